@@ -1,0 +1,284 @@
+"""The command line: options → `Options` → one call. Only this module prints; it turns errors into exit codes.
+
+stdout is data (pictures, JSON, tables that were asked for), stderr is for people.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deepisp_cli import __version__
+from deepisp_cli.errors import DeepIspError, UsageError
+
+if TYPE_CHECKING:
+    from deepisp_cli.batch import Report
+    from deepisp_cli.pipeline import Result
+    from deepisp_cli.plan import Job
+
+
+class _Commands(click.Group):
+    """A group that turns our errors into a line on stderr and an exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except DeepIspError as error:
+            click.echo(f"deepisp: {error}", err=True)
+            context.exit(error.exit_code)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: stay quiet
+            context.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="deepisp")
+def main() -> None:
+    """Develop noisy, dark raw photographs into finished pictures.
+
+    \b
+    deepisp process night.dng
+    deepisp process card/ -r -o pictures/
+    """
+    if hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
+
+
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("-o", "--output", metavar="PATH", help="File, folder or '-' for stdout. [beside the source]")
+@click.option("--name", default="{stem}", metavar="TEMPLATE", show_default=True,
+              help="Output name: {stem} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders.")
+@click.option("--format", type=click.Choice(["jpeg", "png", "tiff"]),
+              help="Picture format. [by the suffix of -o, else jpeg]")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG.")
+@click.option("--bit-depth", type=click.Choice(["8", "16"]), default="8", show_default=True,
+              help="16 bit for PNG and TIFF.")
+@click.option("-r", "--recursive", is_flag=True, help="Search sub-folders too.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("--skip-existing", is_flag=True, help="Leave inputs out whose output exists.")
+@click.option("--model", default="deepisp", metavar="NAME|DIR", show_default=True,
+              help="Model name (see 'deepisp models') or folder.")
+@click.option("--engine", type=click.Choice(["auto", "onnx", "torch"]), default="auto", show_default=True,
+              help="What runs the network.")
+@click.option("--device", default="auto", metavar="DEVICE", show_default=True,
+              help="auto, cpu, cuda, cuda:N or mps. One that is named and missing is an error.")
+@click.option("--tile", type=click.IntRange(min=64), default=1024, show_default=True, metavar="PIXELS",
+              help="Tile side: smaller needs less memory; the picture is the same.")
+@click.option("--white-balance", default="camera", metavar="WB", show_default=True,
+              help="camera, daylight, auto, or gains R,G,B.")
+@click.option("--exposure", type=click.FloatRange(-10, 10), default=0.0, metavar="EV", show_default=True,
+              help="Brighten or darken the result.")
+@click.option("--strength", type=click.FloatRange(0, 1), default=1.0, metavar="0..1", show_default=True,
+              help="Of the restoration; 0 is the plain picture.")
+@click.option("--look", type=click.Choice(["learned", "neutral"]), default="learned", show_default=True,
+              help="neutral leaves out the learned tone and colour.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Stages, seconds and remarks.")
+def process(inputs: tuple[str, ...], output: str | None, name: str, format: str | None, quality: int,
+            bit_depth: str, recursive: bool, overwrite: bool, skip_existing: bool, model: str, engine: str,
+            device: str, tile: int, white_balance: str, exposure: float, strength: float, look: str,
+            dry_run: bool, as_json: bool, quiet: bool, verbose: bool) -> None:  # fmt: skip
+    """Develop raw files, folders of them, quoted patterns, or '-' for stdin.
+
+    \b
+    deepisp process night.dng                     writes night.jpg beside it
+    deepisp process *.nef -o out/ --format tiff --bit-depth 16
+    deepisp process card/ -r -o pictures/ --name '{date:%Y}/{stem}'
+    cat night.dng | deepisp process - > night.jpg
+    """
+    from deepisp_cli.models import find_model
+    from deepisp_cli.pipeline import Options
+    from deepisp_cli.plan import plan_jobs
+
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing contradict each other; give one")
+    if quiet and verbose:
+        raise UsageError("-q and -v contradict each other; give one")
+    chosen = find_model(model)
+    jobs, format = plan_jobs(
+        inputs, output, template=name, format=format, model=chosen.name, recursive=recursive,
+        overwrite=overwrite, skip_existing=skip_existing,
+    )  # fmt: skip
+    options = Options(
+        white_balance=white_balance, exposure=exposure, strength=strength, look=look, format=format,
+        quality=quality, bit_depth=int(bit_depth), tile=tile, overwrite=overwrite,
+    )  # fmt: skip
+    to_stdout = jobs[0].target == "-"
+    if to_stdout and as_json:
+        raise UsageError("--json and a picture cannot both go to standard output; give -o a file")
+    if to_stdout and not dry_run and sys.stdout.isatty():
+        raise UsageError("a picture would go to the terminal; redirect it or give -o a file")
+    talk = _Talk(as_json, quiet, verbose, several=len(jobs) > 1)
+    report = _plan_only(jobs, talk) if dry_run else _develop(jobs, chosen, engine, device, options, talk)
+    if len(jobs) > 1 and not quiet:
+        click.echo(str(report), err=True)
+    sys.exit(report.exit_code)
+
+
+class _Talk:
+    """Says what became of each file: JSON on stdout, words on stderr."""
+
+    def __init__(self, as_json: bool, quiet: bool, verbose: bool, several: bool) -> None:
+        self.as_json, self.quiet, self.verbose, self.several = as_json, quiet, verbose, several
+
+    def __call__(self, result: "Result") -> None:
+        if self.as_json:
+            data = asdict(result)
+            data.pop("exit_code")
+            click.echo(json.dumps(data, ensure_ascii=False))
+        if result.error:
+            click.echo(f"deepisp: {result.error}", err=True)
+        elif not self.quiet:
+            total = sum(result.seconds.values())
+            took = f" ({total:.1f} s)" if result.status == "written" else ""
+            click.echo(f"{result.input} -> {result.output}: {result.status}{took}", err=True)
+        if not self.quiet and not result.error:
+            for note in result.notes:
+                click.echo(f"  {note}", err=True)
+        if self.verbose and result.seconds:
+            stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
+            where = f"{result.model} on {result.engine}/{result.device}" if result.model else "not developed"
+            click.echo(f"  {where}; {result.width}x{result.height}, {result.bytes} bytes; {stages}", err=True)
+
+
+def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":
+    from deepisp_cli.batch import Report
+    from deepisp_cli.pipeline import Result
+
+    report = Report()
+    for job in jobs:
+        result = Result(str(job.source), str(job.target), status="skipped" if job.skip else "planned")
+        if job.error:
+            result.status, result.error, result.exit_code = "failed", str(job.error), job.error.exit_code
+        report.add(result)
+        talk(result)
+    return report
+
+
+def _develop(jobs: Sequence["Job"], model: Any, engine: str, device: str, options: Any, talk: _Talk) -> "Report":
+    from deepisp_cli.batch import INTERRUPTED, Report, develop_many
+    from deepisp_cli.engine import open_engine
+
+    report = Report()
+    try:
+        opened = open_engine(model, engine, device)
+        if talk.verbose:
+            click.echo(f"{opened.model.name} on {opened.name}/{opened.device}", err=True)
+        bar = click.progressbar(length=1000 * len(jobs), file=sys.stderr, show_pos=False, label="developing")
+        hidden = talk.quiet or not sys.stderr.isatty()
+        with _quiet_bar() if hidden else bar as shown:
+            for result in develop_many(jobs, opened, options, _mover(shown)):
+                report.add(result)
+                if not hidden:
+                    click.echo("\r\033[K", nl=False, err=True)
+                talk(result)
+    except KeyboardInterrupt:
+        left = len(jobs) - len(report.results)
+        click.echo(f"\ndeepisp: interrupted; {report}, {left} not done", err=True)
+        sys.exit(INTERRUPTED)
+    return report
+
+
+class _quiet_bar:  # noqa: N801 - stands in for click.progressbar
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+
+def _mover(bar: Any) -> Callable[[int, float], None]:
+    """Move the bar to job ``index`` and its share."""
+
+    def move(index: int, share: float) -> None:
+        if bar is not None:
+            bar.update(max(0, int(1000 * (index + share)) - bar.pos))
+
+    return move
+
+
+@main.command()
+@click.argument("raws", nargs=-1, required=True, metavar="RAW...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a file.")
+def info(raws: tuple[str, ...], as_json: bool) -> None:
+    """Say what the program understands of a raw file.
+
+    \b
+    deepisp info night.dng
+    deepisp info --json *.nef
+    """
+    from deepisp_cli.pipeline import describe
+
+    worst = 0
+    for raw in raws:
+        try:
+            facts = describe(raw)
+        except DeepIspError as error:
+            click.echo(f"deepisp: {error}", err=True)
+            worst = worst or error.exit_code
+            continue
+        worst = worst or facts.pop("exit_code", 0)
+        if as_json:
+            click.echo(json.dumps(facts, ensure_ascii=False))
+        else:
+            for key, value in facts.items():
+                if isinstance(value, list) and key == "notes":
+                    value = "; ".join(value)
+                if value not in (None, "", []):
+                    text = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+                    click.echo(f"{key.replace('_', ' ') + ':':24}{text}")
+            click.echo()
+    sys.exit(worst if len(raws) == 1 or not worst else 1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="The cards as one JSON list.")
+def models(as_json: bool) -> None:
+    """List the models: name, size, what each is for, its numbers.
+
+    \b
+    deepisp models
+    """
+    from deepisp_cli.models import list_models
+
+    found = list_models()
+    if as_json:
+        click.echo(json.dumps([model.card for model in found], ensure_ascii=False))
+        return
+    for model in found:
+        card = model.card
+        click.echo(f"{model.name}  {card['parameters'] / 1e6:.2f} M parameters, {model.size / 1e6:.1f} MB")
+        click.echo(f"    {card['summary']}")
+        for result in card["results"]:
+            numbers = ", ".join(f"{key} {value:g}" for key, value in result["values"].items())
+            click.echo(f"    {result['benchmark']}: {numbers}")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def doctor(as_json: bool) -> None:
+    """Check the installation: versions, engines, devices that open, a self-test of the default model.
+
+    \b
+    deepisp doctor
+    """
+    from deepisp_cli.doctor import examine
+
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps(findings, ensure_ascii=False))
+    else:
+        for name, version in findings["versions"].items():
+            click.echo(f"{name:16}{version or 'not installed'}")
+        for engine in findings["engines"]:
+            click.echo(f"{engine['engine'] + '/' + engine['device']:16}{engine['state']}")
+        click.echo(f"{'self-test':16}{findings['self_test']}")
+    sys.exit(0 if findings["healthy"] else 4)

@@ -1,0 +1,153 @@
+"""Sensor counts to linear camera RGB: levels, white balance, bilinear demosaic. Pure functions of arrays.
+
+`normalise` and `demosaic` use only operators that NumPy arrays and torch tensors share and accept leading
+batch dimensions, so that training feeds the network exactly what the product feeds it.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from deepisp_cli.colour import Array
+
+BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
+
+
+def red_position(pattern: str) -> tuple[int, int]:
+    """Row and column, each 0 or 1, of the red sample in the 2x2 cell of ``pattern``."""
+    if pattern not in BAYER_PATTERNS:
+        raise ValueError(f"{pattern!r} is not a Bayer pattern; known: {', '.join(BAYER_PATTERNS)}")
+    return divmod(pattern.index("R"), 2)
+
+
+def normalise(counts: Array, black: Any, scale: Any) -> Array:
+    """Subtract black, scale, clip highlights to 1. Negatives are kept: they are half of the noise.
+
+    Clipping *after* white balance makes blown highlights white: a clipped channel must not outshine the
+    others by its gain.
+
+    Parameters
+    ----------
+    counts : float32, any shape.
+    black, scale : float32, broadcastable to ``counts``; scale = white-balance gain / (white - black).
+    """
+    return ((counts - black) * scale).clip(None, 1.0)
+
+
+def normalise_mosaic(
+    samples: np.ndarray, pattern: str, black: np.ndarray, white: np.ndarray, gains: np.ndarray
+) -> np.ndarray:
+    """Sensor counts to a white-balanced mosaic.
+
+    Parameters
+    ----------
+    samples : (H, W) counts, any numeric dtype.
+    pattern : CFA colours of ``samples[:2, :2]`` in reading order.
+    black : (rows, cols) counts, repeating from ``samples[0, 0]``.
+    white : (2, 2) counts, by position in the CFA cell.
+    gains : (3,) white-balance gains for R, G, B, the smallest 1.
+
+    Returns
+    -------
+    (H, W) float32; 1.0 is the white level, highlights clipped to it, negatives kept.
+    """
+    if samples.ndim != 2:
+        raise ValueError(f"a mosaic has two dimensions, got shape {samples.shape}")
+    mosaic = np.empty(samples.shape, np.float32)
+    black = np.tile(black, (1 + black.shape[0] % 2, 1 + black.shape[1] % 2))  # whole CFA cells
+    rows, cols = black.shape
+    for row in range(rows):
+        for col in range(cols):
+            gain = gains["RGB".index(pattern[row % 2 * 2 + col % 2])]
+            level = np.float32(black[row, col])
+            scale = np.float32(gain / (white[row % 2, col % 2] - level))
+            phase = (slice(row, None, rows), slice(col, None, cols))
+            mosaic[phase] = normalise(samples[phase].astype(np.float32), level, scale)
+    return mosaic
+
+
+def mirror(start: int, stop: int, length: int) -> np.ndarray:
+    """Indices start..stop into an axis of ``length``, mirrored about its first and last element.
+
+    The mirror keeps parity at the front (-1 is 1), so a CFA keeps its phase there; at the back it does so
+    too, whatever the length: index length is length - 2.
+    """
+    if length == 1:
+        return np.zeros(stop - start, np.intp)
+    period = 2 * (length - 1)
+    index = np.arange(start, stop) % period
+    return np.where(index < length, index, period - index)
+
+
+def demosaic(mosaic: Array, pattern: str) -> Array:
+    """Interpolate a Bayer mosaic bilinearly to linear camera RGB.
+
+    Parameters
+    ----------
+    mosaic : float32 of shape (..., H, W), H and W at least 2
+        Black-subtracted, white-balanced; 1.0 is the white level. Not clipped below.
+    pattern : str
+        CFA colours of ``mosaic[..., :2, :2]`` in reading order, e.g. "RGGB".
+
+    Returns
+    -------
+    float32 of shape (..., H, W, 3)
+        Measured samples are returned unchanged.
+
+    Raises
+    ------
+    ValueError
+        If ``mosaic`` is smaller than 2x2 or ``pattern`` is not Bayer.
+
+    Notes
+    -----
+    Borders are mirrored about the border pixel, which keeps the CFA phase.
+    """
+    height, width = mosaic.shape[-2:]
+    if height < 2 or width < 2:
+        raise ValueError(f"a mosaic must be at least 2x2, got {height}x{width}")
+    red_row, red_col = red_position(pattern)
+    padded = mosaic[..., mirror(-1, height + 1, height), :][..., mirror(-1, width + 1, width)]
+    shape = (*mosaic.shape, 3)
+    rgb = np.empty(shape, np.float32) if isinstance(mosaic, np.ndarray) else mosaic.new_empty(shape)
+
+    for row in (0, 1):
+        for col in (0, 1):
+
+            def at(down: int, right: int, row: int = row, col: int = col) -> Any:
+                """The neighbours (down, right) of this phase's samples."""
+                rows = slice(1 + row + down, height + 1 + down, 2)
+                return padded[..., rows, 1 + col + right : width + 1 + right : 2]
+
+            on_red_row, on_red_col = row == red_row, col == red_col
+            phase = rgb[..., row::2, col::2, :]
+            if on_red_row == on_red_col:  # a red or a blue sample
+                own, other = (0, 2) if on_red_row else (2, 0)
+                phase[..., own] = at(0, 0)
+                phase[..., 1] = (at(-1, 0) + at(1, 0) + at(0, -1) + at(0, 1)) * 0.25
+                phase[..., other] = (at(-1, -1) + at(-1, 1) + at(1, -1) + at(1, 1)) * 0.25
+            else:  # a green sample, its row neighbours red or blue
+                beside, above = (0, 2) if on_red_row else (2, 0)
+                phase[..., beside] = (at(0, -1) + at(0, 1)) * 0.5
+                phase[..., 1] = at(0, 0)
+                phase[..., above] = (at(-1, 0) + at(1, 0)) * 0.5
+    return rgb
+
+
+def grey_world_gains(samples: np.ndarray, pattern: str, black: np.ndarray, white: np.ndarray) -> np.ndarray:
+    """White-balance gains that make the mean of the unclipped mosaic grey.
+
+    Parameters are those of `normalise_mosaic`. Returns (3,) float32, the smallest 1.
+    """
+    mosaic = normalise_mosaic(samples, pattern, black, white, np.ones(3, np.float32))
+    red_row, red_col = red_position(pattern)
+    height, width = (side // 2 * 2 for side in mosaic.shape)
+    cells = mosaic[:height, :width].reshape(height // 2, 2, width // 2, 2)
+    usable = cells.max((1, 3)) < 0.98
+    if not usable.any():
+        return np.ones(3, np.float32)
+    red = cells[:, red_row, :, red_col][usable].mean()
+    blue = cells[:, 1 - red_row, :, 1 - red_col][usable].mean()
+    green = (cells[:, red_row, :, 1 - red_col] + cells[:, 1 - red_row, :, red_col])[usable].mean() / 2
+    gains = green / np.clip([red, green, blue], max(green, 1e-6) / 8, None)
+    return (gains / gains.min()).astype(np.float32)

@@ -1,0 +1,204 @@
+"""Engines run a model's network on tiles: ONNX Runtime, or torch.
+
+The heavy libraries are imported when an engine opens. A device asked for by name is what runs, or an error.
+"""
+
+import ctypes
+import os
+import platform
+import sys
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import numpy as np
+
+from deepisp_cli.errors import EngineError
+from deepisp_cli.models import ONNX_FILE, WEIGHTS_FILE, Model
+
+ENGINES = ("auto", "onnx", "torch")
+
+
+class Engine(Protocol):
+    """What `tiling.run_tiled` and the pipeline ask of an engine."""
+
+    name: str  # "onnx" or "torch"
+    device: str  # "cpu", "cuda:0", "mps"
+    model: Model
+
+    def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Run the network on one tile with its halo.
+
+        Parameters
+        ----------
+        tile : (1, 3, H, W) float32, encoded camera RGB; H and W are a multiple of the model's cell plus the
+            halo of its `TileNeeds`.
+
+        Returns
+        -------
+        image : (1, 3, h, w) float32, the restored core.
+        coefficients : (1, 30, h / cell, w / cell) float32; no cells for a model without a transform.
+
+        Raises
+        ------
+        MemoryError
+            If the tile is too large for the device.
+        EngineError
+            If the engine fails otherwise.
+        """
+
+
+class OnnxEngine:
+    """ONNX Runtime on the CPU or, where onnxruntime-gpu is installed, on CUDA."""
+
+    name = "onnx"
+
+    def __init__(self, model: Model, device: str = "cpu") -> None:
+        import onnxruntime
+
+        kind, _, number = device.partition(":")
+        if kind not in ("cpu", "cuda"):
+            raise EngineError(f"the onnx engine has no device {device!r}; it runs on cpu and cuda")
+        provider: Any = "CPUExecutionProvider"
+        if kind == "cuda":
+            provider = ("CUDAExecutionProvider", {"device_id": int(number or 0)})
+            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+                raise EngineError(f"device {device}: this onnxruntime has no CUDA; install onnxruntime-gpu")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = available_cores()
+        options.log_severity_level = 4  # what goes wrong is raised; the log would only repeat it
+        try:
+            self._session = onnxruntime.InferenceSession(model.read(ONNX_FILE), options, providers=[provider])
+        except EngineError:
+            raise
+        except RuntimeError as error:
+            raise EngineError(f"device {device}: onnxruntime cannot open it ({error})") from error
+        opened = self._session.get_providers()[0]
+        if kind == "cuda" and opened != "CUDAExecutionProvider":
+            raise EngineError(f"device {device}: onnxruntime opened {opened} instead; check the CUDA libraries")
+        self.device = "cpu" if kind == "cpu" else f"cuda:{int(number or 0)}"
+        self.model = model
+
+    def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            image, coefficients = self._session.run(["image", "coefficients"], {"picture": tile})
+        except RuntimeError as error:
+            if "alloc" in str(error).lower():
+                raise MemoryError(str(error)) from error
+            raise EngineError(f"onnxruntime failed on {self.device}: {error}") from error
+        return image, coefficients
+
+
+class TorchEngine:
+    """torch on the CPU, CUDA or MPS; half precision on CUDA."""
+
+    name = "torch"
+
+    def __init__(self, model: Model, device: str = "cpu") -> None:
+        if find_spec("torch") is None or find_spec("safetensors") is None:
+            raise EngineError("the torch engine is not installed; install deepisp[torch]")
+        import safetensors.torch
+        import torch
+
+        from deepisp_cli.network import DeepISP, NetworkConfig
+
+        self._torch = torch
+        self.device = _check_torch_device(torch, device)
+        self.model = model
+        architecture = model.card["architecture"]
+        config = NetworkConfig(**{**architecture, "dilations": tuple(architecture["dilations"])})
+        network = DeepISP(config)
+        network.load_state_dict(safetensors.torch.load(model.read(WEIGHTS_FILE)))
+        self._half = self.device.startswith("cuda")
+        self._network = network.to(self.device, memory_format=torch.channels_last).eval()
+
+    def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        torch = self._torch
+        kind = self.device.partition(":")[0]
+        try:
+            with torch.inference_mode(), torch.autocast(kind, torch.float16, enabled=self._half):
+                picture = torch.from_numpy(tile).to(self.device, memory_format=torch.channels_last)
+                image, coefficients = self._network(picture)
+                return image.float().cpu().numpy(), coefficients.float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise MemoryError(str(error)) from error
+        except RuntimeError as error:
+            if "alloc" in str(error).lower():
+                raise MemoryError(str(error)) from error
+            raise EngineError(f"torch failed on {self.device}: {error}") from error
+
+
+def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Engine:
+    """Open the engine and device asked for, or with "auto" the fastest that works.
+
+    Parameters
+    ----------
+    engine : "auto", "onnx" or "torch".
+    device : "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises
+    ------
+    EngineError
+        If what was named cannot be had. Only "auto" falls back.
+    """
+    if engine not in ENGINES:
+        raise EngineError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
+    _check_device_name(device)
+    failures = []
+    for kind, place in _candidates(engine, device):
+        try:
+            return (OnnxEngine if kind == "onnx" else TorchEngine)(model, place)
+        except EngineError as error:
+            failures.append(str(error))
+    raise EngineError("; ".join(failures))
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _candidates(engine: str, device: str) -> list[tuple[str, str]]:
+    """(engine, device) pairs to try in turn, fastest first."""
+    kinds = ("torch", "onnx") if engine == "auto" else (engine,)
+    if device == "auto":
+        places = ["cuda"] if _has_nvidia_driver() else []
+        if sys.platform == "darwin" and platform.machine() == "arm64":
+            places.append("mps")
+    elif device == "cpu":
+        places = []
+    else:
+        return [(kind, device) for kind in kinds]
+    pairs = [(kind, place) for place in places for kind in kinds]
+    if device in ("auto", "cpu"):  # on a CPU ONNX Runtime is the faster of the two
+        pairs += [(kind, "cpu") for kind in reversed(kinds)]
+    return pairs
+
+
+def _check_device_name(device: str) -> None:
+    kind, colon, number = device.partition(":")
+    plain = device in ("auto", "cpu", "cuda", "mps")
+    if not plain and not (kind == "cuda" and colon and number.isascii() and number.isdigit()):
+        raise EngineError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:N, mps")
+
+
+def _check_torch_device(torch: Any, device: str) -> str:
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise EngineError(f"device {device}: torch sees no CUDA device; check driver and torch build")
+        if int(number or 0) >= torch.cuda.device_count():
+            raise EngineError(f"device {device}: torch sees {torch.cuda.device_count()} CUDA device(s)")
+        return f"cuda:{int(number or 0)}"
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise EngineError("device mps: torch sees no Metal device")
+    return device
+
+
+def _has_nvidia_driver() -> bool:
+    """Whether NVIDIA's driver library can be loaded: a quick look before torch (seconds) is imported."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,44 @@
+"""Errors a user can meet. Each class carries the exit code of the command line.
+
+A message says which file, what is wrong and what to do. The library raises; only ``cli.py`` prints.
+"""
+
+
+class DeepIspError(Exception):
+    """Base of every error the program raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(DeepIspError):
+    """The request makes no sense: an unknown option value, clashing outputs, an existing output."""
+
+    exit_code = 2
+
+
+class InputError(DeepIspError):
+    """An input cannot be read: missing, damaged or truncated."""
+
+    exit_code = 3
+
+
+class UnsupportedRawError(InputError):
+    """An input is whole, but of a kind that is not developed: X-Trans, monochrome, Foveon, ..."""
+
+
+class ModelError(DeepIspError):
+    """A model is missing, damaged or does not fit the program."""
+
+    exit_code = 4
+
+
+class EngineError(DeepIspError):
+    """The engine or device that was asked for cannot be had, or failed."""
+
+    exit_code = 4
+
+
+class OutputError(DeepIspError):
+    """An output cannot be written."""
+
+    exit_code = 5

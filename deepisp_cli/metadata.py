@@ -1,0 +1,383 @@
+"""What the source says about itself: camera, lens, exposure, time, place, authors. The only user of exifread.
+
+Only what stays true of the developed picture is carried over. How the raw is stored (strips, sizes,
+orientation, thumbnails), how it is to be developed (DNG tags, colour space) and maker notes are left behind.
+"""
+
+import contextlib
+import inspect
+import logging
+import math
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from fractions import Fraction
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import exifread
+
+Value = int | str | bytes | Fraction | float | tuple[int | Fraction | float, ...]
+"""A text is ``str``, a rational a ``Fraction``; the EXIF rational 0/0, "unknown", is the float NaN."""
+
+# Kinds of value, each with a reader below. Tags by number; names as in EXIF 2.32.
+IMAGE_TAGS = {
+    **dict.fromkeys((0x010E, 0x010F, 0x0110, 0x013B, 0x8298), "text"),  # description make model artist ©
+    0x0132: "date",
+    **dict.fromkeys((0x4746, 0x4749), "number"),  # rating, in stars and in percent
+}
+EXIF_TAGS = {
+    **dict.fromkeys((0x9003, 0x9004), "date"),
+    **dict.fromkeys((0x9010, 0x9011, 0x9012, 0x9290, 0x9291, 0x9292), "text"),  # time zones, sub-seconds
+    **dict.fromkeys((0x829A, 0x829D, 0x920A, 0xA404), "ratio"),  # exposure time, f-number, focal length, zoom
+    **dict.fromkeys(range(0x9201, 0x9207), "ratio"),  # shutter, aperture, brightness, bias, ..., distance
+    **dict.fromkeys((0x8822, 0x8827, *range(0x8830, 0x8836)), "number"),  # exposure program, sensitivities
+    **dict.fromkeys((0x9207, 0x9208, 0x9209), "number"),  # metering mode, light source, flash
+    **dict.fromkeys((0xA402, 0xA403, 0xA405, 0xA406), "number"),  # exposure, white balance, 35 mm, scene
+    0x9286: "comment",
+    **dict.fromkeys((0xA420, 0xA430, 0xA431), "text"),  # image id, owner, serial number
+    **dict.fromkeys((0xA433, 0xA434, 0xA435), "text"),  # lens make, model, serial number
+    0xA432: "ratio",  # lens specification
+}
+GPS_TAGS = {
+    **dict.fromkeys((1, 3, 8, 9, 10, 12, 14, 16, 18, 19, 21, 23, 25, 29), "text"),
+    **dict.fromkeys((2, 4, 6, 7, 11, 13, 15, 17, 20, 22, 24, 26, 31), "ratio"),
+    **dict.fromkeys((5, 30), "byte"),
+    **dict.fromkeys((27, 28), "comment"),
+    0: "bytes",
+}
+DNG_TWINS = {0xC62F: 0xA431, 0xC630: 0xA432}  # CameraSerialNumber, LensInfo -> their EXIF tags
+
+MAX_READS = 50_000  # an honest file needs a few thousand; a damaged one could keep exifread busy for hours
+MAX_VALUE = 1 << 16
+HEADER = 1 << 20  # where JPEG and Canon CR3 keep their EXIF
+
+_QUICK = {"details": False}  # no maker notes
+if "extract_thumbnail" in inspect.signature(exifread.process_file).parameters:  # exifread 3.1 and later
+    _QUICK["extract_thumbnail"] = False
+logging.getLogger("exifread").addHandler(logging.NullHandler())  # keeps warnings about bad files off stderr
+logging.getLogger("exifread").propagate = False
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Values by IFD and EXIF tag number, and the usual ones by name (None or "" where unknown)."""
+
+    image: Mapping[int, Value] = field(default_factory=dict)
+    exif: Mapping[int, Value] = field(default_factory=dict)
+    gps: Mapping[int, Value] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What was dropped because it could not be read, one sentence each."""
+
+    @property
+    def captured(self) -> datetime | None:
+        """When the picture was taken, by the camera's clock; with a time zone where the source names one."""
+        dates = (  # original, digitized, modified: date, offset, sub-seconds
+            (self.exif, 0x9003, 0x9011, 0x9291),
+            (self.exif, 0x9004, 0x9012, 0x9292),
+            (self.image, 0x0132, 0x9010, 0x9290),
+        )
+        for ifd, tag, offset_tag, fraction_tag in dates:
+            moment = _parse_date(str(ifd.get(tag, "")))
+            if moment is not None:
+                digits = str(self.exif.get(fraction_tag, "")).strip()
+                if digits.isascii() and digits.isdigit():
+                    moment = moment.replace(microsecond=int(digits[:6].ljust(6, "0")))
+                return moment.replace(tzinfo=_parse_offset(str(self.exif.get(offset_tag, ""))))
+        return None
+
+    @property
+    def camera(self) -> str:
+        """Make and model, without a make that the model repeats ("Canon", "Canon EOS R5")."""
+        make, model = str(self.image.get(0x010F, "")), str(self.image.get(0x0110, ""))
+        brand = make.partition(" ")[0]
+        repeated = brand and model.lower().startswith(brand.lower())
+        return model if repeated else f"{make} {model}".strip()
+
+    @property
+    def lens(self) -> str:
+        """Name of the lens."""
+        return str(self.exif.get(0xA434, ""))
+
+    @property
+    def exposure_time(self) -> float | None:
+        """Seconds."""
+        return _positive(self.exif.get(0x829A))
+
+    @property
+    def f_number(self) -> float | None:
+        """Focal length over aperture diameter."""
+        return _positive(self.exif.get(0x829D))
+
+    @property
+    def iso(self) -> int | None:
+        """Sensitivity. From 65535 on the short old tag cannot say, and one of its long successors does."""
+        short = _positive(self.exif.get(0x8827)) or 65535
+        tags = (0x8827,) if short < 65535 else (0x8833, 0x8832, 0x8831, 0x8827)
+        found = (_positive(self.exif.get(tag)) for tag in tags)
+        return next((int(value) for value in found if value), None)
+
+    @property
+    def focal_length(self) -> float | None:
+        """Millimetres."""
+        return _positive(self.exif.get(0x920A))
+
+
+def read_metadata(
+    source: BinaryIO, name: str, *, preview: bytes | None = None, fallback: Mapping[str, object] | None = None
+) -> Metadata:
+    """Collect what the source says about itself. Never fails: a raw with broken EXIF is still developed.
+
+    Parameters
+    ----------
+    source : seekable binary file
+        The whole raw file; its position afterwards is undefined.
+    name : str
+        How notes call the file.
+    preview : bytes, optional
+        The embedded preview JPEG; its EXIF fills in what the source lacks.
+    fallback : mapping, optional
+        What LibRaw knows, for what both lack: ``make``, ``model``, ``lens``, ``iso``, ``exposure_time``
+        (s), ``f_number``, ``focal_length`` (mm), ``timestamp`` (datetime or POSIX seconds, camera's clock).
+
+    Returns
+    -------
+    Metadata
+    """
+    image: dict[int, Value] = {}
+    exif: dict[int, Value] = {}
+    gps: dict[int, Value] = {}
+    notes: list[str] = []
+    files = {"EXIF": source, "EXIF of the preview": BytesIO(preview or b"")}
+    for what, file in files.items():
+        try:
+            for index, stream in enumerate(_tiff_streams(file)):
+                found = _read_tiff(stream, is_gps=index == 2)
+                _add(image, IMAGE_TAGS, {**found["EXIF"], **found["Image"]}, notes, name)
+                _add(exif, EXIF_TAGS, {**found["Image"], **found["EXIF"]}, notes, name)
+                _add(gps, GPS_TAGS, found["GPS"], notes, name)
+                twins = {exif_tag: found["Image"].get(dng_tag) for dng_tag, exif_tag in DNG_TWINS.items()}
+                _add(exif, EXIF_TAGS, twins, notes, name)
+        except Exception as error:  # exifread raises all sorts on damaged files, and none of it is fatal
+            notes.append(f"{name}: {what} cannot be read ({type(error).__name__}: {error})")
+    _add_fallback(image, exif, fallback or {})
+    return Metadata(image, exif, gps, tuple(dict.fromkeys(notes)))
+
+
+def _tiff_streams(source: BinaryIO) -> list[BinaryIO]:
+    """Find the TIFF structures that hold EXIF: one, or for Canon CR3 three (image, exif, GPS)."""
+    source.seek(0)
+    head = source.read(128)
+    if head[:2] in (b"II", b"MM"):
+        return [source]
+    if head.startswith(b"FUJIFILMCCD-RAW"):  # RAF: offset and length of a whole JPEG, big-endian
+        start, length = struct.unpack(">II", head[84:92])
+        source.seek(start)
+        head = source.read(min(length, HEADER))
+    if head[:2] == b"\xff\xd8":
+        source.seek(0)
+        jpeg = head if len(head) > 128 else source.read(HEADER)
+        start = jpeg.find(b"Exif\0\0")
+        return [BytesIO(jpeg[start + 6 :])] if start >= 0 else []
+    if head[4:11] == b"ftypcrx":
+        source.seek(0)
+        header = source.read(HEADER)
+        boxes: list[BinaryIO] = []
+        for box in (b"CMT1", b"CMT2", b"CMT4"):
+            start = header.find(box)
+            size = int.from_bytes(header[max(start - 4, 0) : max(start, 0)], "big")
+            boxes.append(BytesIO(header[start + 4 : start - 4 + size] if start >= 4 else b""))
+        return boxes
+    return []
+
+
+class _BoundedReader:
+    """The three methods exifread uses, with an end to the number and size of reads."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._reads = 0
+        self.tell = stream.tell
+        self.seek = stream.seek
+
+    def read(self, size: int = MAX_VALUE) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise ValueError("its directories have no end")
+        return self._stream.read(min(size, MAX_VALUE))
+
+
+def _read_tiff(stream: BinaryIO, is_gps: bool) -> dict[str, dict[int, Any]]:
+    """Read the values of a TIFF structure by IFD ("Image", "EXIF", "GPS") and tag number."""
+    stream.seek(0)
+    head = stream.read(4)
+    found: dict[str, dict[int, Any]] = {"Image": {}, "EXIF": {}, "GPS": {}}
+    if head[:2] not in (b"II", b"MM"):
+        return found
+    tags = exifread.process_file(_BoundedReader(stream), **_QUICK)  # type: ignore[arg-type]
+    for key, tag in tags.items():
+        ifd = key.partition(" ")[0]
+        if ifd in found and hasattr(tag, "values"):
+            found["GPS" if is_gps else ifd].setdefault(tag.tag, tag.values)
+    order = "<" if head[:2] == b"II" else ">"
+    with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; what exifread has found stays
+        pointer = found["Image"].get(0x8769) or struct.unpack(order + "I", _read_at(stream, 4, 4))
+        found["EXIF"][0x9286] = _find_comment(stream, order, pointer[0])
+    return found
+
+
+def _find_comment(stream: BinaryIO, order: str, ifd: int) -> str | None:
+    """Look up UserComment in the EXIF IFD: exifread leaves it out together with the maker notes."""
+    (count,) = struct.unpack(order + "H", _read_at(stream, ifd, 2))
+    for tag, _, size, offset in struct.iter_unpack(order + "HHII", _read_at(stream, ifd + 2, 12 * count)):
+        if tag == 0x9286 and size > 8:
+            return _to_comment(_read_at(stream, offset, min(size, MAX_VALUE)), order)
+    return None
+
+
+def _read_at(stream: BinaryIO, offset: int, size: int) -> bytes:
+    stream.seek(offset)
+    return stream.read(size)
+
+
+def _add(
+    target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int, Any], notes: list[str], name: str
+) -> None:
+    """Convert the values whose tags are in ``kinds`` and add them to ``target`` where it has none."""
+    for tag, kind in kinds.items():
+        if tag in target or values.get(tag) is None:
+            continue
+        try:
+            value = _READERS[kind](values[tag])
+        except (TypeError, ValueError, ArithmeticError) as error:
+            notes.append(f"{name}: EXIF tag 0x{tag:04X} dropped ({error})")
+        else:
+            if value is not None:
+                target[tag] = value
+
+
+def _to_text(values: Any) -> str | None:
+    """ASCII, in practice often UTF-8 or Latin-1; padded, and blank where the user has set nothing."""
+    if not isinstance(values, str):
+        data = bytes(values)
+        try:
+            values = data.decode("utf-8")
+        except UnicodeDecodeError:
+            values = data.decode("latin-1")
+    return values.split("\0")[0].strip() or None
+
+
+def _to_date(values: Any) -> str | None:
+    text = _to_text(values)
+    if text is None or not text.strip("0: "):
+        return None
+    moment = _parse_date(text)
+    if moment is None:
+        raise ValueError(f"{text!r} is no date")
+    return f"{moment:%Y:%m:%d %H:%M:%S}" if moment.year >= 1000 else text
+
+
+def _to_number(values: Any) -> Value | None:
+    numbers = tuple(int(value) for value in values)
+    if not all(0 <= number < 2**32 for number in numbers):
+        raise ValueError(f"{numbers} is out of range")
+    return numbers[0] if len(numbers) == 1 else numbers or None
+
+
+def _to_byte(values: Any) -> Value | None:
+    number = _to_number(values)
+    if number is not None and not (isinstance(number, int) and number < 256):
+        raise ValueError(f"{number!r} is out of range")
+    return number
+
+
+def _to_ratio(values: Any) -> Value | None:
+    ratios: list[Fraction | float] = []
+    for value in values:
+        number = value[0] if isinstance(value, tuple) else value  # exifread wraps floats
+        if isinstance(number, float):
+            number = Fraction(number) if math.isfinite(number) else None
+        known = number is not None and number.denominator != 0  # exifread's ratios may be 0/0
+        ratios.append(Fraction(number.numerator, number.denominator) if known else math.nan)
+    if all(isinstance(ratio, float) for ratio in ratios):
+        return None
+    return ratios[0] if len(ratios) == 1 else tuple(ratios)
+
+
+def _to_comment(values: Any, order: str = "") -> str | None:
+    """Eight bytes that name the encoding, then the text (EXIF 2.32, UserComment)."""
+    if isinstance(values, str):
+        return _to_text(values)
+    data = bytes(values)
+    encoding, body = data[:8].rstrip(b"\0 "), data[8:]
+    if encoding == b"JIS":
+        return _to_text(body.decode("iso2022_jp"))
+    if encoding != b"UNICODE":
+        return _to_text(body if encoding in (b"ASCII", b"") else data)
+    # UTF-16 in the byte order of the file, which half of all writers get wrong: most text has more zeros
+    # among the high bytes than among the low ones.
+    even, odd = body[::2].count(0), body[1::2].count(0)
+    big = even > odd or (even == odd and order == ">")
+    return _to_text(body.decode("utf-16-be" if big else "utf-16-le", "replace").lstrip("\ufeff"))
+
+
+_READERS: dict[str, Callable[[Any], Value | None]] = {
+    "text": _to_text,
+    "date": _to_date,
+    "number": _to_number,
+    "byte": _to_byte,
+    "ratio": _to_ratio,
+    "comment": _to_comment,
+    "bytes": lambda values: bytes(values) or None,
+}
+
+
+def _add_fallback(image: dict[int, Value], exif: dict[int, Value], known: Mapping[str, object]) -> None:
+    """Fill in what LibRaw knows. It says 0 or "" where it does not."""
+    for key, ifd, tag in (("make", image, 0x010F), ("model", image, 0x0110), ("lens", exif, 0xA434)):
+        text = str(known.get(key) or "").strip()
+        if text:
+            ifd.setdefault(tag, text)
+    ratios = (("exposure_time", 0x829A, 100_000), ("f_number", 0x829D, 100), ("focal_length", 0x920A, 100))
+    for key, tag, steps in ratios:
+        ratio = _positive(known.get(key))
+        if ratio:
+            exif.setdefault(tag, Fraction(ratio).limit_denominator(steps))
+    iso = _positive(known.get("iso"))
+    if iso and not exif.keys() & {0x8827, 0x8831, 0x8832, 0x8833}:
+        exif[0x8827] = min(round(iso), 65535)
+        if iso > 65535:
+            exif.update({0x8830: 2, 0x8832: round(iso)})  # SensitivityType 2: RecommendedExposureIndex
+    moment = known.get("timestamp")
+    try:
+        if not isinstance(moment, datetime) and _positive(moment):
+            moment = datetime.fromtimestamp(float(moment))  # type: ignore[arg-type]
+    except (OverflowError, ValueError, OSError):
+        return
+    if isinstance(moment, datetime):
+        exif.setdefault(0x9003, f"{moment:%Y:%m:%d %H:%M:%S}")
+
+
+def _positive(value: object) -> float | None:
+    """The number if it is one and means something: cameras and LibRaw write 0 for "unknown"."""
+    try:
+        number = float(value[0] if isinstance(value, tuple) else value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if 0 < number < math.inf else None
+
+
+def _parse_date(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+
+
+def _parse_offset(text: str) -> timezone | None:
+    """EXIF OffsetTime, "+05:30"."""
+    try:
+        return datetime.strptime(text, "%z").tzinfo  # type: ignore[return-value]
+    except ValueError:
+        return None

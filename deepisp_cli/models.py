@@ -1,0 +1,117 @@
+"""Model folders: find, verify, list. A folder holds ``card.json`` and the files whose SHA-256 it states."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from deepisp_cli.errors import ModelError
+
+DEFAULT_MODEL = "deepisp"
+ONNX_FILE = "model.onnx"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class TileNeeds:
+    """What the network of a model asks of its input, in pixels."""
+
+    cell: int  # sides of the core are multiples of this
+    before: int  # halo above and to the left of the core
+    after: int  # halo below and to the right of it
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder whose card has been read; its files are verified when they are read."""
+
+    folder: Path
+    card: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.card["name"]
+
+    @property
+    def tile_needs(self) -> TileNeeds:
+        return TileNeeds(**self.card["tile"])
+
+    @property
+    def has_transform(self) -> bool:
+        """False for a denoise + demosaic model without the high-level stage."""
+        return self.card["architecture"]["high_blocks"] > 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the ONNX graph."""
+        return (self.folder / ONNX_FILE).stat().st_size
+
+    def read(self, file: str) -> bytes:
+        """The contents of one of the model's files.
+
+        Raises
+        ------
+        ModelError
+            If it is missing or is not the file that the card describes.
+        """
+        path = self.folder / file
+        try:
+            contents = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror}); install the model again") from error
+        if hashlib.sha256(contents).hexdigest() != self.card["files"].get(file):
+            raise ModelError(f"{path}: is not the file that card.json describes; install the model again")
+        return contents
+
+
+def find_model(name: str) -> Model:
+    """The model called ``name``: one that the program carries, or a folder.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or its card cannot be used.
+    """
+    folder = Path(name)
+    if not _looks_like_a_path(name):
+        folder = _models_folder() / name
+        if not (folder / "card.json").is_file():
+            known = ", ".join(model.name for model in list_models()) or "none"
+            raise ModelError(f"{name}: no such model; known: {known}; a folder is given as a path (./{name})")
+    return _load(folder)
+
+
+def list_models() -> list[Model]:
+    """The models that the program carries, the default first."""
+    folders = sorted(card.parent for card in _models_folder().glob("*/card.json"))
+    folders.sort(key=lambda folder: folder.name != DEFAULT_MODEL)
+    return [_load(folder) for folder in folders]
+
+
+def _looks_like_a_path(name: str) -> bool:
+    return name in (".", "..") or "/" in name or "\\" in name
+
+
+def _models_folder() -> Path:
+    """``models/`` of a checkout, or where the wheel puts it."""
+    checkout = Path(__file__).resolve().parent.parent / "models"
+    if checkout.is_dir():
+        return checkout
+    try:
+        return Path(str(resources.files("deepisp_models")))
+    except ModuleNotFoundError as error:
+        raise ModelError("the program's models are not installed; install deepisp again") from error
+
+
+def _load(folder: Path) -> Model:
+    path = folder / "card.json"
+    try:
+        model = Model(folder, json.loads(path.read_text("utf-8")))
+        _ = model.name, model.tile_needs, model.has_transform, model.card["files"]
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); a model folder holds card.json") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: is not a model card ({error}); export the model again") from error
+    return model

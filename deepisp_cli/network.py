@@ -1,0 +1,153 @@
+"""The DeepISP network (Schwartz, Giryes, Bronstein: "DeepISP", section 1) and its folded form.
+
+Low-level blocks correct a running image by residuals while they compute features; the high-level stage turns
+the features into the 30 numbers of one global quadratic colour transform.
+
+No layer pads when the network runs on tiles: the caller supplies a halo of real (or mirrored) pixels, so that
+tiles join exactly. Training pads each layer by replication instead, so that a small crop is used whole.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TRANSFORM_SIZE = 30  # 3 output channels x (r, g, b, rr, rg, rb, gg, gb, bb, 1)
+LEVEL_STRIDE = 4  # a stride-2 convolution followed by a 2x2 max-pool
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """All that decides the shape of a network.
+
+    The paper's full pipeline is ``fold=1, dilations=(1,) * 15, width=64, high_blocks=3``.
+    """
+
+    fold: int = 1  # 1: the paper; 2: works on 2x2 space-to-depth, red sample first
+    dilations: tuple[int, ...] = (1,) * 15  # one low-level block each; the paper's blocks are not dilated
+    width: int = 64  # channels of a block: 3 * fold**2 of them residual image, the rest features
+    high_blocks: int = 3  # stride-2 convolutions with max-pool; 0: denoise + demosaic alone, no transform
+
+    def __post_init__(self) -> None:
+        if self.fold not in (1, 2):
+            raise ValueError(f"fold is 1 or 2, got {self.fold}")
+        if not self.dilations or min(self.dilations) < 1:
+            raise ValueError(f"dilations must be one or more positive numbers, got {self.dilations}")
+        if self.width <= self.image_channels:
+            raise ValueError(f"width must be above the {self.image_channels} image channels, got {self.width}")
+        if self.high_blocks < 0:
+            raise ValueError(f"high_blocks must not be negative, got {self.high_blocks}")
+
+    @property
+    def image_channels(self) -> int:
+        return 3 * self.fold**2
+
+    @property
+    def cell(self) -> int:
+        """Side in pixels of the square that yields one set of coefficients."""
+        return self.fold * LEVEL_STRIDE**self.high_blocks
+
+    @property
+    def reach(self) -> int:
+        """How far, in pixels, a corrected pixel sees in each direction."""
+        return self.fold * sum(self.dilations)
+
+    @property
+    def lead(self) -> int:
+        """Pixels that the first cell's coefficients see above and to the left of the cell, beyond `reach`.
+
+        Each stride-2 convolution looks one position back: 1, then 1 + 4, then 1 + 4 + 16 ...
+        """
+        return self.fold * (LEVEL_STRIDE**self.high_blocks - 1) // (LEVEL_STRIDE - 1)
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+class DeepISP(nn.Module):
+    """The network of one `NetworkConfig`.
+
+    ``forward`` takes encoded camera RGB (N, 3, H, W) float32, values about [0, 1], the red sample of the CFA
+    at the first pixel, and returns the corrected image and the coefficients per cell: (N, 30, rows, columns),
+    deviations from ``w0`` included, so that a frame's W is their mean over its cells. With
+    ``high_blocks == 0`` the coefficients have no cells.
+
+    ``pad=True`` (training): H and W multiples of ``fold``; the image has the input's size.
+    ``pad=False`` (tiles): the input carries a halo of ``reach + lead`` pixels above and left and of ``reach``
+    below and right of a core whose size is a multiple of ``cell``; the image is the core.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        features = config.width - config.image_channels
+        self.low = nn.ModuleList()
+        for index, dilation in enumerate(config.dilations):
+            inputs = config.image_channels + (features if index else 0)
+            self.low.append(nn.Conv2d(inputs, config.width, 3, dilation=dilation))
+        self.high = nn.ModuleList()
+        for index in range(config.high_blocks):
+            self.high.append(nn.Conv2d(config.width if index else features, config.width, 3, stride=2))
+        if config.high_blocks:
+            self.head = nn.Conv2d(config.width, TRANSFORM_SIZE, 1)
+            self.register_buffer("w0", _identity_transform())
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """He initialisation; residuals start small and the head near zero, so that an untrained network
+        returns W0 applied to the bilinear picture."""
+        for layer in [*self.low, *self.high]:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        for layer in self.low:
+            layer.weight[-self.config.image_channels :] *= 0.1
+        if self.config.high_blocks:
+            nn.init.normal_(self.head.weight, std=1e-3)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(self, picture: Tensor, pad: bool = False) -> tuple[Tensor, Tensor]:
+        config = self.config
+        image = picture - 0.5
+        if config.fold > 1:
+            image = F.pixel_unshuffle(image, config.fold)
+        image, features = self._restore(image, pad)
+        coefficients = self._coefficients(features, pad)
+        if config.fold > 1:
+            image = F.pixel_shuffle(image, config.fold)
+        if not pad and config.lead:
+            image = image[:, :, config.lead :, config.lead :]
+        return image + 0.5, coefficients
+
+    def _restore(self, image: Tensor, pad: bool) -> tuple[Tensor, Tensor]:
+        """The low-level stage: features (ReLU) and a residual (tanh / 10) from each block."""
+        stem = image
+        for layer, dilation in zip(self.low, self.config.dilations, strict=True):
+            if pad:
+                stem = F.pad(stem, (dilation,) * 4, mode="replicate")
+            else:
+                image = image[:, :, dilation:-dilation, dilation:-dilation]
+            output = layer(stem)
+            features = F.relu(output[:, : -self.config.image_channels])
+            image = image + torch.tanh(output[:, -self.config.image_channels :]) / 10
+            stem = torch.cat([features, image], 1)
+        return image, features
+
+    def _coefficients(self, features: Tensor, pad: bool) -> Tensor:
+        """The high-level stage. The paper's global mean and fully connected layer commute: the layer is
+        applied to each cell here, the mean is the caller's."""
+        if not self.config.high_blocks:
+            return features.new_zeros(features.shape[0], TRANSFORM_SIZE, 0, 0)
+        for layer in self.high:
+            if pad:
+                features = F.pad(features, (1, 0, 1, 0), mode="replicate")
+            features = F.max_pool2d(F.relu(layer(features)), 2)
+        return self.head(features) + self.w0.reshape(1, TRANSFORM_SIZE, 1, 1)
+
+
+def _identity_transform() -> Tensor:
+    """The W that changes nothing, as 30 numbers."""
+    identity = torch.zeros(3, 10)
+    identity[:, :3] = torch.eye(3)
+    return identity.flatten()

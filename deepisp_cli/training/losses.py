@@ -1,0 +1,36 @@
+"""What training minimises: the finished picture's error, and the restored image's before the transform."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deepisp_cli.training.synthesis import Pairs, to_picture
+
+
+def picture_loss(picture: Tensor, target: Tensor) -> Tensor:
+    """L1 between finished pictures, on every pixel and on means of 8x8 pixels.
+
+    The means give blotches, which a pixel-wise loss hardly sees, a voice of their own. What lies beyond
+    white (black) where the photograph is white (black) is no error: it will be clipped.
+    """
+    picture = torch.where(target >= 1, picture.clamp(max=1), picture)
+    picture = torch.where(target <= 0, picture.clamp(min=0), picture)
+    error = picture - target
+    return error.abs().mean() + 0.5 * F.avg_pool2d(error, 8).abs().mean()
+
+
+def restoration_loss(image: Tensor, pairs: Pairs) -> Tensor:
+    """L1 of the low-level stage's image against the noise-free frame, at three scales.
+
+    Each frame counts as if it had been exposed fully: on the square-root scale an exposure of -2 EV halves
+    every value.
+    """
+    error = (image - pairs.clean) * torch.exp2(-pairs.exposure / 2).reshape(-1, 1, 1, 1)
+    scales = [error, F.avg_pool2d(error, 4), F.avg_pool2d(error, 16)]
+    return sum((scale.abs().mean() for scale in scales), error.new_zeros(()))
+
+
+def pipeline_loss(image: Tensor, coefficients: Tensor, pairs: Pairs, restoration_weight: float) -> Tensor:
+    """The full pipeline's loss: `picture_loss` + weight * `restoration_loss`."""
+    picture = to_picture(image, coefficients, pairs.matrix)
+    return picture_loss(picture, pairs.target) + restoration_weight * restoration_loss(image, pairs)

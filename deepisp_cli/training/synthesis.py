@@ -1,0 +1,163 @@
+"""Photographs to raw frames and back to the network's input, batched on the training device.
+
+The un-rendering follows Brooks et al., "Unprocessing Images for Learned Raw Denoising" (CVPR 2019): inverse
+tone curve and sRGB curve, camera matrix, white balance, exposure, shot and read noise. What turns the frame
+into the network's input is the product's own code.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepisp_cli.colour import apply_transform, decode, encode, srgb_from_camera
+from deepisp_cli.demosaic import demosaic, normalise
+from deepisp_cli.training import cameras
+
+PATTERN = "RGGB"  # the product presents every mosaic with its red sample first
+
+
+@dataclass(frozen=True)
+class SynthesisOptions:
+    """Ranges that a raw frame is drawn from; uniform unless said otherwise."""
+
+    exposure: tuple[float, float] = (-3.0, 0.0)  # EV against the photograph's own exposure
+    shot_noise: tuple[float, float] = (1e-4, 2e-2)  # variance per unit of signal, log-uniform
+    read_slope: float = 2.18  # Brooks et al. 2019: log(read) = slope * log(shot) + offset, +- spread
+    read_offset: float = 1.20
+    read_spread: float = 0.26
+    inverse_tone: tuple[float, float] = (0.0, 0.5)  # share of the inverse smoothstep tone curve
+    highlight_share: float = 0.5  # of frames whose near-white areas are made brighter than white
+    highlight_gain: float = 8.0  # by up to this factor, log-uniform
+    bits: tuple[int, int] = (12, 14)  # of the sensor's converter
+    black_share: tuple[float, float] = (0.0, 0.13)  # black level as a share of full scale
+    white_balance_spread: float = 0.1  # log-normal spread around the daylight-to-tungsten line
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A batch of training pairs, all float32 on one device."""
+
+    picture: Tensor  # (N, 3, H, W) the network's input: encoded camera RGB
+    clean: Tensor  # (N, 3, H, W) the same without noise and mosaic
+    target: Tensor  # (N, 3, H, W) the photograph, sRGB in [0, 1]
+    matrix: Tensor  # (N, 3, 3) camera to linear sRGB
+    exposure: Tensor  # (N,) EV
+
+
+def srgb_encode(linear: Tensor) -> Tensor:
+    """`deepisp_cli.colour.srgb_encode` for tensors, with finite gradients at black."""
+    magnitude = linear.abs()
+    curve = 1.055 * magnitude.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    return torch.copysign(torch.where(magnitude <= 0.0031308, 12.92 * magnitude, curve), linear)
+
+
+def srgb_decode(encoded: Tensor) -> Tensor:
+    """Inverse of `srgb_encode` on [0, 1]."""
+    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(image: Tensor, matrix: Tensor) -> Tensor:
+    """Encoded camera RGB (N, 3, H, W) to sRGB by the camera's matrix (N, 3, 3), before the transform."""
+    return srgb_encode(torch.einsum("nij,njhw->nihw", matrix, decode(image)))
+
+
+def to_picture(image: Tensor, coefficients: Tensor, matrix: Tensor) -> Tensor:
+    """The finished picture: `to_srgb`, then the mean of the cells' coefficients (N, 30, h, w) as T(I, W)."""
+    srgb = to_srgb(image, matrix)
+    transform = coefficients.mean((2, 3)).reshape(-1, 3, 10, 1, 1).permute(1, 2, 0, 3, 4)
+    return torch.stack(apply_transform(srgb[:, 0], srgb[:, 1], srgb[:, 2], transform), 1)
+
+
+class Synthesis:
+    """Draws cameras, exposures and noise from a generator of its own and makes `Pairs`."""
+
+    def __init__(self, options: SynthesisOptions, generator: torch.Generator) -> None:
+        self.options = options
+        self.generator = generator
+        self.device = generator.device
+        xyz_to_camera = cameras.matrices(cameras.TRAINING)
+        to_srgb_matrices = np.stack([srgb_from_camera(matrix) for matrix in xyz_to_camera])
+        self.matrices = torch.from_numpy(to_srgb_matrices).to(self.device)
+
+    def _uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=self.generator, device=self.device)
+
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.generator, device=self.device)
+
+    @torch.no_grad()
+    def __call__(self, photographs: Tensor) -> Pairs:
+        """``photographs`` (N, 3, H, W) uint8 sRGB, H and W even."""
+        target = photographs.to(self.device, torch.float32) / 255
+        count = len(target)
+        matrix = self._draw_matrices(count)
+        gains = self._draw_gains(count)
+        exposure = self._uniform(*self.options.exposure, count)
+
+        linear = self._extend_highlights(self._invert_tone(srgb_decode(target)))
+        linear = linear * torch.exp2(exposure).reshape(-1, 1, 1, 1)
+        camera = torch.einsum("nij,njhw->nihw", torch.linalg.inv(matrix), linear)
+        mosaic = self._expose(camera / gains[:, :, None, None], gains)
+        picture = encode(demosaic(mosaic, PATTERN)).permute(0, 3, 1, 2).contiguous()
+        return Pairs(picture, encode(camera.clamp(max=1.0)), target, matrix, exposure)
+
+    def _draw_matrices(self, count: int) -> Tensor:
+        """A random blend of two cameras each, so that the network sees a continuum."""
+        pick = torch.randint(len(self.matrices), (2, count), generator=self.generator, device=self.device)
+        share = self._uniform(0, 1, count, 1, 1)
+        return share * self.matrices[pick[0]] + (1 - share) * self.matrices[pick[1]]
+
+    def _draw_gains(self, count: int) -> Tensor:
+        """White-balance gains (N, 3) from tungsten (blue scarce) to shade (red scarce), the smallest 1."""
+        warmth = self._uniform(0, 1, count)
+        red = 2.6 * (1.3 / 2.6) ** warmth
+        blue = 1.3 * (2.7 / 1.3) ** warmth
+        spread = torch.exp(self.options.white_balance_spread * self._normal(count, 2))
+        gains = torch.stack([red * spread[:, 0], torch.ones_like(red), blue * spread[:, 1]], 1)
+        return gains / gains.min(1, keepdim=True).values
+
+    def _invert_tone(self, linear: Tensor) -> Tensor:
+        """Undo part of the S-curve that cameras put on their pictures (Brooks et al.: smoothstep)."""
+        share = self._uniform(*self.options.inverse_tone, len(linear), 1, 1, 1)
+        inverse = 0.5 - torch.sin(torch.asin((1 - 2 * linear).clamp(-1, 1)) / 3)
+        return share * inverse + (1 - share) * linear
+
+    def _extend_highlights(self, linear: Tensor) -> Tensor:
+        """Make what is almost white brighter than white in some frames: a photograph clips its highlights,
+        a raw at -3 EV does not."""
+        count = len(linear)
+        chosen = self._uniform(0, 1, count, 1, 1, 1) < self.options.highlight_share
+        gain = self.options.highlight_gain ** self._uniform(0, 1, count, 1, 1, 1)
+        nearness = ((linear.amin(1, keepdim=True) - 0.8) / 0.2).clamp(0, 1) ** 2
+        return torch.where(chosen, linear * (1 + (gain - 1) * nearness), linear)
+
+    def _expose(self, scene: Tensor, gains: Tensor) -> Tensor:
+        """Camera RGB of the scene (N, 3, H, W), white level 1, through sensor and levels to the white-balanced
+        mosaic (N, H, W)."""
+        count, _, height, width = scene.shape
+        scene = _mosaic(scene)
+        options = self.options
+        shot = torch.exp(self._uniform(*np.log(options.shot_noise), count))
+        read = options.read_slope * torch.log(shot) + options.read_offset
+        read = torch.exp(read + options.read_spread * self._normal(count))
+        variance = shot[:, None, None] * scene.clamp(0, 1) + read[:, None, None]
+        noisy = scene + variance.sqrt() * self._normal(count, height, width)
+
+        low, high = options.bits
+        bits = torch.randint(low, high + 1, (count,), generator=self.generator, device=self.device)
+        full = (2.0**bits - 1).reshape(-1, 1, 1)
+        black = torch.round(self._uniform(*options.black_share, count, 1, 1) * full)
+        counts = torch.round(noisy * (full - black) + black).clamp(min=0)
+        counts = torch.minimum(counts, full)
+        gain = _mosaic(gains[:, :, None, None].expand(-1, -1, height, width))
+        return normalise(counts, black, gain / (full - black))
+
+
+def _mosaic(planes: Tensor) -> Tensor:
+    """Sample (N, 3, H, W) planes in `PATTERN`: (N, H, W)."""
+    mosaic = planes[:, 1].clone()
+    mosaic[:, 0::2, 0::2] = planes[:, 0, 0::2, 0::2]
+    mosaic[:, 1::2, 1::2] = planes[:, 2, 1::2, 1::2]
+    return mosaic

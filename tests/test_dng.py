@@ -1,0 +1,81 @@
+"""What write_dng promises beyond what test_raw.py reads back: EXIF, GPS, compression, refusals."""
+
+from fractions import Fraction
+
+import exifread
+import numpy as np
+import pytest
+
+from deepisp_cli.dng import write_dng
+
+EXIF = {
+    33434: Fraction(1, 60),  # ExposureTime
+    33437: 2.8,  # FNumber
+    34855: 400,  # ISOSpeedRatings
+    36867: "2024:05:06 07:08:09",  # DateTimeOriginal
+    36881: "+02:00",  # OffsetTimeOriginal
+    37521: "12",  # SubSecTimeOriginal
+    42036: "Lens é",  # LensModel
+}
+GPS = {0: b"\2\3\0\0", 1: "N", 2: (48.0, 51.0, 29.5), 3: "E", 4: (2.0, 17.0, 40.2), 6: 12.5}
+
+
+def noise(shape):
+    return np.random.default_rng(0).integers(200, 900, shape, dtype=np.uint16)
+
+
+def tags_of(path):
+    with open(path, "rb") as source:
+        return {name: str(value) for name, value in exifread.process_file(source).items()}
+
+
+@pytest.mark.parametrize("shape", [(31, 33), (31, 33, 3)], ids=["mosaic", "linear"])
+def test_exif_and_gps_are_read_back(tmp_path, shape):
+    pattern = "RGGB" if len(shape) == 2 else None
+    write_dng(tmp_path / "a.dng", noise(shape), pattern=pattern, make="Acme", model="One", exif=EXIF, gps=GPS)
+    tags = tags_of(tmp_path / "a.dng")
+    expected = {
+        "Image Make": "Acme",
+        "Image Model": "One",
+        "EXIF ExposureTime": "1/60",
+        "EXIF FNumber": "14/5",
+        "EXIF ISOSpeedRatings": "400",
+        "EXIF DateTimeOriginal": "2024:05:06 07:08:09",
+        "EXIF OffsetTimeOriginal": "+02:00",
+        "EXIF SubSecTimeOriginal": "12",
+        "GPS GPSVersionID": "[2, 3, 0, 0]",
+        "GPS GPSLatitude": "[48, 51, 59/2]",
+        "GPS GPSLongitude": "[2, 17, 201/5]",
+        "GPS GPSAltitude": "25/2",
+    }
+    assert {name: tags.get(name) for name in expected} == expected
+
+
+def test_no_exif_leaves_no_pointer(tmp_path):
+    write_dng(tmp_path / "a.dng", noise((31, 33)), pattern="RGGB")
+    assert not {"Image ExifOffset", "Image GPSInfo"} & set(tags_of(tmp_path / "a.dng"))
+
+
+def test_lossless_jpeg_is_smaller(tmp_path):
+    samples = noise((256, 256))
+    for compression in ("none", "ljpeg"):
+        write_dng(tmp_path / compression, samples, pattern="RGGB", compression=compression)
+    assert (tmp_path / "ljpeg").stat().st_size < 0.8 * (tmp_path / "none").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "words"),
+    [
+        (noise((32, 32, 3)), {"pattern": "RGGB"}, "shape"),
+        (noise((32, 32)), {"pattern": None}, "shape"),
+        (noise((32, 32, 4)), {"pattern": None}, "shape"),
+        (noise((32, 32)).astype(np.float32), {"pattern": "RGGB"}, "uint16"),
+        (noise((32, 32)), {"pattern": "RGXB"}, "pattern"),
+        (noise((32, 32)), {"pattern": "RGGB", "compression": "zip"}, "compression"),
+        (noise((32, 32, 3)), {"pattern": None, "compression": "ljpeg"}, "compression"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(tmp_path, samples, options, words):
+    with pytest.raises(ValueError, match=words):
+        write_dng(tmp_path / "a.dng", samples, **options)
+    assert not (tmp_path / "a.dng").exists()

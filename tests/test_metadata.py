@@ -1,0 +1,314 @@
+"""What is read from a source, what is left behind, and that nothing stops on damage. Inputs are by Pillow."""
+
+import io
+import logging
+import struct
+import time
+from datetime import datetime, timedelta, timezone
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
+
+from deepisp_cli.metadata import EXIF_TAGS, GPS_TAGS, IMAGE_TAGS, Metadata, read_metadata
+from deepisp_cli.output import write_picture
+
+IMAGE = {0x010F: "Maker", 0x0110: "M-1", 0x013B: "Zoë".encode(), 0x0132: "2024:05:17 06:07:09"}
+EXIF = {
+    0x829A: IFDRational(10, 1250),
+    0x829D: IFDRational(28, 10),
+    0x8827: 400,
+    0x9003: "2024:05:17 06:07:08",
+    0x9011: "-03:30",
+    0x9291: "25",
+    0x9204: IFDRational(-1, 3),
+    0x920A: IFDRational(50),
+    0xA434: "50 mm",
+}
+GPS = {1: "N", 2: (IFDRational(48), IFDRational(51), IFDRational(295, 10)), 5: b"\1", 29: "2024:05:17"}
+
+
+def tiff(image=IMAGE, exif=EXIF, gps=GPS, endian="<") -> bytes:
+    """A TIFF structure with the given IFDs and no picture: as far as EXIF goes, most raws are that."""
+    block = Image.Exif()
+    block.endian = endian
+    block.update(image)
+    if exif:
+        block[0x8769] = dict(exif)
+    if gps:
+        block[0x8825] = dict(gps)
+    return block.tobytes()[6:]
+
+
+def jpeg(block: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "jpeg", exif=b"Exif\0\0" + block)
+    return buffer.getvalue()
+
+
+def read(data: bytes, **options) -> Metadata:
+    return read_metadata(io.BytesIO(data), "x.dng", **options)
+
+
+def cr3() -> bytes:
+    def box(kind, body):
+        return struct.pack(">I", 8 + len(body)) + kind + body
+
+    boxes = [
+        box(b"CMT1", tiff(IMAGE, None, None)),
+        box(b"CMT2", tiff({**EXIF, 0x9286: b"ASCII\0\0\0hello"}, None, None)),
+        box(b"CMT3", b"maker note"),
+        box(b"CMT4", tiff(GPS, None, None)),
+    ]
+    moov = box(b"moov", box(b"uuid", bytes(16) + b"".join(boxes)))
+    return box(b"ftyp", b"crx \0\0\0\1crx isom") + moov + box(b"mdat", bytes(1000))
+
+
+def raf() -> bytes:
+    preview = jpeg(tiff())
+    return (
+        b"FUJIFILMCCD-RAW 0201".ljust(84, b"\0") + struct.pack(">II", 148, len(preview)) + bytes(56) + preview
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [tiff(), tiff(endian=">"), jpeg(tiff()), cr3(), raf()],
+    ids=["little", "big", "jpeg", "cr3", "raf"],
+)
+def test_every_kind_of_source_is_read(data):
+    found = read(data)
+    assert found.notes == ()
+    assert found.image == {**IMAGE, 0x013B: "Zoë"}
+    expected = {
+        0x829A: Fraction(1, 125),
+        0x829D: Fraction(14, 5),
+        0x8827: 400,
+        0x9003: "2024:05:17 06:07:08",
+        0x9011: "-03:30",
+        0x9291: "25",
+        0x9204: Fraction(-1, 3),
+        0x920A: Fraction(50),
+        0xA434: "50 mm",
+    }
+    assert {tag: found.exif[tag] for tag in expected} == expected
+    assert found.gps == {1: "N", 2: (48, 51, Fraction(59, 2)), 5: 1, 29: "2024:05:17"}
+    assert found.captured == datetime(2024, 5, 17, 6, 7, 8, 250000, timezone(-timedelta(hours=3, minutes=30)))
+    assert (found.camera, found.lens, found.iso) == ("Maker M-1", "50 mm", 400)
+    assert (found.exposure_time, found.f_number, found.focal_length) == (0.008, 2.8, 50)
+
+
+def test_the_comment_of_a_cr3_is_found():
+    assert read(cr3()).exif[0x9286] == "hello"
+
+
+def test_only_what_stays_true_is_carried():
+    """Structure, orientation, colour, thumbnails, maker notes and DNG tags are the source's own business."""
+    image = {
+        **IMAGE,
+        0x0100: 6000,
+        0x0103: 7,
+        0x0112: 6,
+        0x0131: "firmware",
+        0xC621: (IFDRational(1),) * 9,
+        0xC634: b"note",
+    }
+    found = read(tiff(image, {**EXIF, 0x927C: b"note", 0xA001: 65535, 0xA002: 6000, 0x9000: b"0230"}))
+    assert found.image.keys() == IMAGE.keys()
+    assert found.exif.keys() == EXIF.keys()
+    assert not IMAGE_TAGS.keys() & EXIF_TAGS.keys()
+    assert GPS_TAGS.keys() == set(range(32))
+
+
+def test_the_source_comes_before_the_preview_and_both_before_the_rest():
+    source = tiff({0x010F: "Source"}, {0x8827: 100}, None)
+    preview = jpeg(tiff({0x010F: "Preview", 0x0110: "P-1"}, {0x8827: 200, 0x829D: IFDRational(4)}))
+    known = {
+        "make": "Raw",
+        "model": "R-1",
+        "iso": 300.0,
+        "f_number": 8.0,
+        "exposure_time": 0.0125,
+        "lens": "L",
+    }
+    found = read(source, preview=preview, fallback=known)
+    assert found.image == {0x010F: "Source", 0x0110: "P-1"}
+    assert found.exif == {0x8827: 100, 0x829D: 4, 0x829A: Fraction(1, 80), 0xA434: "L"}
+    assert found.gps[1] == "N"
+
+
+@pytest.mark.parametrize("source", [b"", b"II", b"FUJIFILM", b"\xff\xd8\xff\xd9", b"anything at all" * 20])
+def test_a_source_without_exif_leaves_what_libraw_knows(source):
+    known = {
+        "make": "Canon",
+        "model": "EOS",
+        "iso": np.float32(204800),
+        "exposure_time": np.float32(1 / 3),
+        "f_number": np.float32(2.8),
+        "focal_length": 0.0,
+        "timestamp": datetime(2020, 2, 3, 4, 5, 6),
+    }
+    found = read(source, preview=b"no jpeg", fallback=known)
+    assert found.camera == "Canon EOS"
+    assert found.exif == {
+        0x829A: Fraction(1, 3),
+        0x829D: Fraction(14, 5),
+        0x8827: 65535,
+        0x8830: 2,
+        0x8832: 204800,
+        0x9003: "2020:02:03 04:05:06",
+    }
+    assert (found.iso, found.focal_length) == (204800, None)
+    assert found.captured == datetime(2020, 2, 3, 4, 5, 6)
+
+
+def test_a_timestamp_in_seconds_is_the_camera_clock():
+    moment = datetime(2021, 3, 4, 5, 6, 7)
+    assert read(b"", fallback={"timestamp": moment.timestamp()}).captured == moment
+
+
+@pytest.mark.parametrize(
+    "known",
+    [{"iso": None, "timestamp": 0}, {"iso": "x", "timestamp": 1e30}, {"iso": -1.0, "f_number": float("nan")}],
+)
+def test_what_libraw_does_not_know_is_left_out(known):
+    assert read(b"", fallback=known) == Metadata()
+
+
+def test_tags_in_the_wrong_directory_are_found():
+    """TIFF/EP, and some DNG writers, put the exposure into the image IFD."""
+    found = read(tiff({0x829A: IFDRational(1, 60), 0x9003: "2024:01:01 00:00:00"}, {0x010F: "M"}, None))
+    assert found.exposure_time == pytest.approx(1 / 60)
+    assert found.captured == datetime(2024, 1, 1)
+    assert found.camera == "M"
+
+
+def test_dng_tags_stand_in_for_their_exif_twins():
+    lens = (IFDRational(24), IFDRational(70), IFDRational(28, 10), IFDRational(0, 0))
+    image = {0xC62F: "serial", 0xC630: lens}
+    found = read(tiff(image, None, None))
+    assert found.exif[0xA431] == "serial"
+    assert str(found.exif[0xA432]) == str((Fraction(24), Fraction(70), Fraction(14, 5), float("nan")))
+    assert read(tiff(image, {0xA431: "own"}, None)).exif[0xA431] == "own"
+
+
+@pytest.mark.parametrize(
+    ("stored", "text"),
+    [
+        (b"ASCII\0\0\0plain   \0\0", "plain"),
+        (b"\0\0\0\0\0\0\0\0caf\xc3\xa9", "café"),
+        (b"\0\0\0\0\0\0\0\0caf\xe9", "café"),
+        (b"UNICODE\0" + "schön 山".encode("utf-16-le"), "schön 山"),
+        (b"UNICODE\0" + "schön 山".encode("utf-16-be"), "schön 山"),
+        (b"JIS\0\0\0\0\0" + "山".encode("iso2022_jp"), "山"),
+        (b"ASCII\0\0\0" + b"long " * 2000, ("long " * 2000).strip()),
+        (b"ASCII\0\0\0" + b" " * 36, None),
+        (b"JIS\0\0\0\0\0" + b"\x1b$\xff\xff", None),
+        (bytes(264), None),
+    ],
+)
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_user_comments(stored, text, endian):
+    found = read(tiff(IMAGE, {**EXIF, 0x9286: stored}, endian=endian))
+    assert found.exif.get(0x9286) == text
+    assert found.iso == 400 and found.notes == ()
+
+
+def test_what_is_unset_is_left_to_the_preview():
+    unset = {0x9003: "0000:00:00 00:00:00", 0x9004: "    :  :     :  :  ", 0x829A: IFDRational(0, 0)}
+    found = read(tiff({0x013B: "   ", 0x8298: ""}, unset, None), preview=jpeg(tiff()))
+    assert found.captured is not None and found.captured.hour == 6
+    assert found.image[0x013B] == "Zoë" and 0x8298 not in found.image
+    assert 0x9004 not in found.exif and found.exposure_time == 0.008
+    assert found.notes == ()
+
+
+def test_what_makes_no_sense_is_dropped_and_noted():
+    found = read(tiff(IMAGE, {**EXIF, 0x9003: "yesterday", 0x8827: "ISO"}, {**GPS, 5: b"\1\2"}))
+    assert not {0x9003, 0x8827} & found.exif.keys() and 5 not in found.gps
+    assert len(found.notes) == 3 and all(note.startswith("x.dng: EXIF tag 0x") for note in found.notes)
+    assert found.captured == datetime(2024, 5, 17, 6, 7, 9)  # DateTime, without the other's zone
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "camera"),
+    [
+        ("Canon", "Canon EOS R5", "Canon EOS R5"),
+        ("NIKON CORPORATION", "NIKON D850", "NIKON D850"),
+        ("SONY", "ILCE-7M3", "SONY ILCE-7M3"),
+        ("", "X", "X"),
+        ("M", "", "M"),
+        ("", "", ""),
+    ],
+)
+def test_camera_names(make, model, camera):
+    assert Metadata(image={0x010F: make, 0x0110: model}).camera == camera
+
+
+def test_a_tuple_of_sensitivities_means_the_first():
+    assert Metadata(exif={0x8827: (200, 0)}).iso == 200
+
+
+# --- damage ---
+
+
+def check_harmless(data: bytes, preview: bytes | None = None) -> None:
+    found = read(data, preview=preview)
+    _ = found.captured, found.camera, found.lens, found.iso, found.exposure_time, found.f_number
+    for format in ("jpeg", "tiff"):
+        size = write_picture(
+            io.BytesIO(), np.zeros((2, 2, 3), np.uint8), found, format=format, software="s", overwrite=False
+        )
+        assert size > 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from([tiff(), tiff(endian=">"), cr3(), jpeg(tiff()), raf()]),
+    edits=st.lists(
+        st.tuples(st.floats(0, 1), st.sampled_from([0, 1, 3, 5, 7, 10, 12, 128, 255])), max_size=12
+    ),
+    keep=st.floats(0, 1),
+)
+def test_damage_is_survived(kind, edits, keep):
+    data = bytearray(kind)
+    for place, value in edits:
+        data[int(place * (len(data) - 1))] = value
+    check_harmless(bytes(data[: round(len(data) * max(keep, 0.2) ** 0.25)]), preview=bytes(data))
+
+
+@pytest.mark.parametrize("kind", [2, 5])
+def test_endless_directories_end(kind):
+    """65,535 entries of four thousand million values each; and IFDs that name one another as next."""
+    entry = struct.pack("<HHII", 0x010F, kind, 2**32 - 1, 8)
+    data = b"II*\0\x08\0\0\0" + b"\xff\xff" + entry * 70000
+    start = time.process_time()
+    found = read(data, fallback={"make": "M"})
+    assert found.camera
+    assert time.process_time() - start < 5
+    check_harmless(struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<HI", 0, 10) * 1000)
+
+
+def test_an_unreadable_source_is_noted():
+    class Broken(io.BytesIO):
+        def read(self, *_):
+            raise OSError("I/O error")
+
+    found = read_metadata(Broken(), "x.dng", fallback={"make": "M"})
+    assert found.camera == "M"
+    assert "x.dng" in found.notes[0] and "I/O error" in found.notes[0]
+
+
+def test_nothing_is_printed_or_logged(capfd):
+    handler = logging.StreamHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        for data in (b"II*\0\xff\xff\xff\xff", b"junk", tiff()[:200], jpeg(tiff()[:60])):
+            check_harmless(data, preview=b"junk")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,455 @@
+"""Encoding, EXIF and safe files. What is written is read back by readers that are not ours."""
+
+import io
+import os
+import stat
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import exifread
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+from deepisp_cli import output
+from deepisp_cli.errors import OutputError, UsageError
+from deepisp_cli.metadata import Metadata, read_metadata
+from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
+
+RANDOM = np.random.default_rng(20260102)
+KINDS = [("jpeg", 8), ("png", 8), ("png", 16), ("tiff", 8), ("tiff", 16)]
+METADATA = Metadata(
+    image={
+        0x010F: "Čamera Åb",
+        0x0110: "X-1",
+        0x013B: "Zoë Müller 山田",
+        0x0132: "2024:05:17 06:07:09",
+        0x010E: "a",
+        0x4746: 4,
+    },
+    exif={
+        0x829A: Fraction(1, 8000),
+        0x829D: Fraction(14, 5),
+        0x8827: 65535,
+        0x8832: 102400,
+        0x9003: "2024:05:17 06:07:08",
+        0x9011: "+05:30",
+        0x9204: Fraction(-2, 3),
+        0x9286: "schön – 山",
+        0x9291: "042",
+        0xA432: (Fraction(24), Fraction(70), float("nan"), float("nan")),
+        0xA434: "24-70 mm",
+    },
+    gps={
+        0: b"\x02\x03\x00\x00",
+        1: "S",
+        2: (Fraction(33), Fraction(51), Fraction(215, 10)),
+        5: 1,
+        6: Fraction(1234, 10),
+        27: "GPS",
+        29: "2024:05:17",
+    },
+)
+
+
+def noise(bit_depth: int, height: int = 23, width: int = 31) -> np.ndarray:
+    return RANDOM.integers(0, 2**bit_depth, (height, width, 3)).astype(f"u{bit_depth // 8}")
+
+
+def written(format, pixels, metadata=METADATA, **options) -> bytes:
+    buffer = io.BytesIO()
+    options = {"software": "deepisp test", "overwrite": False, **options}
+    assert write_picture(buffer, pixels, metadata, format=format, **options) == len(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write(target, format="png", overwrite=False, pixels=None):
+    pixels = noise(8) if pixels is None else pixels
+    return write_picture(target, pixels, METADATA, format=format, software="test", overwrite=overwrite)
+
+
+# --- pixels ---
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS[1:])
+@pytest.mark.parametrize("shape", [(1, 1), (23, 31), (700, 501)])
+def test_lossless_formats_keep_every_value(format, bit_depth, shape):
+    pixels = noise(bit_depth, *shape)
+    data = written(format, pixels)
+    read = imagecodecs.png_decode(data) if format == "png" else tifffile.imread(io.BytesIO(data))
+    assert read.dtype == pixels.dtype
+    np.testing.assert_array_equal(read, pixels)
+    if bit_depth == 8:
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+
+
+@pytest.mark.parametrize("quality", [1, 80, 94, 100])
+def test_a_noisy_jpeg_can_be_written_and_keeps_its_chroma(quality):
+    """Pillow's optimised JPEGs fail on this one at any of these qualities but the first."""
+    pixels = noise(8, 700, 700)
+    image = Image.open(io.BytesIO(written("jpeg", pixels, quality=quality)))
+    assert [component[1:3] for component in image.layer] == [(1, 1)] * 3
+    if quality == 100:
+        error = np.abs(np.asarray(image).astype(int) - pixels).mean()
+        assert error < 1.5, f"mean error {error:.2f}"
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_equal_input_gives_equal_bytes_and_views_are_accepted(format, bit_depth):
+    pixels = noise(bit_depth)
+    first = written(format, pixels)
+    output.srgb_profile.cache_clear()
+    assert first == written(format, np.asfortranarray(pixels)[::1])
+
+
+def test_jpegs_are_optimised():
+    pixels = noise(8, 400, 400)
+    assert len(written("jpeg", pixels)) < len(imagecodecs.jpeg8_encode(pixels, 95, subsampling="444"))
+
+
+def test_the_profile_is_srgb_and_dated_in_the_past():
+    profile = output.srgb_profile()
+    assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    assert profile[24:36] == bytes.fromhex("07d0 0001 0001 0000 0000 0000")
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_the_profile_is_embedded(format, bit_depth):
+    image = Image.open(io.BytesIO(written(format, noise(bit_depth))))
+    assert image.info["icc_profile"] == output.srgb_profile()
+
+
+def test_a_jpeg_that_is_too_long_says_what_to_choose():
+    with pytest.raises(OutputError, match=r"65500.*PNG or TIFF"):
+        written("jpeg", np.zeros((1, 65501, 3), np.uint8))
+    assert written("jpeg", np.zeros((1, 65500, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("format", "pixels", "options"),
+    [
+        ("jpeg", np.zeros((4, 4, 3), np.uint16), {}),
+        ("png", np.zeros((4, 4, 3), np.float32), {}),
+        ("png", np.zeros((4, 4, 3), np.int8), {}),
+        ("png", np.zeros((4, 4), np.uint8), {}),
+        ("tiff", np.zeros((0, 4, 3), np.uint8), {}),
+        ("jpeg", np.zeros((4, 4, 3), np.uint8), {"quality": 0}),
+        ("jpeg", np.zeros((4, 4, 3), np.uint8), {"quality": 101}),
+    ],
+)
+def test_pixels_that_do_not_fit_are_refused(format, pixels, options):
+    with pytest.raises(ValueError):
+        written(format, pixels, **options)
+
+
+# --- EXIF ---
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_exifread_finds_everything(format, bit_depth):
+    tags = exifread.process_file(io.BytesIO(written(format, noise(bit_depth))))
+    expected = {
+        "Image Make": "Čamera Åb",
+        "Image Artist": "Zoë Müller 山田",
+        "Image DateTime": "2024:05:17 06:07:09",
+        "Image ImageDescription": "a",
+        "Image Software": "deepisp test",
+        "Image Orientation": [1],
+        "EXIF ExposureTime": [Fraction(1, 8000)],
+        "EXIF FNumber": [Fraction(14, 5)],
+        "EXIF ISOSpeedRatings": [65535],
+        "EXIF RecommendedExposureIndex": [102400],
+        "EXIF DateTimeOriginal": "2024:05:17 06:07:08",
+        "EXIF OffsetTimeOriginal": "+05:30",
+        "EXIF SubSecTimeOriginal": "042",
+        "EXIF ExposureBiasValue": [Fraction(-2, 3)],
+        "EXIF LensModel": "24-70 mm",
+        "EXIF ExifImageWidth": [31],
+        "EXIF ExifImageLength": [23],
+        "EXIF ColorSpace": [1],
+        "GPS GPSLatitudeRef": "S",
+        "GPS GPSLatitude": [33, 51, Fraction(43, 2)],
+        "GPS GPSAltitude": [Fraction(617, 5)],
+        "GPS GPSAltitudeRef": [1],
+        "GPS GPSVersionID": [2, 3, 0, 0],
+        "GPS GPSDate": "2024:05:17",
+    }
+    assert {key: tags[key].values for key in expected} == expected
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_pillow_finds_everything(format, bit_depth):
+    exif = Image.open(io.BytesIO(written(format, noise(bit_depth)))).getexif()
+    assert exif[0x013B].encode("latin-1").decode() == "Zoë Müller 山田"
+    assert (exif[0x0112], exif[0x0131], exif[0x4746]) == (1, "deepisp test", 4)
+    photo, gps = exif.get_ifd(0x8769), exif.get_ifd(0x8825)
+    assert photo[0x829A] == Fraction(1, 8000)
+    assert photo[0x9204] == Fraction(-2, 3)
+    assert photo[0x9000] == b"0232"
+    assert photo[0x9286] == b"UNICODE\0" + "schön – 山".encode("utf-16-le")
+    assert [(ratio.numerator, ratio.denominator) for ratio in photo[0xA432]] == [
+        (24, 1),
+        (70, 1),
+        (0, 0),
+        (0, 0),
+    ]
+    assert (photo[0xA001], photo[0xA002], photo[0xA003]) == (1, 31, 23)
+    assert (gps[5], gps[27]) == (b"\x01", b"ASCII\0\0\0GPS")
+    assert gps[2] == (33, 51, Fraction(43, 2))
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS[:1] + KINDS[3:])
+def test_what_is_written_is_what_was_meant(format, bit_depth):
+    again = read_metadata(io.BytesIO(written(format, noise(bit_depth))), "x")
+    assert again.notes == ()
+    assert (again.image, again.gps) == (METADATA.image, METADATA.gps)
+    lens, meant = dict(again.exif), dict(METADATA.exif)
+    assert repr(lens.pop(0xA432)) == repr(meant.pop(0xA432))  # NaN is not equal to itself
+    assert lens == meant
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_without_metadata_there_is_no_gps(format, bit_depth):
+    exif = Image.open(io.BytesIO(written(format, noise(bit_depth), Metadata()))).getexif()
+    assert 0x8825 not in exif and exif[0x0131] == "deepisp test"
+
+
+@pytest.mark.parametrize("size", [65_000, 65_600, 300_000])
+def test_exif_over_64_kib_still_gives_a_jpeg(size):
+    """What is too long goes, the comment before the rest; what is small stays."""
+    metadata = Metadata(
+        {**METADATA.image, 0x010E: "d" * 2000, 0x8298: "©" * 2500},
+        {**METADATA.exif, 0x9286: "c" * size},
+        METADATA.gps,
+    )
+    image = Image.open(io.BytesIO(written("jpeg", noise(8), metadata)))
+    exif = image.getexif()
+    assert 0x9286 not in exif.get_ifd(0x8769)
+    assert len(exif[0x010E]) == 2000 and len(exif[0x8298]) == 5000
+    assert exif.get_ifd(0x8825)[1] == "S"
+    image.load()
+    for format in ("png", "tiff"):
+        kept = Image.open(io.BytesIO(written(format, noise(8), metadata))).getexif().get_ifd(0x8769)
+        assert len(kept[0x9286]) == size + 8
+
+
+def test_a_short_comment_outlives_a_long_copyright():
+    metadata = Metadata({0x8298: "c" * 70_000}, {0x9286: "short"})
+    exif = Image.open(io.BytesIO(written("jpeg", noise(8), metadata))).getexif()
+    assert 0x8298 not in exif and exif.get_ifd(0x8769)[0x9286].endswith(b"short")
+
+
+def test_exif_may_fill_its_segment_to_the_last_byte():
+    largest = 0
+    for size in range(65_200, 65_500, 2):
+        data = written("jpeg", noise(8, 1, 1), Metadata(exif={0x9286: "c" * size}))
+        start = data.index(b"\xff\xe1") + 2
+        largest = max(largest, int.from_bytes(data[start : start + 2], "big"))
+        Image.open(io.BytesIO(data)).load()
+    assert largest in (65534, 65535)
+
+
+def test_numbers_that_do_not_fit_are_approximated():
+    metadata = Metadata(
+        exif={0x829A: Fraction(1, 3**40), 0x829D: Fraction(2**70), 0x920A: 0.1, 0x9204: -(2.0**40)}
+    )
+    photo = Image.open(io.BytesIO(written("jpeg", noise(8), metadata))).getexif().get_ifd(0x8769)
+    assert photo[0x829A] == 0 and photo[0x829D] == 2**32 - 1
+    assert float(photo[0x920A]) == pytest.approx(0.1) and photo[0x9204] == -(2**31)
+
+
+# --- files ---
+
+
+def test_a_file_is_written_whole_and_nothing_else(tmp_path):
+    for name, format in (("ä b.png", "png"), ("山.tif", "tiff"), ("x.jpg", "jpeg")):
+        size = write(tmp_path / name, format)
+        assert (tmp_path / name).stat().st_size == size
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_an_existing_file_is_kept_unless_asked_for(tmp_path):
+    target = tmp_path / "x.png"
+    target.write_bytes(b"old")
+    with pytest.raises(UsageError, match=r"x\.png.*exists"):
+        write(target)
+    assert target.read_bytes() == b"old"
+    write(target, overwrite=True)
+    assert Image.open(target).size == (31, 23)
+    assert os.listdir(tmp_path) == ["x.png"]
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, hard_links):
+    target = tmp_path / "x.png"
+    encode = output._encode_png
+
+    def slow(*arguments):
+        target.write_bytes(b"somebody else's")
+        return encode(*arguments)
+
+    monkeypatch.setattr(output, "_encode_png", slow)
+    if not hard_links:
+        monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(UsageError, match="exists"):
+        write(target)
+    assert target.read_bytes() == b"somebody else's"
+    assert os.listdir(tmp_path) == ["x.png"]
+
+
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", refuse)
+    write(tmp_path / "x.png")
+    assert Image.open(tmp_path / "x.png").size == (31, 23)
+    assert os.listdir(tmp_path) == ["x.png"]
+
+
+def refuse(*_):
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("step", ["encode", "fsync", "rename"])
+@pytest.mark.parametrize(
+    "failure", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()]
+)
+def test_a_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch, step, failure, overwrite):
+    def fail(*_):
+        raise failure
+
+    target = tmp_path / "x.png"
+    if overwrite:
+        target.write_bytes(b"old")
+    owner, name = {
+        "encode": (output, "_encode_png"),
+        "fsync": (os, "fsync"),
+        "rename": (os, "replace"),
+    }[step]
+    monkeypatch.setattr(owner, name, fail)
+    monkeypatch.setattr(os, "link", refuse)
+    translated = isinstance(failure, OSError) and step != "encode"
+    with pytest.raises(OutputError if translated else type(failure)) as caught:
+        write(target, overwrite=overwrite)
+    if translated:
+        assert "x.png" in str(caught.value) and "free some space" in str(caught.value)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == (
+        {"x.png": b"old"} if overwrite else {}
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permission bits are a POSIX matter")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
+def test_permissions_follow_the_umask(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write(tmp_path / "x.png")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x.png").stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need a privilege elsewhere")
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "x.png").write_bytes(b"old")
+    (tmp_path / "x.png").symlink_to(tmp_path / "real" / "x.png")
+    write(tmp_path / "x.png", overwrite=True)
+    assert (tmp_path / "x.png").is_symlink()
+    assert Image.open(tmp_path / "real" / "x.png").size == (31, 23)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no named pipes elsewhere")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "x.png"
+    os.mkfifo(pipe)
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; print(len(open(sys.argv[1], 'rb').read()))", str(pipe)],
+        stdout=subprocess.PIPE,
+    ) as reader:
+        size = write(pipe)
+        assert reader.communicate(timeout=20)[0].strip() == str(size).encode()
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no folder/x.png", "create the folder"),
+        ("file/x.png", "choose another folder"),
+        ("n" * 300, "shorter"),
+    ],
+)
+def test_a_target_that_cannot_be_is_named_with_a_remedy(tmp_path, name, message):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match=message) as caught:
+        write(tmp_path / name)
+    assert name in str(caught.value)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_name_of_the_greatest_length(tmp_path):
+    write(tmp_path / ("n" * 251 + ".png"))
+
+
+def test_a_folder_is_not_replaced(tmp_path):
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(UsageError):
+        write(tmp_path / "x.png")
+    with pytest.raises(OutputError):
+        write(tmp_path / "x.png", overwrite=True)
+    assert os.listdir(tmp_path) == ["x.png"]
+
+
+def test_a_stream_that_takes_a_little_at_a_time_gets_everything():
+    class Slow(io.RawIOBase):
+        taken = b""
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            self.taken += bytes(data[:100])
+            return min(len(data), 100)
+
+    stream = Slow()
+    size = write(stream)
+    assert len(stream.taken) == size
+    assert Image.open(io.BytesIO(stream.taken)).size == (31, 23)
+
+
+def test_a_broken_pipe_is_an_output_error():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with pytest.raises(OutputError, match="closed the pipe"):
+        stream = os.fdopen(write_end, "wb", buffering=0)
+        with stream:
+            write(stream)
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("a.jpg", "jpeg"),
+        ("a.JPEG", "jpeg"),
+        ("b/c.d.png", "png"),
+        (Path("x.TIF"), "tiff"),
+        ("x.tiff", "tiff"),
+    ],
+)
+def test_the_suffix_names_the_format(name, format):
+    assert format_of_suffix(name) == format
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a", ".png", "png"])
+def test_an_unknown_suffix_lists_the_known(name):
+    with pytest.raises(UsageError) as caught:
+        format_of_suffix(name)
+    for known in FORMATS.values():
+        assert all(suffix in str(caught.value) for suffix in known.suffixes)

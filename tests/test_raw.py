@@ -1,0 +1,456 @@
+"""What read_raw says of files with a known scene, and what it refuses."""
+
+import gc
+import io
+import os
+import struct
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepisp_cli.dng import write_dng
+from deepisp_cli.errors import InputError, UnsupportedRawError
+from deepisp_cli.raw import read_preview, read_raw
+
+PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
+MATRIX = np.array([[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]])
+LEVELS = {"R": 3000, "G": 2000, "B": 1000}
+BYTE, ASCII, SHORT, RATIONAL, UNDEFINED, SRATIONAL = 1, 2, 3, 5, 7, 10  # TIFF types
+
+
+def colours_of(pattern, shape):
+    """Return the counts of a scene in which each colour has its own level."""
+    tile = np.array([LEVELS[letter] for letter in pattern], np.uint16).reshape(2, 2)
+    return np.resize(np.tile(tile, (1, (shape[1] + 1) // 2))[:, : shape[1]], shape)
+
+
+def noise(shape, seed=0):
+    return np.random.default_rng(seed).integers(200, 16000, shape, dtype=np.uint16)
+
+
+def rationals(numbers, scale=10000):
+    return [part for number in np.ravel(numbers) for part in (round(float(number) * scale), scale)]
+
+
+def read(path):
+    with open(path, "rb") as source:
+        return read_raw(source, Path(path).name)
+
+
+def read_bytes(contents):
+    return read_raw(io.BytesIO(contents), "test.raw")
+
+
+@pytest.fixture
+def dng(tmp_path):
+    """Write a DNG with the given options and read it again."""
+
+    def write_and_read(samples, **options):
+        options = {"pattern": "RGGB", "white": 16000, "xyz_to_camera": MATRIX, **options}
+        write_dng(tmp_path / "test.dng", samples, **options)
+        return read(tmp_path / "test.dng")
+
+    return write_and_read
+
+
+# Pattern, area and crop
+
+
+@pytest.mark.parametrize("compression", ["none", "ljpeg"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_every_order_and_odd_sizes_come_back_sample_by_sample(dng, pattern, compression):
+    samples = noise((45, 63))
+    image = dng(samples, pattern=pattern, compression=compression)
+    assert image.pattern == pattern
+    assert image.samples.dtype == np.uint16
+    np.testing.assert_array_equal(image.samples, samples)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    pattern=st.sampled_from(PATTERNS),
+    margin=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    crop=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    size=st.tuples(st.integers(22, 27), st.integers(22, 27)),
+)
+def test_pattern_follows_margins_and_crop(tmp_path_factory, pattern, margin, crop, size):
+    """Whatever the parities, each sample must carry the level of the colour that the pattern gives it."""
+    (top, left), (crop_top, crop_left), (height, width) = margin, crop, size
+    active = colours_of(pattern, (40, 40))
+    samples = np.full((40 + top + 3, 40 + left + 2), 7, np.uint16)
+    samples[top : top + 40, left : left + 40] = active
+    path = tmp_path_factory.mktemp("dng") / "test.dng"
+    write_dng(
+        path,
+        samples,
+        pattern=pattern,
+        active_area=(top, left, 40, 40),
+        default_crop=(crop_top, crop_left, height, width),
+    )
+    image = read(path)
+    expected = active[crop_top : crop_top + height, crop_left : crop_left + width]
+    np.testing.assert_array_equal(image.samples, expected)
+    np.testing.assert_array_equal(image.samples, colours_of(image.pattern, (height, width)))
+
+
+def test_a_crop_outside_the_active_area_is_ignored(dng):
+    assert dng(noise((40, 40)), default_crop=(10, 10, 31, 20)).samples.shape == (40, 40)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_the_tag_and_does_not_turn_the_samples(dng, orientation):
+    image = dng(noise((24, 36)), orientation=orientation)
+    assert image.orientation == orientation
+    np.testing.assert_array_equal(image.samples, noise((24, 36)))
+
+
+def test_linear_dng(dng):
+    samples = noise((33, 41, 3))
+    image = dng(samples, pattern=None, black=(10, 20.5, 30), default_crop=(1, 2, 30, 35))
+    assert image.pattern is None
+    np.testing.assert_array_equal(image.samples, samples[1:31, 2:37])
+    np.testing.assert_array_equal(image.black, np.float32([10, 20.5, 30]))
+    np.testing.assert_array_equal(image.white, np.float32([16000] * 3))
+
+
+# Levels
+
+
+@pytest.mark.parametrize("origin", [(0, 0), (1, 0), (0, 1), (3, 5)])
+@pytest.mark.parametrize(
+    "tile",
+    [
+        [[64.25]],
+        [[60, 61], [62, 63]],
+        [[60, 61.5, 62, 63, 64, 65]],
+        np.arange(64, 128).reshape(8, 8),
+        np.arange(60, 66).reshape(3, 2),
+    ],
+    ids=["fraction", "2x2", "1x6", "8x8", "3x2"],
+)
+def test_black_repeats_from_the_active_area(dng, tile, origin):
+    """The black tile, laid over the crop, must be what the file means at each sample."""
+    tile, (top, left) = np.array(tile), origin
+    image = dng(noise((45, 45)), black=tile, active_area=(1, 3, 40, 40), default_crop=(top, left, 30, 31))
+    rows, columns = np.indices((40, 40))
+    meant = tile[rows % tile.shape[0], columns % tile.shape[1]][top : top + 30, left : left + 31]
+    rows, columns = np.indices((30, 31))
+    laid = image.black[rows % image.black.shape[0], columns % image.black.shape[1]]
+    np.testing.assert_array_equal(laid, meant.astype(np.float32))
+    assert min(image.black.shape) >= 2 and image.black.dtype == np.float32
+    np.testing.assert_array_equal(image.white, np.full((2, 2), 16000, np.float32))
+
+
+def test_black_deltas_of_rows_and_columns_are_subtracted(dng):
+    samples, down, across = noise((40, 36)), np.arange(40), np.arange(36) / 10
+    extra = [
+        (50715, SRATIONAL, 36, rationals(across)),  # BlackLevelDeltaH, one for each column
+        (50716, SRATIONAL, 40, rationals(down)),  # BlackLevelDeltaV
+    ]
+    image = dng(samples, black=5, default_crop=(2, 3, 30, 31), extra=extra)
+    assert image.samples.dtype == np.float32
+    expected = samples[2:32, 3:34] - down[2:32, None] - across[None, 3:34]
+    np.testing.assert_allclose(image.samples, expected, rtol=1e-6)
+    np.testing.assert_array_equal(image.black, np.full((2, 2), 5))
+
+
+def test_levels_that_contradict_each_other_are_damage(dng):
+    with pytest.raises(InputError, match="black level 16000"):
+        dng(noise((24, 24)), black=16000)
+
+
+# Colour
+
+
+def test_white_balance_and_matrix(dng):
+    image = dng(noise((24, 24)), white_balance=(4, 2, 3))
+    np.testing.assert_allclose(image.camera_white_balance, [2, 1, 1.5], rtol=1e-5)
+    np.testing.assert_allclose(image.xyz_to_camera, MATRIX, atol=1e-6)
+    neutral = MATRIX @ [0.95047, 1, 1.08883]
+    np.testing.assert_allclose(image.daylight_white_balance, neutral.max() / neutral, rtol=1e-5)
+    assert image.notes == ()
+
+
+NEUTRALS = {
+    "zero": [0, 1, 1, 1, 1, 1],
+    "nothing through nothing": [0, 0, 1, 1, 1, 1],
+    "infinite": [1, 0, 1, 1, 1, 1],
+    "absurd": [1, 1000, 1, 1, 1, 1],
+}
+
+
+@pytest.mark.parametrize("neutral", [None, *NEUTRALS.values()], ids=["none", *NEUTRALS])
+def test_no_usable_white_balance_is_none_and_said(dng, neutral):
+    extra = [] if neutral is None else [(50728, RATIONAL, 3, neutral)]
+    image = dng(noise((24, 24)), extra=extra)
+    assert image.camera_white_balance is None
+    assert image.daylight_white_balance is not None
+    assert "no white balance as shot" in image.notes
+
+
+def test_white_point_as_chromaticity(dng):
+    """AsShotWhiteXY of D65 must give the daylight gains."""
+    image = dng(noise((24, 24)), extra=[(50729, RATIONAL, 2, [31271, 100000, 32902, 100000])])
+    np.testing.assert_allclose(image.camera_white_balance, image.daylight_white_balance, rtol=1e-3)
+
+
+def test_a_zero_matrix_is_none_and_said(dng):
+    image = dng(noise((24, 24)), xyz_to_camera=np.zeros((3, 3)))
+    assert image.xyz_to_camera is None and image.daylight_white_balance is None
+    assert "no colour matrix: the camera's colours are not known" in image.notes
+
+
+def test_the_matrix_nearest_daylight_is_taken_with_calibration_and_analog_balance(dng):
+    """ColorMatrix2 is usually D65, but here ColorMatrix1 is; AnalogBalance is part of the samples."""
+    extra = [
+        (50721, SRATIONAL, 9, rationals(MATRIX)),
+        (50722, SRATIONAL, 9, rationals(MATRIX[::-1])),
+        (50778, SHORT, 1, 21),
+        (50779, SHORT, 1, 17),
+        (50723, SRATIONAL, 9, rationals(np.diag([0.9, 1, 1.1]))),
+        (50727, RATIONAL, 3, rationals([2, 1, 1.5])),
+    ]
+    image = dng(noise((24, 24)), extra=extra)
+    np.testing.assert_allclose(image.xyz_to_camera, np.diag([1.8, 1, 1.65]) @ MATRIX, atol=1e-3)
+
+
+# What is refused
+
+
+def test_mosaics_that_are_not_bayer_are_refused(dng):
+    xtrans = "GBGGRGRGRBGBGBGGRGGRGGBGBGBRGRGRGGBG"
+    extra = [(33421, SHORT, 2, (6, 6)), (33422, BYTE, 36, bytes("RGB".index(letter) for letter in xtrans))]
+    with pytest.raises(UnsupportedRawError, match="X-Trans"):
+        dng(noise((36, 36)), extra=extra)
+    with pytest.raises(UnsupportedRawError, match="only Bayer"):
+        dng(noise((36, 36)), pattern="RGBG")
+    extra = [(33422, BYTE, 4, bytes((1, 3, 5, 4))), (50710, BYTE, 4, bytes((1, 3, 4, 5)))]  # G C Y M
+    with pytest.raises(UnsupportedRawError):
+        dng(noise((36, 36)), extra=extra)
+    with pytest.raises(UnsupportedRawError, match="staggered"):
+        dng(noise((36, 36)), extra=[(50711, SHORT, 1, 2)])
+
+
+def test_floating_point_is_refused():
+    file = io.BytesIO()
+    cfa = [(33421, SHORT, 2, (2, 2)), (33422, BYTE, 4, bytes((0, 1, 1, 2)))]
+    version = [(50706, BYTE, 4, bytes((1, 4, 0, 0))), (50708, ASCII, 0, "Test")]
+    samples = noise((32, 32)).astype(np.float32) / 16000
+    tifffile.imwrite(file, samples, photometric="cfa", metadata=None, extratags=[*version, *cfa])
+    with pytest.raises(UnsupportedRawError, match="floating-point"):
+        read_bytes(file.getvalue())
+
+
+def test_monochrome_is_refused(tmp_path):
+    write_dng(tmp_path / "test.dng", noise((32, 32)), pattern="RGGB")
+    with pytest.raises(UnsupportedRawError, match="monochrome"):
+        read_bytes(patched(tmp_path / "test.dng", 262, 34892))  # PhotometricInterpretation: LinearRaw
+
+
+def patched(path, code, value):
+    """Return a DNG of write_dng with another value of a one-number tag."""
+    contents = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", contents, 4)
+    (entries,) = struct.unpack_from("<H", contents, start)
+    for entry in range(start + 2, start + 2 + 12 * entries, 12):
+        if struct.unpack_from("<H", contents, entry) == (code,):
+            struct.pack_into("<H", contents, entry + 8, value)
+    return bytes(contents)
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [
+        (b"", "empty"),
+        (imagecodecs.jpeg_encode(np.zeros((16, 16, 3), np.uint8)), "a JPEG picture"),
+        (imagecodecs.png_encode(np.zeros((16, 16, 3), np.uint8)), "a PNG picture"),
+        (b"some text\n" * 100, "not a raw file"),
+        (np.random.default_rng(1).bytes(5000), "not a raw file"),
+        (b"II*\0" + np.random.default_rng(2).bytes(5000), "not a raw file"),
+    ],
+    ids=["empty", "jpeg", "png", "text", "random", "random tiff"],
+)
+def test_other_files_are_named_for_what_they_are(contents, words):
+    with pytest.raises(InputError, match=words) as caught:
+        read_bytes(contents)
+    assert str(caught.value).startswith("test.raw: ")
+    assert not isinstance(caught.value, UnsupportedRawError)
+
+
+def test_a_plain_tiff_picture_is_refused():
+    file = io.BytesIO()
+    tifffile.imwrite(file, noise((32, 32, 3)), photometric="rgb")
+    with pytest.raises(InputError):
+        read_bytes(file.getvalue())
+
+
+@pytest.mark.parametrize("compression", ["none", "ljpeg"])
+@pytest.mark.parametrize("kept", [0.02, 0.1, 0.3, 0.5, 0.9, 0.99, "one byte less"])
+def test_a_truncated_file_is_an_error(tmp_path, compression, kept):
+    write_dng(tmp_path / "test.dng", noise((64, 64)), pattern="RGGB", compression=compression)
+    contents = (tmp_path / "test.dng").read_bytes()
+    length = len(contents) - 1 if kept == "one byte less" else int(len(contents) * kept)
+    assert read_bytes(contents).samples.shape == (64, 64)
+    with pytest.raises(InputError):
+        read_bytes(contents[:length])
+
+
+def test_a_mosaic_that_ends_in_zeros_is_damage(dng):
+    samples = noise((64, 64))
+    samples[-8:] = 0
+    dng(samples)
+    samples[-9:] = 0
+    with pytest.raises(InputError, match="after row 55 of 64"):
+        dng(samples)
+
+
+def test_corrupt_compressed_data_is_an_error(tmp_path):
+    write_dng(tmp_path / "test.dng", noise((64, 64)), pattern="RGGB", compression="ljpeg")
+    contents = bytearray((tmp_path / "test.dng").read_bytes())
+    middle = len(contents) // 2
+    contents[middle : middle + 400] = b"\xff\xd9" * 200
+    with pytest.raises(InputError):
+        read_bytes(bytes(contents))
+
+
+def test_random_damage_never_escapes_as_another_error(tmp_path):
+    """Each run writes over bytes of the directory; a picture or an InputError may follow, nothing else."""
+    write_dng(tmp_path / "test.dng", noise((64, 64)), pattern="RGGB", white_balance=(2, 1, 1.5))
+    contents, random = (tmp_path / "test.dng").read_bytes(), np.random.default_rng(3)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(contents)
+        damaged[random.integers(8, 500)] = random.integers(256)
+        try:
+            read_bytes(bytes(damaged))
+        except InputError:
+            refused += 1
+    assert 0 < refused < 150
+
+
+# Preview, lossy data, memory
+
+
+def test_no_preview_is_none(tmp_path):
+    write_dng(tmp_path / "test.dng", noise((24, 24)), pattern="RGGB")
+    assert read_preview(io.BytesIO((tmp_path / "test.dng").read_bytes())) is None
+    assert read_preview(io.BytesIO(b"no picture at all" * 10)) is None
+
+
+def test_lossy_linear_dng_applies_black_before_the_polynomial():
+    """DNG scales black to 0 and white to 1 before OpcodeList2; values below black stay negative."""
+    grey = np.repeat(np.array([[40, 51, 153, 255]], np.uint8).repeat(32, 0).repeat(16, 1)[..., None], 3, 2)
+    jpeg = imagecodecs.jpeg_encode(grey, level=100, colorspace="RGB", outcolorspace="RGB")
+    codes = b"".join(
+        struct.pack(">4I", 8, 0x01030000, 0, 36 + 32)
+        + struct.pack(">9I4d", 0, 0, 32, 64, plane, 1, 1, 1, 3, 0, 0.2, 0, 0.6)
+        for plane in range(3)
+    )
+    opcodes = struct.pack(">I", 3) + codes
+    file = io.BytesIO()
+    tags = [
+        (50706, BYTE, 4, bytes((1, 4, 0, 0))),
+        (50708, ASCII, 0, "Test"),
+        (50714, SHORT, 3, (51,) * 3),
+        (50717, SHORT, 3, (255,) * 3),
+        (51009, UNDEFINED, len(opcodes), opcodes),
+    ]
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(
+            iter([jpeg]),
+            shape=grey.shape,
+            dtype=grey.dtype,
+            photometric="linear_raw",
+            compression=34892,
+            tile=(32, 64),
+            metadata=None,
+            extratags=tags,
+        )
+    image = read_bytes(file.getvalue())
+    x = (np.array([40, 51, 153, 255]) - 51) / 204
+    expected = (0.2 * x + 0.6 * x**3) * image.white[0]
+    np.testing.assert_allclose(image.samples[8, 8::16, 1], expected, atol=0.006 * 65535)
+    assert image.samples[8, 8, 1] < 0 and not image.black.any()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_memory_stays_flat(tmp_path):
+    write_dng(tmp_path / "test.dng", noise((512, 512)), pattern="RGGB")
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    for _ in range(5):
+        read(tmp_path / "test.dng")
+    gc.collect()
+    before = resident()
+    for _ in range(60):
+        read(tmp_path / "test.dng")
+    gc.collect()
+    grown, one_picture = resident() - before, 512 * 512 * 2
+    assert grown < 20 * one_picture, f"{grown} bytes more after 60 pictures of {one_picture}"
+
+
+# Real files
+
+REAL = Path(__file__).parents[2] / "shared" / "data" / "raw"
+
+DEVELOPED = {
+    "DSC8695.dng": ((400, 600, 3), None, "very dark"),
+    "RAW_KODAK_DC50.KDC": ((512, 768), "GRBG", "no colour matrix"),
+    "bep_sample_NikonD1.nef": ((1324, 2012), "BGGR", "no white balance as shot"),
+    "canon_eos_6d.dng": ((816, 1224, 3), None, ""),
+    "colorchart.dng": ((1156, 1734), "RGGB", ""),
+    "infinite_isp_indoor1.dng": ((1536, 2592), "GRBG", ""),
+    "infinite_isp_outdoor1.dng": ((1536, 2592), "GRBG", ""),
+    "infinite_isp_outdoor2.dng": ((1536, 2592), "GRBG", ""),
+    "nikon_dsc1339_bggr.dng": ((512, 768), "BGGR", ""),
+    "nikon_dsc1339_gbrg.dng": ((512, 768), "GBRG", ""),
+    "nikon_dsc1339_grbg.dng": ((512, 768), "GRBG", ""),
+    "nikon_dsc1339_rggb.dng": ((512, 768), "RGGB", ""),
+    "sample_1mp.dng": ((338, 600, 3), None, ""),
+    "sample_1mp_rotated.dng": ((338, 600, 3), None, ""),
+}
+REFUSED = {
+    "GOPR0024.GPR": (UnsupportedRawError, "VC-5"),
+    "RAW_KODAK_C330_FORMAT_NONE_YRGB.raw": (UnsupportedRawError, "all colours at each pixel"),
+    "damaged/canon_r6_pruned.cr3": (InputError, "damaged"),
+    "damaged/iphone12pro_proraw_pruned.dng": (InputError, "cut off"),
+    "damaged/nikon_d70s_truncated.nef": (InputError, "damaged"),
+    "damaged/sony_zve10_header_only.arw": (InputError, "damaged"),
+}
+
+needs_real_files = pytest.mark.skipif(not REAL.exists(), reason="the real raw files are not here")
+
+
+@needs_real_files
+@pytest.mark.parametrize("name", DEVELOPED)
+def test_real_files_that_are_developed(name):
+    shape, pattern, note = DEVELOPED[name]
+    image = read(REAL / name)
+    assert (image.samples.shape, image.pattern) == (shape, pattern)
+    assert any(note in said for said in image.notes) if note else image.notes == ()
+    assert image.orientation == (8 if "rotated" in name else 1)
+    assert image.make and image.model
+
+
+@needs_real_files
+@pytest.mark.parametrize("name", REFUSED)
+def test_real_files_that_are_refused(name):
+    error, words = REFUSED[name]
+    with pytest.raises(error, match=words) as caught:
+        read(REAL / name)
+    assert type(caught.value) is error
+
+
+@needs_real_files
+def test_a_real_preview_is_a_jpeg():
+    with open(REAL / "canon_eos_6d.dng", "rb") as source:
+        read_raw(source, "canon_eos_6d.dng")
+        preview = read_preview(source)
+    assert preview is not None and preview.startswith(b"\xff\xd8")

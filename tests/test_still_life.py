@@ -1,0 +1,70 @@
+"""The generated test scene: its radiance range, its determinism, and the place and colours of its chart."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "examples" / "still_life.py"
+
+
+@pytest.fixture(scope="module")
+def still_life():
+    """Return the example as a module; it is a script, not part of the package."""
+    spec = importlib.util.spec_from_file_location("still_life", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["still_life"] = module  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["still_life"]
+
+
+@pytest.fixture(scope="module")
+def picture(still_life):
+    return still_life.render(192, 128, samples=1)
+
+
+def test_radiance_is_finite_and_not_negative(picture):
+    assert picture.shape == (128, 192, 3)
+    assert picture.dtype == np.float32
+    assert np.isfinite(picture).all()
+    assert picture.min() >= 0
+
+
+def test_night_scene_has_lamps_and_deep_shadows(picture):
+    luminance = picture @ np.float32([0.2126, 0.7152, 0.0722])
+    assert luminance.max() > 5, f"brightest {luminance.max():.2f}: no lamp in the picture"
+    assert np.median(luminance) < 0.3, f"median {np.median(luminance):.3f}"
+    assert (luminance < 0.01).sum() >= 5, f"darkest {luminance.min():.4f}"
+
+
+def test_same_seed_same_picture(still_life):
+    first, again, other = (still_life.render(48, 32, seed=seed, samples=1) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_chart_patches_hold_their_reflectance(still_life, picture):
+    """White gives the light; divided by it every patch shows its colour, up to fall-off across the chart."""
+    patches = still_life.chart_patches(192, 128)
+    assert len(patches) == 24
+    shown = np.array([picture[y0:y1, x0:x1].mean(axis=(0, 1)) for y0, x0, y1, x1, _ in patches])
+    light = shown / np.array([reflectance for *_, reflectance in patches])
+    balanced = light / light[18]
+    tint = balanced / balanced.mean(axis=1, keepdims=True)
+    neutral = np.abs(tint[18:22] - 1).max()  # the two darkest carry too much lens glare to be exact
+    assert neutral < 0.04, f"neutral patches off by {neutral:.3f}, allowed 0.04"
+    level = np.ptp(np.log2(balanced[18:23].mean(axis=1)))
+    assert level < 0.8, f"light varies by {level:.2f} stops along the neutral patches, allowed 0.8"
+
+
+def test_chart_patches_scale_with_the_picture(still_life):
+    small, large = (
+        np.array([patch[:4] for patch in still_life.chart_patches(width, height)])
+        for width, height in ((300, 200), (1536, 1024))
+    )
+    np.testing.assert_allclose(small, large * 300 / 1536, atol=1.01)
+    assert (large[:, 2] - large[:, 0] > 20).all()
+    assert (large[:, 3] - large[:, 1] > 20).all()
