@@ -38,7 +38,9 @@ class Report:
 
     def __str__(self) -> str:
         kinds = ("written", "skipped", "failed", "planned")
-        return ", ".join(f"{self.count(kind)} {kind}" for kind in kinds if self.count(kind)) or "nothing to do"
+        return (
+            ", ".join(f"{self.count(kind)} {kind}" for kind in kinds if self.count(kind)) or "nothing to do"
+        )
 
 
 def develop_many(
@@ -136,7 +138,9 @@ def _make_parent(target: Path) -> None:
     try:
         os.makedirs(target.parent, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{target.parent}: cannot be created ({error.strerror}); choose another -o") from error
+        raise OutputError(
+            f"{target.parent}: cannot be created ({error.strerror}); choose another -o"
+        ) from error
 
 
 @contextmanager

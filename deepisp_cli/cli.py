@@ -52,32 +52,88 @@ def main() -> None:
 @main.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("-o", "--output", metavar="PATH", help="File, folder or '-' for stdout. [beside the source]")
-@click.option("--name", default="{stem}", metavar="TEMPLATE", show_default=True,
-              help="Output name: {stem} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders.")
-@click.option("--format", type=click.Choice(["jpeg", "png", "tiff"]),
-              help="Picture format. [by the suffix of -o, else jpeg]")
+@click.option(
+    "--name",
+    default="{stem}",
+    metavar="TEMPLATE",
+    show_default=True,
+    help="Output name: {stem} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(["jpeg", "png", "tiff"]),
+    help="Picture format. [by the suffix of -o, else jpeg]",
+)
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG.")
-@click.option("--bit-depth", type=click.Choice(["8", "16"]), default="8", show_default=True,
-              help="16 bit for PNG and TIFF.")
+@click.option(
+    "--bit-depth",
+    type=click.Choice(["8", "16"]),
+    default="8",
+    show_default=True,
+    help="16 bit for PNG and TIFF.",
+)
 @click.option("-r", "--recursive", is_flag=True, help="Search sub-folders too.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave inputs out whose output exists.")
-@click.option("--model", default="deepisp", metavar="NAME|DIR", show_default=True,
-              help="Model name (see 'deepisp models') or folder.")
-@click.option("--engine", type=click.Choice(["auto", "onnx", "torch"]), default="auto", show_default=True,
-              help="What runs the network.")
-@click.option("--device", default="auto", metavar="DEVICE", show_default=True,
-              help="auto, cpu, cuda, cuda:N or mps. One that is named and missing is an error.")
-@click.option("--tile", type=click.IntRange(min=64), default=1024, show_default=True, metavar="PIXELS",
-              help="Tile side: smaller needs less memory; the picture is the same.")
-@click.option("--white-balance", default="camera", metavar="WB", show_default=True,
-              help="camera, daylight, auto, or gains R,G,B.")
-@click.option("--exposure", type=click.FloatRange(-10, 10), default=0.0, metavar="EV", show_default=True,
-              help="Brighten or darken the result.")
-@click.option("--strength", type=click.FloatRange(0, 1), default=1.0, metavar="0..1", show_default=True,
-              help="Of the restoration; 0 is the plain picture.")
-@click.option("--look", type=click.Choice(["learned", "neutral"]), default="learned", show_default=True,
-              help="neutral leaves out the learned tone and colour.")
+@click.option(
+    "--model",
+    default="deepisp",
+    metavar="NAME|DIR",
+    show_default=True,
+    help="Model name (see 'deepisp models') or folder.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "onnx", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    metavar="DEVICE",
+    show_default=True,
+    help="auto, cpu, cuda, cuda:N or mps. One that is named and missing is an error.",
+)
+@click.option(
+    "--tile",
+    type=click.IntRange(min=64),
+    default=1024,
+    show_default=True,
+    metavar="PIXELS",
+    help="Tile side: smaller needs less memory; the picture is the same.",
+)
+@click.option(
+    "--white-balance",
+    default="camera",
+    metavar="WB",
+    show_default=True,
+    help="camera, daylight, auto, or gains R,G,B.",
+)
+@click.option(
+    "--exposure",
+    type=click.FloatRange(-10, 10),
+    default=0.0,
+    metavar="EV",
+    show_default=True,
+    help="Brighten or darken the result.",
+)
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    metavar="0..1",
+    show_default=True,
+    help="Of the restoration; 0 is the plain picture.",
+)
+@click.option(
+    "--look",
+    type=click.Choice(["learned", "neutral"]),
+    default="learned",
+    show_default=True,
+    help="neutral leaves out the learned tone and colour.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
@@ -163,7 +219,9 @@ def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":
     return report
 
 
-def _develop(jobs: Sequence["Job"], model: Any, engine: str, device: str, options: Any, talk: _Talk) -> "Report":
+def _develop(
+    jobs: Sequence["Job"], model: Any, engine: str, device: str, options: Any, talk: _Talk
+) -> "Report":
     from deepisp_cli.batch import INTERRUPTED, Report, develop_many
     from deepisp_cli.engine import open_engine
 

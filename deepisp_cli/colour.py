@@ -1,7 +1,7 @@
 """Transfer curves, camera colour and the paper's quadratic transform. Pure functions of arrays.
 
-``encode``, ``decode``, ``quadratic_terms`` and ``apply_transform`` use only operators that NumPy arrays and
-torch tensors share, so that training runs the very code of the product.
+``encode``, ``decode``, ``quadratic_terms`` and ``apply_transform`` take NumPy arrays and torch tensors alike,
+so that training runs the very code of the product.
 """
 
 from typing import Any, TypeVar
@@ -33,7 +33,10 @@ def encode(linear: Array) -> Array:
     ----------
     linear : float32 array of any shape; 1.0 is the white level, negatives are kept.
     """
-    return linear / (((abs(linear) + CURVE_OFFSET**2) ** 0.5 + CURVE_OFFSET) * CURVE_SCALE)
+    square = abs(linear) + CURVE_OFFSET**2
+    # torch's float32 square root is off by a bit now and then; by way of float64 it is right
+    root = square.double().sqrt().float() if hasattr(square, "double") else np.sqrt(square)
+    return linear / ((root + CURVE_OFFSET) * CURVE_SCALE)
 
 
 def decode(encoded: Array) -> Array:
@@ -64,7 +67,7 @@ def srgb_from_camera(xyz_to_camera: np.ndarray | None) -> np.ndarray:
 
     Parameters
     ----------
-    xyz_to_camera : (3, 3) matrix as in DNG ColorMatrix2 or Adobe's tables, or None: camera RGB is taken for sRGB.
+    xyz_to_camera : (3, 3) matrix as in DNG ColorMatrix2, or None: camera RGB is taken for sRGB.
 
     Returns
     -------

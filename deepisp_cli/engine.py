@@ -66,22 +66,23 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         options.log_severity_level = 4  # what goes wrong is raised; the log would only repeat it
+        graph = model.read(ONNX_FILE)
         try:
-            self._session = onnxruntime.InferenceSession(model.read(ONNX_FILE), options, providers=[provider])
-        except EngineError:
-            raise
-        except RuntimeError as error:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+        except Exception as error:  # onnxruntime's own classes have no common base
             raise EngineError(f"device {device}: onnxruntime cannot open it ({error})") from error
         opened = self._session.get_providers()[0]
         if kind == "cuda" and opened != "CUDAExecutionProvider":
-            raise EngineError(f"device {device}: onnxruntime opened {opened} instead; check the CUDA libraries")
+            raise EngineError(
+                f"device {device}: onnxruntime opened {opened} instead; check the CUDA libraries"
+            )
         self.device = "cpu" if kind == "cpu" else f"cuda:{int(number or 0)}"
         self.model = model
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
             image, coefficients = self._session.run(["image", "coefficients"], {"picture": tile})
-        except RuntimeError as error:
+        except Exception as error:
             if "alloc" in str(error).lower():
                 raise MemoryError(str(error)) from error
             raise EngineError(f"onnxruntime failed on {self.device}: {error}") from error

@@ -97,7 +97,7 @@ def _looks_like_a_path(name: str) -> bool:
 def _models_folder() -> Path:
     """``models/`` of a checkout, or where the wheel puts it."""
     checkout = Path(__file__).resolve().parent.parent / "models"
-    if checkout.is_dir():
+    if (checkout / DEFAULT_MODEL).is_dir():
         return checkout
     try:
         return Path(str(resources.files("deepisp_models")))
@@ -111,7 +111,9 @@ def _load(folder: Path) -> Model:
         model = Model(folder, json.loads(path.read_text("utf-8")))
         _ = model.name, model.tile_needs, model.has_transform, model.card["files"]
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); a model folder holds card.json") from error
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}); a model folder holds card.json"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: is not a model card ({error}); export the model again") from error
     return model

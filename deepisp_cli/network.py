@@ -35,7 +35,9 @@ class NetworkConfig:
         if not self.dilations or min(self.dilations) < 1:
             raise ValueError(f"dilations must be one or more positive numbers, got {self.dilations}")
         if self.width <= self.image_channels:
-            raise ValueError(f"width must be above the {self.image_channels} image channels, got {self.width}")
+            raise ValueError(
+                f"width must be above the {self.image_channels} image channels, got {self.width}"
+            )
         if self.high_blocks < 0:
             raise ValueError(f"high_blocks must not be negative, got {self.high_blocks}")
 
@@ -108,20 +110,24 @@ class DeepISP(nn.Module):
             nn.init.zeros_(self.head.bias)
 
     def forward(self, picture: Tensor, pad: bool = False) -> tuple[Tensor, Tensor]:
+        image, features = self.restore(picture, pad)
+        return image, self.coefficients(features, pad)
+
+    def restore(self, picture: Tensor, pad: bool = False) -> tuple[Tensor, Tensor]:
+        """The low-level stage: the corrected image and the features of its last block."""
         config = self.config
         image = picture - 0.5
         if config.fold > 1:
             image = F.pixel_unshuffle(image, config.fold)
-        image, features = self._restore(image, pad)
-        coefficients = self._coefficients(features, pad)
+        image, features = self._run_blocks(image, pad)
         if config.fold > 1:
             image = F.pixel_shuffle(image, config.fold)
         if not pad and config.lead:
             image = image[:, :, config.lead :, config.lead :]
-        return image + 0.5, coefficients
+        return image + 0.5, features
 
-    def _restore(self, image: Tensor, pad: bool) -> tuple[Tensor, Tensor]:
-        """The low-level stage: features (ReLU) and a residual (tanh / 10) from each block."""
+    def _run_blocks(self, image: Tensor, pad: bool) -> tuple[Tensor, Tensor]:
+        """From each block features (ReLU) and a residual (tanh / 10) of the running image."""
         stem = image
         for layer, dilation in zip(self.low, self.config.dilations, strict=True):
             if pad:
@@ -134,9 +140,12 @@ class DeepISP(nn.Module):
             stem = torch.cat([features, image], 1)
         return image, features
 
-    def _coefficients(self, features: Tensor, pad: bool) -> Tensor:
-        """The high-level stage. The paper's global mean and fully connected layer commute: the layer is
-        applied to each cell here, the mean is the caller's."""
+    def coefficients(self, features: Tensor, pad: bool) -> Tensor:
+        """The high-level stage: coefficients per cell.
+
+        The paper's global mean and fully connected layer commute: the layer is applied to each cell here, the
+        mean is the caller's.
+        """
         if not self.config.high_blocks:
             return features.new_zeros(features.shape[0], TRANSFORM_SIZE, 0, 0)
         for layer in self.high:

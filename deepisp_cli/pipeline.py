@@ -171,7 +171,7 @@ def finish(
     with result.timed("render"):
         pixels = render(image, raw.orientation, options.bit_depth)
     result.height, result.width = pixels.shape[:2]
-    if float((pixels[::8, ::8].mean((0, 1)) @ LUMINANCE)) < DARK * np.iinfo(pixels.dtype).max:
+    if float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) < DARK * np.iinfo(pixels.dtype).max:
         result.notes.append("the picture is very dark; --exposure brightens it")
     return pixels
 
@@ -273,7 +273,9 @@ def _parse_gains(text: str) -> np.ndarray:
     except ValueError:
         gains = np.empty(0, np.float32)
     if gains.shape != (3,) or not np.all(np.isfinite(gains)) or gains.min() <= 0:
-        raise UsageError(f"white balance {text!r}: give camera, daylight, auto or three gains such as 2.1,1,1.6")
+        raise UsageError(
+            f"white balance {text!r}: give camera, daylight, auto or three gains such as 2.1,1,1.6"
+        )
     return gains / gains.min()
 
 

@@ -1,4 +1,4 @@
-"""What to develop and where to: inputs and output options → jobs, all clashes found before any work starts."""
+"""What to develop and where to: inputs and options → jobs. Clashes are found before any work starts."""
 
 import string
 from collections import Counter
@@ -14,9 +14,10 @@ from deepisp_cli.output import FORMATS, format_of_suffix
 from deepisp_cli.pipeline import STANDARD_STREAM
 
 # What a folder is searched for; a file named outright may end in anything.
-RAW_SUFFIXES = frozenset(
-    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf "
-    ".raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
+RAW_SUFFIXES = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc"),
+    *(".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"),
+    *(".srw", ".x3f"),
 )
 FIELDS = ("stem", "model", "date", "camera", "iso")
 
@@ -130,14 +131,9 @@ def _names_a_file(output: str) -> bool:
     return not output.endswith(("/", "\\")) and not Path(output).is_dir() and Path(output).suffix != ""
 
 
-def _job(
-    source: Path | str, folder: Path, output: str | None, template: str, suffix: str, model: str
-) -> Job:
+def _job(source: Path | str, folder: Path, output: str | None, template: str, suffix: str, model: str) -> Job:
     path = Path(source)
-    if output is None:
-        parent = path.parent
-    else:
-        parent = Path(output) / path.parent.relative_to(folder)
+    parent = path.parent if output is None else Path(output) / path.parent.relative_to(folder)
     try:
         return Job(source, parent / (_fill(template, path, model) + suffix))
     except DeepIspError as error:
@@ -161,7 +157,10 @@ def _check_template(template: str) -> None:
 
 def _fill(template: str, source: Path, model: str) -> str:
     fields = {field for _, field, _, _ in string.Formatter().parse(template) if field}
-    values: dict[str, object] = {"stem": "stdin" if str(source) == STANDARD_STREAM else source.stem, "model": model}
+    values: dict[str, object] = {
+        "stem": "stdin" if str(source) == STANDARD_STREAM else source.stem,
+        "model": model,
+    }
     if fields - set(values):
         try:
             with source.open("rb") as file:
@@ -177,7 +176,9 @@ def _fill(template: str, source: Path, model: str) -> str:
             values[field] = wanted[field]()
             if not values[field]:
                 raise InputError(f"{source}: has no {field} for --name {template!r}; leave the field out")
-    safe = {key: value.replace("/", "_") if isinstance(value, str) else value for key, value in values.items()}
+    safe = {
+        key: value.replace("/", "_") if isinstance(value, str) else value for key, value in values.items()
+    }
     return template.format(**safe)
 
 

@@ -201,8 +201,8 @@ class Box:
 class Implicit:
     """A shape given by ``field(local points)``, about its signed distance (N,), in a bounding sphere."""
 
-    def __init__(self, centre, bound, field, turn=None, steps=STEPS):
-        self.centre, self.bound, self.field, self.steps = vector(*centre), np.float32(bound), field, steps
+    def __init__(self, centre, bound, field, turn=None):
+        self.centre, self.bound, self.field = vector(*centre), np.float32(bound), field
         self.turn = np.eye(3, dtype=np.float32) if turn is None else turn
 
     def local(self, p):
@@ -213,10 +213,13 @@ class Implicit:
         b = dot(o, d)
         half = np.sqrt(np.maximum(b * b - dot(o, o) + self.bound**2, 0))
         t, far = np.maximum(-b - half, EPSILON), half - b
-        for _ in range(self.steps):
+        for _ in range(STEPS):
             distance = self.field(o + t * d)
-            t = t + np.where(t < far, distance * np.float32(0.8), 0)
-        return np.where((np.abs(distance) < 4e-3) & (t < far) & (t > 2 * EPSILON), t, np.inf)
+            t = t + np.where(t < far, np.maximum(distance, 0) * np.float32(0.85), 0)
+        # Tighter than EPSILON, so that a ray leaving this surface does not hit it again.
+        # A ray from afar that is still creeping along the surface after all steps is a grazing hit.
+        reached = (distance < EPSILON / 2) | ((distance < 8 * EPSILON) & (t > 0.2))
+        return np.where(reached & (t < far), t, np.inf)
 
     def normal(self, p):
         q, steps = self.local(p), np.float32(4e-3) * np.eye(3, dtype=np.float32)[:, :, None]
@@ -281,8 +284,10 @@ class Leaf:
 class Cloth(Implicit):
     """A sheet lying on the table with a few folds, cut to ``half`` sizes; its ends are fringed."""
 
+    TOP = 0.15  # dm, above the highest fold
+
     def __init__(self, centre, half, turn):
-        super().__init__(centre, np.hypot(*half) + 0.1, self.above, turn, steps=10)
+        super().__init__(centre, np.hypot(*half) + 0.1, self.above, turn)
         self.half = half
 
     @staticmethod
@@ -296,8 +301,14 @@ class Cloth(Implicit):
         return q[1] - self.height(q[0], q[2])
 
     def hit(self, origin, direction):
-        t = super().hit(origin, direction)
-        x, _, z = self.local(origin + np.where(np.isfinite(t), t, 0) * direction)
+        o, d = self.local(origin), self.turn.T @ direction
+        # From where the ray comes below the highest fold; the step allows for folds that rise towards it.
+        t = np.maximum(np.where(d[1] < 0, (self.TOP - o[1]) / np.minimum(d[1], -1e-6), 0), 2 * EPSILON)
+        for _ in range(10):
+            gap = self.above(o + t * d)
+            t = t + gap / (np.abs(d[1]) + 0.4)
+        x, y, z = o + t * d
+        t = np.where((np.abs(gap) < EPSILON) & (y < self.TOP) & (t > 3 * EPSILON), t, np.inf)
         fringe = np.abs(np.sin(z * 34 + 2 * np.sin(x * 9))) > 0.55
         inside = (np.abs(z) < self.half[1]) & (np.abs(x) < self.half[0] + 0.16 * fringe)
         return np.where(inside, t, np.inf)
@@ -487,7 +498,7 @@ def apple_skin(shape, p, n):
     red = smoothstep(0.25, 0.75, 0.45 * streak + 1.1 * side - 0.05)
     red = red * (1 - smoothstep(0.24, 0.08, np.hypot(q[0], q[2])) * (q[1] > 0))
     albedo = mix(vector(0.50, 0.47, 0.07), vector(0.42, 0.022, 0.02), red)
-    albedo = mix(albedo, vector(0.65, 0.5, 0.25), 0.6 * smoothstep(0.80, 0.86, noise(*(q * np.float32(26)))))
+    albedo = mix(albedo, vector(0.65, 0.5, 0.25), 0.4 * smoothstep(0.80, 0.90, noise(*(q * np.float32(34)))))
     return Surface(albedo, n, roughness=0.17, f0=0.045, mirror=True)
 
 
@@ -1127,7 +1138,7 @@ def veil(direction):
     """Return (3, N): the faint glare that a real lens lays around the lamps."""
     total = np.zeros_like(direction)
     for lamp, amount in ((LAMP, 0.020), (CANDLE, 0.006)):
-        angle2 = 2 - 2 * dot(direction, unit(lamp.centre - EYE))
+        angle2 = np.maximum(2 - 2 * dot(direction, unit(lamp.centre - EYE)), 0)  # rounding can go below 0
         total += amount * lamp.colour / (0.06 + np.sqrt(angle2) * 3 + angle2 * 60)
     return total
 

@@ -5,6 +5,7 @@ from fractions import Fraction
 import exifread
 import numpy as np
 import pytest
+import tifffile
 
 from deepisp_cli.dng import write_dng
 
@@ -51,9 +52,18 @@ def test_exif_and_gps_are_read_back(tmp_path, shape):
     assert {name: tags.get(name) for name in expected} == expected
 
 
-def test_no_exif_leaves_no_pointer(tmp_path):
-    write_dng(tmp_path / "a.dng", noise((31, 33)), pattern="RGGB")
-    assert not {"Image ExifOffset", "Image GPSInfo"} & set(tags_of(tmp_path / "a.dng"))
+@pytest.mark.parametrize("written", [(), ("exif",), ("gps",)], ids=["neither", "only exif", "only gps"])
+def test_what_is_not_given_leaves_no_pointer(tmp_path, written):
+    """Neither the pointer itself nor the number one lower, under which write_dng writes it at first."""
+    given = {name: values for name, values in {"exif": EXIF, "gps": GPS}.items() if name in written}
+    write_dng(tmp_path / "a.dng", noise((31, 33)), pattern="RGGB", **given)
+    pointers = {"Image ExifOffset": "exif", "Image GPSInfo": "gps"}
+    assert {pointers[name] for name in pointers if name in tags_of(tmp_path / "a.dng")} == set(written)
+    with tifffile.TiffFile(tmp_path / "a.dng") as tif:
+        codes = {tag.code for tag in tif.pages.first.tags}
+    numbers = {34665: "exif", 34853: "gps"}
+    assert {numbers[code] for code in numbers if code in codes} == set(written)
+    assert not {code - 1 for code in numbers} & codes
 
 
 def test_lossless_jpeg_is_smaller(tmp_path):

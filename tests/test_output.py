@@ -142,7 +142,7 @@ def test_a_jpeg_that_is_too_long_says_what_to_choose():
     ],
 )
 def test_pixels_that_do_not_fit_are_refused(format, pixels, options):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"^pixels must|cannot hold|^quality must"):
         written(format, pixels, **options)
 
 
@@ -200,6 +200,22 @@ def test_pillow_finds_everything(format, bit_depth):
     assert (photo[0xA001], photo[0xA002], photo[0xA003]) == (1, 31, 23)
     assert (gps[5], gps[27]) == (b"\x01", b"ASCII\0\0\0GPS")
     assert gps[2] == (33, 51, Fraction(43, 2))
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_types_and_places_are_those_of_the_standard(format, bit_depth):
+    """Long sensitivities are LONG however small; values start at even offsets (TIFF 6.0)."""
+    metadata = Metadata(METADATA.image, {**METADATA.exif, 0x8832: 800}, METADATA.gps)
+    tags = exifread.process_file(io.BytesIO(written(format, noise(bit_depth), metadata)))
+    assert tags["EXIF RecommendedExposureIndex"].field_type == 4
+    odd = [key for key, tag in tags.items() if tag.field_length > 4 and tag.field_offset % 2]
+    assert odd == []
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_tiffs_are_deflated_with_a_predictor(bit_depth):
+    page = tifffile.TiffFile(io.BytesIO(written("tiff", noise(bit_depth)))).pages[0]
+    assert (page.compression, page.predictor) == (8, 2)
 
 
 @pytest.mark.parametrize(("format", "bit_depth"), KINDS[:1] + KINDS[3:])
@@ -281,6 +297,13 @@ def test_an_existing_file_is_kept_unless_asked_for(tmp_path):
     write(target, overwrite=True)
     assert Image.open(target).size == (31, 23)
     assert os.listdir(tmp_path) == ["x.png"]
+
+
+def test_an_existing_file_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(output, "_encode_png", refuse)
+    (tmp_path / "x.png").touch()
+    with pytest.raises(UsageError):
+        write(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("hard_links", [True, False])
@@ -366,12 +389,14 @@ def test_a_link_is_followed(tmp_path):
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     pipe = tmp_path / "x.png"
     os.mkfifo(pipe)
-    with subprocess.Popen(
-        [sys.executable, "-c", "import sys; print(len(open(sys.argv[1], 'rb').read()))", str(pipe)],
-        stdout=subprocess.PIPE,
-    ) as reader:
+    script = "import sys; print(len(open(sys.argv[1], 'rb').read()))"
+    reader = subprocess.Popen([sys.executable, "-c", script, str(pipe)], stdout=subprocess.PIPE)
+    try:
         size = write(pipe)
-        assert reader.communicate(timeout=20)[0].strip() == str(size).encode()
+        assert reader.communicate(timeout=60)[0].strip() == str(size).encode()
+    finally:
+        reader.kill()  # it would wait for a writer for ever
+        reader.communicate()
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 

@@ -178,6 +178,7 @@ def test_white_balance_and_matrix(dng):
 
 NEUTRALS = {
     "zero": [0, 1, 1, 1, 1, 1],
+    "negative": [-1, 1, 1, 1, 1, 1],
     "nothing through nothing": [0, 0, 1, 1, 1, 1],
     "infinite": [1, 0, 1, 1, 1, 1],
     "absurd": [1, 1000, 1, 1, 1, 1],
@@ -186,7 +187,7 @@ NEUTRALS = {
 
 @pytest.mark.parametrize("neutral", [None, *NEUTRALS.values()], ids=["none", *NEUTRALS])
 def test_no_usable_white_balance_is_none_and_said(dng, neutral):
-    extra = [] if neutral is None else [(50728, RATIONAL, 3, neutral)]
+    extra = [] if neutral is None else [(50728, SRATIONAL, 3, neutral)]
     image = dng(noise((24, 24)), extra=extra)
     assert image.camera_white_balance is None
     assert image.daylight_white_balance is not None
@@ -263,6 +264,24 @@ def patched(path, code, value):
     return bytes(contents)
 
 
+def as_tile(path):
+    """Return a DNG of write_dng whose one strip is declared as one tile."""
+    contents = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", contents, 4)
+    (count,) = struct.unpack_from("<H", contents, start)
+    entries = {
+        code: (kind, number, value)
+        for code, kind, number, value in struct.iter_unpack("<HHII", contents[start + 2 :][: 12 * count])
+    }
+    entries[324], entries[325] = entries.pop(273), entries.pop(279)  # TileOffsets, TileByteCounts
+    del entries[278]  # RowsPerStrip
+    entries[322], entries[323] = entries[256], entries[257]  # TileWidth, TileLength
+    contents += bytes(len(contents) % 2)
+    directory = b"".join(struct.pack("<HHII", code, *entries[code]) for code in sorted(entries))
+    struct.pack_into("<I", contents, 4, len(contents))
+    return bytes(contents) + struct.pack("<H", len(entries)) + directory + bytes(4)
+
+
 @pytest.mark.parametrize(
     ("contents", "words"),
     [
@@ -298,6 +317,30 @@ def test_a_truncated_file_is_an_error(tmp_path, compression, kept):
     assert read_bytes(contents).samples.shape == (64, 64)
     with pytest.raises(InputError):
         read_bytes(contents[:length])
+
+
+def with_preview_first(contents, start):
+    """Return a DNG of write_dng as the SubIFD of a first directory: a preview of 100 bytes from ``start``."""
+    own = {254: (4, 1), 256: (4, 10), 257: (4, 10), 258: (3, 8), 259: (3, 1), 262: (3, 1), 277: (3, 1)}
+    (raw,) = struct.unpack_from("<I", contents, 4)
+    entries = own | {273: (4, start), 278: (4, 10), 279: (4, 100), 330: (4, raw), 50706: (1, 0x0401)}
+    directory = struct.pack("<H", len(entries)) + b"".join(
+        struct.pack("<HHII", code, kind, 4 if kind == BYTE else 1, value)
+        for code, (kind, value) in sorted(entries.items())
+    )
+    return contents[:4] + struct.pack("<I", len(contents)) + contents[8:] + directory + bytes(4)
+
+
+@pytest.mark.parametrize("tiled", [False, True], ids=["strips", "tiles"])
+def test_only_the_preview_may_lie_beyond_the_end(tmp_path, tiled):
+    """The raw data are whole, so the picture is developed; the offsets of the preview are not the raw's."""
+    samples, path = noise((32, 48)), tmp_path / "test.dng"
+    write_dng(path, samples, pattern="RGGB", white=16000)
+    contents = with_preview_first(as_tile(path) if tiled else path.read_bytes(), start=1 << 20)
+    image = read_bytes(contents)
+    assert image.pattern == "RGGB"
+    np.testing.assert_array_equal(image.samples, samples)
+    np.testing.assert_array_equal(image.white, np.full((2, 2), 16000))
 
 
 def test_a_mosaic_that_ends_in_zeros_is_damage(dng):

@@ -40,24 +40,29 @@ def test_night_scene_has_lamps_and_deep_shadows(picture):
     assert (luminance < 0.01).sum() >= 5, f"darkest {luminance.min():.4f}"
 
 
+def test_glare_is_finite_looking_straight_at_a_lamp(still_life):
+    towards = still_life.LAMP.centre - still_life.EYE
+    nearby = np.random.default_rng(0).normal(0, 1e-4, (3, 2000)).astype(np.float32)
+    assert np.isfinite(still_life.veil(still_life.unit(towards + nearby))).all()
+
+
 def test_same_seed_same_picture(still_life):
-    first, again, other = (still_life.render(48, 32, seed=seed, samples=1) for seed in (5, 5, 6))
+    first, again, other = (still_life.render(24, 16, seed=seed, samples=1) for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
 def test_chart_patches_hold_their_reflectance(still_life, picture):
-    """White gives the light; divided by it every patch shows its colour, up to fall-off across the chart."""
+    """Divided by its reflectance, a neutral patch shows the local light, which changes little by little."""
     patches = still_life.chart_patches(192, 128)
     assert len(patches) == 24
-    shown = np.array([picture[y0:y1, x0:x1].mean(axis=(0, 1)) for y0, x0, y1, x1, _ in patches])
-    light = shown / np.array([reflectance for *_, reflectance in patches])
-    balanced = light / light[18]
-    tint = balanced / balanced.mean(axis=1, keepdims=True)
-    neutral = np.abs(tint[18:22] - 1).max()  # the two darkest carry too much lens glare to be exact
-    assert neutral < 0.04, f"neutral patches off by {neutral:.3f}, allowed 0.04"
-    level = np.ptp(np.log2(balanced[18:23].mean(axis=1)))
-    assert level < 0.8, f"light varies by {level:.2f} stops along the neutral patches, allowed 0.8"
+    shown = np.array([picture[y0:y1, x0:x1].mean(axis=(0, 1)) for y0, x0, y1, x1, _ in patches[18:]])
+    light = shown / np.array([reflectance for *_, reflectance in patches[18:]])
+    step = light[1:] / light[:-1]
+    level = step.mean(axis=1)
+    tint = np.abs(step / level[:, None] - 1).max()
+    assert tint < 0.03, f"tint changes by {tint:.3f} from patch to patch, allowed 0.03"
+    assert np.abs(level - 1).max() < 0.15, f"light changes by factors {level.round(3)}, allowed 0.15"
 
 
 def test_chart_patches_scale_with_the_picture(still_life):

@@ -3,6 +3,8 @@
 Published facts: Adobe's DNG ColorMatrix values as listed in dcraw's and LibRaw's tables.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 TRAINING = {
@@ -47,6 +49,6 @@ HELD_OUT = {
 }
 
 
-def matrices(table: dict[str, tuple[int, ...]]) -> np.ndarray:
+def matrices(table: Mapping[str, tuple[int, ...]]) -> np.ndarray:
     """The table's matrices as (N, 3, 3) float32, XYZ to camera."""
     return np.array(list(table.values()), np.float32).reshape(-1, 3, 3) / 10000

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepisp_cli.training.synthesis import Pairs, to_picture
+from deepisp_cli.training.synthesis import Pairs
 
 
 def picture_loss(picture: Tensor, target: Tensor) -> Tensor:
@@ -28,9 +28,3 @@ def restoration_loss(image: Tensor, pairs: Pairs) -> Tensor:
     error = (image - pairs.clean) * torch.exp2(-pairs.exposure / 2).reshape(-1, 1, 1, 1)
     scales = [error, F.avg_pool2d(error, 4), F.avg_pool2d(error, 16)]
     return sum((scale.abs().mean() for scale in scales), error.new_zeros(()))
-
-
-def pipeline_loss(image: Tensor, coefficients: Tensor, pairs: Pairs, restoration_weight: float) -> Tensor:
-    """The full pipeline's loss: `picture_loss` + weight * `restoration_loss`."""
-    picture = to_picture(image, coefficients, pairs.matrix)
-    return picture_loss(picture, pairs.target) + restoration_weight * restoration_loss(image, pairs)

@@ -51,7 +51,7 @@ class _Graph:
 
 @torch.no_grad()
 def to_onnx(network: DeepISP) -> bytes:
-    """The serialised graph: ``picture`` -> ``image``, ``coefficients``, as `DeepISP.forward` without padding."""
+    """The serialised graph, ``picture`` to ``image`` and ``coefficients``: `DeepISP.forward` without padding."""
     config = network.config
     fold, images = config.fold, config.image_channels
     features = config.width - images
@@ -89,7 +89,9 @@ def to_onnx(network: DeepISP) -> bytes:
             [helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, "height", "width"])],
             [
                 helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "rows", "columns"]),
-                helper.make_tensor_value_info("coefficients", TensorProto.FLOAT, [1, TRANSFORM_SIZE, "down", "across"]),
+                helper.make_tensor_value_info(
+                    "coefficients", TensorProto.FLOAT, [1, TRANSFORM_SIZE, "down", "across"]
+                ),
             ],
             list(graph.constants.values()),
         ),

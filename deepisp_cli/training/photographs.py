@@ -69,7 +69,7 @@ class Photographs:
     def _crop(self, size: int, rng: np.random.Generator) -> np.ndarray:
         draws = [self._draw(size, rng) for _ in range(rng.integers(1, 3))]
         crop = max(draws, key=_detail)
-        crop = np.rot90(crop, rng.integers(4))
+        crop = np.rot90(crop, int(rng.integers(4)))
         if rng.integers(2):
             crop = crop[:, ::-1]
         return np.ascontiguousarray(crop.transpose(2, 0, 1))
@@ -77,6 +77,8 @@ class Photographs:
     def _draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         fitting = [[p for p in level if min(p.shape[:2]) >= size] for level in self.levels]
         fitting = [level for level in fitting if level]
+        if not fitting:
+            raise InputError(f"no photograph holds a crop of {size} pixels a side; train on smaller crops")
         level = fitting[rng.integers(len(fitting))]
         photograph = level[rng.integers(len(level))]
         top = rng.integers(photograph.shape[0] - size + 1)

@@ -125,8 +125,10 @@ class Synthesis:
         return share * inverse + (1 - share) * linear
 
     def _extend_highlights(self, linear: Tensor) -> Tensor:
-        """Make what is almost white brighter than white in some frames: a photograph clips its highlights,
-        a raw at -3 EV does not."""
+        """Make what is almost white brighter than white in some frames.
+
+        A photograph clips its highlights, a raw at -3 EV does not.
+        """
         count = len(linear)
         chosen = self._uniform(0, 1, count, 1, 1, 1) < self.options.highlight_share
         gain = self.options.highlight_gain ** self._uniform(0, 1, count, 1, 1, 1)
@@ -134,8 +136,7 @@ class Synthesis:
         return torch.where(chosen, linear * (1 + (gain - 1) * nearness), linear)
 
     def _expose(self, scene: Tensor, gains: Tensor) -> Tensor:
-        """Camera RGB of the scene (N, 3, H, W), white level 1, through sensor and levels to the white-balanced
-        mosaic (N, H, W)."""
+        """Camera RGB of the scene (N, 3, H, W), white level 1, to the white-balanced mosaic (N, H, W)."""
         count, _, height, width = scene.shape
         scene = _mosaic(scene)
         options = self.options

@@ -19,8 +19,9 @@ import click
 import numpy as np
 import torch
 
+from deepisp_cli.colour import fit_transform
 from deepisp_cli.network import DeepISP, NetworkConfig
-from deepisp_cli.training.losses import pipeline_loss
+from deepisp_cli.training.losses import picture_loss, restoration_loss
 from deepisp_cli.training.photographs import Photographs, list_photographs, load_photograph
 from deepisp_cli.training.synthesis import Pairs, Synthesis, SynthesisOptions, to_picture, to_srgb
 
@@ -41,7 +42,7 @@ class Stage:
     crop: int  # pixels a side
     steps: int = 10**9
     minutes: float = math.inf
-    parts: str = "all"  # "all", or "high": the low-level stage is kept as it is
+    parts: str = "separate"  # see `Trainer.loss`: "separate", "joint" or "high"
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,10 @@ class Trainer:
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
         stage = self.config.stages[self.stage]
-        chosen = [*self.network.high.parameters(), *self.network.head.parameters()]
-        if stage.parts == "all":
-            chosen += self.network.low.parameters()
-        return torch.optim.Adam(chosen, lr=stage.learning_rate)
+        groups = [{"params": [*self.network.high.parameters(), *self.network.head.parameters()]}]
+        if stage.parts != "high":
+            groups.append({"params": list(self.network.low.parameters())})
+        return torch.optim.Adam(groups, lr=stage.learning_rate)
 
     def advance_stage(self) -> bool:
         """Go to the next stage; False after the last."""
@@ -120,9 +121,7 @@ class Trainer:
 
     def set_w0(self, photographs: Photographs, frames: int = 96) -> None:
         """W0: the median of the per-image least-squares transforms of noise-free frames."""
-        from deepisp_cli.colour import fit_transform
-
-        pairs = self.synthesis(photographs.crops(frames, 128, self.rng))
+        pairs = self.synthesis(photographs.crops(frames, self.config.stages[0].crop, self.rng))
         srgb = to_srgb(pairs.clean, pairs.matrix)
         fits = [
             fit_transform(a.permute(1, 2, 0).cpu().numpy(), b.permute(1, 2, 0).cpu().numpy())
@@ -141,18 +140,34 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         pairs = self.synthesis(photographs.crops(stage.batch, stage.crop, self.rng))
-        picture = pairs.picture.contiguous(memory_format=torch.channels_last)
-        image, coefficients = self.network(picture, pad=True)
-        loss = pipeline_loss(image, coefficients, pairs, self.config.restoration_weight)
+        loss = self.loss(pairs)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        chosen = self.optimiser.param_groups[0]["params"]
-        torch.nn.utils.clip_grad_norm_(chosen, self.config.gradient_norm)
+        for group in self.optimiser.param_groups:
+            torch.nn.utils.clip_grad_norm_(group["params"], self.config.gradient_norm)
         self.optimiser.step()
         self._update_average()
         self.step += 1
         self.elapsed += time.monotonic() - started
         return loss.item()
+
+    def loss(self, pairs: Pairs) -> torch.Tensor:
+        """The loss of one batch, by the stage's ``parts``.
+
+        "separate": the low-level stage answers for the restored image only, the high-level stage for the
+        picture only. A wrong guess of the brightness then does not push the restoration about.
+        "joint": the picture's loss reaches both. "high": the low-level stage is kept as it is.
+        """
+        parts = self.config.stages[self.stage].parts
+        picture = pairs.picture.contiguous(memory_format=torch.channels_last)
+        with torch.set_grad_enabled(parts != "high"):
+            image, features = self.network.restore(picture, pad=True)
+            restoration = restoration_loss(image, pairs)
+        if parts != "joint":
+            image, features = image.detach(), features.detach()
+        coefficients = self.network.coefficients(features, pad=True)
+        developed = picture_loss(to_picture(image, coefficients, pairs.matrix), pairs.target)
+        return developed + self.config.restoration_weight * restoration
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -176,6 +191,12 @@ class Trainer:
         temporary = path.with_suffix(".part")
         torch.save(state, temporary)
         os.replace(temporary, path)
+
+    def start_from(self, path: Path) -> None:
+        """Begin with the weights of another run's checkpoint."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(state["average"])
+        self.average.load_state_dict(state["average"])
 
     def load(self, path: Path) -> None:
         """Continue from the checkpoint at ``path``."""
@@ -219,7 +240,9 @@ class Validation:
         return float(np.mean(values)) if values else math.nan
 
 
-def train(config: TrainConfig, folder: Path, *, resume: bool, device: torch.device) -> Path:
+def train(
+    config: TrainConfig, folder: Path, *, resume: bool, device: torch.device, initial: Path | None = None
+) -> Path:
     """Train to the end of the last stage; returns the checkpoint's path."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
@@ -230,6 +253,8 @@ def train(config: TrainConfig, folder: Path, *, resume: bool, device: torch.devi
     if resume and checkpoint.exists():
         trainer.load(checkpoint)
         log.info("resumed at stage %d, step %d", trainer.stage + 1, trainer.step)
+    elif initial:
+        trainer.start_from(initial)
     else:
         trainer.set_w0(photographs)
 
@@ -273,9 +298,12 @@ def _report(trainer: Trainer, loss: float, validation: Validation, path: Path) -
 @click.option("--validation", multiple=True, help="Folder to validate on, in place of the configuration's.")
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint.")
+@click.option(
+    "--initial", type=click.Path(exists=True, path_type=Path), help="Checkpoint to take weights from."
+)
 def main(
     config: Path, out: Path | None, photographs: tuple[str, ...], validation: tuple[str, ...], device: str,
-    resume: bool,
+    resume: bool, initial: Path | None,
 ) -> None:  # fmt: skip
     """Train the model that CONFIG (a TOML) describes."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -283,7 +311,9 @@ def main(
     given = {"photographs": photographs, "validation": validation}
     values = {field.name: getattr(settings, field.name) for field in fields(settings)}
     settings = TrainConfig(**{**values, **{key: value for key, value in given.items() if value}})
-    train(settings, out or Path("runs") / config.parent.name, resume=resume, device=torch.device(device))
+    folder = out or Path("runs") / config.parent.name
+    train(settings, folder, resume=resume, device=torch.device(device),
+          initial=initial)  # fmt: skip
 
 
 if __name__ == "__main__":

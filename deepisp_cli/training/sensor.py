@@ -1,0 +1,50 @@
+"""A camera for scenes of known light: linear sRGB to raw counts, one frame, NumPy.
+
+`deepisp_cli.training.synthesis` draws thousands of frames on the training device; this is for the few that
+are written as DNG: the sample that ships, and the benchmarks.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepisp_cli.colour import srgb_from_camera
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """One camera at one sensitivity."""
+
+    xyz_to_camera: np.ndarray  # (3, 3)
+    gains: tuple[float, float, float]  # white balance of the light, R, G, B
+    shot: float  # variance per unit of signal, full scale 1
+    read: float  # variance of the read noise, full scale 1
+    black: int = 1024  # counts
+    white: int = 16383  # counts
+
+    def expose(self, scene: np.ndarray, exposure: float, rng: np.random.Generator) -> np.ndarray:
+        """The RGGB mosaic that the camera records.
+
+        Parameters
+        ----------
+        scene : (H, W, 3) linear sRGB; 1.0 is white at 0 EV.
+        exposure : EV.
+
+        Returns
+        -------
+        (H, W) uint16 counts.
+        """
+        camera = scene @ np.linalg.inv(srgb_from_camera(self.xyz_to_camera)).T / self.gains * 2.0**exposure
+        mosaic = camera[..., 1].copy()
+        mosaic[0::2, 0::2] = camera[0::2, 0::2, 0]
+        mosaic[1::2, 1::2] = camera[1::2, 1::2, 2]
+        variance = self.shot * np.clip(mosaic, 0, 1) + self.read
+        noisy = mosaic + np.sqrt(variance) * rng.standard_normal(mosaic.shape)
+        counts = np.round(noisy * (self.white - self.black) + self.black)
+        return np.clip(counts, 0, self.white).astype(np.uint16)
+
+
+def usual_read_noise(shot: float) -> float:
+    """The read noise variance that goes with a shot noise (Brooks et al. 2019, equation 2)."""
+    return math.exp(2.18 * math.log(shot) + 1.20)

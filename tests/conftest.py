@@ -1,0 +1,89 @@
+"""Shared fixtures: an identity engine, a tiny random network as a model folder, raws with known scenes."""
+
+import numpy as np
+import pytest
+
+from deepisp_cli.dng import write_dng
+from deepisp_cli.models import Model
+
+# A camera like real ones: no row or column is that of sRGB.
+MATRIX = np.array([[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]])
+IDENTITY = [[1.0 if term == channel else 0.0 for term in range(10)] for channel in range(3)]
+
+
+class IdentityEngine:
+    """Returns the core of each tile as it came and the transform that changes nothing."""
+
+    name, device = "fake", "cpu"
+
+    def __init__(self, cell: int = 16, before: int = 6, after: int = 4) -> None:
+        self.model = Model(
+            None,
+            {
+                "name": "identity",
+                "tile": {"cell": cell, "before": before, "after": after},
+                "architecture": {"high_blocks": 1},
+                "files": {},
+            },
+        )
+        self.tiles = []
+
+    def run(self, tile):
+        needs = self.model.tile_needs
+        self.tiles.append(tile.shape)
+        core = tile[:, :, needs.before : -needs.after, needs.before : -needs.after]
+        rows, cols = (side // needs.cell for side in core.shape[2:])
+        coefficients = np.broadcast_to(np.float32(IDENTITY).reshape(1, 30, 1, 1), (1, 30, rows, cols))
+        return core, coefficients
+
+
+@pytest.fixture
+def identity_engine():
+    return IdentityEngine()
+
+
+def mosaic_of(scene, pattern="RGGB", black=512, white=16383, gains=(2.0, 1.0, 1.5)):
+    """Counts (H, W) uint16 of white-balanced camera RGB ``scene`` (H, W, 3) behind a Bayer filter."""
+    counts = np.empty(scene.shape[:2])
+    for row in (0, 1):
+        for col in (0, 1):
+            channel = "RGB".index(pattern[2 * row + col])
+            counts[row::2, col::2] = scene[row::2, col::2, channel] / gains[channel]
+    return np.clip(np.round(counts * (white - black) + black), 0, white).astype(np.uint16)
+
+
+@pytest.fixture
+def write_raw(tmp_path):
+    """``write_raw(name, scene, **options)`` writes a DNG of camera RGB in [0, 1] and returns its path."""
+
+    def write(name, scene, pattern="RGGB", black=512, white=16383, gains=(2.0, 1.0, 1.5), **options):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = mosaic_of(scene, pattern, black, white, gains)
+        options = {"xyz_to_camera": MATRIX, "make": "Test", "model": "Camera", **options}
+        write_dng(path, samples, pattern=pattern, black=black, white=white, white_balance=gains, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def grey_ramp():
+    """(48, 64, 3) linear camera RGB, neutral, dark to light from left to right."""
+    return np.repeat(np.linspace(0.02, 0.6, 64)[None, :, None], 48, 0).repeat(3, 2)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """A model folder of a small random network, fold 2 with a high-level stage."""
+    torch = pytest.importorskip("torch")
+    from deepisp_cli.models import find_model
+    from deepisp_cli.network import DeepISP, NetworkConfig
+    from deepisp_cli.training.export import export
+
+    torch.manual_seed(0)
+    network = DeepISP(NetworkConfig(fold=2, dilations=(1, 2), width=20, high_blocks=1))
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    export(network, folder, {"summary": "for tests", "training": {}, "results": []})
+    return find_model(str(folder))

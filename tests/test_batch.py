@@ -1,0 +1,167 @@
+"""Many files: overlap, order, failures, interruption."""
+
+import threading
+
+import numpy as np
+import pytest
+from conftest import IdentityEngine
+
+from deepisp_cli.batch import Report, develop_many
+from deepisp_cli.errors import EngineError, UnsupportedRawError
+from deepisp_cli.pipeline import Options, Result
+from deepisp_cli.plan import Job
+
+NEUTRAL = Options(look="neutral")
+
+
+@pytest.fixture
+def raws(write_raw, grey_ramp):
+    return [write_raw(f"in/{index}.dng", grey_ramp * (0.5 + index / 10)) for index in range(5)]
+
+
+def jobs_for(raws, folder):
+    return [Job(path, folder / f"{path.stem}.jpg") for path in raws]
+
+
+def test_all_are_written_in_order(raws, tmp_path, identity_engine):
+    results = list(develop_many(jobs_for(raws, tmp_path / "out"), identity_engine, NEUTRAL))
+    assert [result.input for result in results] == [str(path) for path in raws]
+    assert {result.status for result in results} == {"written"}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{i}.jpg" for i in range(5)]
+
+
+def test_bad_files_are_named_and_the_rest_go_on(raws, tmp_path, identity_engine):
+    damaged = tmp_path / "in" / "damaged.dng"
+    damaged.write_bytes(raws[0].read_bytes()[:2000])
+    foreign = tmp_path / "in" / "foreign.dng"
+    foreign.write_bytes(b"hello")
+    odd = Job(raws[0], "", error=UnsupportedRawError("odd.raf: an X-Trans mosaic"))
+    jobs = [*jobs_for([raws[0], damaged, foreign, raws[1]], tmp_path / "out"), odd]
+    report = Report(list(develop_many(jobs, identity_engine, NEUTRAL)))
+    assert [result.status for result in report.results] == [
+        "written",
+        "failed",
+        "failed",
+        "written",
+        "failed",
+    ]
+    for result, name in zip(report.results[1:3], ("damaged.dng", "foreign.dng"), strict=True):
+        assert name in result.error
+    assert report.exit_code == 1
+    assert str(report) == "2 written, 3 failed"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.jpg", "1.jpg"]
+
+
+def test_an_engine_that_fails_fails_its_file_only(raws, tmp_path):
+    class Moody(IdentityEngine):
+        calls = 0
+
+        def run(self, tile):
+            self.calls += 1
+            if self.calls == 1:
+                raise EngineError("moody")
+            if self.calls == 2:
+                raise ZeroDivisionError
+            if self.calls == 3:
+                raise MemoryError
+            return super().run(tile)
+
+    jobs = jobs_for(raws, tmp_path / "out")
+    engine = Moody(cell=64)
+    results = list(develop_many(jobs, engine, Options(look="neutral", tile=64)))
+    assert [result.exit_code for result in results] == [4, 1, 4, 0, 0]
+    assert "bug" in results[1].error
+    assert "--tile" in results[2].error
+
+
+def test_reading_goes_on_while_the_network_works(raws, tmp_path):
+    """The second file is read before the first one's network is done: else this would wait for ever."""
+    jobs = jobs_for(raws[:2], tmp_path / "out")
+    second_read = threading.Event()
+
+    class Waiting(IdentityEngine):
+        def run(self, tile):
+            assert second_read.wait(20)
+            return super().run(tile)
+
+    import deepisp_cli.batch as batch
+
+    original = batch.prepare
+
+    def prepare(source, options, result):
+        if source == jobs[1].source:
+            second_read.set()
+        return original(source, options, result)
+
+    batch.prepare = prepare
+    try:
+        assert len(list(develop_many(jobs, Waiting(), NEUTRAL))) == 2
+    finally:
+        batch.prepare = original
+
+
+def test_queues_are_bounded(raws, tmp_path):
+    """While the network holds the first file, no more than two others are read, however many wait."""
+    import deepisp_cli.batch as batch
+
+    read = []
+    original = batch.prepare
+
+    class Slow(IdentityEngine):
+        def run(self, tile):
+            threading.Event().wait(0.3)
+            most.append(len(read))
+            return super().run(tile)
+
+    def prepare(source, options, result):
+        read.append(source)
+        return original(source, options, result)
+
+    most: list[int] = []
+    batch.prepare = prepare
+    try:
+        for _ in develop_many(jobs_for(raws, tmp_path / "out"), Slow(cell=64), NEUTRAL):
+            pass
+    finally:
+        batch.prepare = original
+    assert most[0] <= 3
+
+
+def test_an_interrupt_leaves_whole_files_only(raws, tmp_path):
+    class Interrupted(IdentityEngine):
+        calls = 0
+
+        def run(self, tile):
+            self.calls += 1
+            if self.calls == 3:
+                raise KeyboardInterrupt
+            return super().run(tile)
+
+    engine = Interrupted(cell=64)
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        for result in develop_many(jobs_for(raws, tmp_path / "out"), engine, NEUTRAL):
+            done.append(result)
+    from PIL import Image
+
+    for path in (tmp_path / "out").iterdir():
+        assert path.suffix == ".jpg"
+        with Image.open(path) as picture:
+            assert np.asarray(picture).shape == (48, 64, 3)
+    assert len(list((tmp_path / "out").iterdir())) <= 2
+
+
+def test_skipped_jobs_are_not_touched(raws, tmp_path, identity_engine):
+    target = tmp_path / "kept.jpg"
+    target.write_bytes(b"mine")
+    results = list(develop_many([Job(raws[0], target, skip=True)], identity_engine, NEUTRAL))
+    assert results[0].status == "skipped"
+    assert target.read_bytes() == b"mine"
+
+
+def test_exit_codes():
+    failed = Result("a", "b", status="failed", exit_code=3)
+    assert Report([]).exit_code == 0
+    assert Report([Result("a", "b")]).exit_code == 0
+    assert Report([failed]).exit_code == 3
+    assert Report([failed, Result("a", "b")]).exit_code == 1

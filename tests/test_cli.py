@@ -1,0 +1,206 @@
+"""The program as people run it: options, streams, exit codes. Runs the tiny model, or no model at all."""
+
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from deepisp_cli.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def run(tiny_model):
+    """``run("process", ...)`` with the tiny model where none is named."""
+
+    def call(*args, **kwargs):
+        args = [str(arg) for arg in args]
+        if args[0] == "process" and "--model" not in args and "--help" not in args:
+            args += ["--model", str(tiny_model.folder)]
+        return CliRunner().invoke(main, args, catch_exceptions=False, **kwargs)
+
+    return call
+
+
+@pytest.fixture
+def night(write_raw, grey_ramp):
+    return write_raw("night.dng", grey_ramp, exif={0x9003: "2024:05:06 21:30:00"})
+
+
+def test_one_file(run, night):
+    result = run("process", night)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    with Image.open(night.with_suffix(".jpg")) as picture:
+        assert picture.size == (64, 48)
+
+
+def test_json_is_one_object_a_file_and_nothing_else(run, night, write_raw, grey_ramp, tmp_path):
+    other = write_raw("other.dng", grey_ramp)
+    bad = tmp_path / "bad.dng"
+    bad.write_bytes(b"bad")
+    result = run("process", night, bad, other, "-o", tmp_path / "out", "--json", "-v")
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [Path(line["input"]).name for line in lines] == ["night.dng", "bad.dng", "other.dng"]
+    for key in ("input", "output", "model", "engine", "device", "seconds", "bytes", "error"):
+        assert key in lines[0]
+    assert lines[0]["error"] is None
+    assert lines[0]["bytes"] == (tmp_path / "out" / "night.jpg").stat().st_size
+    assert "bad.dng" in lines[1]["error"]
+    assert "bad.dng" in result.stderr
+
+
+def test_dry_run_writes_nothing(run, night, tmp_path):
+    result = run("process", night, "-o", tmp_path / "out", "--dry-run", "--json")
+    assert json.loads(result.stdout)["status"] == "planned"
+    assert not (tmp_path / "out").exists()
+
+
+def test_quiet_is_quiet_but_for_errors(run, night, tmp_path):
+    assert run("process", night, "-q").stderr == ""
+    assert "gone.dng" in run("process", tmp_path / "gone.dng", "-q").stderr
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_formats_and_depths(run, night, tmp_path, suffix):
+    depth = "8" if suffix == "jpg" else "16"
+    target = tmp_path / f"picture.{suffix}"
+    result = run("process", night, "-o", target, "--bit-depth", depth)
+    assert result.exit_code == 0, result.stderr
+    if suffix == "tif":
+        import tifffile
+
+        assert tifffile.imread(target).dtype == np.uint16
+
+
+def test_exit_codes(run, night, tmp_path, tiny_model):
+    bad = tmp_path / "bad.dng"
+    bad.write_bytes(b"bad")
+    assert run("process", bad).exit_code == 3
+    assert run("process", tmp_path / "gone.dng").exit_code == 3
+    assert run("process", night, "--model", "nonsense").exit_code == 4
+    assert run("process", night, "--device", "cuda:77").exit_code == 4
+    assert run("process", night, "--device", "gpu").exit_code == 4
+    assert run("process", night, "--name", "{what}").exit_code == 2
+    assert run("process", night, "--quality", "101").exit_code == 2
+    assert run("process", night, "--bit-depth", "16").exit_code == 2
+    assert run("process", night, "--overwrite", "--skip-existing").exit_code == 2
+    assert run("process").exit_code == 2
+    blocked = tmp_path / "blocked"
+    blocked.write_bytes(b"")
+    assert run("process", night, "-o", blocked / "sub" / "a.jpg").exit_code == 5
+    assert run("process", night).exit_code == 0
+    again = run("process", night)
+    assert again.exit_code == 2
+    assert "--skip-existing" in again.stderr
+    assert run("process", night, "--skip-existing").exit_code == 0
+
+
+def test_a_folder_with_bad_files(run, night, tmp_path, write_raw, grey_ramp):
+    """The good are written, each bad one is named, exit 1, stdout clean."""
+    folder = tmp_path / "card"
+    write_raw("card/good.dng", grey_ramp)
+    (folder / "truncated.dng").write_bytes(night.read_bytes()[: night.stat().st_size // 2])
+    (folder / "foreign.nef").write_bytes(b"PK\x03\x04 no raw")
+    (folder / "empty.cr2").write_bytes(b"")
+    (folder / "notes.txt").write_bytes(b"text")
+    result = run("process", folder, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    for name in ("truncated.dng", "foreign.nef", "empty.cr2"):
+        assert name in result.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.jpg"]
+
+
+def test_the_model_makes_a_difference_and_look_and_strength_too(run, night, tmp_path):
+    pictures = {}
+    for name, options in {
+        "learned": [],
+        "neutral": ["--look", "neutral"],
+        "plain": ["--look", "neutral", "--strength", "0"],
+        "bright": ["--look", "neutral", "--strength", "0", "--exposure", "1"],
+        "warm": ["--look", "neutral", "--strength", "0", "--white-balance", "3,1,1"],
+    }.items():
+        target = tmp_path / f"{name}.png"
+        assert run("process", night, "-o", target, *options).exit_code == 0
+        pictures[name] = np.asarray(Image.open(target)).astype(float)
+    names = list(pictures)
+    for first, second in itertools.pairwise(names):
+        assert np.abs(pictures[first] - pictures[second]).mean() > 0.5
+    assert pictures["bright"].mean() > pictures["plain"].mean() + 10
+
+
+def test_info(run, night, tmp_path):
+    facts = json.loads(run("info", night, "--json").stdout)
+    assert facts["supported"]
+    assert facts["cfa"] == "RGGB"
+    assert facts["captured"].startswith("2024-05-06T21:30")
+    assert "RGGB" in run("info", night).stdout
+    bad = tmp_path / "bad.dng"
+    bad.write_bytes(b"bad")
+    result = run("info", bad, "--json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["reason"]
+
+
+def test_models_lists_the_default(run):
+    assert run("models").stdout.startswith("deepisp ")
+    assert json.loads(run("models", "--json").stdout)[0]["name"] == "deepisp"
+
+
+def test_doctor_passes_here(run):
+    findings = json.loads(run("doctor", "--json").stdout)
+    assert findings["healthy"]
+    assert findings["self_test"].startswith("passed")
+    states = {(engine["engine"], engine["device"]): engine["state"] for engine in findings["engines"]}
+    assert states["onnx", "cpu"] == "works"
+
+
+def program(*args, **kwargs):
+    return subprocess.Popen(
+        [sys.executable, "-c", "from deepisp_cli.cli import main; main()", *map(str, args)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs,
+    )  # fmt: skip
+
+
+def test_pipes(night, tiny_model):
+    process = program("process", "-", "--model", tiny_model.folder, "--format", "png", stdin=subprocess.PIPE)
+    out, err = process.communicate(night.read_bytes(), timeout=60)
+    assert process.returncode == 0, err
+    with Image.open(io.BytesIO(out)) as picture:
+        assert (picture.format, picture.size) == ("PNG", (64, 48))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_killed_program_leaves_whole_files_only(write_raw, grey_ramp, tiny_model, tmp_path, kind):
+    scene = np.tile(grey_ramp, (20, 20, 1))
+    raws = [write_raw(f"in/{index}.dng", scene) for index in range(12)]
+    out = tmp_path / "out"
+    process = program("process", *raws, "-o", out, "--model", tiny_model.folder, "--tile", 64)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("*.jpg")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, kind))
+    process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if kind == "SIGKILL" else 130)
+    written = list(out.glob("*.jpg"))
+    assert 0 < len(written) < len(raws)
+    for path in written:
+        with Image.open(path) as picture:
+            picture.load()
+            assert picture.size == (scene.shape[1], scene.shape[0])
+    if kind != "SIGKILL":
+        assert sorted(out.iterdir()) == sorted(written)

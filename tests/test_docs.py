@@ -1,0 +1,53 @@
+"""What is written about the program is what the program does."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from deepisp_cli.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from readme_options import with_options
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_option_table_is_the_commands():
+    assert with_options(README) == README, "run python tools/readme_options.py"
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_every_command_is_documented_with_an_example(name):
+    command = main.commands[name]
+    assert f"deepisp {name}" in (command.help or ""), "its help text starts with an example"
+    assert f"deepisp {name}" in README
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            assert parameter.help, parameter.name
+
+
+def test_readme_shows_the_cards_numbers():
+    card = json.loads((ROOT / "models" / "deepisp" / "card.json").read_text("utf-8"))
+    for result in card["results"]:
+        for key, value in result["values"].items():
+            assert f"{value:g}" in README, f"{result['benchmark']} {key}: {value:g}"
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
+)
+def test_links_and_pictures_exist(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
+        if not target.startswith(("http:", "https:")):
+            assert (page.parent / target).exists(), target
+
+
+def test_versions_agree():
+    import deepisp_cli
+
+    assert f"## {deepisp_cli.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")

@@ -1,0 +1,95 @@
+"""Engines agree, and a device that was named is what runs or an error."""
+
+import numpy as np
+import pytest
+
+from deepisp_cli import engine as engines
+from deepisp_cli.engine import OnnxEngine, TorchEngine, open_engine
+from deepisp_cli.errors import EngineError
+
+
+@pytest.fixture
+def tile(tiny_model):
+    needs = tiny_model.tile_needs
+    side = 4 * needs.cell + needs.before + needs.after
+    return np.random.default_rng(0).uniform(0, 1, (1, 3, side, side + needs.cell)).astype(np.float32)
+
+
+def test_both_engines_agree(tiny_model, tile):
+    pytest.importorskip("torch")
+    ours, theirs = OnnxEngine(tiny_model).run(tile), TorchEngine(tiny_model).run(tile)
+    for first, second in zip(ours, theirs, strict=True):
+        assert first.dtype == second.dtype == np.float32
+        np.testing.assert_allclose(first, second, atol=1e-4)
+
+
+def test_shapes_are_the_contract(tiny_model, tile):
+    image, coefficients = OnnxEngine(tiny_model).run(tile)
+    cell = tiny_model.tile_needs.cell
+    assert image.shape == (1, 3, 4 * cell, 5 * cell)
+    assert coefficients.shape == (1, 30, 4, 5)
+
+
+def test_auto_opens_what_works_and_says_which(tiny_model):
+    opened = open_engine(tiny_model)
+    assert opened.name in ("onnx", "torch")
+    assert opened.device.partition(":")[0] in ("cpu", "cuda", "mps")
+
+
+def test_auto_on_a_cpu_is_onnx_runtime(tiny_model, monkeypatch):
+    monkeypatch.setattr(engines, "_has_nvidia_driver", lambda: False)
+    monkeypatch.setattr(engines.sys, "platform", "linux")
+    assert (open_engine(tiny_model).name, open_engine(tiny_model).device) == ("onnx", "cpu")
+
+
+@pytest.mark.parametrize("engine", ["auto", "onnx", "torch"])
+@pytest.mark.parametrize("device", ["cuda:99", "mps"])
+def test_a_named_device_that_is_missing_is_an_error(tiny_model, engine, device):
+    if device == "mps" and engines.sys.platform == "darwin":
+        pytest.skip("this machine may have it")
+    with pytest.raises(EngineError, match=device):
+        open_engine(tiny_model, engine, device)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "cuda:-1"])
+def test_unknown_device_names(tiny_model, device):
+    with pytest.raises(EngineError, match="unknown device"):
+        open_engine(tiny_model, "auto", device)
+
+
+def test_onnxruntime_that_quietly_falls_back_is_an_error(tiny_model, monkeypatch):
+    """It does so when CUDA's libraries are missing: the session's own providers tell."""
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda graph, options, providers: real(graph, providers=["CPUExecutionProvider"]),
+    )
+    with pytest.raises(EngineError, match="opened CPUExecutionProvider instead"):
+        OnnxEngine(tiny_model, "cuda")
+
+
+def test_without_torch_the_error_says_what_to_install(tiny_model, monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match=r"deepisp\[torch\]"):
+        TorchEngine(tiny_model)
+
+
+def test_running_out_of_memory_is_a_memory_error(tiny_model, tile):
+    opened = OnnxEngine(tiny_model)
+
+    class Full:
+        def run(self, *args):
+            raise RuntimeError("bad allocation: Failed to allocate memory for requested buffer")
+
+    opened._session = Full()
+    with pytest.raises(MemoryError):
+        opened.run(tile)
+
+
+def test_other_failures_are_engine_errors(tiny_model):
+    with pytest.raises(EngineError, match="onnxruntime failed"):
+        OnnxEngine(tiny_model).run(np.zeros((1, 3, 4, 4), np.float32))

@@ -1,0 +1,87 @@
+"""Who may import whom, and what may be imported early."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "deepisp_cli"
+# From the top down: a module imports from lines below its own only.
+LAYERS = [
+    ["cli"],
+    ["batch", "doctor"],
+    ["plan"],
+    ["pipeline"],
+    ["tiling"],
+    ["engine", "output", "dng"],
+    ["raw"],
+    ["dng_tags", "metadata", "demosaic", "render", "models"],
+    ["colour", "network"],
+    ["errors", "__init__"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+ONLY_HERE = {"rawpy": {"raw"}, "exifread": {"metadata"}, "PIL": {"output", "dng"}, "onnxruntime": {"engine"}}
+
+
+def imports_of(path, everywhere=True):
+    """Full names of the modules that a file imports; ``everywhere=False``: when it is imported itself."""
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = ast.walk(tree) if everywhere else tree.body
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == PACKAGE.name:
+            names = (alias.name for alias in node.names)  # modules, or what the package itself defines
+            yield from (f"{node.module}.{name}" if name in RANK else node.module for name in names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+modules = pytest.mark.parametrize(
+    "path", [path for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"], ids=lambda path: path.stem
+)
+
+
+@modules
+def test_imports_go_down(path):
+    for name in imports_of(path):
+        if name == "deepisp_cli":  # the package itself: its version
+            continue
+        if name.startswith("deepisp_cli."):
+            other = name.split(".")[1]
+            assert other != "training", "the product does not import training"
+            assert RANK[other] > RANK[path.stem], f"{path.stem} imports {other}"
+
+
+@modules
+def test_libraries_are_imported_where_the_design_says(path):
+    for name in imports_of(path):
+        library = name.split(".")[0]
+        assert path.stem in ONLY_HERE.get(library, {path.stem}), f"{path.stem} imports {library}"
+
+
+@modules
+def test_heavy_libraries_wait_for_the_engine(path):
+    if path.stem == "network":
+        return
+    for name in imports_of(path, everywhere=False):
+        assert name.split(".")[0] not in ("torch", "onnxruntime", "safetensors")
+
+
+def test_help_imports_almost_nothing():
+    code = "import sys; from deepisp_cli import cli; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert not {"numpy", "torch", "onnxruntime", "rawpy", "PIL", "exifread"} & set(loaded)
+
+
+def test_the_library_offers_what_it_lists():
+    import deepisp_cli
+
+    for name in deepisp_cli.__all__:
+        assert getattr(deepisp_cli, name)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = deepisp_cli.nonsense

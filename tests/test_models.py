@@ -1,0 +1,72 @@
+"""Model folders: found, verified, listed; and the models that ship."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from deepisp_cli.errors import ModelError
+from deepisp_cli.models import ONNX_FILE, WEIGHTS_FILE, find_model, list_models
+
+
+@pytest.fixture
+def copy(tiny_model, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_model.folder, folder)
+    return folder
+
+
+def test_a_changed_file_is_refused(copy):
+    path = copy / ONNX_FILE
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    path.write_bytes(contents)
+    with pytest.raises(ModelError, match=r"model\.onnx: is not the file"):
+        find_model(str(copy)).read(ONNX_FILE)
+    assert find_model(str(copy)).read(WEIGHTS_FILE)
+
+
+def test_a_missing_file_is_named(copy):
+    (copy / ONNX_FILE).unlink()
+    with pytest.raises(ModelError, match=r"model\.onnx: cannot be read"):
+        find_model(str(copy)).read(ONNX_FILE)
+
+
+@pytest.mark.parametrize("card", ["", "[]", "{}", '{"name": "x"}'])
+def test_a_card_that_is_none(copy, card):
+    (copy / "card.json").write_text(card)
+    with pytest.raises(ModelError, match=r"card\.json"):
+        find_model(str(copy))
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(ModelError, match=r"known: deepisp"):
+        find_model("deepsleep")
+    with pytest.raises(ModelError, match=r"card\.json"):
+        find_model("./deepsleep")
+
+
+def test_the_default_comes_first():
+    assert list_models()[0].name == "deepisp"
+
+
+@pytest.mark.parametrize("model", list_models(), ids=lambda model: model.name)
+def test_models_that_ship_are_whole(model):
+    for file, digest in model.card["files"].items():
+        assert hashlib.sha256(model.read(file)).hexdigest() == digest
+    for key in ("summary", "training", "results", "limitations", "parameters", "licence"):
+        assert model.card[key], key
+    assert json.loads((model.folder / "card.json").read_text("utf-8"))["name"] == model.folder.name
+
+
+@pytest.mark.parametrize("model", list_models(), ids=lambda model: model.name)
+def test_the_card_describes_the_network(model):
+    pytest.importorskip("torch")
+    from deepisp_cli.network import DeepISP, NetworkConfig
+
+    architecture = model.card["architecture"]
+    config = NetworkConfig(**{**architecture, "dilations": tuple(architecture["dilations"])})
+    assert sum(parameter.numel() for parameter in DeepISP(config).parameters()) == model.card["parameters"]
+    needs = model.tile_needs
+    assert (needs.cell, needs.before, needs.after) == (config.cell, config.reach + config.lead, config.reach)

@@ -1,0 +1,251 @@
+"""One file through all stages, with an engine that changes nothing."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepisp_cli.colour import srgb_encode, srgb_from_camera
+from deepisp_cli.demosaic import BAYER_PATTERNS
+from deepisp_cli.errors import InputError, OutputError, UsageError
+from deepisp_cli.pipeline import (
+    Options,
+    Result,
+    choose_white_balance,
+    describe,
+    develop,
+    finish,
+    linear_rgb,
+    prepare,
+)
+from deepisp_cli.raw import read_raw
+
+NEUTRAL = Options(look="neutral")
+
+
+def picture_of(path, engine, options=NEUTRAL):
+    result = Result(str(path), "")
+    return finish(prepare(path, options, result), engine, options, result), result
+
+
+def test_a_known_scene_comes_out_in_its_colours(write_raw, identity_engine):
+    """Patches of known linear sRGB, through the camera's matrix and white balance and back."""
+    patches = np.array([[0.18, 0.18, 0.18], [0.4, 0.1, 0.1], [0.1, 0.3, 0.08], [0.05, 0.1, 0.5]])
+    camera_from_srgb = np.linalg.inv(srgb_from_camera(np.array(MATRIX)))
+    scene = (patches @ camera_from_srgb.T).repeat(16, 0)[None].repeat(24, 0)
+    pixels, _ = picture_of(write_raw("patches.dng", scene), identity_engine)
+    found = pixels[12, 8::16].astype(float)
+    np.testing.assert_allclose(found, 255 * srgb_encode(patches.astype(np.float32)), atol=2)
+
+
+MATRIX = [[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]]
+
+
+@pytest.mark.parametrize("pattern", BAYER_PATTERNS)
+def test_the_four_cfa_orders_give_one_picture(write_raw, identity_engine, grey_ramp, pattern):
+    reference, _ = picture_of(write_raw("rggb.dng", grey_ramp), identity_engine)
+    pixels, _ = picture_of(write_raw("other.dng", grey_ramp, pattern), identity_engine)
+    assert np.abs(pixels.astype(int) - reference)[2:-2, 2:-2].max() <= 2
+
+
+def test_a_grey_ramp_stays_grey_and_rises(write_raw, identity_engine, grey_ramp):
+    pixels, _ = picture_of(write_raw("ramp.dng", grey_ramp), identity_engine)
+    row = pixels[20, 2:-2].astype(int)
+    assert np.ptp(row, axis=1).max() <= 2
+    assert np.all(np.diff(row[:, 1]) >= 0)
+
+
+def test_blown_highlights_are_white(write_raw, identity_engine):
+    scene = np.full((32, 32, 3), 5.0)  # far above what the sensor holds
+    pixels, _ = picture_of(write_raw("blown.dng", scene), identity_engine)
+    assert np.all(pixels == 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(write_raw, identity_engine, grey_ramp, orientation):
+    grey_ramp[:24] *= 0.3  # dark above, bright to the right: no two orientations agree
+    path = write_raw("turned.dng", grey_ramp, orientation=orientation)
+    pixels, result = picture_of(path, identity_engine)
+    upright = Image.fromarray(picture_of(write_raw("flat.dng", grey_ramp), identity_engine)[0])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    upright.save(buffer, "png", exif=exif)
+    from PIL import ImageOps
+
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(buffer)))
+    assert pixels.shape == expected.shape == (result.height, result.width, 3)
+    assert np.abs(pixels.astype(int) - expected).max() <= 1  # the dither lies differently
+
+
+def test_exposure_is_in_linear_light(write_raw, identity_engine, grey_ramp):
+    path = write_raw("ramp.dng", grey_ramp * 0.4)
+    pixels, _ = picture_of(path, identity_engine, Options(look="neutral", exposure=1))
+    doubled, _ = picture_of(write_raw("doubled.dng", grey_ramp * 0.8), identity_engine)
+    assert np.abs(pixels.astype(int) - doubled).max() <= 2
+
+
+def test_strength_blends_restored_and_plain(write_raw, grey_ramp):
+    from conftest import IdentityEngine
+
+    class Brighter(IdentityEngine):
+        def run(self, tile):
+            core, coefficients = super().run(tile)
+            return core + np.float32(0.2), coefficients
+
+    path = write_raw("ramp.dng", grey_ramp)
+    plain, half, full = (
+        picture_of(path, Brighter(), Options(look="neutral", strength=s))[0].astype(float).mean()
+        for s in (0, 0.5, 1)
+    )
+    untouched = picture_of(path, IdentityEngine())[0].astype(float).mean()
+    assert plain == pytest.approx(untouched)
+    assert plain < half < full
+    assert half == pytest.approx((plain + full) / 2, abs=3)
+
+
+def test_the_learned_transform_is_applied_and_neutral_leaves_it_out(write_raw, grey_ramp):
+    from conftest import IdentityEngine
+
+    class Inverting(IdentityEngine):
+        def run(self, tile):
+            core, coefficients = super().run(tile)
+            coefficients = -coefficients
+            coefficients[:, 9::10] = 1
+            return core, coefficients
+
+    path = write_raw("ramp.dng", grey_ramp)
+    neutral, _ = picture_of(path, Inverting())
+    inverted, _ = picture_of(path, Inverting(), Options())
+    assert np.abs(255 - inverted.astype(int) - neutral).max() <= 2
+
+
+def test_white_balance_choices(write_raw, grey_ramp):
+    path = write_raw("ramp.dng", grey_ramp)
+    with path.open("rb") as file:
+        raw = read_raw(file, path.name)
+    camera, remark = choose_white_balance(raw, "camera")
+    np.testing.assert_allclose(camera, [2, 1, 1.5], rtol=1e-3)
+    assert remark == ""
+    np.testing.assert_allclose(choose_white_balance(raw, "auto")[0], [2, 1, 1.5], rtol=0.02)
+    np.testing.assert_allclose(choose_white_balance(raw, "3,2,4")[0], [1.5, 1, 2])
+    daylight, _ = choose_white_balance(raw, "daylight")
+    assert daylight.min() == 1
+    assert np.abs(daylight - camera).max() > 0.05
+
+
+def test_without_an_as_shot_white_balance_daylight_is_used_and_said(write_raw, identity_engine, grey_ramp):
+    path = write_raw("none.dng", grey_ramp)
+    from conftest import mosaic_of
+
+    from deepisp_cli.dng import write_dng
+
+    write_dng(
+        path,
+        mosaic_of(grey_ramp),
+        pattern="RGGB",
+        black=512,
+        white=16383,
+        xyz_to_camera=np.array(MATRIX),
+        make="T",
+    )
+    _, result = picture_of(path, identity_engine)
+    assert any("daylight" in note for note in result.notes)
+
+
+def test_linear_files_enter_after_the_demosaic(tmp_path, identity_engine):
+    from deepisp_cli.dng import write_dng
+
+    counts = np.random.default_rng(0).integers(100, 60000, (24, 32, 3)).astype(np.uint16)
+    path = tmp_path / "linear.dng"
+    write_dng(
+        path,
+        counts,
+        pattern=None,
+        white=65535,
+        white_balance=(1, 1, 1),
+        xyz_to_camera=np.array(MATRIX),
+        make="T",
+    )
+    with path.open("rb") as file:
+        raw = read_raw(file, path.name)
+    np.testing.assert_allclose(linear_rgb(raw, np.ones(3, np.float32)), counts / 65535, atol=1e-6)
+    pixels, _ = picture_of(path, identity_engine)
+    assert pixels.shape == (24, 32, 3)
+
+
+def test_develop_writes_the_picture_and_tells_about_it(write_raw, identity_engine, grey_ramp, tmp_path):
+    path = write_raw("Ünï çødé 夜.dng", grey_ramp, exif={0x8827: 3200})
+    target = tmp_path / "out.jpg"
+    result = develop(path, target, identity_engine)
+    assert result.bytes == target.stat().st_size
+    assert (result.width, result.height) == (64, 48)
+    assert list(result.seconds) == ["read", "demosaic", "network", "colour", "render", "write"]
+    with Image.open(target) as picture:
+        exif = picture.getexif()
+        assert exif[0x0112] == 1
+        assert "deepisp" in exif[0x0131]
+        assert "identity" in exif[0x0131]
+        assert exif.get_ifd(0x8769)[0x8827] == 3200
+    with pytest.raises((OutputError, UsageError), match="exist"):
+        develop(path, target, identity_engine)
+
+
+def test_a_dark_picture_is_said_to_be_dark(write_raw, identity_engine, grey_ramp):
+    _, result = picture_of(write_raw("dark.dng", grey_ramp * 1e-3), identity_engine)
+    assert any("dark" in note for note in result.notes)
+
+
+def test_a_missing_file_is_named(identity_engine, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.dng"):
+        develop(tmp_path / "nowhere.dng", tmp_path / "a.jpg", identity_engine)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"white_balance": "cloudy"},
+        {"white_balance": "1,2"},
+        {"white_balance": "1,0,1"},
+        {"white_balance": "1,nan,1"},
+        {"strength": 1.5},
+        {"look": "vivid"},
+        {"quality": 0},
+        {"bit_depth": 12},
+        {"bit_depth": 16},  # JPEG
+        {"exposure": 40},
+    ],
+)
+def test_options_that_make_no_sense(wrong):
+    with pytest.raises(UsageError):
+        Options(**wrong)
+
+
+def test_describe(write_raw, grey_ramp, tmp_path):
+    facts = describe(write_raw("ramp.dng", grey_ramp, "GBRG", orientation=6))
+    assert facts["supported"]
+    assert facts["cfa"] == "GBRG"
+    assert (facts["width"], facts["height"], facts["orientation"]) == (64, 48, 6)
+    assert facts["black"] == [512]
+    assert facts["white"] == [16383]
+    junk = tmp_path / "junk.dng"
+    junk.write_bytes(b"no raw at all" * 100)
+    facts = describe(junk)
+    assert not facts["supported"]
+    assert facts["reason"]
+
+
+RAWS = Path(__file__).resolve().parents[2] / "shared" / "data" / "raw"
+
+
+@pytest.mark.skipif(not RAWS.is_dir(), reason="needs ../shared/data")
+def test_four_orders_of_a_real_frame_develop_alike(identity_engine):
+    """Shifted crops of one Nikon frame: away from the shift the pictures agree."""
+    pictures = {}
+    for pattern in BAYER_PATTERNS:
+        pixels, _ = picture_of(RAWS / f"nikon_dsc1339_{pattern.lower()}.dng", identity_engine)
+        pictures[pattern] = pixels.astype(float).mean((0, 1))
+    for mean in pictures.values():
+        np.testing.assert_allclose(mean, pictures["RGGB"], atol=1)

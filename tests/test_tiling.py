@@ -1,0 +1,95 @@
+"""Tiled equals whole, whatever the sizes."""
+
+import itertools
+
+import numpy as np
+import pytest
+from conftest import IdentityEngine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deepisp_cli.engine import OnnxEngine
+from deepisp_cli.tiling import run_tiled, spans
+
+
+@given(
+    height=st.integers(2, 90),
+    width=st.integers(2, 90),
+    tile=st.integers(1, 64),
+    origin=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_tiled_equals_whole(tiny_engine, height, width, tile, origin, seed):
+    picture = np.random.default_rng(seed).uniform(0, 1, (height, width, 3)).astype(np.float32)
+    whole, whole_transform = run_tiled(tiny_engine, picture, origin, tile=10**6)
+    tiled, transform = run_tiled(tiny_engine, picture, origin, tile=tile)
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+    np.testing.assert_allclose(transform, whole_transform, atol=1e-5)
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_model):
+    return OnnxEngine(tiny_model)
+
+
+def test_the_tiny_network_does_something(tiny_engine):
+    """Else the property above would hold for nothing."""
+    rng = np.random.default_rng(0)
+    first, second = rng.uniform(0, 1, (2, 40, 40, 3)).astype(np.float32)
+    image, transform = run_tiled(tiny_engine, first)
+    _, other = run_tiled(tiny_engine, second)
+    assert np.abs(image - first).mean() > 1e-3
+    assert np.abs(transform - other).max() > 1e-4
+
+
+def test_the_shifted_origin_matters(tiny_engine):
+    """A fold-2 network sees which sample comes first."""
+    picture = np.random.default_rng(0).uniform(0, 1, (40, 40, 3)).astype(np.float32)
+    plain, _ = run_tiled(tiny_engine, picture, (0, 0))
+    shifted, _ = run_tiled(tiny_engine, picture, (0, 1))
+    assert np.abs(plain - shifted).max() > 1e-3
+
+
+@given(length=st.integers(1, 200), origin=st.integers(0, 1), cell=st.integers(1, 20), tile=st.integers(1, 90))
+@settings(deadline=None)
+def test_spans_cover_the_axis_in_whole_cells(length, origin, cell, tile):
+    found = list(spans(length, origin, cell, tile))
+    assert found[0][0] == -origin
+    assert length <= found[-1][1] < length + cell
+    for (_, end), (start, _) in itertools.pairwise(found):
+        assert end == start
+    for start, end in found:
+        assert (end - start) % cell == 0
+        assert 0 < end - start <= max(tile, cell)
+
+
+def test_running_out_of_memory_halves_the_tile():
+    class Small(IdentityEngine):
+        def run(self, tile):
+            if tile.shape[2] > 40:
+                raise MemoryError
+            return super().run(tile)
+
+    picture = np.random.default_rng(0).uniform(0, 1, (70, 50, 3)).astype(np.float32)
+    engine = Small()
+    image, _ = run_tiled(engine, picture, tile=64)
+    np.testing.assert_array_equal(image, picture)
+    assert max(shape[2] for shape in engine.tiles) <= 42
+
+
+def test_a_device_too_small_for_one_cell_is_an_error():
+    class Full(IdentityEngine):
+        def run(self, tile):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run_tiled(Full(), np.zeros((20, 20, 3), np.float32), tile=64)
+
+
+def test_progress_rises_to_one(identity_engine):
+    seen = []
+    run_tiled(identity_engine, np.zeros((40, 70, 3), np.float32), tile=16, progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+    assert len(seen) == 3 * 5
