@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +173,7 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
         raise UsageError("--json and a picture cannot both go to standard output; give -o a file")
     if to_stdout and not dry_run and sys.stdout.isatty():
         raise UsageError("a picture would go to the terminal; redirect it or give -o a file")
-    talk = _Talk(as_json, quiet, verbose, several=len(jobs) > 1)
+    talk = _Talk(as_json, quiet, verbose)
     report = _plan_only(jobs, talk) if dry_run else _develop(jobs, chosen, engine, device, options, talk)
     if len(jobs) > 1 and not quiet:
         click.echo(str(report), err=True)
@@ -182,8 +183,8 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
 class _Talk:
     """Says what became of each file: JSON on stdout, words on stderr."""
 
-    def __init__(self, as_json: bool, quiet: bool, verbose: bool, several: bool) -> None:
-        self.as_json, self.quiet, self.verbose, self.several = as_json, quiet, verbose, several
+    def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:
+        self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
 
     def __call__(self, result: "Result") -> None:
         if self.as_json:
@@ -232,25 +233,16 @@ def _develop(
             click.echo(f"{opened.model.name} on {opened.name}/{opened.device}", err=True)
         bar = click.progressbar(length=1000 * len(jobs), file=sys.stderr, show_pos=False, label="developing")
         hidden = talk.quiet or not sys.stderr.isatty()
-        with _quiet_bar() if hidden else bar as shown:
+        with nullcontext() if hidden else bar as shown:
             for result in develop_many(jobs, opened, options, _mover(shown)):
                 report.add(result)
                 if not hidden:
                     click.echo("\r\033[K", nl=False, err=True)
                 talk(result)
     except KeyboardInterrupt:
-        left = len(jobs) - len(report.results)
-        click.echo(f"\ndeepisp: interrupted; {report}, {left} not done", err=True)
+        click.echo(f"\ndeepisp: interrupted; so far {report}, of {len(jobs)}", err=True)
         sys.exit(INTERRUPTED)
     return report
-
-
-class _quiet_bar:  # noqa: N801 - stands in for click.progressbar
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *error: object) -> None:
-        return None
 
 
 def _mover(bar: Any) -> Callable[[int, float], None]:
@@ -288,13 +280,18 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
             click.echo(json.dumps(facts, ensure_ascii=False))
         else:
             for key, value in facts.items():
-                if isinstance(value, list) and key == "notes":
-                    value = "; ".join(value)
                 if value not in (None, "", []):
-                    text = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
-                    click.echo(f"{key.replace('_', ' ') + ':':24}{text}")
+                    click.echo(f"{key.replace('_', ' ') + ':':24}{_words(value)}")
             click.echo()
     sys.exit(worst if len(raws) == 1 or not worst else 1)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    return str(value)
 
 
 @main.command()

@@ -111,26 +111,26 @@ def demosaic(mosaic: Array, pattern: str) -> Array:
     shape = (*mosaic.shape, 3)
     rgb = np.empty(shape, np.float32) if isinstance(mosaic, np.ndarray) else mosaic.new_empty(shape)
 
-    for row in (0, 1):
-        for col in (0, 1):
+    def at(row: int, col: int, down: int, right: int) -> Any:
+        """The neighbours (down, right) of the samples whose phase is (row, col)."""
+        rows = slice(1 + row + down, height + 1 + down, 2)
+        return padded[..., rows, 1 + col + right : width + 1 + right : 2]
 
-            def at(down: int, right: int, row: int = row, col: int = col) -> Any:
-                """The neighbours (down, right) of this phase's samples."""
-                rows = slice(1 + row + down, height + 1 + down, 2)
-                return padded[..., rows, 1 + col + right : width + 1 + right : 2]
-
-            on_red_row, on_red_col = row == red_row, col == red_col
-            phase = rgb[..., row::2, col::2, :]
-            if on_red_row == on_red_col:  # a red or a blue sample
-                own, other = (0, 2) if on_red_row else (2, 0)
-                phase[..., own] = at(0, 0)
-                phase[..., 1] = (at(-1, 0) + at(1, 0) + at(0, -1) + at(0, 1)) * 0.25
-                phase[..., other] = (at(-1, -1) + at(-1, 1) + at(1, -1) + at(1, 1)) * 0.25
-            else:  # a green sample, its row neighbours red or blue
-                beside, above = (0, 2) if on_red_row else (2, 0)
-                phase[..., beside] = (at(0, -1) + at(0, 1)) * 0.5
-                phase[..., 1] = at(0, 0)
-                phase[..., above] = (at(-1, 0) + at(1, 0)) * 0.5
+    for row, col in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        phase = rgb[..., row::2, col::2, :]
+        own = at(row, col, 0, 0)
+        beside = (at(row, col, 0, -1) + at(row, col, 0, 1)) * 0.5
+        above = (at(row, col, -1, 0) + at(row, col, 1, 0)) * 0.5
+        on_red_row, on_red_col = row == red_row, col == red_col
+        if on_red_row == on_red_col:  # a red or a blue sample
+            across = at(row, col, -1, -1) + at(row, col, -1, 1) + at(row, col, 1, -1) + at(row, col, 1, 1)
+            phase[..., 0 if on_red_row else 2] = own
+            phase[..., 1] = (beside + above) * 0.5
+            phase[..., 2 if on_red_row else 0] = across * 0.25
+        else:  # a green sample, its row neighbours red or blue
+            phase[..., 0 if on_red_row else 2] = beside
+            phase[..., 1] = own
+            phase[..., 2 if on_red_row else 0] = above
     return rgb
 
 

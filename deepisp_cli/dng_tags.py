@@ -28,7 +28,10 @@ _FULL_SCALE = 65535.0  # white of decoded lossy data, as LibRaw scales it
 # EXIF LightSource codes from D65 (21) away: D55, D75, daylight kinds, flash, shade, D50; others are further.
 _NEAR_D65 = (21, 20, 22, 1, 9, 10, 4, 11, 23)
 # What the first directory says of its own data, usually a preview, and not of the raw data.
-_OWN_TAGS = ("PhotometricInterpretation", "Compression", "SampleFormat", "BitsPerSample", "StripOffsets")
+_OWN_TAGS = (
+    *("PhotometricInterpretation", "Compression", "SampleFormat", "BitsPerSample", "SamplesPerPixel"),
+    *("StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts", "ImageWidth", "ImageLength"),
+)
 
 
 def read_tags(source: BinaryIO) -> Tags:
@@ -116,6 +119,7 @@ def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
             raise InputError(
                 f"{name}: cut off: raw data up to byte {end}, file ends at {size}; copy it again"
             )
+    _refuse_too_few_bytes(tags, name)
     if first_number(tags, "SampleFormat", 1) == tifffile.SAMPLEFORMAT.IEEEFP:
         raise UnsupportedRawError(f"{name}: floating-point samples are not developed; save it with integers")
     if is_dng(tags) and first_number(tags, "Compression", 1) == _VC5:
@@ -124,6 +128,21 @@ def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
         )
     if first_number(tags, "CFALayout", 1) != 1:
         raise UnsupportedRawError(f"{name}: a staggered mosaic is not developed; convert it to a linear DNG")
+
+
+def _refuse_too_few_bytes(tags: Tags, name: str) -> None:
+    """Uncompressed data that is too short for its own size: LibRaw would leave memory unfilled."""
+    counts = tags.get("StripByteCounts", tags.get("TileByteCounts"))
+    sizes = [first_number(tags, key, 0) for key in ("ImageWidth", "ImageLength", "BitsPerSample")]
+    if not is_dng(tags) or counts is None or first_number(tags, "Compression", 1) != 1:
+        return
+    width, height, bits = sizes
+    needed = int(width * height * bits * first_number(tags, "SamplesPerPixel", 1) // 8)
+    if counts.sum() < needed:
+        raise InputError(
+            f"{name}: damaged: {int(counts.sum())} bytes of raw data where {width:g}x{height:g} samples"
+            f" of {bits:g} bits need {needed}; copy it again"
+        )
 
 
 # Areas

@@ -267,7 +267,7 @@ def _gains(gains: np.ndarray) -> np.ndarray | None:
 
 def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
     brightest = (image.samples.max() - image.black.min()) / (image.white.max() - image.black.min())
-    unapplied = any(image.pattern or code != dng_tags.MAP_POLYNOMIAL for code, _ in dng_tags.opcodes(tags))
+    unapplied = any(not dng_tags.is_lossy(tags) or code != dng_tags.MAP_POLYNOMIAL for code, _ in dng_tags.opcodes(tags))
     remarks = {
         "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None,
         "no white balance as shot": image.camera_white_balance is None,

@@ -39,9 +39,8 @@ def imports_of(path, everywhere=True):
             yield node.module
 
 
-modules = pytest.mark.parametrize(
-    "path", [path for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"], ids=lambda path: path.stem
-)
+MODULES = [path for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"]
+modules = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 
 
 @modules

@@ -497,3 +497,13 @@ def test_a_real_preview_is_a_jpeg():
         read_raw(source, "canon_eos_6d.dng")
         preview = read_preview(source)
     assert preview is not None and preview.startswith(b"\xff\xd8")
+
+
+def test_too_few_bytes_for_the_stated_size(tmp_path):
+    """A damaged size would make LibRaw return memory that it never filled."""
+    path = tmp_path / "tall.dng"
+    write_dng(path, noise((40, 44)), pattern="RGGB", white=16000, xyz_to_camera=MATRIX)
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        tif.pages.first.tags["ImageLength"].overwrite(400)
+    with pytest.raises(InputError, match=r"tall\.dng: damaged: 3520 bytes of raw data where 44x400"):
+        read(path)

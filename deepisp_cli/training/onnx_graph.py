@@ -51,7 +51,7 @@ class _Graph:
 
 @torch.no_grad()
 def to_onnx(network: DeepISP) -> bytes:
-    """The serialised graph, ``picture`` to ``image`` and ``coefficients``: `DeepISP.forward` without padding."""
+    """The serialised graph, ``picture`` to ``image`` and ``coefficients``: `forward` without padding."""
     config = network.config
     fold, images = config.fold, config.image_channels
     features = config.width - images
