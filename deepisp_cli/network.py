@@ -113,20 +113,24 @@ class DeepISP(nn.Module):
         image, features = self.restore(picture, pad)
         return image, self.coefficients(features, pad)
 
-    def restore(self, picture: Tensor, pad: bool = False) -> tuple[Tensor, Tensor]:
-        """The low-level stage: the corrected image and the features of its last block."""
+    def restore(self, picture: Tensor, pad: bool = False, separate: bool = False) -> tuple[Tensor, Tensor]:
+        """The low-level stage: the corrected image and the features of its last block.
+
+        ``separate`` (training): the features, which only the high-level stage uses, pass no gradient on to
+        the blocks before.
+        """
         config = self.config
         image = picture - 0.5
         if config.fold > 1:
             image = F.pixel_unshuffle(image, config.fold)
-        image, features = self._run_blocks(image, pad)
+        image, features = self._run_blocks(image, pad, separate)
         if config.fold > 1:
             image = F.pixel_shuffle(image, config.fold)
         if not pad and config.lead:
             image = image[:, :, config.lead :, config.lead :]
         return image + 0.5, features
 
-    def _run_blocks(self, image: Tensor, pad: bool) -> tuple[Tensor, Tensor]:
+    def _run_blocks(self, image: Tensor, pad: bool, separate: bool) -> tuple[Tensor, Tensor]:
         """From each block features (ReLU) and a residual (tanh / 10) of the running image."""
         stem = image
         for layer, dilation in zip(self.low, self.config.dilations, strict=True):
@@ -137,7 +141,12 @@ class DeepISP(nn.Module):
             output = layer(stem)
             features = F.relu(output[:, : -self.config.image_channels])
             image = image + torch.tanh(output[:, -self.config.image_channels :]) / 10
-            stem = torch.cat([features, image], 1)
+            if layer is not self.low[-1]:
+                stem = torch.cat([features, image], 1)
+        if separate:
+            count = features.shape[1]
+            features = F.conv2d(stem.detach(), layer.weight[:count], layer.bias[:count], dilation=dilation)
+            features = F.relu(features)
         return image, features
 
     def coefficients(self, features: Tensor, pad: bool) -> Tensor:

@@ -307,6 +307,7 @@ def test_nothing_is_printed_or_logged(capfd):
     handler = logging.StreamHandler()
     logging.getLogger().addHandler(handler)
     try:
+        assert read(tiff({0x013B: b"caf\xe9"})).image[0x013B] == "café"  # exifread warns here
         for data in (b"II*\0\xff\xff\xff\xff", b"junk", tiff()[:200], jpeg(tiff()[:60])):
             check_harmless(data, preview=b"junk")
     finally:

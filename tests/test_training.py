@@ -156,10 +156,28 @@ def test_which_loss_reaches_which_part(folder, parts):
     trainer = Trainer(config(folder, stages=stages, restoration_weight=0.0), torch.device("cpu"))
     loss = trainer.loss(pairs_of(SynthesisOptions()))
     loss.backward()
-    low = sum(float(p.grad.abs().sum()) for p in trainer.network.low.parameters() if p.grad is not None)
-    high = sum(float(p.grad.abs().sum()) for p in trainer.network.head.parameters())
-    assert high > 0
-    assert (low > 0) == (parts == "joint")
+
+    def gradient(layer):
+        return sum(float(p.grad.abs().sum()) for p in layer.parameters() if p.grad is not None)
+
+    assert gradient(trainer.network.head) > 0
+    assert (gradient(trainer.network.low[0]) > 0) == (parts == "joint")
+    last = trainer.network.low[-1].weight.grad
+    assert float(last[:-12].abs().sum()) > 0  # the features that the high-level stage sees
+    assert (float(last[-12:].abs().sum()) > 0) == (parts == "joint")  # the residual image
+
+
+def test_the_last_stage_keeps_the_restoration(folder):
+    stages = (Stage(1e-2, 4, 32, steps=3, parts="high"),)
+    trainer = Trainer(config(folder, stages=stages), torch.device("cpu"))
+    photographs = Photographs([folder], [1.0], 32)
+    picture = pairs_of(SynthesisOptions()).picture
+    before_image, before = (value.detach() for value in trainer.network(picture, pad=True))
+    for _ in range(3):
+        trainer.train_step(photographs)
+    image, after = trainer.network(picture, pad=True)
+    assert torch.equal(image, before_image)
+    assert not torch.equal(after, before)
 
 
 def test_training_lowers_the_loss(folder):

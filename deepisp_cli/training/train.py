@@ -100,9 +100,13 @@ class Trainer:
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
         stage = self.config.stages[self.stage]
-        groups = [{"params": [*self.network.high.parameters(), *self.network.head.parameters()]}]
-        if stage.parts != "high":
-            groups.append({"params": list(self.network.low.parameters())})
+        low, high = list(self.network.low), [*self.network.high, self.network.head]
+        if stage.parts == "high":
+            high.append(low.pop())  # the features of the last block serve the high-level stage alone
+            for layer in low:
+                layer.requires_grad_(False)
+        parts = [high, low] if stage.parts != "high" else [high]
+        groups = [{"params": [p for layer in part for p in layer.parameters()]} for part in parts]
         return torch.optim.Adam(groups, lr=stage.learning_rate)
 
     def advance_stage(self) -> bool:
@@ -156,18 +160,16 @@ class Trainer:
 
         "separate": the low-level stage answers for the restored image only, the high-level stage for the
         picture only. A wrong guess of the brightness then does not push the restoration about.
-        "joint": the picture's loss reaches both. "high": the low-level stage is kept as it is.
+        "joint": the picture's loss reaches both. "high": the restoration is kept as it is.
         """
         parts = self.config.stages[self.stage].parts
         picture = pairs.picture.contiguous(memory_format=torch.channels_last)
-        with torch.set_grad_enabled(parts != "high"):
-            image, features = self.network.restore(picture, pad=True)
-            restoration = restoration_loss(image, pairs)
-        if parts != "joint":
-            image, features = image.detach(), features.detach()
+        separate = parts != "joint"
+        image, features = self.network.restore(picture, pad=True, separate=separate)
+        restoration = restoration_loss(image.detach() if parts == "high" else image, pairs)
         coefficients = self.network.coefficients(features, pad=True)
-        developed = picture_loss(to_picture(image, coefficients, pairs.matrix), pairs.target)
-        return developed + self.config.restoration_weight * restoration
+        developed = to_picture(image.detach() if separate else image, coefficients, pairs.matrix)
+        return picture_loss(developed, pairs.target) + self.config.restoration_weight * restoration
 
     @torch.no_grad()
     def _update_average(self) -> None:
