@@ -92,7 +92,7 @@ class Metadata:
         """Make and model, without a make that the model repeats ("Canon", "Canon EOS R5")."""
         make, model = str(self.image.get(0x010F, "")), str(self.image.get(0x0110, ""))
         brand = make.partition(" ")[0]
-        repeated = brand and model.lower().startswith(brand.lower())
+        repeated = model.lower().startswith(brand.lower())
         return model if repeated else f"{make} {model}".strip()
 
     @property

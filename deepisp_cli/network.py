@@ -15,6 +15,9 @@ from torch.nn import functional as F
 
 TRANSFORM_SIZE = 30  # 3 output channels x (r, g, b, rr, rg, rb, gg, gb, bb, 1)
 LEVEL_STRIDE = 4  # a stride-2 convolution followed by a 2x2 max-pool
+# A block's residual is tanh(x) / 10 (authors' code). Here x is 10 times the convolution's output: the same
+# functions, but with unit gain near zero, so that Adam's steps are as large for residuals as for features.
+RESIDUAL_LIMIT = 0.1
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ class DeepISP(nn.Module):
                 image = image[:, :, dilation:-dilation, dilation:-dilation]
             output = layer(stem)
             features = F.relu(output[:, : -self.config.image_channels])
-            image = image + torch.tanh(output[:, -self.config.image_channels :]) / 10
+            residual = output[:, -self.config.image_channels :]
+            image = image + RESIDUAL_LIMIT * torch.tanh(residual / RESIDUAL_LIMIT)
             if layer is not self.low[-1]:
                 stem = torch.cat([features, image], 1)
         if separate:

@@ -27,10 +27,10 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ImageCms
 
-from .errors import OutputError, UsageError
+from deepisp_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from .metadata import Metadata, Value
+    from deepisp_cli.metadata import Metadata, Value
 
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]

@@ -5,6 +5,7 @@
 """
 
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import click
@@ -28,12 +29,12 @@ SHOT_NOISE = 0.004  # about ISO 6400 on a small sensor
 EXPOSURE = -2.0  # EV
 LAMPLIGHT = (1.5, 1.0, 2.2)  # white-balance gains
 EXIF = {
-    0x829A: (1, 30),  # ExposureTime
-    0x829D: (28, 10),  # FNumber
+    0x829A: Fraction(1, 30),  # ExposureTime
+    0x829D: Fraction(28, 10),  # FNumber
     0x8827: 6400,  # ISO
     0x9003: "2026:11:22 21:30:00",  # DateTimeOriginal
     0x9011: "+01:00",  # OffsetTimeOriginal
-    0x920A: (35, 1),  # FocalLength
+    0x920A: Fraction(35),  # FocalLength
 }
 
 

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 EPSILON = 2e-3  # dm; float32 rays leave their surface by this much
 GLASS_INDEX = 1.5  # refractive index of crown glass
-STEPS = 32  # sphere-tracing steps for the implicit shapes
+STEPS = 44  # sphere-tracing steps for the implicit shapes
 PENUMBRA_RAYS = 5  # times as many shadow rays in penumbras
 SHADOW_RAYS = 4  # to the main lamp from each point; half as many to the other lights
 
@@ -215,10 +215,10 @@ class Implicit:
         t, far = np.maximum(-b - half, EPSILON), half - b
         for _ in range(STEPS):
             distance = self.field(o + t * d)
-            t = t + np.where(t < far, np.maximum(distance, 0) * np.float32(0.85), 0)
+            t = t + np.where(t < far, np.maximum(distance, 0), 0)
         # Tighter than EPSILON, so that a ray leaving this surface does not hit it again.
         # A ray from afar that is still creeping along the surface after all steps is a grazing hit.
-        reached = (distance < EPSILON / 2) | ((distance < 8 * EPSILON) & (t > 0.2))
+        reached = (distance < EPSILON / 2) | ((distance < 1.5 * EPSILON) & (t > 0.2))
         return np.where(reached & (t < far), t, np.inf)
 
     def normal(self, p):

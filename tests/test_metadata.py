@@ -240,6 +240,7 @@ def test_what_makes_no_sense_is_dropped_and_noted():
         ("Canon", "Canon EOS R5", "Canon EOS R5"),
         ("NIKON CORPORATION", "NIKON D850", "NIKON D850"),
         ("SONY", "ILCE-7M3", "SONY ILCE-7M3"),
+        ("Konica", "KONICA MINOLTA 7D", "KONICA MINOLTA 7D"),
         ("", "X", "X"),
         ("M", "", "M"),
         ("", "", ""),
@@ -247,6 +248,12 @@ def test_what_makes_no_sense_is_dropped_and_noted():
 )
 def test_camera_names(make, model, camera):
     assert Metadata(image={0x010F: make, 0x0110: model}).camera == camera
+
+
+def test_zero_means_unknown():
+    """A manual lens reports f/0 and 0 mm."""
+    found = Metadata(exif={0x829D: Fraction(0), 0x920A: Fraction(0)})
+    assert (found.f_number, found.focal_length) == (None, None)
 
 
 def test_a_tuple_of_sensitivities_means_the_first():

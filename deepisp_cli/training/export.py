@@ -87,14 +87,14 @@ def export(network: DeepISP, folder: Path, facts: dict[str, Any]) -> None:
 def main(checkpoint: Path, folder: Path) -> None:
     """Export the averaged weights of CHECKPOINT to the model FOLDER.
 
-    What a person wrote into the folder's card (summary, training, results) is kept.
+    What a person wrote into the folder's card (summary, training, results, ...) is kept.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     network = DeepISP(config_from_dict(state["config"]).network)
     network.load_state_dict(state["average"])
     path = folder / "card.json"
     old = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    facts = {key: old[key] for key in ("summary", "training", "results", "limitations") if key in old}
+    facts = {key: old[key] for key in ("summary", "licence", "training", "results", "limitations") if key in old}
     stage, step, _ = state["position"]
     facts = {"summary": "", "training": {}, "results": [], **facts}
     facts["training"] |= {"config": state["config"], "stage": stage + 1, "step": step}

@@ -9,7 +9,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from deepisp_cli.network import TRANSFORM_SIZE, DeepISP
+from deepisp_cli.network import RESIDUAL_LIMIT, TRANSFORM_SIZE, DeepISP
 
 OPSET = 17
 IR_VERSION = 8  # what onnxruntime 1.17 reads
@@ -64,14 +64,17 @@ def to_onnx(network: DeepISP) -> bytes:
     if fold > 1:
         image = graph.node("SpaceToDepth", [image], blocksize=fold)
     stem, extracted = image, ""
+    gain = np.ones(config.width, np.float32)
+    gain[features:] = 1 / RESIDUAL_LIMIT  # the tanh's argument, see network.py
     for index, (layer, dilation) in enumerate(zip(network.low, config.dilations, strict=True)):
         inputs = outputs if index else order
-        weight = graph.constant(f"low_{index}_weight", layer.weight.numpy()[outputs][:, inputs])
-        bias = graph.constant(f"low_{index}_bias", layer.bias.numpy()[outputs])
+        weight = layer.weight.numpy()[outputs][:, inputs] * gain[:, None, None, None]
+        weight = graph.constant(f"low_{index}_weight", weight)
+        bias = graph.constant(f"low_{index}_bias", layer.bias.numpy()[outputs] * gain)
         output = graph.node("Conv", [stem, weight, bias], dilations=[dilation] * 2, kernel_shape=[3, 3])
         extracted = graph.node("Relu", [graph.channels(output, 0, features)])
         residual = graph.node("Tanh", [graph.channels(output, features, config.width)])
-        residual = graph.node("Mul", [residual, graph.number(0.1)])
+        residual = graph.node("Mul", [residual, graph.number(RESIDUAL_LIMIT)])
         image = graph.node("Add", [graph.crop(image, dilation, dilation), residual])
         if index + 1 < len(config.dilations):
             stem = graph.node("Concat", [extracted, image], axis=1)
