@@ -93,11 +93,13 @@ class Result:
 
 @dataclass
 class Frame:
-    """A raw file on its way through the stages."""
+    """A raw file on its way through the stages; the counts themselves are no longer needed."""
 
-    raw: RawImage
-    metadata: Metadata
     picture: np.ndarray  # (H, W, 3) float32, encoded camera RGB: what the network sees
+    origin: tuple[int, int]  # rows and columns to put in front so that the network sees red first
+    matrix: np.ndarray  # (3, 3) float32, camera RGB to linear sRGB
+    orientation: int  # EXIF
+    metadata: Metadata
 
 
 def develop(
@@ -144,7 +146,8 @@ def prepare(source: Path | str, options: Options, result: Result) -> Frame:
             result.notes.append(remark)
         picture = linear_rgb(raw, gains)
         _by_rows(encode, picture)
-    return Frame(raw, metadata, picture)
+    origin = red_position(raw.pattern) if raw.pattern else (0, 0)
+    return Frame(picture, origin, _camera_matrix(raw, result), raw.orientation, metadata)
 
 
 def finish(
@@ -155,21 +158,21 @@ def finish(
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """Network, colour, rendering: (H, W, 3) uint8 or uint16, upright."""
-    raw, plain = frame.raw, frame.picture
+    plain = frame.picture
     result.model, result.engine, result.device = engine.model.name, engine.name, engine.device
     with result.timed("network"):
-        origin = red_position(raw.pattern) if raw.pattern else (0, 0)
-        image, transform = run_tiled(engine, plain, origin, options.tile, progress)
+        image, transform = run_tiled(engine, plain, frame.origin, options.tile, progress)
     with result.timed("colour"):
         if options.strength < 1:
-            image = plain + np.float32(options.strength) * (image - plain)
+            image -= plain  # in place: another 288 MB would be too many
+            image *= np.float32(options.strength)
+            image += plain
         frame.picture = plain = np.empty(0, np.float32)  # 288 MB of a 24-megapixel frame
         if options.look == "neutral":
             transform = None
-        matrix = _camera_matrix(raw, result)
-        _by_rows(lambda rows: develop_colour(rows, matrix, transform, options.exposure), image)
+        _by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure), image)
     with result.timed("render"):
-        pixels = render(image, raw.orientation, options.bit_depth)
+        pixels = render(image, frame.orientation, options.bit_depth)
     result.height, result.width = pixels.shape[:2]
     if float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) < DARK * np.iinfo(pixels.dtype).max:
         result.notes.append("the picture is very dark; --exposure brightens it")

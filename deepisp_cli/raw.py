@@ -132,10 +132,18 @@ def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImag
     matrix = _xyz_to_camera(frame, tags)
     camera, daylight = _white_balances(frame, tags, matrix)
     image = RawImage(
-        samples=samples, pattern=pattern, black=black, white=white,
-        camera_white_balance=camera, daylight_white_balance=daylight, xyz_to_camera=matrix,
-        orientation=frame.orientation, make=tags.get("Make", ""), model=tags.get("Model", ""),
-        capture=frame.capture, notes=(),
+        samples=samples,
+        pattern=pattern,
+        black=black,
+        white=white,
+        camera_white_balance=camera,
+        daylight_white_balance=daylight,
+        xyz_to_camera=matrix,
+        orientation=frame.orientation,
+        make=tags.get("Make", ""),
+        model=tags.get("Model", ""),
+        capture=frame.capture,
+        notes=(),
     )
     return replace(image, notes=_notes(image, tags, frame.pixel_aspect))
 
@@ -267,7 +275,9 @@ def _gains(gains: np.ndarray) -> np.ndarray | None:
 
 def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
     brightest = (image.samples.max() - image.black.min()) / (image.white.max() - image.black.min())
-    unapplied = any(not dng_tags.is_lossy(tags) or code != dng_tags.MAP_POLYNOMIAL for code, _ in dng_tags.opcodes(tags))
+    unapplied = any(
+        not dng_tags.is_lossy(tags) or code != dng_tags.MAP_POLYNOMIAL for code, _ in dng_tags.opcodes(tags)
+    )
     remarks = {
         "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None,
         "no white balance as shot": image.camera_white_balance is None,

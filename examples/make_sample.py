@@ -1,7 +1,7 @@
 """Make the sample raw and README's picture of it from the computed still life.
 
-    python examples/make_sample.py raw        # renders the scene (minutes), writes examples/night.dng
-    python examples/make_sample.py picture    # develops it twice, writes docs/pictures/night.jpg
+python examples/make_sample.py raw        # renders the scene (minutes), writes examples/night.dng
+python examples/make_sample.py picture    # develops it twice, writes docs/pictures/night.jpg
 """
 
 import sys

@@ -94,7 +94,9 @@ def main(checkpoint: Path, folder: Path) -> None:
     network.load_state_dict(state["average"])
     path = folder / "card.json"
     old = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    facts = {key: old[key] for key in ("summary", "licence", "training", "results", "limitations") if key in old}
+    facts = {
+        key: old[key] for key in ("summary", "licence", "training", "results", "limitations") if key in old
+    }
     stage, step, _ = state["position"]
     facts = {"summary": "", "training": {}, "results": [], **facts}
     facts["training"] |= {"config": state["config"], "stage": stage + 1, "step": step}
