@@ -101,13 +101,20 @@ class DeepISP(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """He initialisation; residuals start small and the head near zero, so that an untrained network
-        returns W0 applied to the bilinear picture."""
+        """He initialisation with filters of zero mean; residuals start at zero and the head near it, so that
+        an untrained network returns W0 applied to the bilinear picture.
+
+        A dark frame is nearly constant. Filters with a mean would see that constant above all: each feature
+        would be on or off everywhere, and those that are off never learn. Residuals that start at random are
+        mere noise in the image, which training first removes by switching the features off.
+        """
         for layer in [*self.low, *self.high]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            layer.weight -= layer.weight.mean((1, 2, 3), keepdim=True)
             nn.init.zeros_(layer.bias)
+        self.low[0].weight *= 4  # what varies in the picture is about a quarter of unit size
         for layer in self.low:
-            layer.weight[-self.config.image_channels :] *= 0.1
+            layer.weight[-self.config.image_channels :] = 0
         if self.config.high_blocks:
             nn.init.normal_(self.head.weight, std=1e-3)
             nn.init.zeros_(self.head.bias)

@@ -83,7 +83,10 @@ def tiny_model(tmp_path_factory):
 
     torch.manual_seed(0)
     network = DeepISP(NetworkConfig(fold=2, dilations=(1, 2), width=20, high_blocks=1))
-    torch.nn.init.normal_(network.head.weight, std=0.1)
+    with torch.no_grad():
+        torch.nn.init.normal_(network.head.weight, std=0.1)
+        for layer in network.low:
+            torch.nn.init.normal_(layer.weight[-12:], std=0.02)
     folder = tmp_path_factory.mktemp("models") / "tiny"
     export(network, folder, {"summary": "for tests", "training": {}, "results": []})
     return find_model(str(folder))

@@ -12,12 +12,20 @@ from PIL import Image
 from deepisp_cli import colour
 from deepisp_cli.demosaic import demosaic, normalise_mosaic
 from deepisp_cli.errors import InputError
-from deepisp_cli.network import NetworkConfig
+from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training import cameras, synthesis
 from deepisp_cli.training.losses import picture_loss, restoration_loss
 from deepisp_cli.training.photographs import Photographs
 from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions
-from deepisp_cli.training.train import Stage, TrainConfig, Trainer, config_from_dict, load_config, train
+from deepisp_cli.training.train import (
+    Stage,
+    TrainConfig,
+    Trainer,
+    config_from_dict,
+    dead_features,
+    load_config,
+    train,
+)
 
 TINY = NetworkConfig(fold=2, dilations=(1, 2), width=20, high_blocks=2)
 QUIET = SynthesisOptions(shot_noise=(1e-9, 1e-9), read_offset=-60, highlight_share=0, bits=(16, 16))
@@ -233,3 +241,27 @@ def test_configurations_round_trip_and_unknown_keys_are_refused(folder, tmp_path
         load_config(path)
     for shipped in (Path(__file__).resolve().parents[1] / "models").glob("*/train.toml"):
         assert load_config(shipped).stages
+
+
+def test_no_feature_of_a_new_network_is_dead_in_dark_frames():
+    """Filters with a mean left 43 of 52 features dead in the middle of the default network."""
+    grey = torch.full((4, 3, 64, 64), 90, dtype=torch.uint8)
+    pairs = Synthesis(SynthesisOptions(exposure=(-3, -2)), torch.Generator().manual_seed(0))(grey)
+    torch.manual_seed(0)
+    network = DeepISP(NetworkConfig(fold=2, dilations=(1, 1, 2, 4, 2, 1), width=40))
+    assert dead_features(network, [pairs.picture]) < 0.05
+    with torch.no_grad():
+        network.low[2].bias[:14] = -100
+    assert dead_features(network, [pairs.picture]) == pytest.approx(14 / 28 / 6, abs=0.05)
+
+
+def test_usual_exposures_lie_where_they_should():
+    options = SynthesisOptions(usual_share=1.0)
+    drawn = Synthesis(options, torch.Generator().manual_seed(0))._draw_exposures(4000)
+    assert drawn.mean().item() == pytest.approx(-2.0, abs=0.05)
+    assert drawn.std().item() == pytest.approx(0.5, abs=0.05)
+    uniform = Synthesis(SynthesisOptions(), torch.Generator().manual_seed(0))._draw_exposures(4000)
+    assert uniform.mean().item() == pytest.approx(-1.5, abs=0.05)
+    for exposures in (drawn, uniform):
+        assert exposures.min() >= -3
+        assert exposures.max() <= 0

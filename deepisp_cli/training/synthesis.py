@@ -23,6 +23,8 @@ class SynthesisOptions:
     """Ranges that a raw frame is drawn from; uniform unless said otherwise."""
 
     exposure: tuple[float, float] = (-3.0, 0.0)  # EV against the photograph's own exposure
+    usual_exposure: tuple[float, float] = (-2.0, 0.5)  # mean and spread of what low light is like: the paper's
+    usual_share: float = 0.0  # of frames drawn from it (normal, within `exposure`); the rest is uniform
     shot_noise: tuple[float, float] = (1e-4, 2e-2)  # variance per unit of signal, log-uniform
     read_slope: float = 2.18  # Brooks et al. 2019: log(read) = slope * log(shot) + offset, +- spread
     read_offset: float = 1.20
@@ -94,7 +96,7 @@ class Synthesis:
         count = len(target)
         matrix = self._draw_matrices(count)
         gains = self._draw_gains(count)
-        exposure = self._uniform(*self.options.exposure, count)
+        exposure = self._draw_exposures(count)
 
         linear = self._extend_highlights(self._invert_tone(srgb_decode(target)))
         linear = linear * torch.exp2(exposure).reshape(-1, 1, 1, 1)
@@ -102,6 +104,12 @@ class Synthesis:
         mosaic = self._expose(camera / gains[:, :, None, None], gains)
         picture = encode(demosaic(mosaic, PATTERN)).permute(0, 3, 1, 2).contiguous()
         return Pairs(picture, encode(camera.clamp(max=1.0)), target, matrix, exposure)
+
+    def _draw_exposures(self, count: int) -> Tensor:
+        mean, spread = self.options.usual_exposure
+        usual = (mean + spread * self._normal(count)).clamp(*self.options.exposure)
+        chosen = self._uniform(0, 1, count) < self.options.usual_share
+        return torch.where(chosen, usual, self._uniform(*self.options.exposure, count))
 
     def _draw_matrices(self, count: int) -> Tensor:
         """A random blend of two cameras each, so that the network sees a continuum."""

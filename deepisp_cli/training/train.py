@@ -242,6 +242,27 @@ class Validation:
         return float(np.mean(values)) if values else math.nan
 
 
+@torch.no_grad()
+def dead_features(network: DeepISP, pictures: list[torch.Tensor]) -> float:
+    """Share of the low-level stage's features that are zero everywhere in ``pictures``: they cannot learn."""
+    count = network.config.width - network.config.image_channels
+    alive: dict[int, torch.Tensor] = {}
+
+    def remember(index: int, output: torch.Tensor) -> None:
+        active = (output[:, :count] > 0).any(0).flatten(1).any(1)
+        alive[index] = active | alive.get(index, torch.zeros_like(active))
+
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output, index=index: remember(index, output))
+        for index, layer in enumerate(network.low)
+    ]
+    for picture in pictures:
+        network.restore(picture, pad=True)
+    for hook in hooks:
+        hook.remove()
+    return 1 - float(torch.stack(list(alive.values())).float().mean()) if alive else math.nan
+
+
 def train(
     config: TrainConfig, folder: Path, *, resume: bool, device: torch.device, initial: Path | None = None
 ) -> Path:
@@ -284,6 +305,7 @@ def _report(trainer: Trainer, loss: float, validation: Validation, path: Path) -
         "progress": round(trainer.progress(), 4),
         "loss": round(loss, 5),
         "psnr": round(validation.psnr(trainer.average), 3),
+        "dead": round(dead_features(trainer.average, [pairs.picture for pairs in validation.pairs[:3]]), 3),
     }
     trainer.history.append(row)
     log.info("  ".join(f"{key} {value}" for key, value in row.items()))
