@@ -1,29 +1,22 @@
 """The generated test scene: its radiance range, its determinism, and the place and colours of its chart."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "still_life.py"
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+from still_life import chart_patches, render
+from still_life.camera import veil
+from still_life.setting import EYE, LAMP
+from still_life.vectors import unit
 
 
 @pytest.fixture(scope="module")
-def still_life():
-    """Return the example as a module; it is a script, not part of the package."""
-    spec = importlib.util.spec_from_file_location("still_life", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["still_life"] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["still_life"]
-
-
-@pytest.fixture(scope="module")
-def picture(still_life):
-    return still_life.render(192, 128, samples=1)
+def picture():
+    return render(192, 128, samples=1)
 
 
 def test_radiance_is_finite_and_not_negative(picture):
@@ -41,21 +34,21 @@ def test_night_scene_has_lamps_and_deep_shadows(picture):
     assert deep > 0.015, f"{deep:.1%} of the picture in deep shadow, expected at least 1.5%"
 
 
-def test_glare_is_finite_looking_straight_at_a_lamp(still_life):
-    towards = still_life.LAMP.centre - still_life.EYE
+def test_glare_is_finite_looking_straight_at_a_lamp():
+    towards = LAMP.centre - EYE
     nearby = np.random.default_rng(0).normal(0, 1e-4, (3, 2000)).astype(np.float32)
-    assert np.isfinite(still_life.veil(still_life.unit(towards + nearby))).all()
+    assert np.isfinite(veil(unit(towards + nearby))).all()
 
 
-def test_same_seed_same_picture(still_life):
-    first, again, other = (still_life.render(24, 16, seed=seed, samples=1) for seed in (5, 5, 6))
+def test_same_seed_same_picture():
+    first, again, other = (render(24, 16, seed=seed, samples=1) for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-def test_chart_patches_hold_their_reflectance(still_life, picture):
+def test_chart_patches_hold_their_reflectance(picture):
     """Divided by its reflectance, a neutral patch shows the local light, which changes little by little."""
-    patches = still_life.chart_patches(192, 128)
+    patches = chart_patches(192, 128)
     assert len(patches) == 24
     shown = np.array([picture[y0:y1, x0:x1].mean(axis=(0, 1)) for y0, x0, y1, x1, _ in patches[18:]])
     light = shown / np.array([reflectance for *_, reflectance in patches[18:]])
@@ -66,9 +59,9 @@ def test_chart_patches_hold_their_reflectance(still_life, picture):
     assert np.abs(level - 1).max() < 0.15, f"light changes by factors {level.round(3)}, allowed 0.15"
 
 
-def test_chart_patches_scale_with_the_picture(still_life):
+def test_chart_patches_scale_with_the_picture():
     small, large = (
-        np.array([patch[:4] for patch in still_life.chart_patches(width, height)])
+        np.array([patch[:4] for patch in chart_patches(width, height)])
         for width, height in ((300, 200), (1536, 1024))
     )
     np.testing.assert_allclose(small, large * 300 / 1536, atol=1.01)
