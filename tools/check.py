@@ -22,6 +22,7 @@ def main() -> int:
     commands = [
         [python, "-m", "pip", "install", "-q", "-c", "constraints.txt", "-e", ".[dev]"],
         [python, "-m", "ruff", "check", "."],
+        [python, "-m", "ruff", "format", "--check", "."],
         [python, "-m", "mypy"],
         [python, "-m", "pytest", "-q", *sys.argv[1:]],
     ]

@@ -23,7 +23,10 @@ class SynthesisOptions:
     """Ranges that a raw frame is drawn from; uniform unless said otherwise."""
 
     exposure: tuple[float, float] = (-3.0, 0.0)  # EV against the photograph's own exposure
-    usual_exposure: tuple[float, float] = (-2.0, 0.5)  # mean and spread of what low light is like: the paper's
+    usual_exposure: tuple[float, float] = (
+        -2.0,
+        0.5,
+    )  # mean and spread of what low light is like: the paper's
     usual_share: float = 0.0  # of frames drawn from it (normal, within `exposure`); the rest is uniform
     shot_noise: tuple[float, float] = (1e-4, 2e-2)  # variance per unit of signal, log-uniform
     read_slope: float = 2.18  # Brooks et al. 2019: log(read) = slope * log(shot) + offset, +- spread
