@@ -17,8 +17,9 @@ def main() -> int:
     if sys.version_info < (3, 10):  # noqa: UP036 - this script is what an older Python meets first
         print("deepisp needs Python 3.10 or newer", file=sys.stderr)
         return 2
-    venv.create(FOLDER, with_pip=True)
-    python = str(FOLDER / ("Scripts" if os.name == "nt" else "bin") / "python")
+    python = str(FOLDER / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    if not Path(python).exists():
+        venv.create(FOLDER, with_pip=True, symlinks=os.name != "nt")
     commands = [
         [python, "-m", "pip", "install", "-q", "-c", "constraints.txt", "-e", ".[dev]"],
         [python, "-m", "ruff", "check", "."],
