@@ -198,19 +198,36 @@ def write(
 def choose_white_balance(raw: RawImage, wanted: str) -> tuple[np.ndarray, str]:
     """Gains (3,) for R, G, B, the smallest 1, and a remark where it is not what was wanted.
 
-    Without the camera's own white balance daylight is taken, without that the grey world.
+    Without the camera's own white balance daylight is taken, without that the grey world. Early cameras (Nikon
+    D1) balanced the samples themselves and say nothing: samples that are nearer to grey than daylight's gains
+    would have them are left as they are.
     """
     if wanted not in ("camera", "daylight", "auto"):
         return _parse_gains(wanted), ""
     if wanted == "camera" and raw.camera_white_balance is not None:
         return raw.camera_white_balance, ""
-    if wanted in ("camera", "daylight") and raw.daylight_white_balance is not None:
-        remark = "no as-shot white balance: daylight is used" if wanted == "camera" else ""
-        return raw.daylight_white_balance, remark
+    if wanted == "daylight" and raw.daylight_white_balance is not None:
+        return raw.daylight_white_balance, ""
+    if wanted == "camera" and raw.daylight_white_balance is not None:
+        if raw.pattern and _nearer_to_one(_grey_world(raw), raw.daylight_white_balance):
+            return np.ones(
+                3, np.float32
+            ), "no as-shot white balance: the samples are taken as balanced already"
+        return raw.daylight_white_balance, "no as-shot white balance: daylight is used"
     remark = "" if wanted == "auto" else "no white balance in the file: estimated from the picture"
     if raw.pattern is None:
         return np.ones(3, np.float32), remark and "no white balance in the file: none is applied"
-    return grey_world_gains(raw.samples, raw.pattern, raw.black, raw.white), remark
+    return _grey_world(raw), remark
+
+
+def _grey_world(raw: RawImage) -> np.ndarray:
+    return grey_world_gains(raw.samples, str(raw.pattern), raw.black, raw.white)
+
+
+def _nearer_to_one(gains: np.ndarray, other: np.ndarray) -> bool:
+    """Whether gains (3,) are nearer to no gain at all than to ``other``, by ratios against green."""
+    ratios, others = np.log(gains / gains[1]), np.log(other / other[1])
+    return bool(np.abs(ratios).sum() < np.abs(ratios - others).sum())
 
 
 def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:

@@ -155,6 +155,20 @@ def test_without_an_as_shot_white_balance_daylight_is_used_and_said(write_raw, i
     assert any("daylight" in note for note in result.notes)
 
 
+def test_samples_that_the_camera_has_balanced_are_left_so(tmp_path, identity_engine, grey_ramp):
+    """As those of the Nikon D1, whose files state no white balance: daylight's gains would make them red."""
+    from conftest import mosaic_of
+
+    from deepisp_cli.dng import write_dng
+
+    path = tmp_path / "balanced.dng"
+    counts = mosaic_of(grey_ramp, gains=(1, 1, 1))
+    write_dng(path, counts, pattern="RGGB", black=512, white=16383, xyz_to_camera=np.array(MATRIX), make="T")
+    pixels, result = picture_of(path, identity_engine)
+    assert any("balanced already" in note for note in result.notes)
+    assert np.ptp(pixels[20, 2:-2].astype(int), axis=1).max() <= 2
+
+
 def test_linear_files_enter_after_the_demosaic(tmp_path, identity_engine):
     from deepisp_cli.dng import write_dng
 
