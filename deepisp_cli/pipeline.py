@@ -198,9 +198,9 @@ def write(
 def choose_white_balance(raw: RawImage, wanted: str) -> tuple[np.ndarray, str]:
     """Gains (3,) for R, G, B, the smallest 1, and a remark where it is not what was wanted.
 
-    Without the camera's own white balance daylight is taken, without that the grey world. Early cameras (Nikon
-    D1) balanced the samples themselves and say nothing: samples that are nearer to grey than daylight's gains
-    would have them are left as they are.
+    Without the camera's own white balance daylight is taken, without that the grey world. Early cameras (the
+    Nikon D1) balanced the samples themselves and say nothing: samples that are nearer to grey as they are
+    than daylight's gains would make them are left so.
     """
     if wanted not in ("camera", "daylight", "auto"):
         return _parse_gains(wanted), ""
