@@ -133,12 +133,8 @@ def develop(
 
 def prepare(source: Path | str, options: Options, result: Result) -> Frame:
     """Read, normalise, demosaic, encode: everything before the network."""
-    name = str(source)
     with result.timed("read"):
-        contents = BytesIO(_read_bytes(source))
-        raw = read_raw(contents, name)
-        fallback = {**raw.capture, "make": raw.make, "model": raw.model}
-        metadata = read_metadata(contents, name, preview=read_preview(contents), fallback=fallback)
+        raw, metadata = _read(source)
         result.notes += [*raw.notes, *metadata.notes]
     with result.timed("demosaic"):
         gains, remark = choose_white_balance(raw, options.white_balance)
@@ -277,6 +273,14 @@ def _by_rows(function: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) ->
         list(pool.map(replace, range(0, len(frame), BLOCK_ROWS)))
 
 
+def _read(source: Path | str) -> tuple[RawImage, Metadata]:
+    name = str(source)
+    contents = BytesIO(_read_bytes(source))
+    raw = read_raw(contents, name)
+    fallback = {**raw.capture, "make": raw.make, "model": raw.model}
+    return raw, read_metadata(contents, name, preview=read_preview(contents), fallback=fallback)
+
+
 def _read_bytes(source: Path | str) -> bytes:
     if str(source) == STANDARD_STREAM:
         return sys.stdin.buffer.read()
@@ -305,14 +309,11 @@ def describe(source: Path | str) -> dict[str, Any]:
     An unsupported or damaged file yields ``{"file", "supported": False, "reason"}`` and its exit code.
     """
     name = str(source)
-    contents = BytesIO(_read_bytes(source))
     try:
-        raw = read_raw(contents, name)
+        raw, metadata = _read(source)
     except InputError as error:
         reason = str(error).removeprefix(f"{name}: ")
         return {"file": name, "supported": False, "reason": reason, "exit_code": error.exit_code}
-    fallback = {**raw.capture, "make": raw.make, "model": raw.model}
-    metadata = read_metadata(contents, name, preview=read_preview(contents), fallback=fallback)
     captured = metadata.captured
     return {
         "file": name,
