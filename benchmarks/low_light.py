@@ -25,7 +25,6 @@ from skimage.metrics import structural_similarity
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deepisp_cli.colour import apply_transform, fit_transform, srgb_decode
-from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import open_engine
 from deepisp_cli.models import find_model
 from deepisp_cli.pipeline import Options, Result, finish, prepare
@@ -43,18 +42,8 @@ def write_low_light(path: Path, photograph: np.ndarray, index: int) -> None:
     shot = SHOT_NOISE[(index + index // 3) % 3]
     sensor = Sensor(matrices(HELD_OUT)[index % 3], GAINS[index // 3 % 3], shot, usual_read_noise(shot))
     scene = srgb_decode(photograph.astype(np.float32) / 255)
-    counts = sensor.expose(scene, EXPOSURE, np.random.default_rng(1000 + index))
-    write_dng(
-        path,
-        counts,
-        pattern="RGGB",
-        black=sensor.black,
-        white=sensor.white,
-        white_balance=sensor.gains,
-        xyz_to_camera=sensor.xyz_to_camera,
-        make="deepisp",
-        model=f"held-out camera {index % 3}",
-    )
+    rng = np.random.default_rng(1000 + index)
+    sensor.write(path, scene, EXPOSURE, rng, model=f"held-out camera {index % 3}")
 
 
 def measure(picture: np.ndarray, target: np.ndarray) -> dict[str, float]:

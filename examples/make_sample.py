@@ -16,7 +16,6 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import open_engine
 from deepisp_cli.models import find_model
 from deepisp_cli.pipeline import Options, Result, finish, prepare
@@ -56,19 +55,8 @@ def raw(scene: str | None) -> None:
     camera = "Nikon D750"
     matrix = np.array(HELD_OUT[camera]).reshape(3, 3) / 10000
     sensor = Sensor(matrix, LAMPLIGHT, SHOT_NOISE, usual_read_noise(SHOT_NOISE), black=256, white=4095)
-    write_dng(
-        RAW,
-        sensor.expose(light, EXPOSURE, np.random.default_rng(0)),
-        pattern="RGGB",
-        black=sensor.black,
-        white=sensor.white,
-        white_balance=sensor.gains,
-        xyz_to_camera=sensor.xyz_to_camera,
-        make="deepisp",
-        model="computed still life",
-        compression="ljpeg",
-        exif=EXIF,
-    )
+    rng = np.random.default_rng(0)
+    sensor.write(RAW, light, EXPOSURE, rng, model="computed still life", compression="ljpeg", exif=EXIF)
     click.echo(f"{RAW}: {RAW.stat().st_size / 1e6:.1f} MB")
 
 

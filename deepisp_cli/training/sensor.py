@@ -5,11 +5,15 @@ are written as DNG: the sample that ships, and the benchmarks.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deepisp_cli.colour import srgb_from_camera
+from deepisp_cli.dng import write_dng
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,32 @@ class Sensor:
         noisy = mosaic + np.sqrt(variance) * rng.standard_normal(mosaic.shape)
         counts = np.round(noisy * (self.white - self.black) + self.black)
         return np.clip(counts, 0, self.white).astype(np.uint16)
+
+    def write(
+        self,
+        path: Path,
+        scene: np.ndarray,
+        exposure: float,
+        rng: np.random.Generator,
+        *,
+        model: str,
+        compression: str = "none",
+        exif: Mapping[int, Any] | None = None,
+    ) -> None:
+        """Write what `expose` records as a DNG; the last three are those of `deepisp_cli.dng.write_dng`."""
+        write_dng(
+            path,
+            self.expose(scene, exposure, rng),
+            pattern="RGGB",
+            black=self.black,
+            white=self.white,
+            white_balance=self.gains,
+            xyz_to_camera=self.xyz_to_camera,
+            make="deepisp",
+            model=model,
+            compression=compression,
+            exif=exif,
+        )
 
 
 def usual_read_noise(shot: float) -> float:
