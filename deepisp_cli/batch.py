@@ -13,8 +13,6 @@ from deepisp_cli.errors import DeepIspError, OutputError
 from deepisp_cli.pipeline import STANDARD_STREAM, Frame, Options, Result, finish, prepare, write
 from deepisp_cli.plan import Job
 
-INTERRUPTED = 130
-
 
 @dataclass
 class Report:

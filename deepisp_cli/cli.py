@@ -1,5 +1,6 @@
-"""The command line: options → `Options` → one call. Only this module prints; it turns errors into exit codes.
+"""The command line: options → `Options` → one call.
 
+Only this module and the ``commands.py`` of the sub-packages print; this one turns errors into exit codes.
 stdout is data (pictures, JSON, tables that were asked for), stderr is for people.
 """
 
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepisp_cli import __version__
-from deepisp_cli.errors import DeepIspError, UsageError
+from deepisp_cli.errors import INTERRUPTED, DeepIspError, UsageError
+from deepisp_cli.evaluation.commands import benchmark, evaluate
+from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:
     from deepisp_cli.batch import Report
@@ -32,6 +35,9 @@ class _Commands(click.Group):
         except DeepIspError as error:
             click.echo(f"deepisp: {error}", err=True)
             context.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("deepisp: interrupted", err=True)
+            context.exit(INTERRUPTED)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: stay quiet
             context.exit(1)
@@ -223,7 +229,7 @@ def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":
 def _develop(
     jobs: Sequence["Job"], model: Any, engine: str, device: str, options: Any, talk: _Talk
 ) -> "Report":
-    from deepisp_cli.batch import INTERRUPTED, Report, develop_many
+    from deepisp_cli.batch import Report, develop_many
     from deepisp_cli.engine import open_engine
 
     report = Report()
@@ -337,3 +343,7 @@ def doctor(as_json: bool) -> None:
             click.echo(f"{engine['engine'] + '/' + engine['device']:16}{engine['state']}")
         click.echo(f"{'self-test':16}{findings['self_test']}")
     sys.exit(0 if findings["healthy"] else 4)
+
+
+for command in (benchmark, evaluate, train, export):
+    main.add_command(command)

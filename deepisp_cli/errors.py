@@ -1,7 +1,9 @@
 """Errors a user can meet. Each class carries the exit code of the command line.
 
-A message says which file, what is wrong and what to do. The library raises; only ``cli.py`` prints.
+A message says which file, what is wrong and what to do. The library raises; only the command line prints.
 """
+
+INTERRUPTED = 130  # exit code after Ctrl-C or a polite kill
 
 
 class DeepIspError(Exception):

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 TRANSFORM_SIZE = 30  # 3 output channels x (r, g, b, rr, rg, rb, gg, gb, bb, 1)
 LEVEL_STRIDE = 4  # a stride-2 convolution followed by a 2x2 max-pool
-# A block's residual is tanh(x) / 10 (authors' code). Here x is 10 times the convolution's output: the same
-# functions, but with unit gain near zero, so that Adam's steps are as large for residuals as for features.
-RESIDUAL_LIMIT = 0.1
+RESIDUAL_LIMIT = 0.1  # a block's residual is tanh(x) / 10 (authors' code)
+# Subtracted from the input: about the mean of an encoded low-light frame. (The authors' 0.5 suits well-lit
+# frames: on dark ones it leaves a large constant, and features that never wake up.)
+MIDDLE = 0.2
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class DeepISP(nn.Module):
         the blocks before.
         """
         config = self.config
-        image = picture - 0.5
+        image = picture - MIDDLE
         if config.fold > 1:
             image = F.pixel_unshuffle(image, config.fold)
         image, features = self._run_blocks(image, pad, separate)
@@ -138,7 +139,7 @@ class DeepISP(nn.Module):
             image = F.pixel_shuffle(image, config.fold)
         if not pad and config.lead:
             image = image[:, :, config.lead :, config.lead :]
-        return image + 0.5, features
+        return image + MIDDLE, features
 
     def _run_blocks(self, image: Tensor, pad: bool, separate: bool) -> tuple[Tensor, Tensor]:
         """From each block features (ReLU) and a residual (tanh / 10) of the running image."""
@@ -151,7 +152,7 @@ class DeepISP(nn.Module):
             output = layer(stem)
             features = F.relu(output[:, : -self.config.image_channels])
             residual = output[:, -self.config.image_channels :]
-            image = image + RESIDUAL_LIMIT * torch.tanh(residual / RESIDUAL_LIMIT)
+            image = image + RESIDUAL_LIMIT * torch.tanh(residual)
             if layer is not self.low[-1]:
                 stem = torch.cat([features, image], 1)
         if separate:

@@ -206,13 +206,11 @@ def choose_white_balance(raw: RawImage, wanted: str) -> tuple[np.ndarray, str]:
         return raw.daylight_white_balance, ""
     if wanted == "camera" and raw.daylight_white_balance is not None:
         if raw.pattern and _nearer_to_one(_grey_world(raw), raw.daylight_white_balance):
-            return np.ones(
-                3, np.float32
-            ), "no as-shot white balance: the samples are taken as balanced already"
-        return raw.daylight_white_balance, "no as-shot white balance: daylight is used"
-    remark = "" if wanted == "auto" else "no white balance in the file: estimated from the picture"
+            return np.ones(3, np.float32), "the samples are taken as white-balanced already"
+        return raw.daylight_white_balance, "daylight white balance is used"
+    remark = "" if wanted == "auto" else "white balance is estimated from the picture"
     if raw.pattern is None:
-        return np.ones(3, np.float32), remark and "no white balance in the file: none is applied"
+        return np.ones(3, np.float32), remark and "no white balance is applied"
     return _grey_world(raw), remark
 
 

@@ -100,7 +100,7 @@ def test_fold_presents_the_red_sample_first():
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-        network.low[0].bias[-12] = 0.1 * np.arctanh(0.5)  # the residual of channel 0, tanh / 10
+        network.low[0].bias[-12] = np.arctanh(0.5)  # the residual of channel 0, tanh / 10
     with torch.inference_mode():
         image, _ = network(torch.full((1, 3, 8, 8), 0.5), pad=True)
     assert torch.all(image[0, 0, 0::2, 0::2] > 0.54)

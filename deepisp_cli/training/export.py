@@ -1,4 +1,4 @@
-"""A checkpoint to a model folder: ``python -m deepisp_cli.training.export CHECKPOINT models/NAME``.
+"""A checkpoint to a model folder (``deepisp export``).
 
 Writes ``weights.safetensors``, ``model.onnx`` and ``card.json``. Before anything is written, ONNX Runtime and
 torch must agree on the exported graph.
@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import safetensors.torch
 import torch
@@ -18,9 +17,12 @@ import torch
 from deepisp_cli.errors import ModelError
 from deepisp_cli.models import ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
+from deepisp_cli.training.config import config_from_dict
 from deepisp_cli.training.onnx_graph import to_onnx
-from deepisp_cli.training.train import config_from_dict
+from deepisp_cli.training.trainer import read_checkpoint
 
+CARD_FILE = "card.json"
+KEPT = ("summary", "licence", "training", "results", "limitations")  # what a person writes into a card
 PARITY = 1e-4  # largest difference allowed between the two engines
 
 
@@ -78,30 +80,22 @@ def export(network: DeepISP, folder: Path, facts: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, contents in files.items():
         (folder / name).write_bytes(contents)
-    (folder / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-@click.command()
-@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-def main(checkpoint: Path, folder: Path) -> None:
-    """Export the averaged weights of CHECKPOINT to the model FOLDER.
-
-    What a person wrote into the folder's card (summary, training, results, ...) is kept.
-    """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+def export_checkpoint(checkpoint: Path, folder: Path) -> Path:
+    """Export the averaged weights of a training run's checkpoint; returns the card's path."""
+    state = read_checkpoint(checkpoint)
     network = DeepISP(config_from_dict(state["config"]).network)
     network.load_state_dict(state["average"])
-    path = folder / "card.json"
+    path = folder / CARD_FILE
     old = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    facts = {
-        key: old[key] for key in ("summary", "licence", "training", "results", "limitations") if key in old
-    }
-    stage, step, _ = state["position"]
+    facts = {key: old[key] for key in KEPT if key in old}
     facts = {"summary": "", "training": {}, "results": [], **facts}
-    facts["training"] |= {"config": state["config"], "stage": stage + 1, "step": step}
+    facts["training"] |= {
+        "config": state["config"],
+        "steps": state["position"][3],
+        "log": state["history"][-1:],
+    }
     export(network, folder, facts)
-
-
-if __name__ == "__main__":
-    main()
+    return path

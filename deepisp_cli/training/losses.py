@@ -23,8 +23,10 @@ def restoration_loss(image: Tensor, pairs: Pairs) -> Tensor:
     """L1 of the low-level stage's image against the noise-free frame, at three scales.
 
     Each frame counts as if it had been exposed fully: on the square-root scale an exposure of -2 EV halves
-    every value.
+    every value. Where the noise-free frame is not known (real raws) there is no such loss: 0.
     """
+    if pairs.clean is None:
+        return image.new_zeros(())
     error = (image - pairs.clean) * torch.exp2(-pairs.exposure / 2).reshape(-1, 1, 1, 1)
     scales = [error, F.avg_pool2d(error, 4), F.avg_pool2d(error, 16)]
     return sum((scale.abs().mean() for scale in scales), error.new_zeros(()))

@@ -9,7 +9,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from deepisp_cli.network import RESIDUAL_LIMIT, TRANSFORM_SIZE, DeepISP
+from deepisp_cli.network import MIDDLE, RESIDUAL_LIMIT, TRANSFORM_SIZE, DeepISP
 
 OPSET = 17
 IR_VERSION = 8  # what onnxruntime 1.17 reads
@@ -60,17 +60,14 @@ def to_onnx(network: DeepISP) -> bytes:
     outputs = np.concatenate([np.arange(features), features + order])
     graph = _Graph()
 
-    image = graph.node("Sub", ["picture", graph.number(0.5)])
+    image = graph.node("Sub", ["picture", graph.number(MIDDLE)])
     if fold > 1:
         image = graph.node("SpaceToDepth", [image], blocksize=fold)
     stem, extracted = image, ""
-    gain = np.ones(config.width, np.float32)
-    gain[features:] = 1 / RESIDUAL_LIMIT  # the tanh's argument, see network.py
     for index, (layer, dilation) in enumerate(zip(network.low, config.dilations, strict=True)):
         inputs = outputs if index else order
-        weight = layer.weight.numpy()[outputs][:, inputs] * gain[:, None, None, None]
-        weight = graph.constant(f"low_{index}_weight", weight)
-        bias = graph.constant(f"low_{index}_bias", layer.bias.numpy()[outputs] * gain)
+        weight = graph.constant(f"low_{index}_weight", layer.weight.numpy()[outputs][:, inputs])
+        bias = graph.constant(f"low_{index}_bias", layer.bias.numpy()[outputs])
         output = graph.node("Conv", [stem, weight, bias], dilations=[dilation] * 2, kernel_shape=[3, 3])
         extracted = graph.node("Relu", [graph.channels(output, 0, features)])
         residual = graph.node("Tanh", [graph.channels(output, features, config.width)])
@@ -82,7 +79,7 @@ def to_onnx(network: DeepISP) -> bytes:
         image = graph.node("DepthToSpace", [image], blocksize=fold, mode="DCR")
     if config.lead:
         image = graph.crop(image, config.lead, 0)
-    graph.node("Add", [image, graph.number(0.5)], "image")
+    graph.node("Add", [image, graph.number(MIDDLE)], "image")
     _high_level(graph, network, extracted)
 
     model = helper.make_model(

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepisp_cli.colour import apply_transform, decode, encode, srgb_from_camera
+from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise
 from deepisp_cli.training import cameras
 
+GREY = 0.18  # what a light meter makes of the mean of a scene
 PATTERN = "RGGB"  # the product presents every mosaic with its red sample first
 
 
@@ -23,10 +24,7 @@ class SynthesisOptions:
     """Ranges that a raw frame is drawn from; uniform unless said otherwise."""
 
     exposure: tuple[float, float] = (-3.0, 0.0)  # EV against the photograph's own exposure
-    usual_exposure: tuple[float, float] = (
-        -2.0,
-        0.5,
-    )  # mean and spread of what low light is like: the paper's
+    usual_exposure: tuple[float, float] = (-2.0, 0.5)  # mean and spread of low light: the paper's quarter
     usual_share: float = 0.0  # of frames drawn from it (normal, within `exposure`); the rest is uniform
     shot_noise: tuple[float, float] = (1e-4, 2e-2)  # variance per unit of signal, log-uniform
     read_slope: float = 2.18  # Brooks et al. 2019: log(read) = slope * log(shot) + offset, +- spread
@@ -37,6 +35,9 @@ class SynthesisOptions:
     highlight_gain: float = 8.0  # by up to this factor, log-uniform
     bits: tuple[int, int] = (12, 14)  # of the sensor's converter
     black_share: tuple[float, float] = (0.0, 0.13)  # black level as a share of full scale
+    black_error: float = 2e-4  # spread of what the file's black level is off by, of full scale
+    row_noise: float = 0.1  # spread of each row's offset against the read noise; up to this, uniform
+    hot_share: float = 2e-5  # of samples that are hot: brighter by up to full scale, mostly by little
     white_balance_spread: float = 0.1  # log-normal spread around the daylight-to-tungsten line
 
 
@@ -45,7 +46,7 @@ class Pairs:
     """A batch of training pairs, all float32 on one device."""
 
     picture: Tensor  # (N, 3, H, W) the network's input: encoded camera RGB
-    clean: Tensor  # (N, 3, H, W) the same without noise and mosaic
+    clean: Tensor | None  # (N, 3, H, W) the same without noise and mosaic; None: not known (real raws)
     target: Tensor  # (N, 3, H, W) the photograph, sRGB in [0, 1]
     matrix: Tensor  # (N, 3, 3) camera to linear sRGB
     exposure: Tensor  # (N,) EV
@@ -96,13 +97,28 @@ class Synthesis:
     def __call__(self, photographs: Tensor) -> Pairs:
         """``photographs`` (N, 3, H, W) uint8 sRGB, H and W even."""
         target = photographs.to(self.device, torch.float32) / 255
-        count = len(target)
+        scene = self._extend_highlights(self._invert_tone(srgb_decode(target)))
+        return self._capture(scene, target)
+
+    @torch.no_grad()
+    def of_scenes(self, light: Tensor) -> Pairs:
+        """Scenes (N, 3, H, W) float32 in linear sRGB, any unit, and the photograph a camera would make of
+        them: metered on the logarithmic mean, give or take half a stop, clipped, 8 bits."""
+        light = light.to(self.device)
+        luminance = torch.einsum("c,nchw->nhw", light.new_tensor(LUMINANCE.tolist()), light)
+        mean = luminance.clamp(min=1e-6).log().mean((1, 2)).exp()
+        key = GREY * torch.exp2(self._uniform(-0.5, 0.5, len(light))) / mean
+        scene = light * key.reshape(-1, 1, 1, 1)
+        target = torch.round(255 * srgb_encode(self._tone(scene.clamp(max=1)))) / 255
+        return self._capture(scene, target)
+
+    def _capture(self, scene: Tensor, target: Tensor) -> Pairs:
+        """A frame of the scene (N, 3, H, W), linear sRGB where 1 is the photograph's white."""
+        count = len(scene)
         matrix = self._draw_matrices(count)
         gains = self._draw_gains(count)
         exposure = self._draw_exposures(count)
-
-        linear = self._extend_highlights(self._invert_tone(srgb_decode(target)))
-        linear = linear * torch.exp2(exposure).reshape(-1, 1, 1, 1)
+        linear = scene * torch.exp2(exposure).reshape(-1, 1, 1, 1)
         camera = torch.einsum("nij,njhw->nihw", torch.linalg.inv(matrix), linear)
         mosaic = self._expose(camera / gains[:, :, None, None], gains)
         picture = encode(demosaic(mosaic, PATTERN)).permute(0, 3, 1, 2).contiguous()
@@ -135,6 +151,11 @@ class Synthesis:
         inverse = 0.5 - torch.sin(torch.asin((1 - 2 * linear).clamp(-1, 1)) / 3)
         return share * inverse + (1 - share) * linear
 
+    def _tone(self, linear: Tensor) -> Tensor:
+        """The tone curve that `_invert_tone` undoes, values in [0, 1]."""
+        share = self._uniform(*self.options.inverse_tone, len(linear), 1, 1, 1)
+        return share * (3 * linear**2 - 2 * linear**3) + (1 - share) * linear
+
     def _extend_highlights(self, linear: Tensor) -> Tensor:
         """Make what is almost white brighter than white in some frames.
 
@@ -149,25 +170,30 @@ class Synthesis:
     def _expose(self, scene: Tensor, gains: Tensor) -> Tensor:
         """Camera RGB of the scene (N, 3, H, W), white level 1, to the white-balanced mosaic (N, H, W)."""
         count, _, height, width = scene.shape
-        scene = _mosaic(scene)
+        scene = sample_mosaic(scene)
         options = self.options
         shot = torch.exp(self._uniform(*np.log(options.shot_noise), count))
         read = options.read_slope * torch.log(shot) + options.read_offset
         read = torch.exp(read + options.read_spread * self._normal(count))
         variance = shot[:, None, None] * scene.clamp(0, 1) + read[:, None, None]
         noisy = scene + variance.sqrt() * self._normal(count, height, width)
+        banding = self._uniform(0, options.row_noise, count) * read.sqrt()
+        noisy += banding[:, None, None] * self._normal(count, height, 1)
+        hot = self._uniform(0, 1, count, height, width) < options.hot_share
+        noisy += hot * self._uniform(0, 1, count, height, width) ** 3
 
         low, high = options.bits
         bits = torch.randint(low, high + 1, (count,), generator=self.generator, device=self.device)
         full = (2.0**bits - 1).reshape(-1, 1, 1)
         black = torch.round(self._uniform(*options.black_share, count, 1, 1) * full)
-        counts = torch.round(noisy * (full - black) + black).clamp(min=0)
+        true_black = black + options.black_error * full * self._normal(count, 1, 1)
+        counts = torch.round(noisy * (full - black) + true_black).clamp(min=0)
         counts = torch.minimum(counts, full)
-        gain = _mosaic(gains[:, :, None, None].expand(-1, -1, height, width))
+        gain = sample_mosaic(gains[:, :, None, None].expand(-1, -1, height, width))
         return normalise(counts, black, gain / (full - black))
 
 
-def _mosaic(planes: Tensor) -> Tensor:
+def sample_mosaic(planes: Tensor) -> Tensor:
     """Sample (N, 3, H, W) planes in `PATTERN`: (N, H, W)."""
     mosaic = planes[:, 1].clone()
     mosaic[:, 0::2, 0::2] = planes[:, 0, 0::2, 0::2]

@@ -1,0 +1,112 @@
+"""``deepisp train`` and ``deepisp export``: options → one call. torch is imported when a command runs."""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deepisp_cli.errors import UsageError
+
+
+@click.command()
+@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Of the run. [runs/NAME]"
+)
+@click.option("--photographs", multiple=True, metavar="FOLDER", help="In place of the configuration's.")
+@click.option("--validation", multiple=True, metavar="FOLDER", help="In place of the configuration's.")
+@click.option("--resume", is_flag=True, help="Go on from the run's checkpoint.")
+@click.option(
+    "--initial",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="CHECKPOINT",
+    help="Begin with another run's weights.",
+)
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Stop after N steps in all.")
+@click.option("--minutes", type=click.FloatRange(min=0), metavar="M", help="Stop after M minutes.")
+@click.option(
+    "--device", default="auto", metavar="DEVICE", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
+)
+def train(
+    config: Path, output: Path | None, photographs: tuple[str, ...], validation: tuple[str, ...],
+    resume: bool, initial: Path | None, steps: int | None, minutes: float | None, device: str,
+) -> None:  # fmt: skip
+    """Train the model that CONFIG, a TOML, describes.
+
+    \b
+    deepisp train models/deepisp/train.toml --photographs FOLDER
+    deepisp train models/deepisp/train.toml --resume
+
+    The run's folder gets checkpoint.pt, log.csv and sheets of validation pictures. Stopped by --steps,
+    --minutes, Ctrl-C or a kill, a run goes on with --resume.
+    """
+    _need_torch()
+    from deepisp_cli.training.config import load_config
+    from deepisp_cli.training.train import CHECKPOINT
+    from deepisp_cli.training.train import train as run
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    settings = load_config(config)
+    settings = dataclasses.replace(
+        settings,
+        photographs=photographs or settings.photographs,
+        validation=validation or settings.validation,
+    )
+    folder = output or Path("runs") / config.resolve().parent.name
+    if (folder / CHECKPOINT).exists() and not resume:
+        raise UsageError(f"{folder} holds a run already: go on with --resume, or give -o another folder")
+    checkpoint = run(settings, folder, device=_open_device(device), resume=resume, initial=initial,
+                     steps=steps, minutes=minutes)  # fmt: skip
+    click.echo(str(checkpoint))
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("name")
+def export(checkpoint: Path, name: str) -> None:
+    """Write the averaged weights of CHECKPOINT to the model folder NAME.
+
+    \b
+    deepisp export runs/mine/checkpoint.pt mine
+
+    NAME is models/NAME, or a folder if it is a path: weights.safetensors, model.onnx and card.json go there
+    once torch and ONNX Runtime agree on the graph. What a person wrote into the folder's card (summary,
+    training, results, ...) is kept.
+    """
+    _need_torch()
+    from deepisp_cli.training.export import export_checkpoint
+
+    folder = Path(name) if Path(name).name != name else Path("models") / name
+    click.echo(str(export_checkpoint(checkpoint, folder)))
+
+
+def _need_torch() -> None:
+    try:
+        import onnx  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"{error.name} is not installed: pip install 'deepisp[train]'") from error
+
+
+def _open_device(name: str) -> Any:
+    """The torch.device, after something was computed on it.
+
+    Raises
+    ------
+    EngineError
+        If it cannot be had.
+    """
+    import torch
+
+    from deepisp_cli.errors import EngineError
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).add_(1)
+    except (RuntimeError, AssertionError) as error:
+        raise EngineError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device

@@ -1,0 +1,101 @@
+"""Everything that decides a model, as read from its TOML."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deepisp_cli.errors import UsageError
+from deepisp_cli.network import NetworkConfig
+from deepisp_cli.training.mosaics import MosaicOptions
+from deepisp_cli.training.synthesis import SynthesisOptions
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PARTS = ("low", "separate", "joint", "high")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One leg of training with a cosine learning rate of its own.
+
+    With ``minutes`` the rate follows the clock where that is ahead of the steps, and a resumed run is no
+    longer the run that was not stopped; bounded by steps alone it is.
+    """
+
+    learning_rate: float  # of the filters
+    batch: int  # crops a step
+    crop: int  # pixels a side
+    steps: int | None = None
+    minutes: float | None = None
+    parts: str = "separate"  # see `Trainer.loss`
+
+    def __post_init__(self) -> None:
+        if not self.steps and not self.minutes:
+            raise ValueError("a stage needs steps or minutes")
+        if self.parts not in PARTS:
+            raise ValueError(f"parts is one of {', '.join(PARTS)}, got {self.parts!r}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Network, data, synthesis, losses, optimiser, schedule, seed."""
+
+    network: NetworkConfig
+    stages: tuple[Stage, ...]
+    photographs: tuple[str, ...] = ()  # folders of 8- or 16-bit pictures
+    panoramas: tuple[str, ...] = ()  # folders of linear HDR files
+    raw_pairs: tuple[str, ...] = ()  # folders of raws and their reference pictures
+    shares: tuple[float, float, float] = (1.0, 0.0, 0.0)  # of steps on each of the three, as weights
+    validation: tuple[str, ...] = ()  # folders of photographs
+    longest_side: int = 2048  # pixels that photographs are reduced to: memory, and their own noise
+    reductions: tuple[float, ...] = (1.0, 1.41, 2.0, 2.83, 4.0)
+    synthesis: SynthesisOptions = field(default_factory=SynthesisOptions)
+    mosaic: MosaicOptions | None = None  # given: mosaics of finished pictures, in place of raws
+    restoration_weight: float = 0.5  # of the restored image's loss against the finished picture's
+    average_decay: float = 0.999  # of the exponential moving average of the weights
+    gradient_norm: float = 0.5
+    precision: str = "auto"  # of the convolutions. auto: bfloat16 on a GPU, float32 on a CPU
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if not self.network.high_blocks and any(stage.parts != "low" for stage in self.stages):
+            raise ValueError("a network without high-level stage trains the parts 'low' only")
+        if self.mosaic and self.network.high_blocks:
+            raise ValueError("[mosaic] is for networks without high-level stage (high_blocks = 0)")
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a TOML.
+
+    Raises
+    ------
+    UsageError
+        If it is no TOML, misses a key, has an unknown one or a value that makes no sense.
+    """
+    try:
+        return config_from_dict(tomllib.loads(path.read_text("utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, ValueError, KeyError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UsageError(f"{path}: {reason.replace('TrainConfig.__init__() ', '')}") from error
+
+
+def config_from_dict(data: dict[str, Any]) -> TrainConfig:
+    """A `TrainConfig` from plain lists, tables and numbers; the inverse of ``asdict``."""
+    data = _tuples(data)
+    data["network"] = NetworkConfig(**_tuples(data["network"]))
+    data["stages"] = tuple(Stage(**stage) for stage in data["stages"])
+    data["synthesis"] = SynthesisOptions(**_tuples(data.get("synthesis", {})))
+    if data.get("mosaic") is not None:
+        data["mosaic"] = MosaicOptions(**_tuples(data["mosaic"]))
+    return TrainConfig(**data)
+
+
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

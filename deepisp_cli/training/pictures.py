@@ -1,0 +1,93 @@
+"""Picture files to arrays: photographs as 8-bit sRGB, HDR files as linear light."""
+
+import logging
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import TypeVar
+
+import imagecodecs
+import numpy as np
+import tifffile
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from deepisp_cli.errors import InputError
+
+PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+HDR_SUFFIXES = (".hdr", ".tif", ".tiff")
+SRGB = ImageCms.createProfile("sRGB")
+log = logging.getLogger(__name__)
+Named = TypeVar("Named")
+Loaded = TypeVar("Loaded")
+
+
+def list_files(folders: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    """All files of these kinds directly in ``folders``, sorted by folder and name."""
+    files = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: is not a folder; name folders of pictures")
+        files += sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    return files
+
+
+def load_all(files: Iterable[Named], load: Callable[[Named], Loaded]) -> list[Loaded]:
+    """What can be loaded of ``files``; the others are named in the log and left out."""
+    loaded = []
+    for path in files:
+        try:
+            loaded.append(load(path))
+        except InputError as error:
+            log.warning("%s; left out", error)
+    return loaded
+
+
+def load_photograph(path: Path) -> Image.Image:
+    """One photograph, 8 or 16 bits, as an upright 8-bit sRGB picture; its ICC profile is respected.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.mode.startswith("I;16") or picture.mode == "I":  # Pillow would clip it
+                return _eight_bit(path)
+            upright = ImageOps.exif_transpose(picture)
+            profile = upright.info.get("icc_profile")
+            rgb = upright.convert("RGB") if upright.mode not in ("RGB", "CMYK") else upright
+            if profile:
+                given = ImageCms.ImageCmsProfile(BytesIO(profile))
+                rgb = ImageCms.profileToProfile(rgb, given, SRGB, outputMode="RGB") or rgb
+            return rgb.convert("RGB")
+    except (OSError, UnidentifiedImageError, ImageCms.PyCMSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a picture ({error})") from error
+
+
+def _eight_bit(path: Path) -> Image.Image:
+    """A 16-bit grey PNG or TIFF, by its most significant byte."""
+    samples = np.asarray(imagecodecs.imread(path))
+    return Image.fromarray((samples >> 8).astype(np.uint8)).convert("RGB")
+
+
+def load_linear(path: Path) -> np.ndarray:
+    """One HDR file as linear sRGB (H, W, 3) float32, not negative; the unit is the file's.
+
+    Radiance RGBE (.hdr) and floating-point TIFF.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or is not linear light.
+    """
+    try:
+        if path.suffix.lower() == ".hdr":
+            light = imagecodecs.rgbe_decode(path.read_bytes())
+        else:
+            light = tifffile.imread(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be read as an HDR file ({error})") from error
+    if light.ndim != 3 or light.shape[2] < 3 or not np.issubdtype(light.dtype, np.floating):
+        raise InputError(f"{path}: is no linear RGB picture ({light.dtype}, {light.shape})")
+    return np.nan_to_num(light[..., :3].astype(np.float32)).clip(0)

@@ -1,0 +1,108 @@
+"""Real pairs: raws and well-lit reference pictures of the same scene, pixel on pixel.
+
+Two layouts are known. A scene in a folder of its own, as in the S7-ISP dataset of the paper
+(``SCENE/short_exposure.dng`` and ``SCENE/medium_exposure.jpg``); or raws and pictures of the same name side
+by side (``night.dng`` and ``night.jpg``).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deepisp_cli.colour import encode, srgb_from_camera
+from deepisp_cli.demosaic import demosaic, normalise_mosaic, red_position
+from deepisp_cli.errors import InputError
+from deepisp_cli.pipeline import Options, choose_white_balance
+from deepisp_cli.raw import read_raw
+from deepisp_cli.render import orient
+from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, load_all, load_photograph
+from deepisp_cli.training.synthesis import PATTERN, Pairs
+
+TURN_BACK = {6: 8, 8: 6}  # EXIF orientations that undo others; the rest undo themselves
+LARGEST_BORDER = 64  # pixels a side by which a camera may have trimmed its own picture
+
+
+def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """Raws and their references below ``folder``."""
+    pairs = []
+    for raw in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if raw.suffix.lower() in PHOTOGRAPH_SUFFIXES or raw.name.startswith("."):
+            continue
+        beside = [path for path in raw.parent.iterdir() if path.suffix.lower() in PHOTOGRAPH_SUFFIXES]
+        if raw.stem.startswith("short_exposure"):
+            found = [path for path in beside if path.stem.startswith("medium_exposure")]
+        else:
+            found = [path for path in beside if path.stem == raw.stem]
+        if found and not raw.stem.startswith("medium_exposure"):
+            pairs.append((raw, min(found)))
+    return pairs
+
+
+class RawPairs:
+    """Crops of raws, normalised and with red first, and of their references.
+
+    Only the finished picture of a real scene is known, not its noise-free frame: `Pairs.clean` is None. A
+    pair that cannot be read or does not fit is named in the log and left out.
+
+    Raises
+    ------
+    InputError
+        If nothing is left.
+    """
+
+    def __init__(self, folders: Sequence[Path], smallest: int, generator: torch.Generator) -> None:
+        self.generator = generator
+        files = [pair for folder in folders for pair in find_pairs(folder)]
+        self.scenes = [scene for scene in load_all(files, load_pair) if min(scene[0].shape) >= smallest + 2]
+        if not self.scenes:
+            names = ", ".join(map(str, folders))
+            raise InputError(f"{names}: no raw with a reference picture of the same scene")
+
+    def __call__(self, count: int, size: int) -> Pairs:
+        device = self.generator.device
+        pictures, targets, matrices = [], [], []
+        for number in torch.randint(len(self.scenes), (count,), generator=self.generator, device=device):
+            mosaic, reference, matrix = self.scenes[int(number)]
+            random = torch.rand(2, generator=self.generator, device=device).tolist()
+            top, left = (
+                int(share * ((side - size - 2) // 2 + 1)) * 2
+                for share, side in zip(random, mosaic.shape, strict=True)
+            )
+            rgb = demosaic(mosaic[top : top + size + 2, left : left + size + 2], PATTERN)[:size, :size]
+            pictures.append(torch.from_numpy(encode(rgb)).permute(2, 0, 1))
+            targets.append(torch.from_numpy(reference[top : top + size, left : left + size].copy()))
+            matrices.append(torch.from_numpy(matrix))
+        target = torch.stack(targets).to(device).permute(0, 3, 1, 2).float() / 255
+        picture = torch.stack(pictures).to(device)
+        exposure = torch.zeros(count, device=device)
+        return Pairs(picture, None, target, torch.stack(matrices).to(device), exposure)
+
+
+def load_pair(pair: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A raw and its reference.
+
+    Returns
+    -------
+    mosaic : (H, W) float32, white-balanced, red first.
+    reference : (H, W, 3) uint8 sRGB, turned as the sensor lay.
+    matrix : (3, 3) float32, camera to linear sRGB.
+    """
+    path, reference_path = pair
+    with path.open("rb") as file:
+        raw = read_raw(file, str(path))
+    if raw.pattern is None:
+        raise InputError(f"{path}: is not a mosaic; training pairs need one")
+    gains, _ = choose_white_balance(raw, Options().white_balance)
+    mosaic = normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, gains)
+    upright = np.asarray(load_photograph(reference_path))
+    reference = orient(upright, TURN_BACK.get(raw.orientation, raw.orientation))
+    border = [(a - b) // 2 for a, b in zip(mosaic.shape, reference.shape[:2], strict=True)]
+    if not all(0 <= side <= LARGEST_BORDER for side in border):
+        shapes = f"{mosaic.shape[1]}x{mosaic.shape[0]} and {reference.shape[1]}x{reference.shape[0]}"
+        raise InputError(f"{reference_path}: is not the size of {path.name} ({shapes} pixels)")
+    mosaic = mosaic[border[0] :, border[1] :][: reference.shape[0], : reference.shape[1]]
+    top, left = ((b + r) % 2 for b, r in zip(border, red_position(raw.pattern), strict=True))
+    matrix = srgb_from_camera(raw.xyz_to_camera)
+    return mosaic[top:, left:], np.ascontiguousarray(reference[top:, left:]), matrix

@@ -1,0 +1,103 @@
+"""Where training pairs come from: photographs, HDR panoramas, raws with a reference picture."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from deepisp_cli.errors import InputError
+from deepisp_cli.training.config import TrainConfig
+from deepisp_cli.training.crops import Crops, reduced
+from deepisp_cli.training.mosaics import MosaicSynthesis
+from deepisp_cli.training.pictures import (
+    HDR_SUFFIXES,
+    PHOTOGRAPH_SUFFIXES,
+    list_files,
+    load_all,
+    load_linear,
+    load_photograph,
+)
+from deepisp_cli.training.raw_pairs import RawPairs
+from deepisp_cli.training.synthesis import Pairs, Synthesis
+
+
+class Source(Protocol):
+    """Draws training pairs."""
+
+    def __call__(self, count: int, size: int) -> Pairs:
+        """``count`` pairs of ``size`` pixels a side, or as many as the largest picture has."""
+
+
+class Synthesised:
+    """Pairs made of crops of pictures."""
+
+    def __init__(self, crops: Crops, synthesis: Callable[[Tensor], Pairs]) -> None:
+        self.crops, self.synthesis = crops, synthesis
+
+    def __call__(self, count: int, size: int) -> Pairs:
+        return self.synthesis(self.crops(count, min(size, self.crops.largest)))
+
+
+def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[Source], list[float]]:
+    """The sources of a configuration and their shares of the steps.
+
+    Raises
+    ------
+    InputError
+        If a folder holds nothing to train on, or the configuration names none at all.
+    """
+    smallest = min(stage.crop for stage in config.stages)
+    opened: list[Source] = []
+    shares = []
+    kinds = (
+        (config.photographs, _photographs),
+        (config.panoramas, _panoramas),
+        (config.raw_pairs, _raw_pairs),
+    )
+    for (folders, open_kind), share in zip(kinds, config.shares, strict=True):
+        if folders and share > 0:
+            opened.append(open_kind(config, [Path(folder) for folder in folders], smallest, generator))
+            shares.append(share)
+    if not opened:
+        raise InputError("nothing to train on: name folders of photographs with a share above 0")
+    return opened, shares
+
+
+def _photographs(
+    config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
+) -> Source:
+    levels: list[list] = [[] for _ in config.reductions]
+    for picture in load_all(list_files(folders, PHOTOGRAPH_SUFFIXES), load_photograph):
+        picture.thumbnail((config.longest_side, config.longest_side), Image.Resampling.LANCZOS)
+        for level, smaller in zip(levels, reduced(picture, config.reductions, smallest), strict=True):
+            if smaller is not None:
+                level.append(smaller)
+    if not any(levels):
+        raise InputError(f"{_names(folders)}: no photograph of at least {smallest} pixels a side")
+    crops = Crops(levels, generator)
+    if config.mosaic:
+        return Synthesised(crops, MosaicSynthesis(config.mosaic, generator))
+    return Synthesised(crops, Synthesis(config.synthesis, generator))
+
+
+def _panoramas(
+    config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
+) -> Source:
+    scenes = load_all(list_files(folders, HDR_SUFFIXES), load_linear)
+    scenes = [scene for scene in scenes if min(scene.shape[:2]) >= smallest]
+    if not scenes:
+        raise InputError(f"{_names(folders)}: no HDR file of at least {smallest} pixels a side")
+    return Synthesised(Crops([scenes], generator), Synthesis(config.synthesis, generator).of_scenes)
+
+
+def _raw_pairs(
+    config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
+) -> Source:
+    return RawPairs(folders, smallest, generator)
+
+
+def _names(folders: Sequence[Path]) -> str:
+    return ", ".join(map(str, folders))

@@ -1,0 +1,213 @@
+"""One training step, and all that a run needs to go on as if it had not stopped."""
+
+import math
+import os
+import time
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepisp_cli.colour import fit_transform
+from deepisp_cli.errors import ModelError
+from deepisp_cli.network import DeepISP
+from deepisp_cli.training.config import TrainConfig
+from deepisp_cli.training.losses import picture_loss, restoration_loss
+from deepisp_cli.training.optimiser import Muon
+from deepisp_cli.training.sources import Source
+from deepisp_cli.training.synthesis import Pairs, to_picture, to_srgb
+
+ADAM_SHARE = 0.1  # learning rate of biases and the fully connected layer against that of the filters
+
+
+class Trainer:
+    """The state of one run: network, average, optimisers, random generators, position.
+
+    ``sources`` draw from `generator`; they are given after construction, because they need it.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.device = device
+        self.network = DeepISP(config.network).to(device)
+        self.average = deepcopy(self.network).eval().requires_grad_(False)
+        self.generator = torch.Generator(device).manual_seed(config.seed)
+        self.rng = np.random.default_rng(config.seed)  # which source a step draws from
+        self.sources: list[Source] = []
+        self.shares: list[float] = []
+        self.stage = 0
+        self.step = 0  # of the stage
+        self.elapsed = 0.0  # seconds of the stage
+        self.total = 0  # steps of all stages
+        self.history: list[dict[str, float]] = []
+        self.optimisers = self._new_optimisers()
+
+    def _new_optimisers(self) -> list[torch.optim.Optimizer]:
+        """Muon for the filters, Adam for the biases and the fully connected layer."""
+        stage = self.config.stages[self.stage]
+        low, high = list(self.network.low), list(self.network.high)
+        if stage.parts == "high":
+            high.append(low.pop())  # the features of the last block serve the high-level stage alone
+            for layer in low:
+                layer.requires_grad_(False)
+            low = []
+        filters = [layer.weight for layer in low + high]
+        others = [layer.bias for layer in low + high]
+        if self.config.network.high_blocks:
+            others += self.network.head.parameters()
+        rate = stage.learning_rate
+        return [Muon(filters, rate), torch.optim.Adam(others, rate * ADAM_SHARE)]
+
+    def advance_stage(self) -> bool:
+        """Go to the next stage; False after the last."""
+        if self.stage + 1 >= len(self.config.stages):
+            return False
+        self.stage += 1
+        self.step, self.elapsed = 0, 0.0
+        self.optimisers = self._new_optimisers()
+        return True
+
+    def progress(self) -> float:
+        """Share of the stage that is done, by steps or by minutes."""
+        stage = self.config.stages[self.stage]
+        by_steps = self.step / stage.steps if stage.steps else 0.0
+        by_minutes = self.elapsed / (60 * stage.minutes) if stage.minutes else 0.0
+        return min(1.0, max(by_steps, by_minutes))
+
+    def set_w0(self, frames: int = 96) -> None:
+        """W0: the median of the per-image least-squares transforms of noise-free frames."""
+        if not self.config.network.high_blocks:
+            return
+        pairs = self.draw(frames)
+        clean = pairs.picture if pairs.clean is None else pairs.clean
+        srgb = to_srgb(clean, pairs.matrix)
+        fits = [
+            fit_transform(a.permute(1, 2, 0).cpu().numpy(), b.permute(1, 2, 0).cpu().numpy())
+            for a, b in zip(srgb, pairs.target, strict=True)
+        ]
+        w0 = torch.from_numpy(np.median(fits, axis=0)).flatten()
+        self.network.w0.copy_(w0)
+        self.average.w0.copy_(w0)
+
+    def draw(self, count: int | None = None) -> Pairs:
+        """The pairs of one step, all from one source."""
+        stage = self.config.stages[self.stage]
+        weights = np.array(self.shares) / sum(self.shares)
+        source = self.sources[self.rng.choice(len(self.sources), p=weights)]
+        return source(count or stage.batch, stage.crop)
+
+    def train_step(self, pairs: Pairs | None = None) -> float:
+        """One optimiser step, on ``pairs`` or on what the sources give; returns the loss."""
+        started = time.monotonic()
+        stage = self.config.stages[self.stage]
+        warm_up = min(1.0, (self.step + 1) / 100)
+        schedule = warm_up * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        for optimiser, share in zip(self.optimisers, (1, ADAM_SHARE), strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = stage.learning_rate * share * schedule
+        loss = self.loss(self.draw() if pairs is None else pairs)
+        self.network.zero_grad(set_to_none=True)
+        loss.backward()
+        for part in filter(len, (self.network.low, self.network.high)):
+            torch.nn.utils.clip_grad_norm_(part.parameters(), self.config.gradient_norm)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self._update_average()
+        self.step += 1
+        self.total += 1
+        self.elapsed += time.monotonic() - started
+        return loss.item()
+
+    def loss(self, pairs: Pairs) -> Tensor:
+        """The loss of one batch, by the stage's ``parts``.
+
+        "low": the low-level stage alone, on the restored image; crops may be smaller than a cell.
+        "separate": beside it the high-level stage, on the picture only. A wrong guess of the brightness then
+        does not push the restoration about. "joint": the picture's loss reaches both. "high": the
+        restoration is kept as it is.
+        """
+        parts = self.config.stages[self.stage].parts
+        picture = pairs.picture.contiguous(memory_format=torch.channels_last)
+        separate = parts != "joint"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
+            image, features = self.network.restore(picture, pad=True, separate=separate)
+            coefficients = self.network.coefficients(features, pad=True) if parts != "low" else None
+        restoration = restoration_loss(image.detach() if parts == "high" else image, pairs)
+        restoration = self.config.restoration_weight * restoration
+        if coefficients is None:
+            return restoration
+        developed = to_picture(image.detach() if separate else image, coefficients.float(), pairs.matrix)
+        return picture_loss(developed, pairs.target) + restoration
+
+    @property
+    def _half(self) -> bool:
+        precision = self.config.precision
+        return precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        steps = self.step if self.stage == 0 else 10**9
+        decay = min(self.config.average_decay, (1 + steps) / (10 + steps))
+        for average, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            average.lerp_(value, 1 - decay)
+
+    def save(self, path: Path) -> None:
+        """Replace the checkpoint at ``path`` in one step: a kill leaves the old one or the new one."""
+        state = {
+            "config": asdict(self.config),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "generator": self.generator.get_state(),
+            "rng": self.rng.bit_generator.state,
+            "position": [self.stage, self.step, self.elapsed, self.total],
+            "history": self.history,
+        }
+        temporary = path.with_suffix(".part")
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+
+    def start_from(self, path: Path) -> None:
+        """Begin with the weights of another run's checkpoint."""
+        state = read_checkpoint(path, self.device)
+        try:
+            self.network.load_state_dict(state["average"])
+        except RuntimeError as error:
+            raise ModelError(f"{path}: holds a network of another architecture; {error}") from error
+        self.average.load_state_dict(state["average"])
+
+    def load(self, path: Path) -> None:
+        """Continue from the checkpoint at ``path``."""
+        state = read_checkpoint(path, self.device)
+        if state["config"]["network"] != asdict(self.config.network):
+            raise ModelError(f"{path}: holds a network of another architecture; train into another folder")
+        self.stage, self.step, self.elapsed, self.total = state["position"]
+        self.optimisers = self._new_optimisers()
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.generator.set_state(state["generator"].cpu())
+        self.rng.bit_generator.state = state["rng"]
+        self.history = state["history"]
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
+    """The contents of a checkpoint.
+
+    Raises
+    ------
+    ModelError
+        If it is none.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not {"config", "average", "position"} <= set(state):
+            raise ValueError("parts are missing")
+    except Exception as error:  # torch.load raises whatever pickle and zip do
+        raise ModelError(f"{path}: is no checkpoint of a training run ({error})") from error
+    return state

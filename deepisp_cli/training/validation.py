@@ -1,0 +1,95 @@
+"""How good the network is while it trains: on frames that are the same every time."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from deepisp_cli.network import DeepISP
+from deepisp_cli.training.config import TrainConfig
+from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
+from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_all, load_photograph
+from deepisp_cli.training.synthesis import Pairs, Synthesis, SynthesisOptions, to_picture, to_srgb
+
+SHOT_NOISE = (0.002, 0.006, 0.015)
+SIGMAS = (0.0, 10.0, 20.0)
+
+
+class Validation:
+    """The middle of each validation photograph as one fixed frame: at a quarter of the exposure, or as a
+    mosaic with noise of 0, 10 and 20 of 255."""
+
+    def __init__(self, config: TrainConfig, device: torch.device, size: int = 320, count: int = 12) -> None:
+        self.finished = config.network.high_blocks > 0
+        self.pairs: list[Pairs] = []
+        files = list_files([Path(folder) for folder in config.validation], PHOTOGRAPH_SUFFIXES)
+        files = files[:: max(1, len(files) // count)][:count]
+        for seed, picture in enumerate(load_all(files, load_photograph)):
+            pixels = np.asarray(picture)
+            top, left = (max(0, (side - size) // 2) for side in pixels.shape[:2])
+            crop = pixels[top : top + size, left : left + size]
+            crop = crop[: crop.shape[0] // 2 * 2, : crop.shape[1] // 2 * 2].transpose(2, 0, 1)
+            synthesis = _fixed_synthesis(config, seed, torch.Generator(device).manual_seed(seed))
+            self.pairs.append(synthesis(torch.from_numpy(np.ascontiguousarray(crop))[None]))
+
+    def psnr(self, network: DeepISP) -> float:
+        """Mean PSNR in dB of the results, not quantised; NaN without photographs."""
+        errors = [(self.result(network, pairs) - pairs.target).square().mean() for pairs in self.pairs]
+        return float(np.mean([-10 * math.log10(float(error)) for error in errors])) if errors else math.nan
+
+    @torch.no_grad()
+    def result(self, network: DeepISP, pairs: Pairs) -> Tensor:
+        """What the network makes of a frame: the finished picture, or without high-level stage the image."""
+        image, coefficients = network(pairs.picture, pad=True)
+        if not self.finished:
+            return image.clamp(0, 1)
+        return to_picture(image, coefficients, pairs.matrix).clamp(0, 1)
+
+    def sheet(self, network: DeepISP, rows: int = 6) -> Image.Image:
+        """Input, result and photograph of the first frames, side by side."""
+        shown = []
+        for pairs in self.pairs[:rows]:
+            picture = to_srgb(pairs.picture, pairs.matrix) if self.finished else pairs.picture
+            row = torch.cat([picture.clamp(0, 1), self.result(network, pairs), pairs.target], 3)[0]
+            shown.append(torch.round(255 * row).byte().permute(1, 2, 0).cpu().numpy())
+        width = max((row.shape[1] for row in shown), default=1)
+        filled = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in shown]
+        return Image.fromarray(np.concatenate(filled) if filled else np.zeros((1, 1, 3), np.uint8))
+
+
+def _fixed_synthesis(
+    config: TrainConfig, index: int, generator: torch.Generator
+) -> Synthesis | MosaicSynthesis:
+    if config.mosaic:
+        sigma = SIGMAS[index % 3]
+        return MosaicSynthesis(MosaicOptions(sigma=(sigma, sigma)), generator)
+    shot = SHOT_NOISE[index % 3]
+    options = SynthesisOptions(
+        exposure=(-2, -2), shot_noise=(shot, shot), inverse_tone=(0, 0), highlight_share=0,
+        black_error=0, row_noise=0, hot_share=0,
+    )  # fmt: skip
+    return Synthesis(options, generator)
+
+
+@torch.no_grad()
+def dead_features(network: DeepISP, pictures: list[Tensor]) -> float:
+    """Share of the low-level stage's features that are zero everywhere in ``pictures``: they cannot learn."""
+    count = network.config.width - network.config.image_channels
+    alive: dict[int, Tensor] = {}
+
+    def remember(index: int, output: Tensor) -> None:
+        active = (output[:, :count] > 0).any(0).flatten(1).any(1)
+        alive[index] = active | alive.get(index, torch.zeros_like(active))
+
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output, index=index: remember(index, output))
+        for index, layer in enumerate(network.low)
+    ]
+    for picture in pictures:
+        network.restore(picture, pad=True)
+    for hook in hooks:
+        hook.remove()
+    return 1 - float(torch.stack(list(alive.values())).float().mean()) if alive else math.nan

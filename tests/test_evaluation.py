@@ -1,0 +1,154 @@
+"""Metrics see what they should, protocols are what they say, the command reports what it measured."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("skimage")
+
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from deepisp_cli.cli import main
+from deepisp_cli.demosaic import demosaic
+from deepisp_cli.evaluation import metrics
+from deepisp_cli.evaluation.benchmarks import Demosaic, LowLight
+from deepisp_cli.evaluation.evaluate import as_markdown, evaluate, find_photographs, table
+
+
+def scene(seed=0, height=96, width=128):
+    """Gradients, coloured rectangles and a fine pattern, uint8."""
+    rng = np.random.default_rng(seed)
+    picture = np.linspace(40, 180, width)[None, :, None] * rng.uniform(0.6, 1, (height, 1, 3))
+    for _ in range(20):
+        top, left = rng.integers(0, height - 12), rng.integers(0, width - 16)
+        picture[top : top + 12, left : left + 16] = rng.uniform(10, 240) * rng.uniform(0.7, 1, 3)
+    picture[: height // 3, : width // 3] += 30 * np.sin(np.arange(width // 3))[:, None]
+    return np.clip(gaussian_filter(picture, (0.8, 0.8, 0)), 0, 255).astype(np.uint8)  # as through a lens
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for seed in range(3):
+        Image.fromarray(scene(seed)).save(folder / f"{seed}.png")
+    return folder
+
+
+ALL = {
+    "psnr": metrics.psnr,
+    "ssim": metrics.ssim,
+    "delta_e": metrics.delta_e,
+    "matched": metrics.matched_psnr,
+}
+FAULTS = {
+    "one pixel to the right": lambda picture: np.roll(picture, 1, 1),
+    "red and blue swapped": lambda picture: picture[..., ::-1],
+    "scaled by 1.02": lambda picture: np.clip(picture * 1.02, 0, 255).round().astype(np.uint8),
+    "noise": lambda picture: np.clip(
+        picture + 4 * np.random.default_rng(0).standard_normal(picture.shape), 0, 255
+    ).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("metric", ALL)
+def test_metrics_see_the_faults_they_should(metric, fault):
+    truth = scene()
+    perfect, found = ALL[metric](truth, truth), ALL[metric](FAULTS[fault](truth), truth)
+    forgiven = metric == "matched" and fault in ("red and blue swapped", "scaled by 1.02")
+    margin = {"psnr": 60, "matched": 60, "ssim": 2e-4, "delta_e": 0.2}[metric]
+    assert forgiven or abs(found - perfect) > margin
+    if forgiven:
+        assert found > metrics.psnr(FAULTS[fault](truth), truth) + 3
+
+
+def test_psnr_is_the_textbooks():
+    truth = np.full((4, 4, 3), 100, np.uint8)
+    assert metrics.psnr(truth + 5, truth) == pytest.approx(20 * np.log10(255 / 5))
+    assert metrics.psnr(truth, truth) == pytest.approx(120)
+
+
+def test_bilinear_agrees_with_an_independent_implementation():
+    colour_demosaicing = pytest.importorskip("colour_demosaicing")
+    truth = scene()
+    mosaic = truth[..., 1].copy()
+    mosaic[0::2, 0::2], mosaic[1::2, 1::2] = truth[0::2, 0::2, 0], truth[1::2, 1::2, 2]
+    theirs = colour_demosaicing.demosaicing_CFA_Bayer_bilinear(mosaic / 255, "RGGB")
+    ours = demosaic((mosaic / 255).astype(np.float32), "RGGB")
+    inner = slice(1, -1)  # at the border they repeat the last pixel, which confuses colours; we mirror
+    np.testing.assert_allclose(ours[inner, inner], theirs[inner, inner], atol=1e-6)
+
+
+def test_the_better_baseline_is_better_and_noise_hurts(folder):
+    pytest.importorskip("colour_demosaicing")
+    results = evaluate(Demosaic([0, 10]), find_photographs(folder), Demosaic.baselines)
+    psnr = {(row["name"], row["setting"]): row["mean"]["psnr"] for row in results}
+    assert psnr["menon", "sigma 0"] > psnr["bilinear", "sigma 0"] + 0.5
+    assert all(psnr[name, "sigma 10"] < psnr[name, "sigma 0"] for name in Demosaic.baselines)
+
+
+def test_mosaics_hold_the_photographs_samples_and_the_noise_asked_for(folder):
+    cases = list(Demosaic([0, 20]).cases(find_photographs(folder)))
+    assert [case.setting for case in cases] == ["sigma 0", "sigma 20"] * 3
+    np.testing.assert_allclose(cases[0].input[0::2, 0::2] * 255, cases[0].truth[0::2, 0::2, 0], atol=1e-4)
+    assert ((cases[1].input - cases[0].input) * 255).std() == pytest.approx(20, rel=0.03)
+
+
+def test_low_light_raws_are_dark_noisy_and_the_same_every_time(folder):
+    files = find_photographs(folder)
+    dark = LowLight.baselines["libraw"]
+    first = [(dark(case.input), case.truth) for case in LowLight().cases(files)]
+    again = [dark(case.input) for case in LowLight().cases(files)]
+    for (picture, truth), other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(picture, other)
+        assert picture.shape == truth.shape
+        assert metrics.matched_psnr(picture, truth) > metrics.psnr(picture, truth)
+
+
+def test_the_command_writes_what_it_prints(folder, tmp_path):
+    out = tmp_path / "out"
+    arguments = [
+        "evaluate",
+        "lowlight",
+        str(folder),
+        "--limit",
+        "2",
+        "-o",
+        str(out),
+        "--engine",
+        "onnx",
+        "-q",
+    ]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    contents = json.loads((out / "results.json").read_text())
+    assert [row["name"] for row in contents["results"]] == ["libraw", "deepisp"]
+    assert len(contents["results"][0]["images"]) == 2
+    assert set(contents["models"]["deepisp"]) == {"model.onnx", "weights.safetensors"}
+    assert contents["versions"]["numpy"]
+    for row in contents["results"]:
+        values = [image["psnr"] for image in row["images"]]
+        assert row["mean"]["psnr"] == pytest.approx(np.mean(values))
+        assert f"{row['mean']['psnr']:.2f}" in result.output
+    assert as_markdown(table(contents["results"])) in (out / "results.md").read_text()
+    assert Image.open(out / "sheet.jpg").size == (3 * 256, 2 * 256)
+
+
+def test_bad_input_is_refused_before_any_work(folder, tmp_path):
+    def run(*arguments):
+        return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+    (tmp_path / "empty").mkdir()
+    assert "holds no photographs" in run("demosaic", tmp_path / "empty").output
+    unknown = run("demosaic", folder, "--baseline", "libraw")
+    assert unknown.exit_code == 2
+    assert "bilinear, malvar, menon" in unknown.output
+    (folder / "9.png").write_bytes(b"no picture")
+    broken = run("lowlight", folder)
+    assert broken.exit_code == 3
+    assert "9.png" in broken.output
+    assert "0.png" not in broken.output  # no photograph was worked on

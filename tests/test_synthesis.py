@@ -1,0 +1,304 @@
+"""How training pairs are made: un-rendering, HDR scenes, mosaics, real raws; and the losses."""
+
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import imagecodecs
+from PIL import Image, ImageCms
+
+from deepisp_cli import colour
+from deepisp_cli.demosaic import demosaic, normalise_mosaic
+from deepisp_cli.dng import write_dng
+from deepisp_cli.errors import InputError
+from deepisp_cli.render import orient
+from deepisp_cli.training import cameras, synthesis
+from deepisp_cli.training.crops import Crops, reduced
+from deepisp_cli.training.losses import picture_loss, restoration_loss
+from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
+from deepisp_cli.training.pictures import load_linear, load_photograph
+from deepisp_cli.training.raw_pairs import RawPairs, find_pairs
+from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions
+
+XYZ_FROM_SRGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+EVEN = {"black_error": 0, "row_noise": 0, "hot_share": 0}
+QUIET = SynthesisOptions(shot_noise=(1e-9, 1e-9), read_offset=-60, highlight_share=0, bits=(16, 16), **EVEN)
+
+
+def pairs_of(options, seed=0, count=4):
+    photographs = torch.randint(0, 256, (count, 3, 32, 32), generator=torch.Generator().manual_seed(9)).byte()
+    return Synthesis(options, torch.Generator().manual_seed(seed))(photographs)
+
+
+def test_the_training_input_is_the_products_input_bit_for_bit(monkeypatch):
+    """A synthesised frame's counts, through the product's NumPy stages, are the training input."""
+    seen = {}
+    original = synthesis.normalise
+
+    def remember(counts, black, scale):
+        seen.update(counts=counts, black=black, scale=scale)
+        return original(counts, black, scale)
+
+    monkeypatch.setattr(synthesis, "normalise", remember)
+    pairs = pairs_of(SynthesisOptions())
+    for index in range(4):
+        black = seen["black"][index].item()
+        scale = seen["scale"][index].numpy()
+        # the gains and the white level that give these very scales
+        white = np.full((2, 2), black + 1, np.float32)
+        gains = np.array([scale[0, 0], scale[0, 1], scale[1, 1]], np.float32)
+        mosaic = normalise_mosaic(
+            seen["counts"][index].numpy(), "RGGB", np.full((2, 2), black, np.float32), white, gains
+        )
+        picture = colour.encode(demosaic(mosaic, "RGGB"))
+        np.testing.assert_array_equal(pairs.picture[index].permute(1, 2, 0).numpy(), picture)
+
+
+def test_without_noise_the_mosaic_holds_the_clean_frame():
+    pairs = pairs_of(QUIET)
+    np.testing.assert_allclose(pairs.picture[:, 0, 0::2, 0::2], pairs.clean[:, 0, 0::2, 0::2], atol=2e-3)
+    np.testing.assert_allclose(pairs.picture[:, 2, 1::2, 1::2], pairs.clean[:, 2, 1::2, 1::2], atol=2e-3)
+
+
+def test_the_clean_frame_leads_back_to_the_photograph():
+    """Without tone curve and exposure the camera's matrix alone gives the photograph (saturated colours
+    that the sensor clips aside)."""
+    options = SynthesisOptions(exposure=(0, 0), inverse_tone=(0, 0), highlight_share=0)
+    pairs = pairs_of(options)
+    srgb = synthesis.to_srgb(pairs.clean, pairs.matrix)
+    unclipped = (pairs.clean < 0.999).all(1, keepdim=True).expand_as(srgb)
+    torch.testing.assert_close(srgb[unclipped], pairs.target[unclipped], atol=2e-3, rtol=0)
+
+
+def test_exposure_and_noise_are_what_was_asked_for():
+    grey = torch.full((8, 3, 64, 64), 128, dtype=torch.uint8)
+
+    def measure(**changes):
+        options = SynthesisOptions(inverse_tone=(0, 0), highlight_share=0, **{**EVEN, **changes})
+        pairs = Synthesis(options, torch.Generator().manual_seed(0))(grey)
+        return colour.decode(pairs.picture[:, 1, 1::2, 0::2]), pairs  # green, where it is measured
+
+    level = ((128 / 255 + 0.055) / 1.055) ** 2.4
+    linear, pairs = measure(exposure=(-2, -2), shot_noise=(0.01, 0.01), read_spread=0)
+    assert linear.mean().item() == pytest.approx(level / 4, rel=0.02)
+    read = math.exp(2.18 * math.log(0.01) + 1.2)
+    scene = colour.decode(pairs.clean[:, 1, 0, 0])
+    expected = (0.01 * scene.mean().item() + read) ** 0.5
+    assert linear.std().item() == pytest.approx(expected, rel=0.2)
+
+
+def test_the_same_seed_gives_the_same_pairs():
+    first, second, other = (
+        pairs_of(SynthesisOptions(), 1),
+        pairs_of(SynthesisOptions(), 1),
+        pairs_of(SynthesisOptions(), 2),
+    )
+    assert torch.equal(first.picture, second.picture)
+    assert not torch.equal(first.picture, other.picture)
+
+
+def test_the_torch_curve_is_the_products():
+    linear = np.linspace(-1, 2, 1001, dtype=np.float32)
+    np.testing.assert_allclose(
+        synthesis.srgb_encode(torch.from_numpy(linear)), colour.srgb_encode(linear), atol=1e-6
+    )
+
+
+def test_held_out_cameras_are_not_trained_on():
+    assert not set(cameras.TRAINING) & set(cameras.HELD_OUT)
+    assert not set(cameras.TRAINING.values()) & set(cameras.HELD_OUT.values())
+    for table in (cameras.TRAINING, cameras.HELD_OUT):
+        for matrix in cameras.matrices(table):
+            assert np.abs(colour.srgb_from_camera(matrix)).max() < 5
+
+
+def test_losses_see_errors_and_forgive_clipping():
+    target = torch.rand(2, 3, 16, 16)
+    assert picture_loss(target, target) == 0
+    assert picture_loss(target + 0.1, target) > 0.1
+    white = torch.ones(1, 3, 16, 16)
+    assert picture_loss(white * 1.3, white) == 0
+    pairs = pairs_of(SynthesisOptions())
+    assert restoration_loss(pairs.clean, pairs) == 0
+    blotch = torch.zeros_like(pairs.clean)
+    blotch[:, :, :16] = 0.05
+    noise = 0.05 * torch.sign(torch.randn(blotch.shape, generator=torch.Generator().manual_seed(0))) / 2
+    assert restoration_loss(pairs.clean + blotch, pairs) > 1.5 * restoration_loss(pairs.clean + noise, pairs)
+
+
+def test_usual_exposures_lie_where_they_should():
+    options = SynthesisOptions(usual_share=1.0)
+    drawn = Synthesis(options, torch.Generator().manual_seed(0))._draw_exposures(4000)
+    assert drawn.mean().item() == pytest.approx(-2.0, abs=0.05)
+    assert drawn.std().item() == pytest.approx(0.5, abs=0.05)
+    uniform = Synthesis(SynthesisOptions(), torch.Generator().manual_seed(0))._draw_exposures(4000)
+    assert uniform.mean().item() == pytest.approx(-1.5, abs=0.05)
+    for exposures in (drawn, uniform):
+        assert exposures.min() >= -3
+        assert exposures.max() <= 0
+
+
+def green_samples(**changes):
+    """Linear samples of a flat grey frame where green is measured, by rows."""
+    grey = torch.full((16, 3, 64, 64), 128, dtype=torch.uint8)
+    options = SynthesisOptions(
+        exposure=(-2, -2), inverse_tone=(0, 0), highlight_share=0, shot_noise=(1e-3, 1e-3), bits=(14, 14),
+        **{**EVEN, **changes},
+    )  # fmt: skip
+    pairs = Synthesis(options, torch.Generator().manual_seed(0))(grey)
+    return colour.decode(pairs.picture[:, 1, 1::2, 0::2])
+
+
+def test_rows_pixels_and_black_levels_go_wrong_as_on_sensors():
+    plain = green_samples()
+    banded = green_samples(row_noise=20)
+    assert banded.mean(2).std() > 3 * plain.mean(2).std()
+    assert banded.mean(1).std(1).mean() < 1.5 * plain.mean(1).std(1).mean()  # columns are no worse
+    hot = green_samples(hot_share=0.05)
+    assert (hot > plain.max() * 1.5).float().mean().item() == pytest.approx(0.05, abs=0.03)
+    off = green_samples(black_error=0.02)
+    assert off.mean((1, 2)).std() > 3 * plain.mean((1, 2)).std()
+
+
+def test_a_scene_is_metered_and_clipped_whatever_its_unit():
+    ramp = torch.logspace(-2, 2, 64).repeat(64, 1)[None, None].repeat(2, 3, 1, 1)
+
+    def make(light):
+        options = SynthesisOptions(exposure=(-2, -2), inverse_tone=(0, 0), highlight_share=0, **EVEN)
+        return Synthesis(options, torch.Generator().manual_seed(0)).of_scenes(light)
+
+    pairs = make(ramp)
+    torch.testing.assert_close(make(ramp * 1000).target, pairs.target)
+    assert pairs.target.max() == 1
+    assert 0.3 < pairs.target.median() < 0.6
+    # what the photograph clips, the frame at -2 EV still tells apart
+    clipped = (pairs.target == 1).all(1)[0]
+    assert clipped.any()
+    assert len(torch.unique(pairs.clean[0, 1][clipped])) > 4
+
+
+def test_mosaics_of_finished_pictures_follow_the_benchmarks_protocol():
+    photographs = torch.randint(0, 256, (64, 3, 32, 32), generator=torch.Generator().manual_seed(1)).byte()
+    clean = MosaicSynthesis(MosaicOptions(sigma=(0, 0)), torch.Generator().manual_seed(0))(photographs)
+    assert torch.equal(clean.picture[:, 0, 0::2, 0::2], clean.target[:, 0, 0::2, 0::2])
+    noisy = MosaicSynthesis(MosaicOptions(sigma=(20, 20)), torch.Generator().manual_seed(0))(photographs)
+    noise = (noisy.picture - clean.picture)[:, 2, 1::2, 1::2]
+    assert noise.std().item() == pytest.approx(20 / 255, rel=0.05)
+    half = MosaicOptions(sigma=(10, 20), clean_share=0.5)
+    pairs = MosaicSynthesis(half, torch.Generator().manual_seed(0))(photographs)
+    untouched = (pairs.picture == clean.picture).flatten(1).all(1).float().mean().item()
+    assert untouched == pytest.approx(0.5, abs=0.2)
+    assert torch.equal(pairs.clean, pairs.target)
+
+
+def test_crops_are_parts_of_the_pictures_in_all_orientations():
+    rows, cols = np.mgrid[0:40, 0:56].astype(np.float32)
+    picture = np.stack([rows, cols, np.full_like(rows, 7)], -1)
+    crops = Crops([[picture], [picture[:10, :10]]], torch.Generator().manual_seed(0))(200, 24)
+    row, col = crops[:, 0], crops[:, 1]
+    assert crops.shape == (200, 3, 24, 24)
+    assert (crops[:, 2] == 7).all()  # nothing from outside, nothing from the picture that is too small
+    down = torch.stack([row.diff(dim=1).mean((1, 2)), col.diff(dim=1).mean((1, 2))], 1)
+    assert {tuple(step) for step in down.round().int().tolist()} == {(1, 0), (-1, 0), (0, 1), (0, -1)}
+    assert row.min() == 0 and row.max() == 39 and col.min() == 0 and col.max() == 55
+
+
+def test_crops_prefer_detail_and_scales_are_drawn_evenly():
+    rng = np.random.default_rng(0)
+    half = np.zeros((64, 128, 3), np.uint8)
+    half[:, 64:] = rng.integers(1, 255, (64, 64, 3))
+    crops = Crops([[half]], torch.Generator().manual_seed(0))(400, 32)
+    assert (crops.float().std((1, 2, 3)) > 0).float().mean() > 0.7  # evenly it would be about 0.67
+    uneven = Crops([[half * 0 + 1] * 9, [half * 0 + 2]], torch.Generator().manual_seed(0))(400, 16)
+    assert (uneven[:, 0, 0, 0] == 2).float().mean().item() == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(InputError, match="no picture holds a crop"):
+        Crops([[half]], torch.Generator())(1, 65)
+
+
+def test_reductions_leave_out_what_gets_too_small():
+    picture = Image.new("RGB", (80, 60))
+    shapes = [None if small is None else small.shape for small in reduced(picture, [1, 2, 4], 30)]
+    assert shapes == [(60, 80, 3), (30, 40, 3), None]
+
+
+def swapped_srgb():
+    """An ICC profile whose red is sRGB's blue and the other way round."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+
+
+def test_photographs_come_upright_in_srgb_and_eight_bit(tmp_path):
+    deep = np.full((4, 6, 3), 0x80FF, np.uint16)
+    (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(deep))
+    (tmp_path / "grey.png").write_bytes(imagecodecs.png_encode(deep[..., 0].copy()))
+    for name in ("deep.png", "grey.png"):
+        assert np.asarray(load_photograph(tmp_path / name)).tolist() == np.full((4, 6, 3), 0x80).tolist()
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (6, 4)).save(tmp_path / "turned.jpg", exif=exif)
+    assert load_photograph(tmp_path / "turned.jpg").size == (4, 6)
+    red_is_blue = swapped_srgb()
+    Image.new("RGB", (4, 4), (200, 100, 50)).save(tmp_path / "other.png", icc_profile=red_is_blue)
+    assert load_photograph(tmp_path / "other.png").getpixel((0, 0)) == pytest.approx((50, 100, 200), abs=2)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"broken\.jpg"):
+        load_photograph(tmp_path / "broken.jpg")
+
+
+def test_hdr_files_are_read_as_linear_light(tmp_path):
+    light = np.random.default_rng(0).uniform(0, 50, (8, 16, 3)).astype(np.float32)
+    (tmp_path / "scene.hdr").write_bytes(imagecodecs.rgbe_encode(light, header=True))
+    np.testing.assert_allclose(load_linear(tmp_path / "scene.hdr"), light, atol=50 / 128)
+    Image.new("RGB", (4, 4)).save(tmp_path / "eight.tif")
+    with pytest.raises(InputError, match="no linear RGB"):
+        load_linear(tmp_path / "eight.tif")
+    (tmp_path / "broken.hdr").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"broken\.hdr"):
+        load_linear(tmp_path / "broken.hdr")
+
+
+@pytest.mark.parametrize("pattern", ["RGGB", "BGGR", "GRBG", "GBRG"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_raw_pairs_lie_pixel_on_pixel(tmp_path, pattern, orientation):
+    """A raw and its reference show the same tinted ramp; so do their crops, whatever the CFA and way up."""
+    rows, cols = np.mgrid[0:60, 0:80].astype(np.float32)
+    colour_of = {"R": 1.0, "G": 0.7, "B": 0.4}
+    ramp = 0.1 + 0.5 * rows / 60 + 0.3 * cols / 80
+    tint = np.array([colour_of[letter] for letter in pattern]).reshape(2, 2)
+    counts = np.round(64 + ramp * np.tile(tint, (30, 40)) * (4095 - 64)).astype(np.uint16)
+    scene = tmp_path / "scene"
+    scene.mkdir()
+    write_dng(
+        scene / "short_exposure.dng", counts, pattern=pattern, black=64, white=4095,
+        xyz_to_camera=np.linalg.inv(XYZ_FROM_SRGB), white_balance=(1, 1, 1), orientation=orientation,
+    )  # fmt: skip
+    picture = ramp[..., None] * list(colour_of.values())
+    reference = np.round(255 * picture).astype(np.uint8)[4:-4, 4:-4]
+    Image.fromarray(orient(reference, orientation)).save(scene / "medium_exposure.png")
+    assert len(find_pairs(tmp_path)) == 1
+    pairs = RawPairs([tmp_path], 32, torch.Generator().manual_seed(0))(6, 32)
+    assert pairs.clean is None
+    assert pairs.picture.shape == pairs.target.shape == (6, 3, 32, 32)
+    inner = (..., slice(2, -2), slice(2, -2))
+    torch.testing.assert_close(colour.decode(pairs.picture)[inner], pairs.target[inner], atol=4e-3, rtol=0)
+    assert restoration_loss(pairs.picture, pairs) == 0
+
+
+def test_raw_pairs_that_do_not_fit_are_named_and_left_out(tmp_path, caplog):
+    counts = np.full((40, 40), 500, np.uint16)
+    for name in ("small", "lonely"):
+        write_dng(
+            tmp_path / f"{name}.dng", counts, pattern="RGGB", black=64, white=4095,
+            xyz_to_camera=np.linalg.inv(XYZ_FROM_SRGB), white_balance=(1, 1, 1),
+        )  # fmt: skip
+    Image.new("RGB", (20, 90)).save(tmp_path / "small.jpg")
+    (tmp_path / "broken.dng").write_bytes(b"no raw")
+    Image.new("RGB", (20, 90)).save(tmp_path / "broken.jpg")
+    with pytest.raises(InputError, match="no raw with a reference"):
+        RawPairs([tmp_path], 16, torch.Generator())
+    assert "small.jpg: is not the size of" in caplog.text
+    assert "broken.dng" in caplog.text
+    assert "lonely" not in caplog.text
