@@ -6,60 +6,83 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from deepisp_cli.dng import write_dng
-from deepisp_cli.engine import Engine
+from deepisp_cli.engine import open_engine
+from deepisp_cli.models import Model, find_model
 from deepisp_cli.pipeline import Options, develop
 from deepisp_cli.tiling import DEFAULT_TILE
 
 PRODUCT_SIDE = 2048  # of the matrix product that measures the machine's peak
 FRAME_RATIO = 1.5  # width to height
+Returned = TypeVar("Returned")
 
 
 def measure(
-    engine: Engine, megapixels: Sequence[float], repeat: int = 3, tile: int = DEFAULT_TILE
+    model: Model,
+    engine: str,
+    device: str,
+    megapixels: Sequence[float],
+    repeat: int = 3,
+    tile: int = DEFAULT_TILE,
 ) -> Iterator[dict[str, Any]]:
-    """Develop computed frames, smallest first.
+    """Develop computed frames, smallest first, each size in a process of its own.
 
     Parameters
     ----------
+    engine, device : as for `deepisp_cli.engine.open_engine`.
     repeat : runs of each size; the medians are reported, after one run on a small frame to warm up.
     tile : side of a tile in pixels.
 
     Yields
     ------
-    For each size ``{"megapixels", "width", "height", "seconds": {stage: s}, "total", "per_megapixel",
-    "network_gflops", "peak_mb"}``. ``peak_mb`` is the largest memory of this process up to then, in 10^6
-    bytes (None on Windows).
+    For each size ``{"model", "engine", "device", "megapixels", "width", "height", "seconds": {stage: s},
+    "total", "per_megapixel", "network_gflops", "peak_mb"}``. ``peak_mb`` is the largest memory of the
+    process, in 10^6 bytes (None on Windows).
     """
-    options = Options(overwrite=True, tile=tile)
     with tempfile.TemporaryDirectory() as folder:
-        raw, picture = Path(folder) / "frame.dng", Path(folder) / "frame.jpg"
-        _write_elsewhere(raw, 384, 256)
-        develop(raw, picture, engine, options)
+        raw, small = Path(folder) / "frame.dng", Path(folder) / "small.dng"
+        _elsewhere(_write_frame, small, 384, 256)
         for size in sorted(megapixels):
             height = max(2, round(math.sqrt(size * 1e6 / FRAME_RATIO)))
             width = max(2, round(size * 1e6 / height))
-            _write_elsewhere(raw, width, height)
-            runs = [develop(raw, picture, engine, options).seconds for _ in range(repeat)]
-            seconds = {stage: round(statistics.median(run[stage] for run in runs), 3) for stage in runs[0]}
-            total = statistics.median(sum(run.values()) for run in runs)
-            operations = 2 * multiply_adds(engine.model.card["architecture"]) * width * height
-            yield {
-                "megapixels": round(width * height / 1e6, 2),
-                "width": width,
-                "height": height,
-                "seconds": seconds,
-                "total": round(total, 3),
-                "per_megapixel": round(total / (width * height / 1e6), 3),
-                "network_gflops": round(operations / seconds["network"] / 1e9, 1),
-                "peak_mb": _peak_memory(),
-            }
+            _elsewhere(_write_frame, raw, width, height)
+            yield _elsewhere(_measure_frame, model.folder, engine, device, small, raw, repeat, tile)
+
+
+def _measure_frame(
+    folder: Path, engine: str, device: str, small: Path, raw: Path, repeat: int, tile: int
+) -> dict[str, Any]:
+    opened = open_engine(find_model(str(folder)), engine, device)
+    options = Options(overwrite=True, tile=tile)
+    picture = raw.with_suffix(".jpg")
+    develop(small, picture, opened, options)
+    runs = [develop(raw, picture, opened, options) for _ in range(repeat)]
+    width, height = runs[0].width, runs[0].height
+    seconds = {
+        stage: round(statistics.median(run.seconds[stage] for run in runs), 3) for stage in runs[0].seconds
+    }
+    total = statistics.median(sum(run.seconds.values()) for run in runs)
+    operations = 2 * multiply_adds(opened.model.card["architecture"]) * width * height
+    return {
+        "model": opened.model.name,
+        "engine": opened.name,
+        "device": opened.device,
+        "megapixels": round(width * height / 1e6, 2),
+        "width": width,
+        "height": height,
+        "seconds": seconds,
+        "total": round(total, 3),
+        "per_megapixel": round(total / (width * height / 1e6), 3),
+        "network_gflops": round(operations / seconds["network"] / 1e9, 1),
+        "peak_mb": _peak_memory(),
+    }
 
 
 def multiply_adds(architecture: dict[str, Any]) -> float:
@@ -86,13 +109,11 @@ def peak_gflops(repeat: int = 5) -> float:
     return round(2 * PRODUCT_SIDE**3 / best / 1e9, 1)
 
 
-def _write_elsewhere(path: Path, width: int, height: int) -> None:
-    """Write a frame in a process of its own, so that its memory is not counted."""
-    process = multiprocessing.get_context("spawn").Process(target=_write_frame, args=(path, width, height))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise RuntimeError(f"{path}: could not be written")
+def _elsewhere(function: Callable[..., Returned], *arguments: Any) -> Returned:
+    """Call it in a process of its own, whose memory is counted by itself."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def _write_frame(path: Path, width: int, height: int) -> None:

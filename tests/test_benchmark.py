@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from deepisp_cli.benchmark import measure, multiply_adds
 from deepisp_cli.cli import main
+from deepisp_cli.models import find_model
 
 
 def test_the_papers_network_costs_what_the_design_says():
@@ -19,11 +20,8 @@ def test_the_papers_network_costs_what_the_design_says():
     assert multiply_adds({**paper, "high_blocks": 1}) - multiply_adds(paper) == 9 * 61 * 64 / 4
 
 
-def test_each_size_is_measured_smallest_first(identity_engine):
-    identity_engine.model.card["architecture"] = {
-        "fold": 1, "dilations": [1], "width": 8, "high_blocks": 0,
-    }  # fmt: skip
-    rows = list(measure(identity_engine, [0.06, 0.02], repeat=2, tile=64))
+def test_each_size_is_measured_smallest_first():
+    rows = list(measure(find_model("deepisp"), "onnx", "cpu", [0.06, 0.02], repeat=2, tile=128))
     assert [row["megapixels"] for row in rows] == [0.02, 0.06]
     for row in rows:
         assert row["width"] * row["height"] == pytest.approx(row["megapixels"] * 1e6, rel=0.3)

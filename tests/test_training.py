@@ -192,6 +192,12 @@ def test_validation_frames_are_the_same_every_time(folder):
     assert math.isnan(Validation(config(folder), CPU).psnr(network))
 
 
+def test_a_run_goes_on_where_the_validation_pictures_are_missing(folder, tmp_path, caplog):
+    settings = config(folder, validation=(str(folder), str(tmp_path / "elsewhere")))
+    assert Validation(settings, CPU, size=64).pairs
+    assert "elsewhere: is not there" in caplog.text
+
+
 def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tmp_path):
     settings = config(folder)
     assert config_from_dict(asdict(settings)) == settings

@@ -102,7 +102,6 @@ def benchmark(
     deepisp benchmark --sizes 24 --engine torch --device cuda
     """
     from deepisp_cli.benchmark import measure, peak_gflops
-    from deepisp_cli.engine import open_engine
     from deepisp_cli.models import find_model, list_models
 
     try:
@@ -115,16 +114,14 @@ def benchmark(
     if not as_json:
         click.echo(f"a matrix product reaches {peak:g} GFLOP/s in float32 on this machine's CPU")
     for model in map(find_model, names) if names else list_models():
-        opened = open_engine(model, engine, device)
-        for row in measure(opened, megapixels, repeat, tile):
+        for row in measure(model, engine, device, megapixels, repeat, tile):
             if as_json:
-                facts = {"model": model.name, "engine": opened.name, "device": opened.device}
-                click.echo(json.dumps({**facts, **row, "cpu_peak_gflops": peak}))
+                click.echo(json.dumps({**row, "cpu_peak_gflops": peak}))
                 continue
             stages = ", ".join(f"{stage} {seconds:g}" for stage, seconds in row["seconds"].items())
             memory = f", peak {row['peak_mb']:g} MB" if row["peak_mb"] else ""
             click.echo(
-                f"{model.name} on {opened.name}/{opened.device}, {row['megapixels']:g} megapixels: "
+                f"{row['model']} on {row['engine']}/{row['device']}, {row['megapixels']:g} megapixels: "
                 f"{row['total']:.2f} s, {row['per_megapixel']:.2f} s per megapixel{memory}\n"
                 f"    {stages}; network at {row['network_gflops']:g} GFLOP/s"
             )

@@ -15,8 +15,15 @@ from deepisp_cli.errors import UsageError
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Of the run. [runs/NAME]"
 )
-@click.option("--photographs", multiple=True, metavar="FOLDER", help="In place of the configuration's.")
-@click.option("--validation", multiple=True, metavar="FOLDER", help="In place of the configuration's.")
+@click.option(
+    "--photographs",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="In place of the configuration's.",
+)
+@click.option("--validation", multiple=True, type=click.Path(exists=True, file_okay=False), metavar="FOLDER",
+              help="In place of the configuration's.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on from the run's checkpoint.")
 @click.option(
     "--initial",

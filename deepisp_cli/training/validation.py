@@ -1,5 +1,6 @@
 """How good the network is while it trains: on frames that are the same every time."""
 
+import logging
 import math
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_all, load_photograph
 from deepisp_cli.training.synthesis import Pairs, Synthesis, SynthesisOptions, to_picture, to_srgb
 
+log = logging.getLogger(__name__)
 SHOT_NOISE = (0.002, 0.006, 0.015)
 SIGMAS = (0.0, 10.0, 20.0)
 
@@ -25,7 +27,11 @@ class Validation:
     def __init__(self, config: TrainConfig, device: torch.device, size: int = 320, count: int = 12) -> None:
         self.finished = config.network.high_blocks > 0
         self.pairs: list[Pairs] = []
-        files = list_files([Path(folder) for folder in config.validation], PHOTOGRAPH_SUFFIXES)
+        folders = [Path(folder) for folder in config.validation]
+        for folder in folders:
+            if not folder.is_dir():
+                log.warning("%s: is not there; training goes on without these validation pictures", folder)
+        files = list_files(filter(Path.is_dir, folders), PHOTOGRAPH_SUFFIXES)
         files = files[:: max(1, len(files) // count)][:count]
         for seed, picture in enumerate(load_all(files, load_photograph)):
             pixels = np.asarray(picture)
