@@ -17,7 +17,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deepisp_cli.training.config import load_config
-from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.trainer import Trainer
 
 WARM_UP = 3  # steps that are not counted
@@ -32,7 +31,6 @@ def main(config: Path, photographs: tuple[str, ...], device: str, steps: int) ->
     settings = load_config(config)
     settings = dataclasses.replace(settings, photographs=photographs or settings.photographs)
     trainer = Trainer(settings, torch.device(device))
-    trainer.sources, trainer.shares = open_sources(settings, trainer.generator)
     more = True
     while more:
         seconds = [_step(trainer) for _ in range(WARM_UP + steps)][WARM_UP:]

@@ -18,6 +18,7 @@ import click
 from deepisp_cli import __version__
 from deepisp_cli.errors import INTERRUPTED, DeepIspError, UsageError
 from deepisp_cli.evaluation.commands import benchmark, evaluate
+from deepisp_cli.options import device_option, engine_option, tile_option
 from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:
@@ -89,28 +90,9 @@ def main() -> None:
     show_default=True,
     help="Model name (see 'deepisp models') or folder.",
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "onnx", "torch"]),
-    default="auto",
-    show_default=True,
-    help="What runs the network.",
-)
-@click.option(
-    "--device",
-    default="auto",
-    metavar="DEVICE",
-    show_default=True,
-    help="auto, cpu, cuda, cuda:N or mps. One that is named and missing is an error.",
-)
-@click.option(
-    "--tile",
-    type=click.IntRange(min=64),
-    default=1024,
-    show_default=True,
-    metavar="PIXELS",
-    help="Tile side: smaller needs less memory; the picture is the same.",
-)
+@engine_option
+@device_option
+@tile_option
 @click.option(
     "--white-balance",
     default="camera",

@@ -32,11 +32,7 @@ TOLERANCE = {"cpu": 1e-4, "cuda": 2e-2, "mps": 1e-3}  # half precision on CUDA
 def examine() -> dict[str, Any]:
     """Findings as plain JSON values; ``healthy`` is whether the default model works on some device."""
     versions: dict[str, str | None] = {"deepisp": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
+    versions |= {package: installed_version(package) for package in PACKAGES}
     engines = []
     self_test, healthy = "not run", False
     try:
@@ -47,6 +43,14 @@ def examine() -> dict[str, Any]:
     except DeepIspError as error:
         self_test = f"failed: {error}"
     return {"versions": versions, "engines": engines, "self_test": self_test, "healthy": healthy}
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed distribution, None if it is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _ramp() -> np.ndarray:

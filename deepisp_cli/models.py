@@ -10,6 +10,7 @@ from typing import Any
 from deepisp_cli.errors import ModelError
 
 DEFAULT_MODEL = "deepisp"
+CARD_FILE = "card.json"
 ONNX_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -77,7 +78,7 @@ def find_model(name: str) -> Model:
     folder = Path(name)
     if not _looks_like_a_path(name):
         folder = _models_folder() / name
-        if not (folder / "card.json").is_file():
+        if not (folder / CARD_FILE).is_file():
             known = ", ".join(model.name for model in list_models()) or "none"
             raise ModelError(f"{name}: no such model; known: {known}; a folder is given as a path (./{name})")
     return _load(folder)
@@ -85,7 +86,7 @@ def find_model(name: str) -> Model:
 
 def list_models() -> list[Model]:
     """The models that the program carries, the default first."""
-    folders = sorted(card.parent for card in _models_folder().glob("*/card.json"))
+    folders = sorted(card.parent for card in _models_folder().glob(f"*/{CARD_FILE}"))
     folders.sort(key=lambda folder: folder.name != DEFAULT_MODEL)
     return [_load(folder) for folder in folders]
 
@@ -106,7 +107,7 @@ def _models_folder() -> Path:
 
 
 def _load(folder: Path) -> Model:
-    path = folder / "card.json"
+    path = folder / CARD_FILE
     try:
         model = Model(folder, json.loads(path.read_text("utf-8")))
         _ = model.name, model.tile_needs, model.has_transform, model.card["files"]

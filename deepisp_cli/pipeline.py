@@ -137,13 +137,13 @@ def prepare(source: Path | str, options: Options, result: Result) -> Frame:
         raw, metadata = _read(source)
         result.notes += [*raw.notes, *metadata.notes]
     with result.timed("demosaic"):
-        gains, remark = choose_white_balance(raw, options.white_balance)
-        if remark:
-            result.notes.append(remark)
+        gains, balance_remark = choose_white_balance(raw, options.white_balance)
+        matrix, matrix_remark = camera_matrix(raw)
+        result.notes += filter(None, (balance_remark, matrix_remark))
         picture = linear_rgb(raw, gains)
         _by_rows(encode, picture)
     origin = red_position(raw.pattern) if raw.pattern else (0, 0)
-    return Frame(picture, origin, _camera_matrix(raw, result), raw.orientation, metadata)
+    return Frame(picture, origin, matrix, raw.orientation, metadata)
 
 
 def finish(
@@ -252,12 +252,12 @@ def develop_colour(
     return srgb
 
 
-def _camera_matrix(raw: RawImage, result: Result) -> np.ndarray:
+def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:
+    """White-balanced camera RGB to linear sRGB, (3, 3) float32, and a remark where the file's is no use."""
     try:
-        return srgb_from_camera(raw.xyz_to_camera)
+        return srgb_from_camera(raw.xyz_to_camera), ""
     except ValueError as error:
-        result.notes.append(f"{error}: camera RGB is taken for sRGB")
-        return srgb_from_camera(None)
+        return srgb_from_camera(None), f"{error}: camera RGB is taken for sRGB"
 
 
 def _by_rows(function: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) -> None:

@@ -19,7 +19,7 @@ LAYERS = [
     ["raw"],
     ["dng_tags", "metadata", "demosaic", "render", "models"],
     ["colour", "network"],
-    ["errors", "__init__"],
+    ["errors", "options", "__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY_HERE = {"rawpy": {"raw"}, "exifread": {"metadata"}, "PIL": {"output", "dng"}, "onnxruntime": {"engine"}}

@@ -62,9 +62,7 @@ def config(folder, **changes):
 
 
 def new_trainer(settings):
-    trainer = Trainer(settings, CPU)
-    trainer.sources, trainer.shares = open_sources(settings, trainer.generator)
-    return trainer
+    return Trainer(settings, CPU)
 
 
 def weights(checkpoint):
@@ -97,6 +95,16 @@ def test_the_last_stage_keeps_the_restoration(folder):
     image, after = trainer.network(picture, pad=True)
     assert torch.equal(image, before_image)
     assert not torch.equal(after, before)
+
+
+def test_a_later_stage_trains_again_what_was_kept(folder):
+    stages = (Stage(1e-2, 4, 32, steps=1, parts="high"), Stage(1e-2, 4, 32, steps=1, parts="joint"))
+    trainer = new_trainer(config(folder, stages=stages))
+    assert not trainer.network.low[0].weight.requires_grad
+    trainer.advance_stage()
+    before = trainer.network.low[0].weight.clone()
+    trainer.train_step()
+    assert not torch.equal(trainer.network.low[0].weight, before)
 
 
 @pytest.mark.parametrize("mosaic", [None, MosaicOptions(sigma=(20, 20))])

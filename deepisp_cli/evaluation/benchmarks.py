@@ -18,7 +18,7 @@ from deepisp_cli.pipeline import Options, Result, finish, prepare
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.pictures import load_photograph
-from deepisp_cli.training.sensor import Sensor, usual_read_noise
+from deepisp_cli.training.sensor import Sensor, sample_rggb, usual_read_noise
 
 Method = Callable[[Any], np.ndarray]  # a case's input to a picture (H, W, 3) uint8
 Metric = Callable[[np.ndarray, np.ndarray], float]  # of a picture and the truth
@@ -87,9 +87,7 @@ class Demosaic:
     def cases(self, photographs: Sequence[Path]) -> Iterator[Case]:
         for index, path in enumerate(photographs):
             truth = _even(path)
-            mosaic = truth[..., 1].copy()
-            mosaic[0::2, 0::2] = truth[0::2, 0::2, 0]
-            mosaic[1::2, 1::2] = truth[1::2, 1::2, 2]
+            mosaic = sample_rggb(truth)
             noise = np.random.default_rng(index).standard_normal(mosaic.shape)
             for sigma in self.sigmas:
                 yield Case(

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from deepisp_cli.errors import UsageError
+from deepisp_cli.options import device_option, engine_option, tile_option
 
 
 @click.command()
@@ -25,9 +26,8 @@ from deepisp_cli.errors import UsageError
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Write results.json, results.md and sheet.jpg there.",
 )  # fmt: skip
-@click.option("--engine", type=click.Choice(["auto", "onnx", "torch"]), default="auto", show_default=True,
-              help="What runs the network.")  # fmt: skip
-@click.option("--device", default="auto", metavar="DEVICE", show_default=True, help="auto, cpu, cuda, ...")
+@engine_option
+@device_option
 @click.option("-q", "--quiet", is_flag=True, help="Only the table.")
 def evaluate(
     benchmark: str, data: Path, models: tuple[str, ...], baselines: tuple[str, ...],
@@ -80,16 +80,9 @@ def evaluate(
     "--sizes", default="3,12,24", metavar="N,...", show_default=True, help="Megapixels of the frames."
 )
 @click.option("--model", "names", multiple=True, metavar="NAME|DIR", help="Several are compared. [all]")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "onnx", "torch"]),
-    default="auto",
-    show_default=True,
-    help="What runs the network.",
-)
-@click.option("--device", default="auto", metavar="DEVICE", show_default=True, help="As of 'process'.")
-@click.option("--tile", type=click.IntRange(min=64), default=1024, show_default=True, metavar="PIXELS",
-              help="Tile side.")  # fmt: skip
+@engine_option
+@device_option
+@tile_option
 @click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each size.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a measurement.")
 def benchmark(

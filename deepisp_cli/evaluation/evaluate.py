@@ -1,6 +1,5 @@
 """Run a benchmark: every method on every case, means, tables, pictures (``deepisp evaluate``)."""
 
-import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from deepisp_cli.doctor import installed_version
 from deepisp_cli.errors import InputError
 from deepisp_cli.evaluation.benchmarks import Benchmark, Method
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph
@@ -89,10 +89,12 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Head and rows: setting, name, mean of each metric."""
     keys = list(results[0]["mean"])
     head = ["setting", "name", *keys]
-    order = sorted(results, key=lambda result: [r["setting"] for r in results].index(result["setting"]))
+    settings = dict.fromkeys(row["setting"] for row in results)
     return [head] + [
-        [row["setting"], row["name"], *(f"{row['mean'][key]:.{3 if key == 'ssim' else 2}f}" for key in keys)]
-        for row in order
+        [setting, row["name"], *(f"{row['mean'][key]:.{3 if key == 'ssim' else 2}f}" for key in keys)]
+        for setting in settings
+        for row in results
+        if row["setting"] == setting
     ]
 
 
@@ -114,17 +116,10 @@ def report(
     """What ``results.json`` holds: results, versions and the SHA-256 of each model's files."""
     return {
         "benchmark": benchmark,
-        "versions": {name: version for name in LIBRARIES if (version := _version(name))},
+        "versions": {name: version for name in LIBRARIES if (version := installed_version(name))},
         "models": models,
         "results": results,
     }
-
-
-def _version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def write_report(folder: Path, contents: Mapping[str, Any]) -> None:

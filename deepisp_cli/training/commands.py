@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from deepisp_cli.errors import UsageError
+from deepisp_cli.errors import EngineError, UsageError
+from deepisp_cli.options import device_option
 
 
 @click.command()
@@ -33,9 +34,7 @@ from deepisp_cli.errors import UsageError
 )
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Stop after N steps in all.")
 @click.option("--minutes", type=click.FloatRange(min=0), metavar="M", help="Stop after M minutes.")
-@click.option(
-    "--device", default="auto", metavar="DEVICE", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
-)
+@device_option
 def train(
     config: Path, output: Path | None, photographs: tuple[str, ...], validation: tuple[str, ...],
     resume: bool, initial: Path | None, steps: int | None, minutes: float | None, device: str,
@@ -106,8 +105,6 @@ def _open_device(name: str) -> Any:
         If it cannot be had.
     """
     import torch
-
-    from deepisp_cli.errors import EngineError
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -37,6 +37,7 @@ class Crops:
         self.sizes = sizes.to(self.device)
         self.largest = int(sizes.min(1).values.max()) // 2 * 2  # pixels a side of the largest crop
         self.level = torch.cat([torch.full((len(level),), i) for i, level in enumerate(levels)])
+        self._weights_by_size: dict[int, Tensor] = {}
 
     def __call__(self, count: int, size: int) -> Tensor:
         """``count`` crops (count, 3, size, size).
@@ -46,9 +47,10 @@ class Crops:
         InputError
             If no picture holds a crop of ``size`` pixels a side.
         """
-        picture = torch.multinomial(
-            self._weights(size), 2 * count, replacement=True, generator=self.generator
-        )
+        if size not in self._weights_by_size:
+            self._weights_by_size[size] = self._weights(size)
+        weights = self._weights_by_size[size]
+        picture = torch.multinomial(weights, 2 * count, replacement=True, generator=self.generator)
         random = torch.rand(2, 2 * count, generator=self.generator, device=self.device)
         corner = (random.T * (self.sizes[picture] - size + 1)).long()
         turn = torch.randint(8, (2 * count,), generator=self.generator, device=self.device)

@@ -15,13 +15,12 @@ import safetensors.torch
 import torch
 
 from deepisp_cli.errors import ModelError
-from deepisp_cli.models import ONNX_FILE, WEIGHTS_FILE
+from deepisp_cli.models import CARD_FILE, ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import config_from_dict
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.trainer import read_checkpoint
 
-CARD_FILE = "card.json"
 KEPT = ("summary", "licence", "training", "results", "limitations")  # what a person writes into a card
 PARITY = 1e-4  # largest difference allowed between the two engines
 

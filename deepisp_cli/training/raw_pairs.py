@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deepisp_cli.colour import encode, srgb_from_camera
+from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import demosaic, normalise_mosaic, red_position
 from deepisp_cli.errors import InputError
-from deepisp_cli.pipeline import Options, choose_white_balance
+from deepisp_cli.pipeline import Options, camera_matrix, choose_white_balance
 from deepisp_cli.raw import read_raw
 from deepisp_cli.render import orient
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, load_all, load_photograph
@@ -104,5 +104,5 @@ def load_pair(pair: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray, np.ndarr
         raise InputError(f"{reference_path}: is not the size of {path.name} ({shapes} pixels)")
     mosaic = mosaic[border[0] :, border[1] :][: reference.shape[0], : reference.shape[1]]
     top, left = ((b + r) % 2 for b, r in zip(border, red_position(raw.pattern), strict=True))
-    matrix = srgb_from_camera(raw.xyz_to_camera)
+    matrix, _ = camera_matrix(raw)
     return mosaic[top:, left:], np.ascontiguousarray(reference[top:, left:]), matrix

@@ -40,9 +40,7 @@ class Sensor:
         (H, W) uint16 counts.
         """
         camera = scene @ np.linalg.inv(srgb_from_camera(self.xyz_to_camera)).T / self.gains * 2.0**exposure
-        mosaic = camera[..., 1].copy()
-        mosaic[0::2, 0::2] = camera[0::2, 0::2, 0]
-        mosaic[1::2, 1::2] = camera[1::2, 1::2, 2]
+        mosaic = sample_rggb(camera)
         variance = self.shot * np.clip(mosaic, 0, 1) + self.read
         noisy = mosaic + np.sqrt(variance) * rng.standard_normal(mosaic.shape)
         counts = np.round(noisy * (self.white - self.black) + self.black)
@@ -73,6 +71,14 @@ class Sensor:
             compression=compression,
             exif=exif,
         )
+
+
+def sample_rggb(picture: np.ndarray) -> np.ndarray:
+    """What a Bayer sensor keeps of a picture (H, W, 3), H and W even: its RGGB mosaic (H, W)."""
+    mosaic = picture[..., 1].copy()
+    mosaic[0::2, 0::2] = picture[0::2, 0::2, 0]
+    mosaic[1::2, 1::2] = picture[1::2, 1::2, 2]
+    return mosaic
 
 
 def usual_read_noise(shot: float) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from deepisp_cli.training.config import TrainConfig
-from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.trainer import Trainer
 from deepisp_cli.training.validation import Validation, dead_features
 
@@ -49,7 +48,6 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / CHECKPOINT
     trainer = Trainer(config, device)
-    trainer.sources, trainer.shares = open_sources(config, trainer.generator)
     validation = Validation(config, device)
     if resume and checkpoint.exists():
         trainer.load(checkpoint)

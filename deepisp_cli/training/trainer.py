@@ -17,7 +17,7 @@ from deepisp_cli.network import DeepISP
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.losses import picture_loss, restoration_loss
 from deepisp_cli.training.optimiser import Muon
-from deepisp_cli.training.sources import Source
+from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.synthesis import Pairs, to_picture, to_srgb
 
 ADAM_SHARE = 0.1  # learning rate of biases and the fully connected layer against that of the filters
@@ -26,7 +26,10 @@ ADAM_SHARE = 0.1  # learning rate of biases and the fully connected layer agains
 class Trainer:
     """The state of one run: network, average, optimisers, random generators, position.
 
-    ``sources`` draw from `generator`; they are given after construction, because they need it.
+    Raises
+    ------
+    InputError
+        If there is nothing to train on.
     """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
@@ -37,8 +40,7 @@ class Trainer:
         self.average = deepcopy(self.network).eval().requires_grad_(False)
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)  # which source a step draws from
-        self.sources: list[Source] = []
-        self.shares: list[float] = []
+        self.sources, self.shares = open_sources(config, self.generator)
         self.stage = 0
         self.step = 0  # of the stage
         self.elapsed = 0.0  # seconds of the stage
@@ -50,13 +52,13 @@ class Trainer:
         """Muon for the filters, Adam for the biases and the fully connected layer."""
         stage = self.config.stages[self.stage]
         low, high = list(self.network.low), list(self.network.high)
-        if stage.parts == "high":
-            high.append(low.pop())  # the features of the last block serve the high-level stage alone
-            for layer in low:
-                layer.requires_grad_(False)
-            low = []
-        filters = [layer.weight for layer in low + high]
-        others = [layer.bias for layer in low + high]
+        # the features of the last block serve the high-level stage alone
+        kept = low[:-1] if stage.parts == "high" else []
+        for layer in low:
+            layer.requires_grad_(layer not in kept)
+        trained = [layer for layer in low + high if layer not in kept]
+        filters = [layer.weight for layer in trained]
+        others = [layer.bias for layer in trained]
         if self.config.network.high_blocks:
             others += self.network.head.parameters()
         rate = stage.learning_rate
