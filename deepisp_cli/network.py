@@ -124,27 +124,32 @@ class DeepISP(nn.Module):
         image, features = self.restore(picture, pad)
         return image, self.coefficients(features, pad)
 
-    def restore(self, picture: Tensor, pad: bool = False, separate: bool = False) -> tuple[Tensor, Tensor]:
+    def restore(
+        self, picture: Tensor, pad: bool = False, separate: bool = False, blocks: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The low-level stage: the corrected image and the features of its last block.
 
         ``separate`` (training): the features, which only the high-level stage uses, pass no gradient on to
-        the blocks before.
+        the blocks before. ``blocks`` (training, with ``pad``): the first so many alone, which is the whole
+        network as long as the residuals of the others are zero.
         """
         config = self.config
         image = picture - MIDDLE
         if config.fold > 1:
             image = F.pixel_unshuffle(image, config.fold)
-        image, features = self._run_blocks(image, pad, separate)
+        image, features = self._run_blocks(image, pad, separate, self.low[:blocks])
         if config.fold > 1:
             image = F.pixel_shuffle(image, config.fold)
         if not pad and config.lead:
             image = image[:, :, config.lead :, config.lead :]
         return image + MIDDLE, features
 
-    def _run_blocks(self, image: Tensor, pad: bool, separate: bool) -> tuple[Tensor, Tensor]:
+    def _run_blocks(
+        self, image: Tensor, pad: bool, separate: bool, blocks: nn.ModuleList
+    ) -> tuple[Tensor, Tensor]:
         """From each block features (ReLU) and a residual (tanh / 10) of the running image."""
         stem = image
-        for layer, dilation in zip(self.low, self.config.dilations, strict=True):
+        for layer, dilation in zip(blocks, self.config.dilations, strict=False):
             if pad:
                 stem = F.pad(stem, (dilation,) * 4, mode="replicate")
             else:
@@ -153,7 +158,7 @@ class DeepISP(nn.Module):
             features = F.relu(output[:, : -self.config.image_channels])
             residual = output[:, -self.config.image_channels :]
             image = image + RESIDUAL_LIMIT * torch.tanh(residual)
-            if layer is not self.low[-1]:
+            if layer is not blocks[-1]:
                 stem = torch.cat([features, image], 1)
         if separate:
             count = features.shape[1]

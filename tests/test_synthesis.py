@@ -24,6 +24,7 @@ from deepisp_cli.training.raw_pairs import RawPairs, find_pairs
 from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions
 
 XYZ_FROM_SRGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+SCALES = (1, 4, 16)
 EVEN = {"black_error": 0, "row_noise": 0, "hot_share": 0}
 QUIET = SynthesisOptions(shot_noise=(1e-9, 1e-9), read_offset=-60, highlight_share=0, bits=(16, 16), **EVEN)
 
@@ -122,11 +123,14 @@ def test_losses_see_errors_and_forgive_clipping():
     white = torch.ones(1, 3, 16, 16)
     assert picture_loss(white * 1.3, white) == 0
     pairs = pairs_of(SynthesisOptions())
-    assert restoration_loss(pairs.clean, pairs) == 0
+    assert restoration_loss(pairs.clean, pairs, SCALES) == 0
     blotch = torch.zeros_like(pairs.clean)
     blotch[:, :, :16] = 0.05
     noise = 0.05 * torch.sign(torch.randn(blotch.shape, generator=torch.Generator().manual_seed(0))) / 2
-    assert restoration_loss(pairs.clean + blotch, pairs) > 1.5 * restoration_loss(pairs.clean + noise, pairs)
+    blotched, noisy = (restoration_loss(pairs.clean + error, pairs, SCALES) for error in (blotch, noise))
+    assert blotched > 1.5 * noisy
+    plain = restoration_loss(pairs.clean + noise, pairs, (1,))
+    assert plain.item() == pytest.approx((0.025 * torch.exp2(-pairs.exposure / 2)).mean().item(), rel=1e-3)
 
 
 def test_usual_exposures_lie_where_they_should():
@@ -284,7 +288,7 @@ def test_raw_pairs_lie_pixel_on_pixel(tmp_path, pattern, orientation):
     assert pairs.picture.shape == pairs.target.shape == (6, 3, 32, 32)
     inner = (..., slice(2, -2), slice(2, -2))
     torch.testing.assert_close(colour.decode(pairs.picture)[inner], pairs.target[inner], atol=4e-3, rtol=0)
-    assert restoration_loss(pairs.picture, pairs) == 0
+    assert restoration_loss(pairs.picture, pairs, SCALES) == 0
 
 
 def test_raw_pairs_that_do_not_fit_are_named_and_left_out(tmp_path, caplog):

@@ -107,6 +107,24 @@ def test_a_later_stage_trains_again_what_was_kept(folder):
     assert not torch.equal(trainer.network.low[0].weight, before)
 
 
+def test_a_stage_of_few_blocks_trains_these_and_leaves_the_network_whole(folder):
+    network = replace(LOW_ONLY, dilations=(1, 1, 2))
+    stages = (Stage(1e-2, 4, 32, steps=2, parts="low", blocks=2), Stage(1e-2, 4, 32, steps=1, parts="low"))
+    trainer = new_trainer(config(folder, network=network, stages=stages))
+    before = [layer.weight.clone() for layer in trainer.network.low]
+    trainer.train_step()
+    trainer.train_step()
+    changed = [not torch.equal(a, layer.weight) for a, layer in zip(before, trainer.network.low, strict=True)]
+    assert changed == [True, True, False]
+    picture = trainer.draw().picture
+    first, _ = trainer.network.restore(picture, pad=True, blocks=2)
+    whole, _ = trainer.network.restore(picture, pad=True)
+    assert torch.equal(first, whole)  # the third block's residual is still zero
+    trainer.advance_stage()
+    trainer.train_step()
+    assert not torch.equal(before[2], trainer.network.low[2].weight)
+
+
 @pytest.mark.parametrize("mosaic", [None, MosaicOptions(sigma=(20, 20))])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_lowers_the_loss(folder, mosaic, precision):
@@ -222,6 +240,8 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
         f"colour = 3\n{network}{stage}": "colour",
         stage: "'network' is missing",
         f"{network}{stage}parts = 'all'\n": "parts is one of",
+        f"{network}{stage}blocks = 1\n": "goes with the parts 'low'",
+        f"{network}{stage}parts = 'low'\nblocks = 16\n": "more blocks than the network's 15",
         f"precision = 'half'\n{network}{stage}": "precision is one of",
         f"{network}high_blocks = 0\n{stage}": "'low' only",
         network + stage.replace("steps = 9", ""): "needs steps or minutes",
@@ -296,6 +316,17 @@ def test_the_commands_train_resume_and_export_a_model_that_loads(folder, tmp_pat
     np.testing.assert_allclose(outputs[0][0], outputs[1][0], atol=1e-5)
 
 
+def test_a_run_can_begin_with_the_weights_of_a_model_folder_or_a_checkpoint(folder, tmp_path):
+    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=2)
+    expected = torch.load(checkpoint, weights_only=True)["average"]
+    for initial in (checkpoint, export_checkpoint(checkpoint, tmp_path / "model").parent):
+        trainer = new_trainer(config(folder))
+        trainer.start_from(initial)
+        for network in (trainer.network, trainer.average):
+            for name, value in network.state_dict().items():
+                assert torch.equal(value, expected[name]), name
+
+
 def test_the_commands_refuse_what_cannot_work(folder, tmp_path):
     recipe = tmp_path / "train.toml"
     recipe.write_text("[network]\nfold = 3\n")
@@ -308,6 +339,8 @@ def test_the_commands_refuse_what_cannot_work(folder, tmp_path):
     assert result.exit_code == 4
     assert "no checkpoint" in result.output
     assert not (tmp_path / "model").exists()
+    with pytest.raises(ModelError, match="another architecture"):
+        new_trainer(config(folder)).start_from(ROOT / "models" / "deepisp")
     with pytest.raises(ModelError, match="another architecture"):
         new_trainer(config(folder, network=LOW_ONLY, stages=(Stage(1e-3, 4, 32, 1, parts="low"),))).load(
             train(config(folder), tmp_path / "run", device=CPU, steps=1)

@@ -28,9 +28,9 @@ from deepisp_cli.options import device_option
 @click.option("--resume", is_flag=True, help="Go on from the run's checkpoint.")
 @click.option(
     "--initial",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="CHECKPOINT",
-    help="Begin with another run's weights.",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="Begin with the weights of a model folder or of another run's checkpoint.",
 )
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Stop after N steps in all.")
 @click.option("--minutes", type=click.FloatRange(min=0), metavar="M", help="Stop after M minutes.")

@@ -33,12 +33,15 @@ class Stage:
     steps: int | None = None
     minutes: float | None = None
     parts: str = "separate"  # see `Trainer.loss`
+    blocks: int | None = None  # low-level blocks trained, the first so many; None: all. With "low" only
 
     def __post_init__(self) -> None:
         if not self.steps and not self.minutes:
             raise ValueError("a stage needs steps or minutes")
         if self.parts not in PARTS:
             raise ValueError(f"parts is one of {', '.join(PARTS)}, got {self.parts!r}")
+        if self.blocks is not None and (self.blocks < 1 or self.parts != "low"):
+            raise ValueError("blocks is a number above 0 and goes with the parts 'low'")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class TrainConfig:
     synthesis: SynthesisOptions = field(default_factory=SynthesisOptions)
     mosaic: MosaicOptions | None = None  # given: mosaics of finished pictures, in place of raws
     restoration_weight: float = 0.5  # of the restored image's loss against the finished picture's
+    restoration_scales: tuple[int, ...] = (1, 4, 16)  # pixels a side of the means that this loss is taken of
     average_decay: float = 0.999  # of the exponential moving average of the weights
     gradient_norm: float = 0.5
     precision: str = "auto"  # of the convolutions. auto: bfloat16 on a GPU, float32 on a CPU
@@ -67,6 +71,8 @@ class TrainConfig:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if not self.network.high_blocks and any(stage.parts != "low" for stage in self.stages):
             raise ValueError("a network without high-level stage trains the parts 'low' only")
+        if any((stage.blocks or 0) > len(self.network.dilations) for stage in self.stages):
+            raise ValueError(f"a stage has more blocks than the network's {len(self.network.dilations)}")
         if self.mosaic and self.network.high_blocks:
             raise ValueError("[mosaic] is for networks without high-level stage (high_blocks = 0)")
 

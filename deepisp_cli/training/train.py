@@ -37,7 +37,7 @@ def train(
     ----------
     folder : where the checkpoint, the log and the validation pictures go; made if missing.
     resume : go on from the folder's checkpoint, if there is one.
-    initial : another run's checkpoint to take the weights from.
+    initial : a model folder, or another run's checkpoint, to take the weights from.
     steps, minutes : stop after so many steps in all, or minutes of this call. The schedule stays, so that a
         run that goes on later is the same run.
 

@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from deepisp_cli.colour import fit_transform
 from deepisp_cli.errors import ModelError
+from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.losses import picture_loss, restoration_loss
@@ -132,13 +134,17 @@ class Trainer:
         does not push the restoration about. "joint": the picture's loss reaches both. "high": the
         restoration is kept as it is.
         """
-        parts = self.config.stages[self.stage].parts
-        picture = pairs.picture.contiguous(memory_format=torch.channels_last)
+        stage = self.config.stages[self.stage]
+        parts = stage.parts
+        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format  # the faster
+        picture = pairs.picture.contiguous(memory_format=layout)
         separate = parts != "joint"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            image, features = self.network.restore(picture, pad=True, separate=separate)
+            image, features = self.network.restore(picture, pad=True, separate=separate, blocks=stage.blocks)
             coefficients = self.network.coefficients(features, pad=True) if parts != "low" else None
-        restoration = restoration_loss(image.detach() if parts == "high" else image, pairs)
+        restoration = restoration_loss(
+            image.detach() if parts == "high" else image, pairs, self.config.restoration_scales
+        )
         restoration = self.config.restoration_weight * restoration
         if coefficients is None:
             return restoration
@@ -174,13 +180,16 @@ class Trainer:
         os.replace(temporary, path)
 
     def start_from(self, path: Path) -> None:
-        """Begin with the weights of another run's checkpoint."""
-        state = read_checkpoint(path, self.device)
+        """Begin with the weights of a model folder, or with the averaged ones of another run's checkpoint."""
+        if path.is_dir():
+            weights = safetensors.torch.load(find_model(str(path.resolve())).read(WEIGHTS_FILE))
+        else:
+            weights = read_checkpoint(path, self.device)["average"]
         try:
-            self.network.load_state_dict(state["average"])
+            self.network.load_state_dict(weights)
         except RuntimeError as error:
             raise ModelError(f"{path}: holds a network of another architecture; {error}") from error
-        self.average.load_state_dict(state["average"])
+        self.average.load_state_dict(weights)
 
     def load(self, path: Path) -> None:
         """Continue from the checkpoint at ``path``."""
