@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from readme_options import with_options
+from write_results import load_reports, written
 
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -31,11 +32,19 @@ def test_every_command_is_documented_with_an_example(name):
             assert parameter.help, parameter.name
 
 
-def test_readme_shows_the_cards_numbers():
-    card = json.loads((ROOT / "models" / "deepisp" / "card.json").read_text("utf-8"))
-    for result in card["results"]:
-        for key, value in result["values"].items():
-            assert f"{value:g}" in README, f"{result['benchmark']} {key}: {value:g}"
+def test_documents_and_cards_show_the_results():
+    pytest.importorskip("skimage")
+    reports = load_reports()
+    assert {report["benchmark"] for report in reports} >= {"demosaic", "lowlight"}
+    for path, text in written(reports):
+        assert path.read_text("utf-8") == text, f"{path}: run python tools/write_results.py"
+
+
+def test_results_are_of_the_weights_that_ship():
+    for report in load_reports():
+        for name, files in report["models"].items():
+            card = json.loads((ROOT / "models" / name / "card.json").read_text("utf-8"))
+            assert card["files"] == files, f"{report['command']}: measure again"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Metrics see what they should, protocols are what they say, the command reports what it measured."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,13 +10,16 @@ from click.testing import CliRunner
 pytest.importorskip("skimage")
 
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 
 from deepisp_cli.cli import main
 from deepisp_cli.demosaic import demosaic
 from deepisp_cli.evaluation import metrics
-from deepisp_cli.evaluation.benchmarks import Demosaic, LowLight
-from deepisp_cli.evaluation.evaluate import as_markdown, evaluate, find_photographs, table
+from deepisp_cli.evaluation.benchmarks import Settings
+from deepisp_cli.evaluation.evaluate import evaluate
+from deepisp_cli.evaluation.photographs import Demosaic, LowLight
+from deepisp_cli.evaluation.report import HEAD, as_markdown, table
+from deepisp_cli.training.sensor import sample_rggb
 
 
 def scene(seed=0, height=96, width=128):
@@ -40,7 +44,9 @@ def folder(tmp_path):
 
 ALL = {
     "psnr": metrics.psnr,
+    "channel_psnr": metrics.channel_psnr,
     "ssim": metrics.ssim,
+    "ms_ssim": metrics.ms_ssim,
     "delta_e": metrics.delta_e,
     "matched": metrics.matched_psnr,
 }
@@ -57,10 +63,12 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("metric", ALL)
 def test_metrics_see_the_faults_they_should(metric, fault):
-    truth = scene()
+    truth = scene(height=176, width=192)
     perfect, found = ALL[metric](truth, truth), ALL[metric](FAULTS[fault](truth), truth)
     forgiven = metric == "matched" and fault in ("red and blue swapped", "scaled by 1.02")
-    margin = {"psnr": 60, "matched": 60, "ssim": 2e-4, "delta_e": 0.2}[metric]
+    margin = {"psnr": 60, "channel_psnr": 60, "matched": 60, "ssim": 2e-4, "ms_ssim": 1e-4, "delta_e": 0.2}[
+        metric
+    ]
     assert forgiven or abs(found - perfect) > margin
     if forgiven:
         assert found > metrics.psnr(FAULTS[fault](truth), truth) + 3
@@ -70,6 +78,20 @@ def test_psnr_is_the_textbooks():
     truth = np.full((4, 4, 3), 100, np.uint8)
     assert metrics.psnr(truth + 5, truth) == pytest.approx(20 * np.log10(255 / 5))
     assert metrics.psnr(truth, truth) == pytest.approx(120)
+    linear = np.full((4, 4, 3), 0.25, np.float32)
+    assert metrics.psnr(linear + np.float32(0.1), linear) == pytest.approx(20, abs=1e-4)
+
+
+def test_five_scales_do_not_fit_into_a_small_picture():
+    assert math.isnan(metrics.ms_ssim(scene(), scene()))
+    rows = [{"name": "a", "settings": {}, "mean": {"psnr": 30.0, "ms_ssim": None}}]
+    assert table(rows) == [["settings", "name", "psnr", "ms_ssim"], ["", "a", "30.00", "-"]]
+
+
+def test_brisque_needs_no_truth_to_see_noise():
+    clean = scene(height=256, width=256)
+    noisy = np.clip(clean + 25 * np.random.default_rng(0).standard_normal(clean.shape), 0, 255)
+    assert metrics.brisque(noisy.astype(np.uint8)) > metrics.brisque(clean) + 5
 
 
 def test_bilinear_agrees_with_an_independent_implementation():
@@ -81,67 +103,93 @@ def test_bilinear_agrees_with_an_independent_implementation():
     ours = demosaic((mosaic / 255).astype(np.float32), "RGGB")
     inner = slice(1, -1)  # at the border they repeat the last pixel, which confuses colours; we mirror
     np.testing.assert_allclose(ours[inner, inner], theirs[inner, inner], atol=1e-6)
+    green, other = (
+        np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4,
+        np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4,
+    )
+    masks = colour_demosaicing.bayer.masks_CFA_Bayer(mosaic.shape, "RGGB")
+    mirrored = [
+        convolve(mosaic / 255 * mask, kernel, mode="mirror")
+        for mask, kernel in zip(masks, (other, green, other), strict=True)
+    ]
+    np.testing.assert_allclose(ours, np.dstack(mirrored), atol=1e-6)
+
+
+def test_baselines_do_not_suffer_at_the_border():
+    """colour-demosaicing repeats border pixels, which confuses colours; ours mirrors the mosaic before."""
+    pytest.importorskip("colour_demosaicing")
+    rows, cols = np.mgrid[0:40, 0:52]
+    truth = np.stack([40 + 2 * cols, 60 + cols + rows, 20 + 3 * rows], 2).astype(np.uint8)
+    mosaic = (sample_rggb(truth) / 255).astype(np.float32)
+    for name, method in Demosaic.baselines.items():
+        error = np.abs(255 * method(mosaic) - truth)
+        assert error[:, -1].max() < 5, name  # mirrored, a ramp turns back by up to two steps
+        assert error[3:-3, 3:-3].max() < 1.5, name
+
+
+def test_channel_psnr_is_the_mean_of_three():
+    truth = np.full((4, 4, 3), 100, np.uint8)
+    expected = np.mean([20 * np.log10(255 / error) for error in (1, 5, 25)])
+    assert metrics.channel_psnr(truth + np.uint8([1, 5, 25]), truth) == pytest.approx(expected)
 
 
 def test_the_better_baseline_is_better_and_noise_hurts(folder):
     pytest.importorskip("colour_demosaicing")
-    results = evaluate(Demosaic([0, 10]), find_photographs(folder), Demosaic.baselines)
-    psnr = {(row["name"], row["setting"]): row["mean"]["psnr"] for row in results}
-    assert psnr["menon", "sigma 0"] > psnr["bilinear", "sigma 0"] + 0.5
-    assert all(psnr[name, "sigma 10"] < psnr[name, "sigma 0"] for name in Demosaic.baselines)
+    results = evaluate(Demosaic(folder, Settings(sigmas=(0, 10))), Demosaic.baselines)
+    psnr = {(row["name"], row["settings"]["sigma"]): row["mean"]["psnr"] for row in results}
+    assert psnr["menon", 0] > psnr["bilinear", 0] + 0.5
+    assert all(psnr[name, 10] < psnr[name, 0] for name in Demosaic.baselines)
+    assert all(row["seconds_per_megapixel"] > 0 for row in results)
 
 
 def test_mosaics_hold_the_photographs_samples_and_the_noise_asked_for(folder):
-    cases = list(Demosaic([0, 20]).cases(find_photographs(folder)))
-    assert [case.setting for case in cases] == ["sigma 0", "sigma 20"] * 3
+    cases = list(Demosaic(folder, Settings(sigmas=(0, 20))).cases())
+    assert [case.settings for case in cases] == [{"sigma": 0}, {"sigma": 20}] * 3
     np.testing.assert_allclose(cases[0].input[0::2, 0::2] * 255, cases[0].truth[0::2, 0::2, 0], atol=1e-4)
     assert ((cases[1].input - cases[0].input) * 255).std() == pytest.approx(20, rel=0.03)
 
 
 def test_low_light_raws_are_dark_noisy_and_the_same_every_time(folder):
-    files = find_photographs(folder)
     dark = LowLight.baselines["libraw"]
-    first = [(dark(case.input), case.truth) for case in LowLight().cases(files)]
-    again = [dark(case.input) for case in LowLight().cases(files)]
+    first = [(dark(case.input), case.truth) for case in LowLight(folder, Settings()).cases()]
+    again = [dark(case.input) for case in LowLight(folder, Settings()).cases()]
     for (picture, truth), other in zip(first, again, strict=True):
         np.testing.assert_array_equal(picture, other)
         assert picture.shape == truth.shape
         assert metrics.matched_psnr(picture, truth) > metrics.psnr(picture, truth)
 
 
+def run(*arguments):
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+
 def test_the_command_writes_what_it_prints(folder, tmp_path):
     out = tmp_path / "out"
-    arguments = [
-        "evaluate",
-        "lowlight",
-        str(folder),
-        "--limit",
-        "2",
-        "-o",
-        str(out),
-        "--engine",
-        "onnx",
-        "-q",
-    ]
-    result = CliRunner().invoke(main, arguments)
+    arguments = ("lowlight", folder, "--limit", 2, "-o", out, "--engine", "onnx", "-q")
+    result = run(*arguments)
     assert result.exit_code == 0, result.output
     contents = json.loads((out / "results.json").read_text())
     assert [row["name"] for row in contents["results"]] == ["libraw", "deepisp"]
     assert len(contents["results"][0]["images"]) == 2
     assert set(contents["models"]["deepisp"]) == {"model.onnx", "weights.safetensors"}
     assert contents["versions"]["numpy"]
+    assert "default_rng(1000 + i)" in contents["seeds"]
+    assert contents["command"] == "deepisp evaluate lowlight photographs --limit 2"
     for row in contents["results"]:
         values = [image["psnr"] for image in row["images"]]
-        assert row["mean"]["psnr"] == pytest.approx(np.mean(values))
+        assert row["mean"]["psnr"] == pytest.approx(np.mean(values), abs=1e-3)
         assert f"{row['mean']['psnr']:.2f}" in result.output
+        assert row["mean"]["ms_ssim"] is None  # the pictures are too small
     assert as_markdown(table(contents["results"])) in (out / "results.md").read_text()
-    assert Image.open(out / "sheet.jpg").size == (3 * 256, 2 * 256)
+    assert Image.open(out / "sheet.jpg").size == (4 * 256, HEAD + 2 * 256)  # input, two methods, truth
+
+    refused = run(*arguments)
+    assert refused.exit_code == 2
+    assert "results.json exists" in refused.output
+    assert run(*arguments, "--overwrite").exit_code == 0
 
 
 def test_bad_input_is_refused_before_any_work(folder, tmp_path):
-    def run(*arguments):
-        return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
-
     (tmp_path / "empty").mkdir()
     assert "holds no photographs" in run("demosaic", tmp_path / "empty").output
     unknown = run("demosaic", folder, "--baseline", "libraw")

@@ -1,0 +1,3 @@
+"""How good is a model: benchmarks, baselines, metrics, reports."""
+
+PROTOCOLS = ("unclipped", "clipped", "cropped")  # of "msr"; see docs/benchmarks.md

@@ -6,73 +6,97 @@ from pathlib import Path
 import click
 
 from deepisp_cli.errors import UsageError
+from deepisp_cli.evaluation import PROTOCOLS
 from deepisp_cli.options import device_option, engine_option, tile_option
 
 
 @click.command()
-@click.argument("benchmark", type=click.Choice(["demosaic", "lowlight"]))
-@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER")
+@click.argument("benchmark", type=click.Choice(["demosaic", "lowlight", "msr", "s7", "pairs", "raws"]))
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DATA")
 @click.option("--model", "models", multiple=True, metavar="NAME|DIR", help="Several are compared. [deepisp]")
 @click.option(
-    "--baseline", "baselines", multiple=True, metavar="NAME",
-    help="demosaic: bilinear, malvar, menon; lowlight: libraw, libraw-dcb, libraw-denoised. [the first]",
+    "--baseline", "baselines", multiple=True, metavar="NAME|FILE",
+    help="Of mosaics: bilinear, malvar, menon. Of raws: libraw, libraw-denoised, libraw-dcb, "
+    "libraw-dcb-denoised, darktable, rawtherapee; of s7 also phone. Or an .onnx or .pt file. [one of them]",
 )  # fmt: skip
 @click.option(
     "--sigma", "sigmas", multiple=True, type=click.FloatRange(min=0), metavar="N",
     help="Noise of 'demosaic', of 255. [0, 5, 10, 15, 20]",
 )  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take N photographs.")
+@click.option(
+    "--protocol", type=click.Choice(PROTOCOLS), default=PROTOCOLS[0], show_default=True, help="Of 'msr'."
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take N pictures.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Write results.json, results.md and sheet.jpg there.",
 )  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace results that DIR holds.")
 @engine_option
 @device_option
 @click.option("-q", "--quiet", is_flag=True, help="Only the table.")
 def evaluate(
     benchmark: str, data: Path, models: tuple[str, ...], baselines: tuple[str, ...],
-    sigmas: tuple[float, ...], limit: int | None, output: Path | None, engine: str, device: str, quiet: bool,
+    sigmas: tuple[float, ...], protocol: str, limit: int | None, output: Path | None, overwrite: bool,
+    engine: str, device: str, quiet: bool,
 ) -> None:  # fmt: skip
-    """Measure models and what people use today on a folder of photographs.
+    """Measure models and what people use today on a folder of pictures.
 
     \b
     deepisp evaluate lowlight photographs/
     deepisp evaluate demosaic kodak24/ --model deepisp-jdd --baseline menon --sigma 0 --sigma 10
+    deepisp evaluate pairs night/ --baseline libraw-denoised --baseline darktable -o results/
 
-    demosaic: mosaics of the photographs with Gaussian noise, the field's protocol. lowlight: the photographs
-    as raws at a quarter of their exposure, default output.
+    \b
+    demosaic  mosaics of photographs with Gaussian noise, the field's protocol
+    lowlight  photographs as raws at a quarter of their exposure, default output
+    msr       the Microsoft demosaicing dataset as it unpacks
+    s7        the S7-ISP dataset: SCENE/short_exposure.dng, SCENE/medium_exposure.jpg
+    pairs     raws and reference pictures of the same name
+    raws      raws without references: BRISQUE
+
+    docs/benchmarks.md defines each, and the metrics.
     """
     try:
         import skimage  # noqa: F401
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed: pip install 'deepisp[evaluate]'") from error
     from deepisp_cli.engine import open_engine
-    from deepisp_cli.evaluation import evaluate as evaluation
-    from deepisp_cli.evaluation.benchmarks import open_benchmark
+    from deepisp_cli.evaluation import report
+    from deepisp_cli.evaluation.baselines import program_version
+    from deepisp_cli.evaluation.benchmarks import Settings
+    from deepisp_cli.evaluation.evaluate import choose_baselines, open_benchmark
+    from deepisp_cli.evaluation.evaluate import evaluate as run
     from deepisp_cli.models import find_model
 
-    chosen = open_benchmark(benchmark, sigmas or (0, 5, 10, 15, 20))
-    unknown = set(baselines) - set(chosen.baselines)
-    if unknown:
-        known = ", ".join(chosen.baselines)
-        raise UsageError(f"unknown baseline {min(unknown)!r} of {benchmark}; known: {known}")
-    photographs = evaluation.find_photographs(data, limit)
-    engines = [open_engine(find_model(name), engine, device) for name in models or ("deepisp",)]
-    methods = {name: chosen.baselines[name] for name in baselines or [next(iter(chosen.baselines))]}
-    methods |= {opened.model.name: chosen.method(opened) for opened in engines}
+    if output and not overwrite:
+        report.refuse_to_overwrite(output)
+    chosen = open_benchmark(benchmark, data, Settings(sigmas or Settings.sigmas, limit, protocol))
+    methods, files = choose_baselines(chosen, baselines)
+    for name in models or ("deepisp",):
+        opened = open_engine(find_model(name), engine, device)
+        methods[opened.model.name] = chosen.method(opened)
+        files[opened.model.name] = opened.model.card["files"]
+    for remark in chosen.remarks:
+        click.echo(remark, err=True)
     if output:
         output.mkdir(parents=True, exist_ok=True)
-    results = evaluation.evaluate(
+    results = run(
         chosen,
-        photographs,
         methods,
         progress=lambda name: None if quiet else click.echo(name, err=True),
         sheet=output / "sheet.jpg" if output else None,
     )
-    click.echo(evaluation.as_text(evaluation.table(results)))
+    click.echo(report.as_text(report.table(results)))
     if output:
-        hashes = {opened.model.name: opened.model.card["files"] for opened in engines}
-        evaluation.write_report(output, evaluation.report(benchmark, results, hashes))
+        repeated = {"--model": models, "--baseline": baselines, "--sigma": [f"{sigma:g}" for sigma in sigmas]}
+        words = ["deepisp evaluate", benchmark, data.resolve().name]
+        words += [f"{option} {value}" for option, values in repeated.items() for value in values]
+        words += [f"--protocol {protocol}"] if benchmark == "msr" else []
+        words += [f"--limit {limit}"] if limit else []
+        facts = (benchmark, data.resolve().name, " ".join(words), chosen.seeds)
+        programs = {name: version for name in methods if (version := program_version(name))}
+        report.write_report(output, report.report(*facts, results, files, programs))
 
 
 @click.command()

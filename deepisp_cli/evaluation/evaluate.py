@@ -1,45 +1,98 @@
-"""Run a benchmark: every method on every case, means, tables, pictures (``deepisp evaluate``)."""
+"""Run a benchmark: every method on every case (``deepisp evaluate``)."""
 
-import json
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from deepisp_cli.doctor import installed_version
-from deepisp_cli.errors import InputError
-from deepisp_cli.evaluation.benchmarks import Benchmark, Method
-from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph
+from deepisp_cli.errors import UsageError
+from deepisp_cli.evaluation import model_file
+from deepisp_cli.evaluation.baselines import check_installed
+from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings
+from deepisp_cli.evaluation.msr import Msr
+from deepisp_cli.evaluation.photographs import Demosaic, LowLight
+from deepisp_cli.evaluation.report import SHEET_ROWS, label, sheet_row
+from deepisp_cli.evaluation.scenes import S7, Pairs, Raws
 
-LIBRARIES = ("deepisp", "numpy", "onnxruntime", "rawpy", "scikit-image", "torch", "colour-demosaicing")
-SHEET_ROWS = 8
-SHEET_SIDE = 256  # pixels of a crop on the sheet
+BENCHMARKS: Mapping[str, type[Benchmark]] = {
+    kind.name: kind for kind in (Demosaic, LowLight, Msr, S7, Pairs, Raws)
+}
 
 
-def find_photographs(folder: Path, limit: int | None = None) -> list[Path]:
-    """The pictures in ``folder``, or ``limit`` of them spread evenly; each is opened once.
+def open_benchmark(name: str, data: Path, settings: Settings) -> Benchmark:
+    """A benchmark by name, its data found and looked at.
 
     Raises
     ------
+    UsageError
+        If there is none of that name.
     InputError
-        If there is none, or one cannot be read: before any long work starts.
+        If the data is missing or broken.
     """
-    files = list_files([folder], PHOTOGRAPH_SUFFIXES)
-    if not files:
-        raise InputError(f"{folder}: holds no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
-    if limit and limit < len(files):
-        files = [files[index * len(files) // limit] for index in range(limit)]
-    for path in files:
-        load_photograph(path)
-    return files
+    if name not in BENCHMARKS:
+        raise UsageError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name](data, settings)
+
+
+def choose_baselines(
+    benchmark: Benchmark, names: Sequence[str]
+) -> tuple[dict[str, Method | None], dict[str, Mapping[str, str]]]:
+    """The methods of these names, or the benchmark's usual one, and the SHA-256 of those that are files.
+
+    Raises
+    ------
+    UsageError
+        If a name is unknown or a program is not installed.
+    ModelError
+        If a file cannot be opened as a network.
+    """
+    methods: dict[str, Method | None] = {}
+    files = {}
+    for name in names or (benchmark.usual_baseline,):
+        if Path(name).suffix in model_file.SUFFIXES:
+            engine = model_file.FileEngine(Path(name))
+            methods[engine.model.name] = benchmark.method(engine)
+            files[engine.model.name] = engine.model.card["files"]
+        elif name in benchmark.own_baselines:
+            methods[name] = None
+        elif name in benchmark.baselines:
+            methods[name] = benchmark.baselines[name]
+        else:
+            known = ", ".join((*benchmark.own_baselines, *benchmark.baselines))
+            raise UsageError(f"unknown baseline {name!r} of {benchmark.name}; known: {known}, or a file")
+    check_installed(list(methods))
+    return methods, files
+
+
+@dataclass
+class _Row:
+    """One method on the cases of one setting."""
+
+    name: str
+    settings: Mapping[str, Any]
+    images: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    pixels: int = 0
+
+    def result(self) -> dict[str, Any]:
+        keys = [key for key in self.images[0] if key != "name"]
+        return {
+            "name": self.name,
+            "settings": self.settings,
+            "mean": {key: _mean([image[key] for image in self.images]) for key in keys},
+            "seconds_per_megapixel": _rounded(self.seconds / self.pixels * 1e6),
+            "images": self.images,
+        }
 
 
 def evaluate(
     benchmark: Benchmark,
-    photographs: Sequence[Path],
-    methods: Mapping[str, Method],
+    methods: Mapping[str, Method | None],
     progress: Callable[[str], None] = lambda name: None,
     sheet: Path | None = None,
 ) -> list[dict[str, Any]]:
@@ -47,83 +100,51 @@ def evaluate(
 
     Parameters
     ----------
-    progress : called with each photograph's name.
-    sheet : a JPEG to write: the middle of the first pictures by each method, and the photograph.
+    methods : by name; None for a baseline that comes with the cases.
+    progress : called with each case's name.
+    sheet : a JPEG to write: the middle of the first pictures as they go in, by each method, and the truth.
 
     Returns
     -------
-    For each method and setting ``{"name", "setting", "mean": {metric: value}, "images": [{"name", metric:
-    value, ...}]}``.
+    For each method and setting ``{"name", "settings", "mean": {metric: value}, "seconds_per_megapixel",
+    "images": [{"name", metric: value, ...}]}``; published results, where there are, at the end. None stands
+    for values that cannot be had.
     """
-    results: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    rows: list[np.ndarray] = []
-    for case in benchmark.cases(photographs):
+    rows: dict[tuple[str, str], _Row] = {}
+    strips: list[np.ndarray] = []
+    for case in benchmark.cases():
         progress(case.name)
-        pictures = {name: method(case.input) for name, method in methods.items()}
-        for name, picture in pictures.items():
-            measured = {key: metric(picture, case.truth) for key, metric in benchmark.metrics.items()}
-            results.setdefault((name, case.setting), []).append({"name": case.name, **measured})
-        if sheet and len(rows) < SHEET_ROWS:
-            rows.append(np.concatenate([_middle(p) for p in (*pictures.values(), case.truth)], 1))
+        shown = len(strips) < SHEET_ROWS and sheet is not None
+        pictures = {"input": benchmark.show_input(case)} if shown else {}
+        for name, method in methods.items():
+            row = rows.setdefault((name, label(case.settings)), _Row(name, case.settings))
+            picture = _measure(benchmark, case, method or case.baselines[name], row)
+            if shown:
+                pictures[name] = benchmark.show(picture)
+        if shown:
+            pictures["truth"] = None if case.truth is None else benchmark.show(case.truth)
+            there = {name: picture for name, picture in pictures.items() if picture is not None}
+            strips.append(sheet_row(there, first=not strips))
     if sheet:
-        Image.fromarray(np.concatenate(rows)).save(sheet, quality=92)
-    return [
-        {"name": name, "setting": setting, "mean": _means(images), "images": images}
-        for (name, setting), images in results.items()
-    ]
+        Image.fromarray(np.concatenate(strips)).save(sheet, quality=92)
+    return [*(row.result() for row in rows.values()), *benchmark.references()]
 
 
-def _middle(picture: np.ndarray) -> np.ndarray:
-    """The middle (256, 256, 3), black where the picture is smaller."""
-    top, left = (max(0, (side - SHEET_SIDE) // 2) for side in picture.shape[:2])
-    crop = picture[top : top + SHEET_SIDE, left : left + SHEET_SIDE]
-    return np.pad(crop, [(0, SHEET_SIDE - side) for side in crop.shape[:2]] + [(0, 0)])
+def _measure(benchmark: Benchmark, case: Case, method: Method, row: _Row) -> np.ndarray:
+    started = time.perf_counter()
+    picture = method(case.input)
+    row.seconds += time.perf_counter() - started
+    row.pixels += picture.shape[0] * picture.shape[1]
+    values = benchmark.measure(picture, case)
+    row.images.append({"name": case.name, **{key: _rounded(value) for key, value in values.items()}})
+    return picture
 
 
-def _means(images: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    keys = [key for key in images[0] if key != "name"]
-    return {key: float(np.mean([image[key] for image in images])) for key in keys}
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _rounded(float(np.mean(known))) if known else None
 
 
-def table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Head and rows: setting, name, mean of each metric."""
-    keys = list(results[0]["mean"])
-    head = ["setting", "name", *keys]
-    settings = dict.fromkeys(row["setting"] for row in results)
-    return [head] + [
-        [setting, row["name"], *(f"{row['mean'][key]:.{3 if key == 'ssim' else 2}f}" for key in keys)]
-        for setting in settings
-        for row in results
-        if row["setting"] == setting
-    ]
-
-
-def as_text(rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns for a terminal."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
-def as_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """The same as a Markdown table."""
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def report(
-    benchmark: str, results: Sequence[Mapping[str, Any]], models: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any]:
-    """What ``results.json`` holds: results, versions and the SHA-256 of each model's files."""
-    return {
-        "benchmark": benchmark,
-        "versions": {name: version for name in LIBRARIES if (version := installed_version(name))},
-        "models": models,
-        "results": results,
-    }
-
-
-def write_report(folder: Path, contents: Mapping[str, Any]) -> None:
-    """Write ``results.json`` and ``results.md`` into ``folder``."""
-    text = json.dumps(contents, indent=1, ensure_ascii=False)
-    (folder / "results.json").write_text(text + "\n", "utf-8")
-    (folder / "results.md").write_text(as_markdown(table(contents["results"])) + "\n", "utf-8")
+def _rounded(value: float) -> float | None:
+    """To four decimals; None for NaN, which JSON does not know."""
+    return None if math.isnan(value) else round(value, 4)

@@ -1,23 +1,53 @@
-"""Full-reference metrics of finished pictures, all of (H, W, 3) uint8 sRGB."""
+"""How near a picture is to the truth, or how natural it looks: metrics of (H, W, 3) uint8 sRGB.
+
+Definitions, protocols and sources are in docs/benchmarks.md.
+"""
 
 import math
+import warnings
+from functools import cache
+from typing import Any
 
 import numpy as np
 from skimage.color import deltaE_ciede2000, rgb2lab
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from deepisp_cli.colour import apply_transform, fit_transform
 
+LARGEST_PSNR = 120.0  # dB, of equal pictures: JSON knows no infinity
+MS_SSIM_SMALLEST = 161  # pixels a side: below, nothing is left of an 11x11 window after four halvings
+
 
 def psnr(picture: np.ndarray, truth: np.ndarray) -> float:
-    """10 log10(255² / MSE) in dB, the MSE over all pixels and channels; 120 for equal pictures."""
-    error = np.square(picture.astype(np.float64) - truth).mean()
-    return 10 * math.log10(255**2 / max(float(error), 255**2 * 1e-12))
+    """10 log10(peak² / MSE) in dB, the MSE over all pixels and channels; 120 for equal pictures.
+
+    The peak is 255, or 1 for floating-point pictures.
+    """
+    peak = 1.0 if np.issubdtype(truth.dtype, np.floating) else 255.0
+    with np.errstate(divide="ignore"):
+        return min(float(peak_signal_noise_ratio(truth, picture, data_range=peak)), LARGEST_PSNR)
+
+
+def channel_psnr(picture: np.ndarray, truth: np.ndarray) -> float:
+    """Mean of the PSNR of R, G and B in dB: what some papers print as the PSNR of a picture."""
+    return float(np.mean([psnr(picture[..., channel], truth[..., channel]) for channel in range(3)]))
 
 
 def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
     """Structural similarity (Wang et al. 2004) by scikit-image: 7x7 windows, mean of the three channels."""
     return float(structural_similarity(picture, truth, channel_axis=2, data_range=255))
+
+
+def ms_ssim(picture: np.ndarray, truth: np.ndarray) -> float:
+    """Multi-scale structural similarity (Wang et al. 2003) by pytorch-msssim: five scales, mean of the three
+    channels. NaN for pictures below 161 pixels a side, which five scales do not fit into."""
+    import torch
+    from pytorch_msssim import ms_ssim as library_ms_ssim
+
+    if min(truth.shape[:2]) < MS_SSIM_SMALLEST:
+        return math.nan
+    planes = (torch.from_numpy(p.astype(np.float32)).permute(2, 0, 1)[None] for p in (picture, truth))
+    return float(library_ms_ssim(*planes, data_range=255))
 
 
 def delta_e(picture: np.ndarray, truth: np.ndarray) -> float:
@@ -32,3 +62,23 @@ def matched_psnr(picture: np.ndarray, truth: np.ndarray) -> float:
     planes = apply_transform(ours[..., 0], ours[..., 1], ours[..., 2], fit_transform(ours, theirs))
     matched = np.round(255 * np.clip(np.stack(planes, -1), 0, 1)).astype(np.uint8)
     return psnr(matched, truth)
+
+
+def brisque(picture: np.ndarray) -> float:
+    """BRISQUE (Mittal et al. 2012), which needs no truth: 0 is natural, 100 distorted. By the package
+    brisque, with the model it carries."""
+    return float(_brisque_model().score(picture))
+
+
+@cache
+def _brisque_model() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the package's own imports
+        from brisque import BRISQUE
+
+    class Brisque(BRISQUE):
+        def scale_features(self, features: Any) -> Any:
+            """With NumPy 2.4 an array of one number is no number any more; brisque 0.2 yields such."""
+            return super().scale_features([np.ravel(feature)[0] for feature in features])
+
+    return Brisque(url=False)

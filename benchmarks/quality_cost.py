@@ -1,0 +1,54 @@
+"""Draw quality over cost from benchmarks/results/*.json: python benchmarks/quality_cost.py [PICTURE]
+
+PSNR of mosaics without noise and with noise of 10 / 255, and matched PSNR of low-light raws, over seconds per
+megapixel, for every model and baseline.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURE = ROOT / "docs" / "pictures" / "quality-cost.png"
+PANELS = (
+    ("demosaic", {"sigma": 0}, "psnr", "Mosaics without noise: PSNR, dB"),
+    ("demosaic", {"sigma": 10}, "psnr", "Mosaics, noise 10 of 255: PSNR, dB"),
+    ("lowlight", {"exposure": "-2 EV"}, "matched_psnr", "Low-light raws: matched PSNR, dB"),
+)
+MARKERS = "osD^v"
+
+
+@click.command(help=__doc__.split("\n")[0])
+@click.argument("picture", type=click.Path(dir_okay=False, path_type=Path), default=PICTURE)
+def main(picture: Path) -> None:
+    paths = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    reports = [json.loads(path.read_text("utf-8")) for path in paths]
+    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(13, 4.2), layout="constrained")
+    for axis, (benchmark, settings, metric, title) in zip(axes, PANELS, strict=True):
+        chosen = [report for report in reports if report["benchmark"] == benchmark]
+        for marker, report in zip(MARKERS, chosen, strict=False):
+            for result in report["results"]:
+                if result["settings"] == settings:
+                    point = (result["seconds_per_megapixel"], result["mean"][metric])
+                    ours = result["name"].startswith("deepisp")
+                    axis.scatter(*point, marker=marker, color="tab:red" if ours else "tab:grey")
+                    axis.annotate(
+                        result["name"], point, textcoords="offset points", xytext=(4, 4), fontsize=7
+                    )
+            axis.scatter([], [], marker=marker, color="black", label=report["data"])
+        axis.set(title=title, xlabel="seconds per megapixel, two CPU cores", xscale="log")
+        axis.margins(x=0.15)
+        axis.grid(alpha=0.3)
+        axis.legend(loc="lower right", fontsize=8)
+    figure.savefig(picture, dpi=90)
+    click.echo(str(picture))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

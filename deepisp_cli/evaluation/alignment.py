@@ -1,0 +1,52 @@
+"""Two pictures of one scene, laid on each other."""
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from skimage.registration import phase_cross_correlation
+
+from deepisp_cli.colour import LUMINANCE
+from deepisp_cli.training.raw_pairs import LARGEST_BORDER
+
+DETAIL_SCALE = 8.0  # pixels; what is coarser says nothing about a shift
+
+
+def align(picture: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of two pictures (H, W, 3) uint8 that show the same, pixel on pixel.
+
+    Programs leave out different borders, and cameras trim their own pictures. Both are cut to the middle that
+    they share, then shifted by whole pixels to where their fine detail correlates best.
+    """
+    ours, theirs = common_middle(picture, truth)
+    down, right = _shift(ours, theirs)
+    return _moved(ours, -down, -right), _moved(theirs, down, right)
+
+
+def common_middle(picture: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two pictures cut to the middle that they share."""
+    height, width = (min(sides) for sides in zip(picture.shape[:2], truth.shape[:2], strict=True))
+    return _middle(picture, height, width), _middle(truth, height, width)
+
+
+def _middle(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def _moved(image: np.ndarray, down: int, right: int) -> np.ndarray:
+    """What is left of ``image`` when it lies so many pixels below and to the right of another of its size."""
+    height, width = image.shape[:2]
+    return image[max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
+
+
+def _shift(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, int]:
+    """Pixels down and right by which ``theirs`` must be moved to lie on ``ours``; 0 if beyond belief."""
+    shift, _, _ = phase_cross_correlation(_detail(ours), _detail(theirs), normalization=None)
+    down, right = (int(pixels) for pixels in shift)
+    return (down, right) if max(abs(down), abs(right)) <= LARGEST_BORDER else (0, 0)
+
+
+def _detail(image: np.ndarray) -> np.ndarray:
+    """Luminance without its coarse part, faded out towards the borders."""
+    luminance = image.astype(np.float32) @ LUMINANCE
+    fine = luminance - gaussian_filter(luminance, DETAIL_SCALE)
+    return fine * np.hanning(fine.shape[0])[:, None] * np.hanning(fine.shape[1])

@@ -1,0 +1,150 @@
+"""What people use today, and what a model does with a mosaic or a raw file.
+
+A method of mosaics takes (H, W) float32, RGGB, 1.0 being white, and yields (H, W, 3) floating-point values
+that are not clipped. A method of raws takes a path and yields a finished picture (H, W, 3) uint8.
+"""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rawpy
+
+from deepisp_cli.demosaic import demosaic, mirror
+from deepisp_cli.engine import Engine
+from deepisp_cli.errors import EngineError, UsageError
+from deepisp_cli.evaluation.benchmarks import Method
+from deepisp_cli.pipeline import Options, Result, develop_colour, finish, prepare
+from deepisp_cli.render import render
+from deepisp_cli.tiling import run_tiled
+from deepisp_cli.training.pictures import load_photograph
+
+PATTERN = "RGGB"
+BORDER = 8  # pixels; even, so that the mosaic's phase is kept, and more than any baseline's reach
+TIME_LIMIT = 600  # seconds that another program may take for one file
+
+
+def restored(engine: Engine) -> Method:
+    """The network's restored image of a mosaic, bilinear at first, without colour transform."""
+    return lambda mosaic: run_tiled(engine, demosaic(mosaic, PATTERN))[0]
+
+
+def developed(engine: Engine) -> Method:
+    """What ``deepisp process`` writes of a raw file, before it is compressed."""
+
+    def develop(raw: Path) -> np.ndarray:
+        result = Result(str(raw), "")
+        return finish(prepare(raw, Options(), result), engine, Options(), result)
+
+    return develop
+
+
+def plain(raw: Path) -> np.ndarray:
+    """A raw file as the network meets it, (H, W, 3) uint8: bilinear, exposure and colour as metered."""
+    frame = prepare(raw, Options(), Result(str(raw), ""))
+    return render(develop_colour(frame.picture, frame.matrix, None, 0.0), frame.orientation, 8)
+
+
+def _colour_demosaicing(name: str) -> Method:
+    """Demosaicing by the package colour-demosaicing.
+
+    It repeats border pixels, which puts red where green should be; the mosaic is mirrored before.
+    """
+
+    def method(mosaic: np.ndarray) -> np.ndarray:
+        try:
+            import colour_demosaicing
+        except ImportError as error:
+            raise UsageError("colour-demosaicing is not installed; it needs Python 3.11") from error
+        rows, cols = (mirror(-BORDER, side + BORDER, side) for side in mosaic.shape)
+        demosaicing = getattr(colour_demosaicing, f"demosaicing_CFA_Bayer_{name}")
+        return demosaicing(mosaic[np.ix_(rows, cols)], PATTERN)[BORDER:-BORDER, BORDER:-BORDER]
+
+    return method
+
+
+def _libraw(**options: Any) -> Method:
+    """LibRaw by rawpy, its defaults but for the white balance as shot and ``options``."""
+
+    def develop(path: Path) -> np.ndarray:
+        with path.open("rb") as file, rawpy.imread(file) as raw:
+            return raw.postprocess(use_camera_wb=True, **options)
+
+    return develop
+
+
+def _program(command: Sequence[str]) -> Method:
+    """A program that develops {raw} into {picture} with its defaults; {folder} is an empty one.
+
+    Raises
+    ------
+    UsageError
+        If it is not installed.
+    EngineError
+        If it fails.
+    """
+
+    def develop(path: Path) -> np.ndarray:
+        if shutil.which(command[0]) is None:
+            raise UsageError(f"{command[0]} is not installed")
+        with tempfile.TemporaryDirectory() as folder:
+            picture = Path(folder) / "picture.png"
+            values = {"raw": str(path.resolve()), "picture": str(picture), "folder": folder}
+            filled = [part.format(**values) for part in command]
+            try:
+                run = subprocess.run(filled, capture_output=True, timeout=TIME_LIMIT, check=False)
+            except subprocess.TimeoutExpired as error:
+                raise EngineError(f"{path}: {command[0]} took more than {TIME_LIMIT} s") from error
+            if not picture.exists():
+                said = (run.stderr or run.stdout).decode(errors="replace").strip()[-300:]
+                raise EngineError(f"{path}: {command[0]} wrote no picture ({said})")
+            return np.asarray(load_photograph(picture))
+
+    return develop
+
+
+MOSAIC_BASELINES: Mapping[str, Method] = {
+    "bilinear": partial(demosaic, pattern=PATTERN),
+    "malvar": _colour_demosaicing("Malvar2004"),
+    "menon": _colour_demosaicing("Menon2007"),
+}
+
+_DCB = {"demosaic_algorithm": rawpy.DemosaicAlgorithm.DCB}
+# LibRaw's other noise reduction, wavelets (noise_thr), ends the process: rawpy 0.28 with LibRaw 0.22
+_DENOISE = {"fbdd_noise_reduction": rawpy.FBDDNoiseReductionMode.Full}
+PROGRAMS = {
+    "darktable": (
+        "darktable-cli", "{raw}", "{picture}", "--core", "--library", ":memory:", "--configdir", "{folder}",
+    ),
+    "rawtherapee": ("rawtherapee-cli", "-o", "{picture}", "-n", "-b8", "-d", "-Y", "-c", "{raw}"),
+}  # fmt: skip
+RAW_BASELINES: Mapping[str, Method] = {
+    "libraw": _libraw(),  # AHD, LibRaw's default
+    "libraw-denoised": _libraw(**_DENOISE),
+    "libraw-dcb": _libraw(**_DCB),
+    "libraw-dcb-denoised": _libraw(**_DCB, **_DENOISE),
+    **{name: _program(command) for name, command in PROGRAMS.items()},
+}
+
+
+def program_version(name: str) -> str | None:
+    """What a program among the baselines says of its version; None for other baselines."""
+    if name not in PROGRAMS:
+        return None
+    option = "--version" if name == "darktable" else "-v"
+    run = subprocess.run([PROGRAMS[name][0], option], capture_output=True, text=True, check=False)
+    numbers = re.findall(r"\d+(?:\.\d+)+", run.stdout)
+    return numbers[0] if numbers else "unknown"
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Raise a UsageError if a program among the baselines is not there: before any work."""
+    for name in names:
+        if name in PROGRAMS and shutil.which(PROGRAMS[name][0]) is None:
+            raise UsageError(f"baseline {name}: {PROGRAMS[name][0]} is not installed")

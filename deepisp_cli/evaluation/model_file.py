@@ -1,0 +1,84 @@
+"""Networks of others in the same place: any ONNX or TorchScript file with the contract of `FileEngine`."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from deepisp_cli.engine import available_cores
+from deepisp_cli.errors import EngineError, ModelError
+from deepisp_cli.models import Model
+
+SUFFIXES = (".onnx", ".pt", ".ts")
+HALO = 64  # pixels of surroundings that a tile comes with
+CELL = 16  # tiles are a multiple of it: networks that halve the picture need that
+
+
+class FileEngine:
+    """A network in a file, as an `deepisp_cli.engine.Engine` on the CPU.
+
+    The contract: one input (1, 3, H, W) float32, the bilinear picture that the product's own network gets,
+    and as first output the restored picture of the same shape. H and W are multiples of 16. It is run on
+    tiles with 64 pixels of surroundings.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be opened.
+    """
+
+    name, device = "file", "cpu"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            contents = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+        self.model = Model(
+            path.parent,
+            {
+                "name": path.stem,
+                "tile": {"cell": CELL, "before": HALO, "after": HALO},
+                "architecture": {"high_blocks": 0},
+                "files": {path.name: hashlib.sha256(contents).hexdigest()},
+            },
+        )
+        try:
+            self._run = _open_onnx(contents) if path.suffix == ".onnx" else _open_torchscript(path)
+        except Exception as error:  # both libraries raise classes of their own
+            raise ModelError(f"{path}: cannot be opened as a network ({error})") from error
+
+    def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            image = self._run(tile)
+        except Exception as error:
+            raise EngineError(f"{self._path}: failed on a tile of shape {tile.shape} ({error})") from error
+        if image.shape != tile.shape:
+            raise EngineError(
+                f"{self._path}: yields shape {image.shape} for {tile.shape}; they must be the same"
+            )
+        return image[:, :, HALO:-HALO, HALO:-HALO], np.empty((1, 30, 0, 0), np.float32)
+
+
+def _open_onnx(contents: bytes):  # type: ignore[no-untyped-def]
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    session = onnxruntime.InferenceSession(contents, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda tile: session.run(None, {name: tile})[0]
+
+
+def _open_torchscript(path: Path):  # type: ignore[no-untyped-def]
+    import torch
+
+    module = torch.jit.load(str(path), map_location="cpu").eval()
+
+    def run(tile: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            outputs = module(torch.from_numpy(tile))
+        return (outputs if isinstance(outputs, torch.Tensor) else outputs[0]).numpy()
+
+    return run

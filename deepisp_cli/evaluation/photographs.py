@@ -1,0 +1,138 @@
+"""Benchmarks made of photographs: ``demosaic`` and ``lowlight``."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from deepisp_cli.colour import srgb_decode
+from deepisp_cli.engine import Engine
+from deepisp_cli.errors import InputError
+from deepisp_cli.evaluation import metrics
+from deepisp_cli.evaluation.alignment import common_middle
+from deepisp_cli.evaluation.baselines import MOSAIC_BASELINES, RAW_BASELINES, developed, plain, restored
+from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Metric, Settings, eight_bit, spread
+from deepisp_cli.training.cameras import HELD_OUT, matrices
+from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph
+from deepisp_cli.training.sensor import Sensor, sample_rggb, usual_read_noise
+
+
+def find_photographs(folder: Path, limit: int | None = None) -> list[Path]:
+    """The pictures in ``folder``, or ``limit`` of them spread evenly; each is opened once.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one cannot be read.
+    """
+    files = list_files([folder], PHOTOGRAPH_SUFFIXES)
+    if not files:
+        raise InputError(f"{folder}: holds no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
+    files = spread(files, limit)
+    for path in files:
+        load_photograph(path)
+    return files
+
+
+def _even(path: Path) -> np.ndarray:
+    """A photograph (H, W, 3) uint8, cut to whole CFA cells."""
+    picture = np.asarray(load_photograph(path))
+    return picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+
+
+class Demosaic(Benchmark):
+    """Mosaics of finished pictures with Gaussian noise, the protocol of the field: sRGB values sampled RGGB,
+    noise of ``sigma`` / 255 added and neither clipped nor quantised; the result in 8 bits, no border left
+    out."""
+
+    name = "demosaic"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "psnr": metrics.psnr,
+        "channel_psnr": metrics.channel_psnr,
+        "ssim": metrics.ssim,
+    }
+    baselines = MOSAIC_BASELINES
+    usual_baseline = "bilinear"
+    seeds = "picture i: numpy default_rng(i)"
+
+    def __init__(self, data: Path, settings: Settings) -> None:
+        super().__init__(data, settings)
+        self.photographs = find_photographs(data, settings.limit)
+
+    def cases(self) -> Iterator[Case]:
+        for index, path in enumerate(self.photographs):
+            truth = _even(path)
+            mosaic = sample_rggb(truth)
+            noise = np.random.default_rng(index).standard_normal(mosaic.shape)
+            for sigma in self.settings.sigmas:
+                noisy = ((mosaic + sigma * noise) / 255).astype(np.float32)
+                yield Case(path.name, {"sigma": sigma}, noisy, truth)
+
+    def method(self, engine: Engine) -> Method:
+        """The network's restored image, without colour transform."""
+        return restored(engine)
+
+    def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
+        return super().measure(eight_bit(picture), case)
+
+    def show(self, picture: np.ndarray) -> np.ndarray:
+        return picture if picture.dtype == np.uint8 else eight_bit(picture)
+
+    def show_input(self, case: Case) -> np.ndarray:
+        return eight_bit(np.repeat(case.input[..., None], 3, 2))
+
+
+class LowLight(Benchmark):
+    """Photographs as raws at a quarter of their exposure: back to linear light, seen by one of three cameras
+    that training never saw, -2 EV, shot noise of 0.002, 0.006 or 0.015 of full scale and the read noise that
+    goes with it, a 14-bit DNG. Developed with each program's defaults."""
+
+    name = "lowlight"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "psnr": metrics.psnr,
+        "ssim": metrics.ssim,
+        "ms_ssim": metrics.ms_ssim,
+        "delta_e": metrics.delta_e,
+        "matched_psnr": metrics.matched_psnr,
+    }
+    baselines = RAW_BASELINES
+    usual_baseline = "libraw"
+    seeds = "picture i: numpy default_rng(1000 + i)"
+    exposure = -2.0  # EV
+    shot_noise = (0.002, 0.006, 0.015)
+    gains = ((2.1, 1.0, 1.5), (1.9, 1.0, 1.7), (1.6, 1.0, 2.1))
+
+    def __init__(self, data: Path, settings: Settings) -> None:
+        super().__init__(data, settings)
+        self.photographs = find_photographs(data, settings.limit)
+
+    def cases(self) -> Iterator[Case]:
+        with tempfile.TemporaryDirectory() as folder:
+            for index, path in enumerate(self.photographs):
+                truth = _even(path)
+                dng = Path(folder) / "low.dng"
+                self._write(dng, truth, index)
+                yield Case(path.name, {"exposure": "-2 EV"}, dng, truth)
+
+    def _write(self, dng: Path, photograph: np.ndarray, index: int) -> None:
+        shot = self.shot_noise[(index + index // 3) % 3]
+        camera, gains = matrices(HELD_OUT)[index % 3], self.gains[index // 3 % 3]
+        sensor = Sensor(camera, gains, shot, usual_read_noise(shot))
+        scene = srgb_decode(photograph.astype(np.float32) / 255)
+        rng = np.random.default_rng(1000 + index)
+        sensor.write(dng, scene, self.exposure, rng, model=f"held-out camera {index % 3}")
+
+    def method(self, engine: Engine) -> Method:
+        return developed(engine)
+
+    def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
+        """On what both show: RawTherapee leaves out four pixels at each border."""
+        assert case.truth is not None
+        picture, truth = common_middle(picture, case.truth)
+        return super().measure(picture, replace(case, truth=truth))
+
+    def show_input(self, case: Case) -> np.ndarray:
+        return plain(case.input)

@@ -1,0 +1,153 @@
+"""Benchmarks of real raw files: ``s7`` and ``pairs`` with a reference picture each, ``raws`` without."""
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from deepisp_cli.engine import Engine
+from deepisp_cli.errors import InputError, UsageError
+from deepisp_cli.evaluation import metrics
+from deepisp_cli.evaluation.alignment import align
+from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, plain
+from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Metric, Settings, spread
+from deepisp_cli.pipeline import describe
+from deepisp_cli.plan import RAW_SUFFIXES
+from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, load_photograph
+from deepisp_cli.training.raw_pairs import LARGEST_BORDER
+
+
+class Raws(Benchmark):
+    """Raw files as cameras wrote them, without a reference: BRISQUE alone."""
+
+    name = "raws"
+    baselines = RAW_BASELINES
+    usual_baseline = "libraw"
+
+    def __init__(self, data: Path, settings: Settings) -> None:
+        super().__init__(data, settings)
+        self.scenes = spread(self._find(), settings.limit)
+        for raw, reference in self.scenes:
+            size = _raw_size(raw)
+            if reference is not None:
+                _check_sizes(raw, size, reference)
+        self.brisque = find_spec("brisque") is not None
+        if not self.brisque and self.metrics:
+            self.remarks.append("no BRISQUE: pip install 'deepisp[brisque]'")
+        elif not self.brisque:
+            raise UsageError("brisque is not installed: pip install 'deepisp[brisque]'")
+
+    def _find(self) -> list[tuple[Path, Path | None]]:
+        """Raws and their references."""
+        return [(raw, None) for raw in _find_raws(self.data)]
+
+    def cases(self) -> Iterator[Case]:
+        for raw, reference in self.scenes:
+            truth = None if reference is None else np.asarray(load_photograph(reference))
+            yield Case(str(raw.relative_to(self.data)), {}, raw, truth, self._beside(raw))
+
+    def _beside(self, raw: Path) -> Mapping[str, Method]:
+        return {}
+
+    def method(self, engine: Engine) -> Method:
+        return developed(engine)
+
+    def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
+        values = {}
+        if case.truth is not None:
+            ours, theirs = align(picture, case.truth)
+            values = {key: metric(ours, theirs) for key, metric in self.metrics.items()}
+        return {**values, "brisque": metrics.brisque(picture)} if self.brisque else values
+
+    def show_input(self, case: Case) -> np.ndarray:
+        return plain(case.input)
+
+
+class Pairs(Raws):
+    """Raw files with a reference picture of the same scene: of the same name, side by side."""
+
+    name = "pairs"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "psnr": metrics.psnr,
+        "ssim": metrics.ssim,
+        "ms_ssim": metrics.ms_ssim,
+        "delta_e": metrics.delta_e,
+        "matched_psnr": metrics.matched_psnr,
+    }
+
+    def _find(self) -> list[tuple[Path, Path | None]]:
+        return [(raw, _of_the_same_name(raw)) for raw in _find_raws(self.data)]
+
+
+class S7(Pairs):
+    """The S7-ISP dataset of the paper: in each scene's folder a raw of a quarter of the exposure
+    (short_exposure.dng), the phone's own picture of it, and the well-lit picture (medium_exposure.jpg)."""
+
+    name = "s7"
+    baselines: ClassVar[Mapping[str, Method]] = RAW_BASELINES
+    own_baselines = ("phone",)
+    usual_baseline = "phone"
+
+    def _find(self) -> list[tuple[Path, Path | None]]:
+        shorts = [raw for raw in _find_raws(self.data) if raw.stem.startswith("short_exposure")]
+        if not shorts:
+            raise InputError(f"{self.data}: holds no SCENE/short_exposure.dng")
+        for raw in shorts:
+            _of_the_same_name(raw)
+        return [(raw, _well_lit(raw)) for raw in shorts]
+
+    def _beside(self, raw: Path) -> Mapping[str, Method]:
+        return {"phone": lambda _: np.asarray(load_photograph(_of_the_same_name(raw)))}
+
+
+def _find_raws(folder: Path) -> list[Path]:
+    raws = sorted(path for path in folder.rglob("*") if path.suffix.lower() in RAW_SUFFIXES)
+    if not raws:
+        raise InputError(f"{folder}: holds no raw files")
+    return raws
+
+
+def _picture_beside(raw: Path, wanted: str, fits: Callable[[str], bool]) -> Path:
+    """The first picture in a raw's folder whose stem ``fits``.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    for path in sorted(raw.parent.iterdir()):
+        if path.suffix.lower() in PHOTOGRAPH_SUFFIXES and fits(path.stem):
+            return path
+    raise InputError(f"{raw}: there is no picture {wanted} beside it")
+
+
+def _of_the_same_name(raw: Path) -> Path:
+    return _picture_beside(raw, f"{raw.stem}.jpg", lambda stem: stem == raw.stem)
+
+
+def _well_lit(raw: Path) -> Path:
+    return _picture_beside(raw, "medium_exposure.jpg", lambda stem: stem.startswith("medium_exposure"))
+
+
+def _raw_size(path: Path) -> tuple[int, int]:
+    """Height and width of the upright picture.
+
+    Raises
+    ------
+    InputError
+        If the program would not develop the file.
+    """
+    facts = describe(path)
+    if not facts["supported"]:
+        raise InputError(f"{path}: {facts['reason']}")
+    size = facts["height"], facts["width"]
+    return size if facts["orientation"] < 5 else size[::-1]
+
+
+def _check_sizes(raw: Path, size: tuple[int, int], reference: Path) -> None:
+    height, width = np.asarray(load_photograph(reference)).shape[:2]
+    if any(abs(a - b) > 2 * LARGEST_BORDER for a, b in zip(size, (height, width), strict=True)):
+        shapes = f"{size[1]}x{size[0]} and {width}x{height}"
+        raise InputError(f"{reference}: is not the size of {raw.name} ({shapes} pixels)")
