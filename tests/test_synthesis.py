@@ -17,7 +17,7 @@ from deepisp_cli.errors import InputError
 from deepisp_cli.render import orient
 from deepisp_cli.training import cameras, synthesis
 from deepisp_cli.training.crops import Crops, reduced
-from deepisp_cli.training.losses import picture_loss, restoration_loss
+from deepisp_cli.training.losses import neutral_loss, picture_loss, restoration_loss
 from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
 from deepisp_cli.training.pictures import load_linear, load_photograph
 from deepisp_cli.training.raw_pairs import RawPairs, find_pairs
@@ -131,6 +131,25 @@ def test_losses_see_errors_and_forgive_clipping():
     assert blotched > 1.5 * noisy
     plain = restoration_loss(pairs.clean + noise, pairs, (1,))
     assert plain.item() == pytest.approx((0.025 * torch.exp2(-pairs.exposure / 2)).mean().item(), rel=1e-3)
+
+
+def test_the_neutral_loss_sees_tints_and_grey_whites():
+    def loss(**changes):
+        """Of the identity with some of its entries changed: ``r_g=0.1`` adds 0.1 green to red."""
+        terms = ["r", "g", "b", "rr", "rg", "rb", "gg", "gb", "bb", "1"]
+        transform = torch.zeros(3, 10)
+        transform[:, :3] = torch.eye(3)
+        for name, value in changes.items():
+            row, _, term = name.partition("_")
+            transform["rgb".index(row), terms.index(term)] += value
+        return neutral_loss(transform.reshape(1, 30, 1, 1).expand(2, 30, 2, 3)).item()
+
+    assert loss() == pytest.approx(0, abs=1e-6)
+    assert loss(r_r=1, g_g=1, b_b=1) == pytest.approx(0, abs=1e-6)  # brighter, still grey
+    assert loss(r_rr=0.5, g_rr=0.5, b_gg=0.5) == pytest.approx(0, abs=1e-6)
+    assert loss(r_g=0.1) > 0.01
+    assert loss(b_1=-0.1) > 0.03
+    assert loss(r_r=-0.3, g_g=-0.3, b_b=-0.3) == pytest.approx(0.3)  # white comes out grey
 
 
 def test_usual_exposures_lie_where_they_should():

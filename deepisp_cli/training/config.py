@@ -61,6 +61,7 @@ class TrainConfig:
     mosaic: MosaicOptions | None = None  # given: mosaics of finished pictures, in place of raws
     restoration_weight: float = 0.5  # of the restored image's loss against the finished picture's
     restoration_scales: tuple[int, ...] = (1, 4, 16)  # pixels a side of the means that this loss is taken of
+    neutral_weight: float = 0.0  # of the transform's faults on greys and white; see `losses.neutral_loss`
     average_decay: float = 0.999  # of the exponential moving average of the weights
     gradient_norm: float = 0.5
     precision: str = "auto"  # of the convolutions. auto: bfloat16 on a GPU, float32 on a CPU

@@ -1,0 +1,87 @@
+"""How a model holds brightness, grey, white and detail from -4 EV to +0.5 EV.
+
+    python benchmarks/exposures.py FOLDER [--model NAME|DIR] [--limit N]
+
+Photographs become raws of cameras that training never saw, with little noise. Printed for each exposure: by
+how much the result is brighter than the photograph (L of Lab, mean of a picture: mean and worst over the
+pictures), the largest chroma of a grey ramp, and the darkest value of a window eight times brighter than white.
+At the end the matched PSNR of raws without noise at 0 EV.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+from skimage.color import rgb2lab
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from deepisp_cli.colour import srgb_decode
+from deepisp_cli.engine import Engine, open_engine
+from deepisp_cli.evaluation.baselines import developed
+from deepisp_cli.evaluation.metrics import matched_psnr
+from deepisp_cli.evaluation.photographs import find_photographs
+from deepisp_cli.models import find_model
+from deepisp_cli.training.cameras import HELD_OUT, matrices
+from deepisp_cli.training.pictures import load_photograph
+from deepisp_cli.training.sensor import Sensor, usual_read_noise
+
+EXPOSURES = (0.5, 0.0, -1.0, -2.0, -3.0, -4.0)  # EV
+SHOT_NOISE = 5e-4  # of full scale: a low ISO
+GAINS = (2.0, 1.0, 1.6)
+RAMP = np.repeat(np.geomspace(0.01, 0.9, 384), 256).reshape(384, 256).T[..., None] * np.ones(3)
+
+
+@click.command(help=__doc__.split("\n")[0])
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--model", default="deepisp", show_default=True, metavar="NAME|DIR")
+@click.option("--limit", type=click.IntRange(min=1), help="Take N photographs.")
+def main(folder: Path, model: str, limit: int | None) -> None:
+    engine = open_engine(find_model(model))
+    photographs = [_whole_cells(np.asarray(load_photograph(p))) for p in find_photographs(folder, limit)]
+    click.echo("EV    dL mean  dL worst  chroma of grey  darkest white")
+    for exposure in EXPOSURES:
+        brighter = [_lightness(_develop(engine, photograph, exposure, index)) - _lightness(photograph)
+                    for index, photograph in enumerate(photographs)]  # fmt: skip
+        ramp = _develop(engine, RAMP, exposure, 0)
+        chroma = np.hypot(*rgb2lab(ramp)[..., 1:].reshape(16, 16, 24, 16, 2).mean((1, 3)).transpose(2, 0, 1))
+        worst, white = max(brighter, key=abs), _window(engine, exposure)
+        click.echo(
+            f"{exposure:+4.1f}  {np.mean(brighter):+7.1f}  {worst:+8.1f}  {chroma.max():14.1f}  {white:13d}"
+        )
+    clean = [matched_psnr(_develop(engine, photograph, 0.0, index, shot=1e-7), photograph)
+             for index, photograph in enumerate(photographs)]  # fmt: skip
+    click.echo(f"without noise: matched PSNR {np.mean(clean):.1f} dB on the mean, {min(clean):.1f} at worst")
+
+
+def _whole_cells(picture: np.ndarray) -> np.ndarray:
+    return picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+
+
+def _develop(
+    engine: Engine, scene: np.ndarray, exposure: float, index: int, shot: float = SHOT_NOISE
+) -> np.ndarray:
+    """What the model makes of a scene: sRGB uint8 or linear light, (H, W, 3)."""
+    light = srgb_decode(scene.astype(np.float32) / 255) if scene.dtype == np.uint8 else scene
+    sensor = Sensor(matrices(HELD_OUT)[index % 3], GAINS, shot, usual_read_noise(shot))
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "scene.dng"
+        sensor.write(raw, light, exposure, np.random.default_rng(index), model="held-out camera")
+        return developed(engine)(raw)
+
+
+def _lightness(picture: np.ndarray) -> float:
+    return float(rgb2lab(picture)[..., 0].mean())
+
+
+def _window(engine: Engine, exposure: float) -> int:
+    """The darkest value inside a window of 8 times white in a grey room."""
+    room = np.full((256, 256, 3), 0.1)
+    room[64:192, 64:192] = 8.0
+    return int(_develop(engine, room, exposure, 0)[80:176, 80:176].min())
+
+
+if __name__ == "__main__":
+    main()
