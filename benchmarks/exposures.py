@@ -4,7 +4,7 @@
 
 Photographs become raws of cameras that training never saw, with little noise. Printed for each exposure: by
 how much the result is brighter than the photograph (L of Lab, mean of a picture: mean and worst over the
-pictures), the largest chroma of a grey ramp, and the darkest value of a window eight times brighter than white.
+pictures), the largest chroma of a grey ramp, and the darkest value of a window 8 times as bright as white.
 At the end the matched PSNR of raws without noise at 0 EV.
 """
 
