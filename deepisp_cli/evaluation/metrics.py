@@ -5,6 +5,7 @@ Definitions, protocols and sources are in docs/benchmarks.md.
 
 import math
 import warnings
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -62,6 +63,15 @@ def matched_psnr(picture: np.ndarray, truth: np.ndarray) -> float:
     planes = apply_transform(ours[..., 0], ours[..., 1], ours[..., 2], fit_transform(ours, theirs))
     matched = np.round(255 * np.clip(np.stack(planes, -1), 0, 1)).astype(np.uint8)
     return psnr(matched, truth)
+
+
+FULL_REFERENCE: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "psnr": psnr,
+    "ssim": ssim,
+    "ms_ssim": ms_ssim,
+    "delta_e": delta_e,
+    "matched_psnr": matched_psnr,
+}
 
 
 def brisque(picture: np.ndarray) -> float:

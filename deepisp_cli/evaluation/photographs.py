@@ -43,7 +43,15 @@ def _even(path: Path) -> np.ndarray:
     return picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
 
 
-class Demosaic(Benchmark):
+class _OfPhotographs(Benchmark):
+    """A benchmark of a folder of photographs."""
+
+    def __init__(self, data: Path, settings: Settings) -> None:
+        super().__init__(data, settings)
+        self.photographs = find_photographs(data, settings.limit)
+
+
+class Demosaic(_OfPhotographs):
     """Mosaics of finished pictures with Gaussian noise, the protocol of the field: sRGB values sampled RGGB,
     noise of ``sigma`` / 255 added and neither clipped nor quantised; the result in 8 bits, no border left
     out."""
@@ -57,10 +65,6 @@ class Demosaic(Benchmark):
     baselines = MOSAIC_BASELINES
     usual_baseline = "bilinear"
     seeds = "picture i: numpy default_rng(i)"
-
-    def __init__(self, data: Path, settings: Settings) -> None:
-        super().__init__(data, settings)
-        self.photographs = find_photographs(data, settings.limit)
 
     def cases(self) -> Iterator[Case]:
         for index, path in enumerate(self.photographs):
@@ -85,29 +89,19 @@ class Demosaic(Benchmark):
         return eight_bit(np.repeat(case.input[..., None], 3, 2))
 
 
-class LowLight(Benchmark):
+class LowLight(_OfPhotographs):
     """Photographs as raws at a quarter of their exposure: back to linear light, seen by one of three cameras
     that training never saw, -2 EV, shot noise of 0.002, 0.006 or 0.015 of full scale and the read noise that
     goes with it, a 14-bit DNG. Developed with each program's defaults."""
 
     name = "lowlight"
-    metrics: ClassVar[Mapping[str, Metric]] = {
-        "psnr": metrics.psnr,
-        "ssim": metrics.ssim,
-        "ms_ssim": metrics.ms_ssim,
-        "delta_e": metrics.delta_e,
-        "matched_psnr": metrics.matched_psnr,
-    }
+    metrics = metrics.FULL_REFERENCE
     baselines = RAW_BASELINES
     usual_baseline = "libraw"
     seeds = "picture i: numpy default_rng(1000 + i)"
     exposure = -2.0  # EV
     shot_noise = (0.002, 0.006, 0.015)
     gains = ((2.1, 1.0, 1.5), (1.9, 1.0, 1.7), (1.6, 1.0, 2.1))
-
-    def __init__(self, data: Path, settings: Settings) -> None:
-        super().__init__(data, settings)
-        self.photographs = find_photographs(data, settings.limit)
 
     def cases(self) -> Iterator[Case]:
         with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.alignment import align
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, plain
-from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Metric, Settings, spread
+from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings, spread
 from deepisp_cli.pipeline import describe
 from deepisp_cli.plan import RAW_SUFFIXES
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, load_photograph
@@ -69,13 +69,7 @@ class Pairs(Raws):
     """Raw files with a reference picture of the same scene: of the same name, side by side."""
 
     name = "pairs"
-    metrics: ClassVar[Mapping[str, Metric]] = {
-        "psnr": metrics.psnr,
-        "ssim": metrics.ssim,
-        "ms_ssim": metrics.ms_ssim,
-        "delta_e": metrics.delta_e,
-        "matched_psnr": metrics.matched_psnr,
-    }
+    metrics = metrics.FULL_REFERENCE
 
     def _find(self) -> list[tuple[Path, Path | None]]:
         return [(raw, _of_the_same_name(raw)) for raw in _find_raws(self.data)]
