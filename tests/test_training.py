@@ -183,6 +183,8 @@ def test_all_sources_are_drawn_from_by_their_shares(folder, tmp_path):
     assert drawn.count("scene") / 400 == pytest.approx(0.75, abs=0.06)
     pairs = new_trainer(replace(settings, shares=(0.0, 1.0, 0.0))).draw()
     assert pairs.picture.shape == (4, 3, 32, 32)
+    higher = replace(settings, shares=(0.0, 1.0, 0.0), stages=(Stage(1e-3, 2, 64, steps=1),))
+    assert new_trainer(higher).draw().picture.shape == (2, 3, 48, 48)  # as large as the scene allows
     with pytest.raises(InputError, match="nothing to train on"):
         new_trainer(replace(settings, shares=(0.0, 0.0, 1.0)))
 
@@ -291,6 +293,7 @@ def test_the_commands_train_resume_and_export_a_model_that_loads(folder, tmp_pat
     recipe = tmp_path / "recipes" / "tiny"
     recipe.mkdir(parents=True)
     (recipe / "train.toml").write_text(
+        "panoramas = ['elsewhere']\nshares = [0.5, 0.5, 0.0]\n"  # --photographs stands for all data
         "[network]\nfold = 2\ndilations = [1]\nwidth = 20\nhigh_blocks = 1\n"
         "[[stages]]\nlearning_rate = 1e-3\nbatch = 2\ncrop = 32\nsteps = 5\n"
     )

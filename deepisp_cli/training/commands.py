@@ -21,7 +21,7 @@ from deepisp_cli.options import device_option
     multiple=True,
     type=click.Path(exists=True, file_okay=False),
     metavar="FOLDER",
-    help="In place of the configuration's.",
+    help="Train on these alone, in place of all data of the configuration.",
 )
 @click.option("--validation", multiple=True, type=click.Path(exists=True, file_okay=False), metavar="FOLDER",
               help="In place of the configuration's.")  # fmt: skip
@@ -55,11 +55,11 @@ def train(
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = load_config(config)
-    settings = dataclasses.replace(
-        settings,
-        photographs=photographs or settings.photographs,
-        validation=validation or settings.validation,
-    )
+    if photographs:
+        settings = dataclasses.replace(
+            settings, photographs=photographs, panoramas=(), raw_pairs=(), shares=(1.0, 0.0, 0.0)
+        )
+    settings = dataclasses.replace(settings, validation=validation or settings.validation)
     folder = output or Path("runs") / config.resolve().parent.name
     if (folder / CHECKPOINT).exists() and not resume:
         raise UsageError(f"{folder} holds a run already: go on with --resume, or give -o another folder")

@@ -83,13 +83,10 @@ def _photographs(
     return Synthesised(crops, Synthesis(config.synthesis, generator))
 
 
-def _panoramas(
-    config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
-) -> Source:
+def _panoramas(config: TrainConfig, folders: Sequence[Path], _: int, generator: torch.Generator) -> Source:
     scenes = load_all(list_files(folders, HDR_SUFFIXES), load_linear)
-    scenes = [scene for scene in scenes if min(scene.shape[:2]) >= smallest]
     if not scenes:
-        raise InputError(f"{_names(folders)}: no HDR file of at least {smallest} pixels a side")
+        raise InputError(f"{_names(folders)}: no HDR file that can be read")
     return Synthesised(Crops([scenes], generator), Synthesis(config.synthesis, generator).of_scenes)
 
 
