@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 import imagecodecs
 from PIL import Image, ImageCms
+from torch.nn import functional as F
 
 from deepisp_cli import colour
 from deepisp_cli.demosaic import demosaic, normalise_mosaic
@@ -17,7 +18,7 @@ from deepisp_cli.errors import InputError
 from deepisp_cli.render import orient
 from deepisp_cli.training import cameras, synthesis
 from deepisp_cli.training.crops import Crops, reduced
-from deepisp_cli.training.losses import neutral_loss, picture_loss, restoration_loss
+from deepisp_cli.training.losses import neutral_loss, paper_loss, picture_loss, restoration_loss, to_lab
 from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
 from deepisp_cli.training.pictures import load_linear, load_photograph
 from deepisp_cli.training.raw_pairs import RawPairs, find_pairs
@@ -131,6 +132,34 @@ def test_losses_see_errors_and_forgive_clipping():
     assert blotched > 1.5 * noisy
     plain = restoration_loss(pairs.clean + noise, pairs, (1,))
     assert plain.item() == pytest.approx((0.025 * torch.exp2(-pairs.exposure / 2)).mean().item(), rel=1e-3)
+
+
+def test_lab_is_the_librarys():
+    color = pytest.importorskip("skimage.color")
+    srgb = torch.rand(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))
+    srgb[0, :, 0, 0], srgb[0, :, 0, 1] = 0, 0.01
+    expected = color.rgb2lab(srgb.permute(0, 2, 3, 1).numpy()) / 100
+    np.testing.assert_allclose(to_lab(srgb).permute(0, 2, 3, 1).numpy(), expected, atol=2e-4)
+    odd = torch.tensor([-0.2, 0.0, 0.04, 1.3]).expand(1, 3, 1, 4).clone().requires_grad_()
+    to_lab(odd).sum().backward()
+    assert torch.isfinite(odd.grad).all()
+
+
+def test_the_papers_loss_sees_colour_and_structure():
+    generator = torch.Generator().manual_seed(0)
+    target = F.avg_pool2d(torch.rand(1, 3, 182, 182, generator=generator), 15, stride=1, padding=7)
+    target = (0.5 + 3 * (target - 0.5)).clamp(0.05, 0.95)
+    noise = 0.05 * torch.randn(target.shape, generator=generator)
+    assert paper_loss(target, target, 1.0).item() == pytest.approx(0, abs=1e-5)
+    tinted = target * torch.tensor([1.05, 1.0, 0.95]).reshape(1, 3, 1, 1)
+    by_colour, by_noise = (
+        [paper_loss(wrong, target, weight).item() for weight in (0.0, 1.0)]
+        for wrong in (tinted, target + noise)
+    )
+    assert by_colour[0] > 0.005
+    assert by_noise[1] - by_noise[0] > 3 * (by_colour[1] - by_colour[0])  # structure is what noise spoils
+    white = torch.ones(1, 3, 170, 170)
+    assert paper_loss(1.3 * white, white, 1.0).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_the_neutral_loss_sees_tints_and_grey_whites():

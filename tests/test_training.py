@@ -22,10 +22,11 @@ from deepisp_cli.models import find_model
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import Stage, TrainConfig, config_from_dict, load_config
 from deepisp_cli.training.export import export_checkpoint
+from deepisp_cli.training.losses import paper_loss
 from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.optimiser import Muon, orthogonalise
 from deepisp_cli.training.sources import open_sources
-from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions
+from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions, to_picture
 from deepisp_cli.training.train import train
 from deepisp_cli.training.trainer import Trainer
 from deepisp_cli.training.validation import Validation, dead_features
@@ -123,6 +124,23 @@ def test_a_stage_of_few_blocks_trains_these_and_leaves_the_network_whole(folder)
     trainer.advance_stage()
     trainer.train_step()
     assert not torch.equal(before[2], trainer.network.low[2].weight)
+
+
+def test_the_papers_loss_reaches_both_parts(folder, tmp_path):
+    for index in range(2):  # large enough for its five scales
+        picture = Image.open(folder / f"{index}.png").resize((200, 180))
+        picture.save(tmp_path / f"{index}.png")
+    stages = (Stage(5e-3, 2, 176, steps=1, parts="joint"),)
+    settings = config(tmp_path, stages=stages, reductions=(1.0,), picture_loss="lab", structure_weight=0.3)
+    trainer = new_trainer(replace(settings, restoration_weight=0.0))
+    pairs = trainer.draw()
+    loss = trainer.loss(pairs)
+    developed = to_picture(*trainer.network(pairs.picture, pad=True), pairs.matrix)
+    torch.testing.assert_close(loss, paper_loss(developed, pairs.target, 0.3))
+    loss.backward()
+    for parameter in (trainer.network.head.weight, trainer.network.low[0].weight):
+        assert torch.isfinite(parameter.grad).all()
+        assert parameter.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("mosaic", [None, MosaicOptions(sigma=(20, 20))])
@@ -245,6 +263,8 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
         f"{network}{stage}blocks = 1\n": "goes with the parts 'low'",
         f"{network}{stage}parts = 'low'\nblocks = 16\n": "more blocks than the network's 15",
         f"precision = 'half'\n{network}{stage}": "precision is one of",
+        f"picture_loss = 'luv'\n{network}{stage}": "picture_loss is one of",
+        f"picture_loss = 'lab'\n{network}{stage}": "crops of 161 pixels",
         f"{network}high_blocks = 0\n{stage}": "'low' only",
         network + stage.replace("steps = 9", ""): "needs steps or minutes",
         f"{network}{stage}[mosaic]\n": "without high-level stage",

@@ -7,6 +7,7 @@ from typing import Any
 
 from deepisp_cli.errors import UsageError
 from deepisp_cli.network import NetworkConfig
+from deepisp_cli.training.losses import MS_SSIM_SMALLEST
 from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.synthesis import SynthesisOptions
 
@@ -16,6 +17,7 @@ else:
     import tomli as tomllib
 
 PARTS = ("low", "separate", "joint", "high")
+PICTURE_LOSSES = ("rgb", "lab")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -62,6 +64,8 @@ class TrainConfig:
     restoration_weight: float = 0.5  # of the restored image's loss against the finished picture's
     restoration_scales: tuple[int, ...] = (1, 4, 16)  # pixels a side of the means that this loss is taken of
     neutral_weight: float = 0.0  # of the transform's faults on greys and white; see `losses.neutral_loss`
+    picture_loss: str = "rgb"  # "rgb": `losses.picture_loss`; "lab": `losses.paper_loss`
+    structure_weight: float = 0.2  # of structural similarity in "lab"
     average_decay: float = 0.999  # of the exponential moving average of the weights
     gradient_norm: float = 0.5
     precision: str = "auto"  # of the convolutions. auto: bfloat16 on a GPU, float32 on a CPU
@@ -74,6 +78,11 @@ class TrainConfig:
             raise ValueError("a network without high-level stage trains the parts 'low' only")
         if any((stage.blocks or 0) > len(self.network.dilations) for stage in self.stages):
             raise ValueError(f"a stage has more blocks than the network's {len(self.network.dilations)}")
+        if self.picture_loss not in PICTURE_LOSSES:
+            raise ValueError(f"picture_loss is one of {', '.join(PICTURE_LOSSES)}, got {self.picture_loss!r}")
+        finished = [stage.crop for stage in self.stages if stage.parts != "low"]
+        if self.picture_loss == "lab" and min(finished, default=MS_SSIM_SMALLEST) < MS_SSIM_SMALLEST:
+            raise ValueError(f"the picture loss 'lab' needs crops of {MS_SSIM_SMALLEST} pixels or more")
         if self.mosaic and self.network.high_blocks:
             raise ValueError("[mosaic] is for networks without high-level stage (high_blocks = 0)")
 

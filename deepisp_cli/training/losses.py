@@ -3,23 +3,53 @@
 from collections.abc import Sequence
 
 import torch
+from pytorch_msssim import ms_ssim
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepisp_cli.colour import apply_transform
-from deepisp_cli.training.synthesis import Pairs
+from deepisp_cli.colour import XYZ_FROM_SRGB, apply_transform
+from deepisp_cli.training.synthesis import Pairs, srgb_decode
+
+LAB_EDGE = 6 / 29  # where CIE Lab's cube root turns into a line, on the scale of the root
+MS_SSIM_SMALLEST = 161  # pixels a side: five scales of 11x11 windows do not fit into less
 
 
 def picture_loss(picture: Tensor, target: Tensor) -> Tensor:
-    """L1 between finished pictures, on every pixel and on means of 8x8 pixels.
+    """L1 between finished pictures (N, 3, H, W), on every pixel and on means of 8x8 pixels.
 
-    The means give blotches, which a pixel-wise loss hardly sees, a voice of their own. What lies beyond
-    white (black) where the photograph is white (black) is no error: it will be clipped.
+    The means give blotches, which a pixel-wise loss hardly sees, a voice of their own.
     """
-    picture = torch.where(target >= 1, picture.clamp(max=1), picture)
-    picture = torch.where(target <= 0, picture.clamp(min=0), picture)
-    error = picture - target
+    error = _clip_where_clipped(picture, target) - target
     return error.abs().mean() + 0.5 * F.avg_pool2d(error, 8).abs().mean()
+
+
+def paper_loss(picture: Tensor, target: Tensor, structure_weight: float) -> Tensor:
+    """The paper's loss: L1 in CIE Lab and multi-scale structural similarity of L (section 1, "Loss").
+
+    Parameters
+    ----------
+    picture, target : (N, 3, H, W) sRGB, at least 161 pixels a side.
+    structure_weight : of 1 - MS-SSIM against the mean of L1 in L, a and b, all three divided by 100.
+    """
+    ours, theirs = to_lab(_clip_where_clipped(picture, target)), to_lab(target)
+    structure = 1 - ms_ssim(ours[:, :1], theirs[:, :1], data_range=1)
+    return (ours - theirs).abs().mean() + structure_weight * structure
+
+
+def to_lab(srgb: Tensor) -> Tensor:
+    """sRGB (N, 3, H, W) to CIE Lab of D65, divided by 100: white is (1, 0, 0). Finite gradients at black."""
+    xyz_from_srgb = XYZ_FROM_SRGB / XYZ_FROM_SRGB.sum(1, keepdims=True)  # of white: (1, 1, 1)
+    matrix = torch.from_numpy(xyz_from_srgb).to(srgb)
+    xyz = torch.einsum("ij,njhw->nihw", matrix, srgb_decode(srgb))
+    line = xyz / (3 * LAB_EDGE**2) + 4 / 29
+    x, y, z = torch.where(xyz > LAB_EDGE**3, xyz.clamp(min=LAB_EDGE**3) ** (1 / 3), line).unbind(1)
+    return torch.stack([1.16 * y - 0.16, 5 * (x - y), 2 * (y - z)], 1)
+
+
+def _clip_where_clipped(picture: Tensor, target: Tensor) -> Tensor:
+    """What lies beyond white (black) where the photograph is white (black) will be clipped: no error."""
+    picture = torch.where(target >= 1, picture.clamp(max=1), picture)
+    return torch.where(target <= 0, picture.clamp(min=0), picture)
 
 
 def neutral_loss(coefficients: Tensor, levels: int = 9) -> Tensor:
@@ -36,9 +66,8 @@ def neutral_loss(coefficients: Tensor, levels: int = 9) -> Tensor:
     """
     transform = coefficients.mean((2, 3)).reshape(-1, 3, 10)
     grey = torch.linspace(0, 1, levels, device=coefficients.device).reshape(-1, 1)
-    channels = torch.stack(
-        apply_transform(grey, grey, grey, transform.permute(1, 2, 0)), -1
-    )  # (levels, N, 3)
+    planes = apply_transform(grey, grey, grey, transform.permute(1, 2, 0))
+    channels = torch.stack(planes, -1)  # (levels, N, 3)
     tint = channels - channels.mean(-1, keepdim=True)
     return tint.abs().mean() + F.relu(1 - channels[-1]).mean()
 

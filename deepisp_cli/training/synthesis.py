@@ -60,8 +60,9 @@ def srgb_encode(linear: Tensor) -> Tensor:
 
 
 def srgb_decode(encoded: Tensor) -> Tensor:
-    """Inverse of `srgb_encode` on [0, 1]."""
-    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    """Inverse of `srgb_encode` from 0 on, a line below; with finite gradients everywhere."""
+    curve = ((encoded.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
+    return torch.where(encoded <= 0.04045, encoded / 12.92, curve)
 
 
 def to_srgb(image: Tensor, matrix: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from deepisp_cli.errors import ModelError
 from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP
 from deepisp_cli.training.config import TrainConfig
-from deepisp_cli.training.losses import neutral_loss, picture_loss, restoration_loss
+from deepisp_cli.training.losses import neutral_loss, paper_loss, picture_loss, restoration_loss
 from deepisp_cli.training.optimiser import Muon
 from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.synthesis import Pairs, to_picture, to_srgb
@@ -150,7 +150,11 @@ class Trainer:
             return restoration
         developed = to_picture(image.detach() if separate else image, coefficients.float(), pairs.matrix)
         neutral = self.config.neutral_weight * neutral_loss(coefficients.float())
-        return picture_loss(developed, pairs.target) + neutral + restoration
+        if self.config.picture_loss == "lab":
+            finished = paper_loss(developed, pairs.target, self.config.structure_weight)
+        else:
+            finished = picture_loss(developed, pairs.target)
+        return finished + neutral + restoration
 
     @property
     def _half(self) -> bool:
