@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -187,6 +188,13 @@ def test_the_command_writes_what_it_prints(folder, tmp_path):
     assert refused.exit_code == 2
     assert "results.json exists" in refused.output
     assert run(*arguments, "--overwrite").exit_code == 0
+
+
+def test_two_models_of_one_name_are_told_apart(folder, tiny_model, tmp_path):
+    copy = shutil.copytree(tiny_model.folder, tmp_path / "copy")
+    result = run("demosaic", folder, "--model", tiny_model.folder, "--model", copy, "--sigma", 0, "-q")
+    assert result.exit_code == 0, result.output
+    assert [line.split()[2] for line in result.stdout.splitlines()[1:]] == ["bilinear", "tiny", str(copy)]
 
 
 def test_bad_input_is_refused_before_any_work(folder, tmp_path):

@@ -75,8 +75,9 @@ def evaluate(
     methods, files = choose_baselines(chosen, baselines)
     for name in models or ("deepisp",):
         opened = open_engine(find_model(name), engine, device)
-        methods[opened.model.name] = chosen.method(opened)
-        files[opened.model.name] = opened.model.card["files"]
+        shown = name if opened.model.name in methods else opened.model.name  # two of one name: by folder
+        methods[shown] = chosen.method(opened)
+        files[shown] = opened.model.card["files"]
     for remark in chosen.remarks:
         click.echo(remark, err=True)
     if output:
