@@ -48,11 +48,11 @@ def measure(
     """
     with tempfile.TemporaryDirectory() as folder:
         raw, small = Path(folder) / "frame.dng", Path(folder) / "small.dng"
-        _elsewhere(_write_frame, small, 384, 256)
+        _elsewhere(write_frame, small, 384, 256)
         for size in sorted(megapixels):
             height = max(2, round(math.sqrt(size * 1e6 / FRAME_RATIO)))
             width = max(2, round(size * 1e6 / height))
-            _elsewhere(_write_frame, raw, width, height)
+            _elsewhere(write_frame, raw, width, height)
             yield _elsewhere(_measure_frame, model.folder, engine, device, small, raw, repeat, tile)
 
 
@@ -81,7 +81,7 @@ def _measure_frame(
         "total": round(total, 3),
         "per_megapixel": round(total / (width * height / 1e6), 3),
         "network_gflops": round(operations / seconds["network"] / 1e9, 1),
-        "peak_mb": _peak_memory(),
+        "peak_mb": peak_memory(),
     }
 
 
@@ -116,8 +116,8 @@ def _elsewhere(function: Callable[..., Returned], *arguments: Any) -> Returned:
         return pool.submit(function, *arguments).result()
 
 
-def _write_frame(path: Path, width: int, height: int) -> None:
-    """A dark, noisy frame of smooth waves."""
+def write_frame(path: Path, width: int, height: int) -> None:
+    """Write a dark, noisy frame of smooth waves as a DNG."""
     rng = np.random.default_rng(0)
     rows = np.sin(np.linspace(0, 40, height, dtype=np.float32))[:, None]
     scene = 0.1 + 0.08 * rows * np.cos(np.linspace(0, 60, width, dtype=np.float32))
@@ -126,7 +126,8 @@ def _write_frame(path: Path, width: int, height: int) -> None:
     write_dng(path, counts, pattern="RGGB", black=512, white=16383, white_balance=(2.0, 1.0, 1.5))
 
 
-def _peak_memory() -> float | None:
+def peak_memory() -> float | None:
+    """The largest memory of this process so far, in 10^6 bytes; None on Windows."""
     try:
         import resource
     except ImportError:  # Windows

@@ -142,4 +142,5 @@ def benchmark(
                 f"{row['model']} on {row['engine']}/{row['device']}, {row['megapixels']:g} megapixels: "
                 f"{row['total']:.2f} s, {row['per_megapixel']:.2f} s per megapixel{memory}\n"
                 f"    {stages}; network at {row['network_gflops']:g} GFLOP/s"
+                + (f", {row['network_gflops'] / peak:.0%} of the peak" if row["device"] == "cpu" else "")
             )
