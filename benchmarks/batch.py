@@ -3,8 +3,8 @@
     python benchmarks/batch.py [--files N] [--megapixels M] [--model NAME|DIR] [--device DEVICE]
 
 Develops N computed frames in one batch. Printed: the seconds of each stage, summed over the files; the wall
-clock over the slowest thread's seconds (1 is perfect); files a second; and by how much the peak of the process's
-memory grew from the tenth file to the last.
+clock over the slowest thread's seconds (1 is perfect); files a second; and by how much the peak of the
+process's memory grew from the tenth file to the last.
 """
 
 import shutil
