@@ -55,7 +55,7 @@ def test_the_default_comes_first():
 def test_models_that_ship_are_whole(model):
     for file, digest in model.card["files"].items():
         assert hashlib.sha256(model.read(file)).hexdigest() == digest
-    for key in ("summary", "training", "results", "limitations", "parameters", "licence"):
+    for key in ("summary", "training", "results", "limitations", "parameters", "licence", "openness"):
         assert model.card[key], key
     assert json.loads((model.folder / "card.json").read_text("utf-8"))["name"] == model.folder.name
 
