@@ -1,0 +1,78 @@
+"""What the default model makes of scenes whose truth needs no photograph: greys, blown windows, night."""
+
+import numpy as np
+import pytest
+
+from deepisp_cli.engine import open_engine
+from deepisp_cli.models import DEFAULT_MODEL, find_model
+from deepisp_cli.pipeline import Options, Result, finish, prepare
+from deepisp_cli.training.cameras import HELD_OUT, matrices
+from deepisp_cli.training.sensor import Sensor, usual_read_noise
+
+GAINS = (2.0, 1.0, 1.6)
+SHOT_NOISE = 5e-4  # of full scale: a low ISO
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return open_engine(find_model(DEFAULT_MODEL), "onnx", "cpu")
+
+
+@pytest.fixture
+def develop(engine, tmp_path):
+    """``develop(scene, exposure, ...)``: linear sRGB (H, W, 3), 1.0 being white, as a noisy raw and back."""
+
+    def developed(scene, exposure, camera=0, shot=SHOT_NOISE):
+        path = tmp_path / "scene.dng"
+        sensor = Sensor(matrices(HELD_OUT)[camera], GAINS, shot, usual_read_noise(shot))
+        sensor.write(path, scene, exposure, np.random.default_rng(0), model="a camera never trained on")
+        result = Result(str(path), "")
+        return finish(prepare(path, Options(), result), engine, Options(), result)
+
+    return developed
+
+
+def blocks(picture, side=16):
+    """Means (rows, columns, 3) of blocks: the grain of the noise is not what is looked at."""
+    height, width = (size // side * side for size in picture.shape[:2])
+    tiled = picture[:height, :width].astype(float).reshape(height // side, side, width // side, side, 3)
+    return tiled.mean((1, 3))
+
+
+@pytest.mark.parametrize("camera", range(3))
+@pytest.mark.parametrize("exposure", [0.5, 0, -2, -4])
+def test_greys_stay_grey_and_in_order(develop, exposure, camera):
+    ramp = np.geomspace(0.01, 0.9, 384)[None, :, None].repeat(128, 0).repeat(3, 2)
+    found = blocks(develop(ramp, exposure, camera))
+    assert np.ptp(found, axis=2).max() < 8  # of 255; chroma of about 2
+    assert np.all(np.diff(found.mean((0, 2))) > -2)
+
+
+@pytest.mark.parametrize("exposure", [0.5, 0, -1, -2])
+def test_a_blown_window_is_white(develop, exposure):
+    room = np.full((256, 256, 3), 0.1)
+    room[64:192, 64:192] = 8.0
+    picture = develop(room, exposure)
+    assert blocks(picture[80:176, 80:176]).min() > 250
+    assert blocks(picture)[0].max() < 150  # and the room is not blown out for it
+
+
+def test_a_night_sky_stays_dark(develop):
+    sky = np.full((256, 256, 3), 0.002)
+    rows, cols = np.random.default_rng(1).integers(8, 248, (2, 12))
+    for row, col in zip(rows, cols, strict=True):
+        sky[row : row + 6, col : col + 6] = 0.8  # lamps
+    picture = develop(sky, -1, shot=4e-3)
+    assert np.median(picture) < 60
+    assert np.percentile(picture, 99.5) > 140
+
+
+def test_exposure_moves_the_picture_little(develop):
+    """One scene at three exposures: the learned tone brings them to within a stop of each other."""
+    rng = np.random.default_rng(2)
+    scene = np.full((256, 384, 3), 0.2)
+    for _ in range(60):
+        top, left = rng.integers(0, 224), rng.integers(0, 352)
+        scene[top : top + 32, left : left + 32] = rng.uniform(0.02, 0.9) * rng.uniform(0.6, 1, 3)
+    means = [develop(scene, exposure).mean() for exposure in (0, -1, -2)]
+    assert max(means) - min(means) < 50
