@@ -43,9 +43,9 @@ def main(picture: Path) -> None:
                     )
             axis.scatter([], [], marker=marker, color="black", label=report["data"])
         axis.set(title=title, xlabel="seconds per megapixel, two CPU cores", xscale="log")
-        axis.margins(x=0.15)
+        axis.margins(x=0.3, y=0.12)
         axis.grid(alpha=0.3)
-        axis.legend(loc="lower right", fontsize=8)
+        axis.legend(loc="upper left", fontsize=8)
     figure.savefig(picture, dpi=90)
     click.echo(str(picture))
 

@@ -15,7 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from deepisp_cli.evaluation.report import DECIMALS, as_markdown, label, table
+from deepisp_cli.evaluation.report import DECIMALS, as_markdown, label, number, table
 
 RESULTS = ROOT / "benchmarks" / "results"
 START, END = "<!-- results: tools/write_results.py -->", "<!-- end of results -->"
@@ -63,8 +63,7 @@ def _readme_table(reports: list[dict[str, Any]]) -> str:
             for result in report["results"]:
                 if result["name"] in README_ROWS:
                     name = f"{README_ROWS[result['name']]}: {DATA[report['data']]}"
-                    values = _values(result["mean"])
-                    rows.append([name, *(f"{values[key]:g}" for key in README_METRICS)])
+                    rows.append([name, *(number(result["mean"], key) for key in README_METRICS)])
     return as_markdown(rows)
 
 

@@ -26,7 +26,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Head and rows: settings, name, mean of each metric."""
     keys = list(dict.fromkeys(key for row in results for key in row["mean"]))
     rows = [
-        [label(row["settings"]), row["name"], *(_number(row["mean"], key) for key in keys)] for row in results
+        [label(row["settings"]), row["name"], *(number(row["mean"], key) for key in keys)] for row in results
     ]
     order = list(dict.fromkeys(row[0] for row in rows))
     return [["settings", "name", *keys], *sorted(rows, key=lambda row: order.index(row[0]))]
@@ -38,7 +38,8 @@ def label(settings: Mapping[str, Any]) -> str:
                      for key, value in settings.items())  # fmt: skip
 
 
-def _number(mean: Mapping[str, float | None], key: str) -> str:
+def number(mean: Mapping[str, float | None], key: str) -> str:
+    """A metric's mean as tables show it; "-" where there is none."""
     value = mean.get(key)
     return "-" if value is None else f"{value:.{DECIMALS.get(key, 2)}f}"
 
