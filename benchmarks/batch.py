@@ -19,7 +19,7 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deepisp_cli.batch import develop_many
-from deepisp_cli.benchmark import FRAME_RATIO, peak_memory, write_frame
+from deepisp_cli.benchmark import frame_size, peak_memory, write_frame
 from deepisp_cli.engine import open_engine
 from deepisp_cli.models import find_model
 from deepisp_cli.pipeline import Options
@@ -37,8 +37,7 @@ TENTH = 10
 def main(files: int, megapixels: float, model: str, device: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        height = round((megapixels * 1e6 / FRAME_RATIO) ** 0.5)
-        write_frame(folder / "0.dng", round(FRAME_RATIO * height), height)
+        write_frame(folder / "0.dng", *frame_size(megapixels))
         for index in range(1, files):
             shutil.copy(folder / "0.dng", folder / f"{index}.dng")
         jobs = [Job(folder / f"{i}.dng", folder / f"{i}.jpg") for i in range(files)]

@@ -22,10 +22,9 @@ from deepisp_cli.colour import srgb_decode
 from deepisp_cli.engine import Engine, open_engine
 from deepisp_cli.evaluation.baselines import developed
 from deepisp_cli.evaluation.metrics import matched_psnr
-from deepisp_cli.evaluation.photographs import find_photographs
+from deepisp_cli.evaluation.photographs import find_photographs, load_even
 from deepisp_cli.models import find_model
 from deepisp_cli.training.cameras import HELD_OUT, matrices
-from deepisp_cli.training.pictures import load_photograph
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
 
 EXPOSURES = (0.5, 0.0, -1.0, -2.0, -3.0, -4.0)  # EV
@@ -40,7 +39,7 @@ RAMP = np.repeat(np.geomspace(0.01, 0.9, 384), 256).reshape(384, 256).T[..., Non
 @click.option("--limit", type=click.IntRange(min=1), help="Take N photographs.")
 def main(folder: Path, model: str, limit: int | None) -> None:
     engine = open_engine(find_model(model))
-    photographs = [_whole_cells(np.asarray(load_photograph(p))) for p in find_photographs(folder, limit)]
+    photographs = [load_even(path) for path in find_photographs(folder, limit)]
     click.echo("EV    dL mean  dL worst  chroma of grey  darkest white")
     for exposure in EXPOSURES:
         brighter = [_lightness(_develop(engine, photograph, exposure, index)) - _lightness(photograph)
@@ -54,10 +53,6 @@ def main(folder: Path, model: str, limit: int | None) -> None:
     clean = [matched_psnr(_develop(engine, photograph, 0.0, index, shot=1e-7), photograph)
              for index, photograph in enumerate(photographs)]  # fmt: skip
     click.echo(f"without noise: matched PSNR {np.mean(clean):.1f} dB on the mean, {min(clean):.1f} at worst")
-
-
-def _whole_cells(picture: np.ndarray) -> np.ndarray:
-    return picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
 
 
 def _develop(

@@ -6,7 +6,6 @@ Without raws one computed frame is developed. Each program has its defaults and 
 temporary PNG; the median of N runs counts, after one to warm up.
 """
 
-import shutil
 import statistics
 import sys
 import tempfile
@@ -17,9 +16,9 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.benchmark import FRAME_RATIO, write_frame
+from deepisp_cli.benchmark import frame_size, write_frame
 from deepisp_cli.engine import open_engine
-from deepisp_cli.evaluation.baselines import PROGRAMS, RAW_BASELINES, developed, program_version
+from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, is_installed, program_version
 from deepisp_cli.models import list_models
 
 
@@ -30,17 +29,16 @@ from deepisp_cli.models import list_models
 def main(raws: tuple[Path, ...], megapixels: float, repeat: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if not raws:
-            height = round((megapixels * 1e6 / FRAME_RATIO) ** 0.5)
             raws = (Path(folder) / "frame.dng",)
-            write_frame(raws[0], round(FRAME_RATIO * height), height)
+            write_frame(raws[0], *frame_size(megapixels))
         methods = {
             model.name: developed(open_engine(model)) for model in list_models() if model.has_transform
         }
         for name, method in RAW_BASELINES.items():
-            if name in PROGRAMS and shutil.which(PROGRAMS[name][0]) is None:
-                click.echo(f"{name}: not installed")
-            else:
+            if is_installed(name):
                 methods[name] = method
+            else:
+                click.echo(f"{name}: not installed")
         ours = next(iter(methods))
         for raw in raws:
             size = methods["libraw"](raw).size / 3e6

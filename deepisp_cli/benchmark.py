@@ -50,9 +50,7 @@ def measure(
         raw, small = Path(folder) / "frame.dng", Path(folder) / "small.dng"
         _elsewhere(write_frame, small, 384, 256)
         for size in sorted(megapixels):
-            height = max(2, round(math.sqrt(size * 1e6 / FRAME_RATIO)))
-            width = max(2, round(size * 1e6 / height))
-            _elsewhere(write_frame, raw, width, height)
+            _elsewhere(write_frame, raw, *frame_size(size))
             yield _elsewhere(_measure_frame, model.folder, engine, device, small, raw, repeat, tile)
 
 
@@ -114,6 +112,12 @@ def _elsewhere(function: Callable[..., Returned], *arguments: Any) -> Returned:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def frame_size(megapixels: float) -> tuple[int, int]:
+    """Width and height in pixels of a frame of so many megapixels."""
+    height = max(2, round(math.sqrt(megapixels * 1e6 / FRAME_RATIO)))
+    return max(2, round(megapixels * 1e6 / height)), height
 
 
 def write_frame(path: Path, width: int, height: int) -> None:

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from deepisp_cli.engine import open_engine
+from deepisp_cli.evaluation.baselines import developed
 from deepisp_cli.models import find_model
-from deepisp_cli.pipeline import Options, Result, finish, prepare
 from deepisp_cli.training.cameras import HELD_OUT
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
 
@@ -65,8 +65,7 @@ def picture() -> None:
     """Develop the sample with LibRaw and with deepisp, side by side."""
     with rawpy.imread(str(RAW)) as file:
         theirs = file.postprocess(use_camera_wb=True)
-    result = Result(str(RAW), "")
-    ours = finish(prepare(RAW, Options(), result), open_engine(find_model("deepisp")), Options(), result)
+    ours = developed(open_engine(find_model("deepisp")))(RAW)
     both = Image.fromarray(np.concatenate([theirs, ours], 1))
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     both.resize((both.width // 2, both.height // 2), Image.Resampling.LANCZOS).save(PICTURE, quality=90)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from deepisp_cli.engine import open_engine
+from deepisp_cli.evaluation.baselines import developed
 from deepisp_cli.models import DEFAULT_MODEL, find_model
-from deepisp_cli.pipeline import Options, Result, finish, prepare
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
 
@@ -22,14 +22,13 @@ def engine():
 def develop(engine, tmp_path):
     """``develop(scene, exposure, ...)``: linear sRGB (H, W, 3), 1.0 being white, as a noisy raw and back."""
 
-    def developed(scene, exposure, camera=0, shot=SHOT_NOISE):
+    def on_camera(scene, exposure, camera=0, shot=SHOT_NOISE):
         path = tmp_path / "scene.dng"
         sensor = Sensor(matrices(HELD_OUT)[camera], GAINS, shot, usual_read_noise(shot))
         sensor.write(path, scene, exposure, np.random.default_rng(0), model="a camera never trained on")
-        result = Result(str(path), "")
-        return finish(prepare(path, Options(), result), engine, Options(), result)
+        return developed(engine)(path)
 
-    return developed
+    return on_camera
 
 
 def blocks(picture, side=16):

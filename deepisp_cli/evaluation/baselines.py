@@ -143,8 +143,13 @@ def program_version(name: str) -> str | None:
     return numbers[0] if numbers else "unknown"
 
 
+def is_installed(name: str) -> bool:
+    """False for a baseline whose program is not there."""
+    return name not in PROGRAMS or shutil.which(PROGRAMS[name][0]) is not None
+
+
 def check_installed(names: Sequence[str]) -> None:
     """Raise a UsageError if a program among the baselines is not there: before any work."""
     for name in names:
-        if name in PROGRAMS and shutil.which(PROGRAMS[name][0]) is None:
+        if not is_installed(name):
             raise UsageError(f"baseline {name}: {PROGRAMS[name][0]} is not installed")

@@ -58,6 +58,7 @@ def evaluate(
     docs/benchmarks.md defines each, and the metrics.
     """
     try:
+        import pytorch_msssim  # noqa: F401
         import skimage  # noqa: F401
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed: pip install 'deepisp[evaluate]'") from error

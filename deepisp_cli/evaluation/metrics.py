@@ -16,7 +16,6 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from deepisp_cli.colour import apply_transform, fit_transform
 
 LARGEST_PSNR = 120.0  # dB, of equal pictures: JSON knows no infinity
-MS_SSIM_SMALLEST = 161  # pixels a side: below, nothing is left of an 11x11 window after four halvings
 
 
 def psnr(picture: np.ndarray, truth: np.ndarray) -> float:
@@ -44,6 +43,8 @@ def ms_ssim(picture: np.ndarray, truth: np.ndarray) -> float:
     channels. NaN for pictures below 161 pixels a side, which five scales do not fit into."""
     import torch
     from pytorch_msssim import ms_ssim as library_ms_ssim
+
+    from deepisp_cli.training.losses import MS_SSIM_SMALLEST
 
     if min(truth.shape[:2]) < MS_SSIM_SMALLEST:
         return math.nan

@@ -37,7 +37,7 @@ def find_photographs(folder: Path, limit: int | None = None) -> list[Path]:
     return files
 
 
-def _even(path: Path) -> np.ndarray:
+def load_even(path: Path) -> np.ndarray:
     """A photograph (H, W, 3) uint8, cut to whole CFA cells."""
     picture = np.asarray(load_photograph(path))
     return picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
@@ -68,7 +68,7 @@ class Demosaic(_OfPhotographs):
 
     def cases(self) -> Iterator[Case]:
         for index, path in enumerate(self.photographs):
-            truth = _even(path)
+            truth = load_even(path)
             mosaic = sample_rggb(truth)
             noise = np.random.default_rng(index).standard_normal(mosaic.shape)
             for sigma in self.settings.sigmas:
@@ -106,7 +106,7 @@ class LowLight(_OfPhotographs):
     def cases(self) -> Iterator[Case]:
         with tempfile.TemporaryDirectory() as folder:
             for index, path in enumerate(self.photographs):
-                truth = _even(path)
+                truth = load_even(path)
                 dng = Path(folder) / "low.dng"
                 self._write(dng, truth, index)
                 yield Case(path.name, {"exposure": "-2 EV"}, dng, truth)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -80,7 +79,6 @@ class S7(Pairs):
     (short_exposure.dng), the phone's own picture of it, and the well-lit picture (medium_exposure.jpg)."""
 
     name = "s7"
-    baselines: ClassVar[Mapping[str, Method]] = RAW_BASELINES
     own_baselines = ("phone",)
     usual_baseline = "phone"
 

@@ -91,6 +91,7 @@ def export(checkpoint: Path, name: str) -> None:
 def _need_torch() -> None:
     try:
         import onnx  # noqa: F401
+        import pytorch_msssim  # noqa: F401
         import torch  # noqa: F401
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed: pip install 'deepisp[train]'") from error

@@ -21,14 +21,8 @@ from deepisp_cli.training.config import config_from_dict
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.trainer import read_checkpoint
 
-KEPT = (
-    "summary",
-    "licence",
-    "training",
-    "results",
-    "limitations",
-    "openness",
-)  # what a person writes into a card
+# what a person writes into a card
+KEPT = ("summary", "licence", "training", "results", "limitations", "openness")
 PARITY = 1e-4  # largest difference allowed between the two engines
 
 
