@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deepisp_cli.benchmark import frame_size, write_frame
 from deepisp_cli.engine import open_engine
+from deepisp_cli.errors import EngineError
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, is_installed, program_version
 from deepisp_cli.models import list_models
 
@@ -44,7 +45,11 @@ def main(raws: tuple[Path, ...], megapixels: float, repeat: int) -> None:
             size = methods["libraw"](raw).size / 3e6
             seconds = {}
             for name, method in methods.items():
-                method(raw)
+                try:
+                    method(raw)
+                except EngineError as error:  # a program that cannot read the file; the others go on
+                    click.echo(f"{name}: {error}", err=True)
+                    continue
                 seconds[name] = statistics.median(_seconds(method, raw) for _ in range(repeat))
             click.echo(f"{raw.name}, {size:.1f} megapixels")
             for name, spent in seconds.items():
