@@ -5,7 +5,8 @@
 Photographs become raws of cameras that training never saw, with little noise. Printed for each exposure: by
 how much the result is brighter than the photograph (L of Lab, mean of a picture: mean and worst over the
 pictures), the largest chroma of a grey ramp, and the darkest value of a window 8 times as bright as white.
-At the end the matched PSNR of raws without noise at 0 EV.
+At the end the matched PSNR of raws without noise at 0 EV, and by how much the mean colour of a picture
+changes (CIEDE2000) if the scene has eight times as many pixels, as from 3 to 24 megapixels, at -2 EV.
 """
 
 import sys
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from skimage.color import rgb2lab
+from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -52,7 +54,19 @@ def main(folder: Path, model: str, limit: int | None) -> None:
         )
     clean = [matched_psnr(_develop(engine, photograph, 0.0, index, shot=1e-7), photograph)
              for index, photograph in enumerate(photographs)]  # fmt: skip
+    changes = [_change_with_size(engine, photograph, index) for index, photograph in enumerate(photographs)]
     click.echo(f"without noise: matched PSNR {np.mean(clean):.1f} dB on the mean, {min(clean):.1f} at worst")
+    click.echo(f"eight times the pixels: colour {np.mean(changes):.1f} dE off, {max(changes):.1f} at worst")
+
+
+def _change_with_size(engine: Engine, photograph: np.ndarray, index: int) -> float:
+    """CIEDE2000 between the mean colours of one scene with few and with many pixels."""
+    small = Image.fromarray(photograph)
+    large = small.resize([int(side * 8**0.5) // 2 * 2 for side in small.size], Image.Resampling.LANCZOS)
+    means = [
+        rgb2lab(_develop(engine, np.asarray(scene), -2.0, index)).mean((0, 1)) for scene in (small, large)
+    ]
+    return float(deltaE_ciede2000(*means))
 
 
 def _develop(

@@ -100,14 +100,12 @@ class TorchEngine:
         import safetensors.torch
         import torch
 
-        from deepisp_cli.network import DeepISP, NetworkConfig
+        from deepisp_cli.network import DeepISP, config_from_card
 
         self._torch = torch
         self.device = _check_torch_device(torch, device)
         self.model = model
-        architecture = model.card["architecture"]
-        config = NetworkConfig(**{**architecture, "dilations": tuple(architecture["dilations"])})
-        network = DeepISP(config)
+        network = DeepISP(config_from_card(model.card["architecture"]))
         network.load_state_dict(safetensors.torch.load(model.read(WEIGHTS_FILE)))
         self._half = self.device.startswith("cuda")
         self._network = network.to(self.device, memory_format=torch.channels_last).eval()

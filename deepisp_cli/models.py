@@ -45,6 +45,11 @@ class Model:
         return self.card["architecture"]["high_blocks"] > 0
 
     @property
+    def metered(self) -> bool:
+        """Whether the transform is meant for frames that `metering` has exposed."""
+        return self.card["architecture"].get("metered", False)
+
+    @property
     def size(self) -> int:
         """Bytes of the ONNX graph."""
         return (self.folder / ONNX_FILE).stat().st_size

@@ -7,7 +7,7 @@ No layer pads when the network runs on tiles: the caller supplies a halo of real
 tiles join exactly. Training pads each layer by replication instead, so that a small crop is used whole.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class NetworkConfig:
     dilations: tuple[int, ...] = (1,) * 15  # one low-level block each; the paper's blocks are not dilated
     width: int = 64  # channels of a block: 3 * fold**2 of them residual image, the rest features
     high_blocks: int = 3  # stride-2 convolutions with max-pool; 0: denoise + demosaic alone, no transform
+    metered: bool = False  # T is applied to the frame as `metering` exposes it; the paper's is not
 
     def __post_init__(self) -> None:
         if self.fold not in (1, 2):
@@ -67,8 +68,10 @@ class NetworkConfig:
         """
         return self.fold * (LEVEL_STRIDE**self.high_blocks - 1) // (LEVEL_STRIDE - 1)
 
-    def as_dict(self) -> dict:
-        return asdict(self)
+
+def config_from_card(architecture: dict) -> NetworkConfig:
+    """What a card or a checkpoint says of a network; older ones leave out what is new."""
+    return NetworkConfig(**{**architecture, "dilations": tuple(architecture["dilations"])})
 
 
 class DeepISP(nn.Module):

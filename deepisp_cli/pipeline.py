@@ -26,6 +26,7 @@ from deepisp_cli.demosaic import demosaic, grey_world_gains, normalise, normalis
 from deepisp_cli.engine import Engine, available_cores
 from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.metadata import Metadata, read_metadata
+from deepisp_cli.metering import expose, meter
 from deepisp_cli.output import write_picture
 from deepisp_cli.raw import RawImage, read_preview, read_raw
 from deepisp_cli.render import render
@@ -159,6 +160,7 @@ def finish(
     with result.timed("network"):
         image, transform = run_tiled(engine, plain, frame.origin, options.tile, progress)
     with result.timed("colour"):
+        gain = frame_gain(image, frame.matrix) if engine.model.metered else None
         if options.strength < 1:
             image -= plain  # in place: another 288 MB would be too many
             image *= np.float32(options.strength)
@@ -166,7 +168,7 @@ def finish(
         frame.picture = plain = np.empty(0, np.float32)  # 288 MB of a 24-megapixel frame
         if options.look == "neutral":
             transform = None
-        _by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure), image)
+        _by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure, gain), image)
     with result.timed("render"):
         pixels = render(image, frame.orientation, options.bit_depth)
     result.height, result.width = pixels.shape[:2]
@@ -232,8 +234,19 @@ def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
     return demosaic(normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, gains), raw.pattern)
 
 
+def frame_gain(image: np.ndarray, matrix: np.ndarray) -> float:
+    """What the light meter makes of a restored frame (H, W, 3), encoded camera RGB, of any size."""
+    step = max(1, int((image.size / 3e6) ** 0.5))  # a million pixels are enough
+    linear = decode(image[::step, ::step]) @ matrix.T
+    return float(meter(np.square(np.maximum(linear, 0)).mean(dtype=np.float64)))
+
+
 def develop_colour(
-    image: np.ndarray, matrix: np.ndarray, transform: np.ndarray | None, exposure: float
+    image: np.ndarray,
+    matrix: np.ndarray,
+    transform: np.ndarray | None,
+    exposure: float,
+    gain: float | None = None,
 ) -> np.ndarray:
     """Encoded camera RGB (..., 3) to sRGB-encoded (..., 3), float32, not clipped.
 
@@ -242,8 +255,12 @@ def develop_colour(
     matrix : (3, 3), white-balanced camera RGB to linear sRGB.
     transform : W (3, 10), or None for the neutral look.
     exposure : EV, applied last and in linear light, so that it brightens whatever the transform made.
+    gain : of the light meter, which the transform expects; None: it takes the frame as it was exposed.
     """
-    srgb = srgb_encode(decode(image) @ matrix.T)
+    linear = decode(image) @ matrix.T
+    if transform is not None and gain is not None:
+        linear = expose(linear, np.float32(gain))
+    srgb = srgb_encode(linear)
     if transform is not None:
         planes = apply_transform(srgb[..., 0], srgb[..., 1], srgb[..., 2], transform)
         srgb = np.stack(planes, -1)

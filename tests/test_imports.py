@@ -18,7 +18,7 @@ LAYERS = [
     ["engine", "output", "dng"],
     ["raw"],
     ["dng_tags", "metadata", "demosaic", "render", "models"],
-    ["colour", "network"],
+    ["colour", "metering", "network"],
     ["errors", "options", "__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

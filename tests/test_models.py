@@ -63,10 +63,9 @@ def test_models_that_ship_are_whole(model):
 @pytest.mark.parametrize("model", list_models(), ids=lambda model: model.name)
 def test_the_card_describes_the_network(model):
     pytest.importorskip("torch")
-    from deepisp_cli.network import DeepISP, NetworkConfig
+    from deepisp_cli.network import DeepISP, config_from_card
 
-    architecture = model.card["architecture"]
-    config = NetworkConfig(**{**architecture, "dilations": tuple(architecture["dilations"])})
+    config = config_from_card(model.card["architecture"])
     assert sum(parameter.numel() for parameter in DeepISP(config).parameters()) == model.card["parameters"]
     needs = model.tile_needs
     assert (needs.cell, needs.before, needs.after) == (config.cell, config.reach + config.lead, config.reach)

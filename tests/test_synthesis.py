@@ -163,7 +163,7 @@ def test_the_papers_loss_sees_colour_and_structure():
 
 
 def test_the_neutral_loss_sees_tints_and_grey_whites():
-    def loss(**changes):
+    def loss(white=1.0, **changes):
         """Of the identity with some of its entries changed: ``r_g=0.1`` adds 0.1 green to red."""
         terms = ["r", "g", "b", "rr", "rg", "rb", "gg", "gb", "bb", "1"]
         transform = torch.zeros(3, 10)
@@ -171,14 +171,16 @@ def test_the_neutral_loss_sees_tints_and_grey_whites():
         for name, value in changes.items():
             row, _, term = name.partition("_")
             transform["rgb".index(row), terms.index(term)] += value
-        return neutral_loss(transform.reshape(1, 30, 1, 1).expand(2, 30, 2, 3)).item()
+        return neutral_loss(transform.reshape(1, 30, 1, 1).expand(2, 30, 2, 3), white).item()
 
     assert loss() == pytest.approx(0, abs=1e-6)
     assert loss(r_r=1, g_g=1, b_b=1) == pytest.approx(0, abs=1e-6)  # brighter, still grey
     assert loss(r_rr=0.5, g_rr=0.5, b_gg=0.5) == pytest.approx(0, abs=1e-6)
     assert loss(r_g=0.1) > 0.01
     assert loss(b_1=-0.1) > 0.03
-    assert loss(r_r=-0.3, g_g=-0.3, b_b=-0.3) == pytest.approx(0.3)  # white comes out grey
+    dark = {"r_r": -0.3, "g_g": -0.3, "b_b": -0.3}
+    assert loss(**dark) == pytest.approx(0.3)  # white comes out grey
+    assert loss(white=torch.tensor([2.0, 2.0]), **dark) == pytest.approx(0, abs=1e-6)  # exposed to 2: 1.4
 
 
 def test_usual_exposures_lie_where_they_should():

@@ -16,6 +16,7 @@ import imagecodecs
 from PIL import Image
 
 from deepisp_cli.cli import main
+from deepisp_cli.colour import decode, encode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.errors import InputError, ModelError, UsageError
 from deepisp_cli.models import find_model
@@ -26,7 +27,7 @@ from deepisp_cli.training.losses import paper_loss
 from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.optimiser import Muon, orthogonalise
 from deepisp_cli.training.sources import open_sources
-from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions, to_picture
+from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions, frame_gains, to_picture
 from deepisp_cli.training.train import train
 from deepisp_cli.training.trainer import Trainer
 from deepisp_cli.training.validation import Validation, dead_features
@@ -348,6 +349,35 @@ def test_a_run_can_begin_with_the_weights_of_a_model_folder_or_a_checkpoint(fold
         for network in (trainer.network, trainer.average):
             for name, value in network.state_dict().items():
                 assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize("other", [LOW_ONLY, replace(TINY, metered=True)])
+def test_a_run_can_begin_with_the_low_level_stage_of_another_network(folder, tmp_path, other):
+    stages = (Stage(2e-3, 4, 32, 3, parts="low"),)
+    checkpoint = train(config(folder, network=other, stages=stages), tmp_path / "run", device=CPU)
+    trainer = new_trainer(config(folder))
+    trainer.start_from(checkpoint)
+    theirs = torch.load(checkpoint, weights_only=True)["average"]
+    for name, value in trainer.average.state_dict().items():
+        if name.startswith("low."):
+            assert torch.equal(value, theirs[name]), name
+    assert torch.equal(trainer.network.head.bias, torch.zeros(30))
+    assert not torch.equal(trainer.network.w0.reshape(3, 10)[:, :3], torch.eye(3))  # of these pictures
+
+
+def test_a_metered_networks_picture_does_not_follow_the_exposure(folder):
+    settings = config(folder, network=replace(TINY, metered=True), neutral_weight=1.0)
+    trainer = new_trainer(replace(settings, synthesis=SynthesisOptions(exposure=(-1, -1))))
+    trainer.set_w0(frames=8)
+    pairs = trainer.draw(4)
+    coefficients = trainer.network.w0.reshape(1, 30, 1, 1).expand(4, 30, 1, 1)
+    pictures = []
+    for exposure in (1.0, 0.25):
+        image = encode(0.5 * exposure * decode(pairs.clean))
+        gain = frame_gains(image, pairs.matrix)
+        pictures.append(to_picture(image, coefficients, pairs.matrix, gain))
+    torch.testing.assert_close(*pictures, atol=1e-3, rtol=0)
+    assert torch.isfinite(trainer.loss(pairs))
 
 
 def test_the_commands_refuse_what_cannot_work(folder, tmp_path):

@@ -52,20 +52,21 @@ def _clip_where_clipped(picture: Tensor, target: Tensor) -> Tensor:
     return torch.where(target <= 0, picture.clamp(min=0), picture)
 
 
-def neutral_loss(coefficients: Tensor, levels: int = 9) -> Tensor:
+def neutral_loss(coefficients: Tensor, white: Tensor | float = 1.0, levels: int = 9) -> Tensor:
     """What the transform does wrong to greys: tint them, or leave white below white.
 
     Grey is grey for every camera, light and exposure, for white balance and matrix have been applied. What
-    the sensor clipped is (1, 1, 1) and has to come out as white at least. The photographs hold too few pure
+    the sensor clipped is ``white`` and has to come out as white at least. The photographs hold too few pure
     greys and blown lamps to teach that by themselves.
 
     Parameters
     ----------
     coefficients : (N, 30, h, w) of the cells, as the network yields them.
+    white : what the transform gets where the sensor is clipped; one for all or (N,).
     levels : greys from black to white that are looked at.
     """
     transform = coefficients.mean((2, 3)).reshape(-1, 3, 10)
-    grey = torch.linspace(0, 1, levels, device=coefficients.device).reshape(-1, 1)
+    grey = torch.linspace(0, 1, levels, device=coefficients.device).reshape(-1, 1) * white
     planes = apply_transform(grey, grey, grey, transform.permute(1, 2, 0))
     channels = torch.stack(planes, -1)  # (levels, N, 3)
     tint = channels - channels.mean(-1, keepdim=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise
+from deepisp_cli.metering import expose, meter
 from deepisp_cli.training import cameras
 
 GREY = 0.18  # what a light meter makes of the mean of a scene
@@ -65,14 +66,23 @@ def srgb_decode(encoded: Tensor) -> Tensor:
     return torch.where(encoded <= 0.04045, encoded / 12.92, curve)
 
 
-def to_srgb(image: Tensor, matrix: Tensor) -> Tensor:
-    """Encoded camera RGB (N, 3, H, W) to sRGB by the camera's matrix (N, 3, 3), before the transform."""
-    return srgb_encode(torch.einsum("nij,njhw->nihw", matrix, decode(image)))
+def to_srgb(image: Tensor, matrix: Tensor, gain: Tensor | None = None) -> Tensor:
+    """Encoded camera RGB (N, 3, H, W) to sRGB by the camera's matrix (N, 3, 3), before the transform; exposed
+    by ``gain`` (N,) where the network is metered."""
+    linear = torch.einsum("nij,njhw->nihw", matrix, decode(image))
+    return srgb_encode(linear if gain is None else expose(linear, gain.reshape(-1, 1, 1, 1)))
 
 
-def to_picture(image: Tensor, coefficients: Tensor, matrix: Tensor) -> Tensor:
+@torch.no_grad()
+def frame_gains(image: Tensor, matrix: Tensor) -> Tensor:
+    """What the light meter makes of frames, encoded camera RGB (N, 3, H, W): a gain (N,) each."""
+    linear = torch.einsum("nij,njhw->nihw", matrix, decode(image))
+    return meter(linear.clamp(min=0).square().mean((1, 2, 3)))
+
+
+def to_picture(image: Tensor, coefficients: Tensor, matrix: Tensor, gain: Tensor | None = None) -> Tensor:
     """The finished picture: `to_srgb`, then the mean of the cells' coefficients (N, 30, h, w) as T(I, W)."""
-    srgb = to_srgb(image, matrix)
+    srgb = to_srgb(image, matrix, gain)
     transform = coefficients.mean((2, 3)).reshape(-1, 3, 10, 1, 1).permute(1, 2, 0, 3, 4)
     return torch.stack(apply_transform(srgb[:, 0], srgb[:, 1], srgb[:, 2], transform), 1)
 

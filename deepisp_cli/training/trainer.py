@@ -4,7 +4,7 @@ import math
 import os
 import time
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,14 @@ from torch import Tensor
 
 from deepisp_cli.colour import fit_transform
 from deepisp_cli.errors import ModelError
+from deepisp_cli.metering import expose
 from deepisp_cli.models import WEIGHTS_FILE, find_model
-from deepisp_cli.network import DeepISP
+from deepisp_cli.network import DeepISP, config_from_card
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.losses import neutral_loss, paper_loss, picture_loss, restoration_loss
 from deepisp_cli.training.optimiser import Muon
 from deepisp_cli.training.sources import open_sources
-from deepisp_cli.training.synthesis import Pairs, to_picture, to_srgb
+from deepisp_cli.training.synthesis import Pairs, frame_gains, srgb_encode, to_picture, to_srgb
 
 ADAM_SHARE = 0.1  # learning rate of biases and the fully connected layer against that of the filters
 
@@ -88,7 +89,7 @@ class Trainer:
             return
         pairs = self.draw(frames)
         clean = pairs.picture if pairs.clean is None else pairs.clean
-        srgb = to_srgb(clean, pairs.matrix)
+        srgb = to_srgb(clean, pairs.matrix, self._gains(clean, pairs.matrix))
         fits = [
             fit_transform(a.permute(1, 2, 0).cpu().numpy(), b.permute(1, 2, 0).cpu().numpy())
             for a, b in zip(srgb, pairs.target, strict=True)
@@ -148,13 +149,19 @@ class Trainer:
         restoration = self.config.restoration_weight * restoration
         if coefficients is None:
             return restoration
-        developed = to_picture(image.detach() if separate else image, coefficients.float(), pairs.matrix)
-        neutral = self.config.neutral_weight * neutral_loss(coefficients.float())
+        gain = self._gains(image, pairs.matrix)
+        image = image.detach() if separate else image
+        developed = to_picture(image, coefficients.float(), pairs.matrix, gain)
+        white = 1.0 if gain is None else srgb_encode(expose(torch.ones_like(gain), gain))
+        neutral = self.config.neutral_weight * neutral_loss(coefficients.float(), white)
         if self.config.picture_loss == "lab":
             finished = paper_loss(developed, pairs.target, self.config.structure_weight)
         else:
             finished = picture_loss(developed, pairs.target)
         return finished + neutral + restoration
+
+    def _gains(self, image: Tensor, matrix: Tensor) -> Tensor | None:
+        return frame_gains(image, matrix) if self.config.network.metered else None
 
     @property
     def _half(self) -> bool:
@@ -185,21 +192,37 @@ class Trainer:
         os.replace(temporary, path)
 
     def start_from(self, path: Path) -> None:
-        """Begin with the weights of a model folder, or with the averaged ones of another run's checkpoint."""
+        """Begin with the weights of a model folder, or with the averaged ones of another run's checkpoint.
+
+        Where only the high-level stage is another one (or there is none), it begins anew.
+
+        Raises
+        ------
+        ModelError
+            If the low-level stage is another one, too.
+        """
         if path.is_dir():
-            weights = safetensors.torch.load(find_model(str(path.resolve())).read(WEIGHTS_FILE))
+            model = find_model(str(path.resolve()))
+            weights = safetensors.torch.load(model.read(WEIGHTS_FILE))
+            network = config_from_card(model.card["architecture"])
         else:
-            weights = read_checkpoint(path, self.device)["average"]
-        try:
-            self.network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ModelError(f"{path}: holds a network of another architecture; {error}") from error
+            state = read_checkpoint(path, self.device)
+            weights, network = state["average"], config_from_card(state["config"]["network"])
+        ours = self.config.network
+        if replace(network, high_blocks=ours.high_blocks, metered=ours.metered) != ours:
+            raise ModelError(f"{path}: holds a network of another architecture: {network}")
+        if network != ours:
+            low = {name: weight for name, weight in weights.items() if name.startswith("low.")}
+            weights = {**self.network.state_dict(), **low}
+        self.network.load_state_dict(weights)
         self.average.load_state_dict(weights)
+        if network != ours:
+            self.set_w0()
 
     def load(self, path: Path) -> None:
         """Continue from the checkpoint at ``path``."""
         state = read_checkpoint(path, self.device)
-        if state["config"]["network"] != asdict(self.config.network):
+        if config_from_card(state["config"]["network"]) != self.config.network:
             raise ModelError(f"{path}: holds a network of another architecture; train into another folder")
         self.stage, self.step, self.elapsed, self.total = state["position"]
         self.optimisers = self._new_optimisers()

@@ -13,7 +13,14 @@ from deepisp_cli.network import DeepISP
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_all, load_photograph
-from deepisp_cli.training.synthesis import Pairs, Synthesis, SynthesisOptions, to_picture, to_srgb
+from deepisp_cli.training.synthesis import (
+    Pairs,
+    Synthesis,
+    SynthesisOptions,
+    frame_gains,
+    to_picture,
+    to_srgb,
+)
 
 log = logging.getLogger(__name__)
 SHOT_NOISE = (0.002, 0.006, 0.015)
@@ -52,7 +59,8 @@ class Validation:
         image, coefficients = network(pairs.picture, pad=True)
         if not self.finished:
             return image.clamp(0, 1)
-        return to_picture(image, coefficients, pairs.matrix).clamp(0, 1)
+        gain = frame_gains(image, pairs.matrix) if network.config.metered else None
+        return to_picture(image, coefficients, pairs.matrix, gain).clamp(0, 1)
 
     def sheet(self, network: DeepISP, rows: int = 6) -> Image.Image:
         """Input, result and photograph of the first frames, side by side."""

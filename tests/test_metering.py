@@ -1,0 +1,80 @@
+"""The light meter: one gain a frame, the same in training and in the product."""
+
+import numpy as np
+import pytest
+from conftest import MATRIX, IdentityEngine
+
+from deepisp_cli import colour
+from deepisp_cli.metering import HEADROOM, LEVEL, MOST, expose, meter
+from deepisp_cli.pipeline import Options, Result, finish, frame_gain, prepare
+
+
+def rms(frame):
+    return float(np.sqrt(np.square(frame).mean()))
+
+
+@pytest.mark.parametrize("exposure", [0.0, -1.0, -3.0])
+def test_a_frame_is_brought_to_one_level_whatever_its_exposure(exposure):
+    frame = np.random.default_rng(0).uniform(0, 0.4, (40, 50, 3)) * 2**exposure
+    assert rms(expose(frame, meter(np.square(frame).mean()))) == pytest.approx(LEVEL, rel=1e-4)
+
+
+def test_what_is_bright_is_never_darkened_and_what_is_black_stays_near_black():
+    assert meter(np.float64(0.8)) == 1.0
+    assert meter(np.float64(0.0)) == MOST
+    assert expose(np.float32(1.0), 20.0) == HEADROOM
+    assert expose(np.float32(-0.1), 2.0) == np.float32(-0.2)
+
+
+def test_frames_of_a_batch_are_metered_one_by_one():
+    torch = pytest.importorskip("torch")
+    squares = np.float64([0.0, 1e-3, 0.02, 0.5])
+    np.testing.assert_allclose(meter(torch.from_numpy(squares)).numpy(), meter(squares))
+
+
+def test_the_product_and_training_meter_alike():
+    torch = pytest.importorskip("torch")
+    from deepisp_cli.training.synthesis import frame_gains
+
+    matrix = colour.srgb_from_camera(MATRIX)
+    image = np.random.default_rng(1).normal(0.15, 0.1, (64, 48, 3)).astype(np.float32)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
+    found = float(frame_gains(tensor, torch.from_numpy(matrix)[None])[0])
+    assert found == pytest.approx(frame_gain(image, matrix), rel=1e-5)
+
+
+def test_a_large_frame_is_metered_as_its_reduction():
+    small = np.random.default_rng(2).uniform(0, 0.3, (100, 90, 3)).astype(np.float32)
+    large = small.repeat(15, 0).repeat(15, 1)  # above a million pixels
+    matrix = np.eye(3, dtype=np.float32)
+    assert frame_gain(large, matrix) == pytest.approx(frame_gain(small, matrix), rel=0.01)
+
+
+class Metered(IdentityEngine):
+    def __init__(self):
+        super().__init__()
+        self.model.card["architecture"]["metered"] = True
+
+
+def develop(path, engine, **options):
+    options = Options(format="png", bit_depth=16, **options)
+    result = Result(str(path), "")
+    return finish(prepare(path, options, result), engine, options, result).astype(float) / 65535
+
+
+def test_a_metered_model_gives_one_picture_at_every_exposure(write_raw, grey_ramp):
+    scene = grey_ramp / 2
+    pictures = [
+        develop(write_raw(f"{stops}.dng", scene / 2**stops), Metered(), strength=strength)
+        for stops, strength in ((0, 1.0), (3, 1.0), (3, 0.5))
+    ]
+    np.testing.assert_allclose(pictures[1], pictures[0], atol=0.02)
+    np.testing.assert_allclose(pictures[2], pictures[0], atol=0.02)
+    as_exposed = develop(write_raw("again.dng", scene / 8), IdentityEngine())
+    assert as_exposed.mean() < 0.6 * pictures[1].mean()
+
+
+def test_the_neutral_look_keeps_the_exposure_of_a_metered_model(write_raw, grey_ramp):
+    path = write_raw("dark.dng", grey_ramp / 8)
+    found = develop(path, Metered(), look="neutral")
+    np.testing.assert_allclose(found, develop(path, IdentityEngine(), look="neutral"))
