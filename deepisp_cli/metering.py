@@ -9,22 +9,23 @@ from typing import Any, TypeVar
 
 Array = TypeVar("Array", Any, Any)
 
-LEVEL = 0.3  # root mean square of all samples that a frame is brought to; about that of finished photographs
-MOST = 32.0  # gain, 5 EV: beyond that a frame is meant to be dark
 HEADROOM = 4.0  # highlights that T still sees, 2 EV above white; brighter ones are held there
+MOST = 32.0  # gain, 5 EV: beyond that a frame is meant to be dark
 
 
 def meter(mean_square: Array) -> Array:
-    """The gain that brings frames to `LEVEL`, 1 to `MOST`.
+    """The gain that brings a frame of brightness b to the square root of b: half way to white, in stops.
 
-    Never below 1: what the sensor clipped must stay white.
+    Half way, because dark frames are dark scenes as often as they are short exposures: over the training data
+    an exposure is best guessed from the brightness with a slope of 0.5 (docs/training.md). A frame is
+    never darkened: what the sensor clipped stays white.
 
     Parameters
     ----------
-    mean_square : of linear sRGB where white is 1, negatives taken as 0; a scalar array or one per frame. The
-        square, because a lamp in the night is what the night is exposed for.
+    mean_square : of linear sRGB where white is 1, negatives taken as 0; a scalar array or one per frame. Its
+        root is the brightness: a lamp in the night weighs more than the night.
     """
-    return (LEVEL / (mean_square + 1e-9) ** 0.5).clip(1.0, MOST)
+    return (1 / (mean_square + 1e-12) ** 0.25).clip(1.0, MOST)
 
 
 def expose(linear: Array, gain: Any) -> Array:

@@ -12,6 +12,7 @@ from deepisp_cli.errors import ModelError
 DEFAULT_MODEL = "deepisp"
 CARD_FILE = "card.json"
 ONNX_FILE = "model.onnx"
+EIGHT_BIT_FILE = "model-int8.onnx"  # optional
 WEIGHTS_FILE = "weights.safetensors"
 
 
@@ -48,6 +49,10 @@ class Model:
     def metered(self) -> bool:
         """Whether the transform is meant for frames that `metering` has exposed."""
         return self.card["architecture"].get("metered", False)
+
+    @property
+    def has_eight_bit_form(self) -> bool:
+        return EIGHT_BIT_FILE in self.card["files"]
 
     @property
     def size(self) -> int:

@@ -4,7 +4,7 @@ import click
 
 engine_option = click.option(
     "--engine",
-    type=click.Choice(["auto", "onnx", "torch"]),
+    type=click.Choice(["auto", "onnx", "onnx-int8", "torch"]),
     default="auto",
     show_default=True,
     help="What runs the network.",

@@ -73,8 +73,7 @@ def grey_ramp():
     return np.repeat(np.linspace(0.02, 0.6, 64)[None, :, None], 48, 0).repeat(3, 2)
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory):
+def random_model(folder, dilations, pictures=()):
     """A model folder of a small random network, fold 2 with a high-level stage."""
     torch = pytest.importorskip("torch")
     from deepisp_cli.models import find_model
@@ -82,11 +81,23 @@ def tiny_model(tmp_path_factory):
     from deepisp_cli.training.export import export
 
     torch.manual_seed(0)
-    network = DeepISP(NetworkConfig(fold=2, dilations=(1, 2), width=20, high_blocks=1))
+    network = DeepISP(NetworkConfig(fold=2, dilations=dilations, width=20, high_blocks=1))
     with torch.no_grad():
         torch.nn.init.normal_(network.head.weight, std=0.1)
         for layer in network.low:
             torch.nn.init.normal_(layer.weight[-12:], std=0.02)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    export(network, folder, {"summary": "for tests", "training": {}, "results": []})
+    export(network, folder, {"summary": "for tests", "training": {}, "results": []}, pictures)
     return find_model(str(folder))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    return random_model(tmp_path_factory.mktemp("models") / "tiny", (1, 2))
+
+
+@pytest.fixture(scope="session")
+def eight_bit_model(tmp_path_factory):
+    """Two of its four blocks have an 8-bit form."""
+    torch = pytest.importorskip("torch")
+    pictures = [torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    return random_model(tmp_path_factory.mktemp("models") / "eight-bit", (1, 2, 1, 1), pictures)

@@ -6,6 +6,7 @@ import pytest
 from deepisp_cli import engine as engines
 from deepisp_cli.engine import OnnxEngine, TorchEngine, open_engine
 from deepisp_cli.errors import EngineError
+from deepisp_cli.tiling import run_tiled
 
 
 @pytest.fixture
@@ -21,6 +22,40 @@ def test_both_engines_agree(tiny_model, tile):
     for first, second in zip(ours, theirs, strict=True):
         assert first.dtype == second.dtype == np.float32
         np.testing.assert_allclose(first, second, atol=1e-4)
+
+
+@pytest.mark.parametrize("brightness", [0.02, 0.2, 1.0])
+def test_the_8_bit_form_agrees_on_frames_larger_than_a_tile(eight_bit_model, brightness):
+    picture = brightness * np.random.default_rng(0).uniform(0, 1, (150, 170, 3)).astype(np.float32)
+    exact, exact_transform = run_tiled(OnnxEngine(eight_bit_model), picture, tile=64)
+    image, transform = run_tiled(OnnxEngine(eight_bit_model, eight_bit=True), picture, tile=64)
+    assert np.abs(exact - picture).mean() > 4e-3  # what the network does at all
+    assert 0 < np.abs(image - exact).mean() < 1e-3
+    assert np.abs((image - exact).mean((0, 1))).max() < 8e-4
+    np.testing.assert_allclose(transform, exact_transform, atol=0.05)
+
+
+def test_the_8_bit_form_has_no_cast(eight_bit_model):
+    """On frames like those it was calibrated on, what rounding does to means is made up for."""
+    picture = np.random.default_rng(0).uniform(0, 1, (150, 170, 3)).astype(np.float32)
+    exact, _ = run_tiled(OnnxEngine(eight_bit_model), picture)
+    image, _ = run_tiled(OnnxEngine(eight_bit_model, eight_bit=True), picture)
+    assert np.abs((image - exact).mean((0, 1))).max() < 6e-5
+
+
+def test_who_gets_the_8_bit_form(eight_bit_model, tiny_model, monkeypatch):
+    monkeypatch.setattr(engines, "_has_nvidia_driver", lambda: False)
+    monkeypatch.setattr(engines.sys, "platform", "linux")
+    assert open_engine(eight_bit_model, "onnx-int8").name == "onnx-int8"
+    assert open_engine(eight_bit_model, "onnx").name == "onnx"
+    for has_avx2, name in ((True, "onnx-int8"), (False, "onnx")):
+        monkeypatch.setattr(engines, "_has_avx2", lambda has_avx2=has_avx2: has_avx2)
+        assert open_engine(eight_bit_model).name == name
+        assert open_engine(tiny_model).name == "onnx"
+    with pytest.raises(EngineError, match="no 8-bit form"):
+        open_engine(tiny_model, "onnx-int8")
+    with pytest.raises(EngineError, match="CPU only"):
+        open_engine(eight_bit_model, "onnx-int8", "cuda:0")
 
 
 def test_shapes_are_the_contract(tiny_model, tile):

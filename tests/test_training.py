@@ -19,15 +19,23 @@ from deepisp_cli.cli import main
 from deepisp_cli.colour import decode, encode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.errors import InputError, ModelError, UsageError
+from deepisp_cli.metering import HEADROOM
 from deepisp_cli.models import find_model
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import Stage, TrainConfig, config_from_dict, load_config
 from deepisp_cli.training.export import export_checkpoint
-from deepisp_cli.training.losses import paper_loss
+from deepisp_cli.training.losses import neutral_loss, paper_loss, picture_loss
 from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.optimiser import Muon, orthogonalise
 from deepisp_cli.training.sources import open_sources
-from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions, frame_gains, to_picture
+from deepisp_cli.training.synthesis import (
+    Synthesis,
+    SynthesisOptions,
+    frame_gains,
+    srgb_decode,
+    srgb_encode,
+    to_picture,
+)
 from deepisp_cli.training.train import train
 from deepisp_cli.training.trainer import Trainer
 from deepisp_cli.training.validation import Validation, dead_features
@@ -351,33 +359,48 @@ def test_a_run_can_begin_with_the_weights_of_a_model_folder_or_a_checkpoint(fold
                 assert torch.equal(value, expected[name]), name
 
 
+def test_an_export_calibrates_the_8_bit_form_on_photographs(folder, tmp_path):
+    network = replace(TINY, dilations=(1, 1, 1))
+    checkpoint = train(config(folder, network=network), tmp_path / "run", device=CPU, steps=2)
+    model = find_model(str(export_checkpoint(checkpoint, tmp_path / "model", [str(folder)]).parent))
+    assert model.has_eight_bit_form
+    assert open_engine(model, "onnx-int8", "cpu").name == "onnx-int8"
+    assert model.card["parity"]["8 bit against float32, root mean square"] < 5e-3
+    again = find_model(str(export_checkpoint(checkpoint, tmp_path / "model").parent))
+    assert not again.has_eight_bit_form
+
+
 @pytest.mark.parametrize("other", [LOW_ONLY, replace(TINY, metered=True)])
-def test_a_run_can_begin_with_the_low_level_stage_of_another_network(folder, tmp_path, other):
-    stages = (Stage(2e-3, 4, 32, 3, parts="low"),)
+def test_a_run_can_begin_with_the_stages_of_another_transform(folder, tmp_path, other):
+    stages = (Stage(2e-3, 4, 32, 3, parts="joint" if other.high_blocks else "low"),)
     checkpoint = train(config(folder, network=other, stages=stages), tmp_path / "run", device=CPU)
     trainer = new_trainer(config(folder))
     trainer.start_from(checkpoint)
     theirs = torch.load(checkpoint, weights_only=True)["average"]
     for name, value in trainer.average.state_dict().items():
-        if name.startswith("low."):
+        if name.startswith("low.") or (name.startswith("high.") and other.high_blocks):
             assert torch.equal(value, theirs[name]), name
     assert torch.equal(trainer.network.head.bias, torch.zeros(30))
     assert not torch.equal(trainer.network.w0.reshape(3, 10)[:, :3], torch.eye(3))  # of these pictures
 
 
-def test_a_metered_networks_picture_does_not_follow_the_exposure(folder):
-    settings = config(folder, network=replace(TINY, metered=True), neutral_weight=1.0)
-    trainer = new_trainer(replace(settings, synthesis=SynthesisOptions(exposure=(-1, -1))))
-    trainer.set_w0(frames=8)
+def test_a_metered_network_is_trained_on_the_frame_as_it_is_metered(folder):
+    metered = replace(TINY, metered=True)
+    trainer = new_trainer(config(folder, network=metered, restoration_weight=0.0, neutral_weight=1.0))
     pairs = trainer.draw(4)
-    coefficients = trainer.network.w0.reshape(1, 30, 1, 1).expand(4, 30, 1, 1)
-    pictures = []
-    for exposure in (1.0, 0.25):
-        image = encode(0.5 * exposure * decode(pairs.clean))
-        gain = frame_gains(image, pairs.matrix)
-        pictures.append(to_picture(image, coefficients, pairs.matrix, gain))
-    torch.testing.assert_close(*pictures, atol=1e-3, rtol=0)
-    assert torch.isfinite(trainer.loss(pairs))
+    image, coefficients = trainer.network(pairs.picture, pad=True)
+    gain = frame_gains(image, pairs.matrix)
+    assert gain.min() > 1.2
+    developed = to_picture(image, coefficients, pairs.matrix, gain)
+    white = srgb_encode(gain.clamp(max=HEADROOM))
+    expected = picture_loss(developed, pairs.target) + neutral_loss(coefficients, white)
+    torch.testing.assert_close(trainer.loss(pairs), expected)
+    identity = trainer.network.w0.reshape(1, 30, 1, 1).expand(4, 30, 1, 1)
+    bright, dark = (
+        srgb_decode(to_picture(frame, identity, pairs.matrix, frame_gains(frame, pairs.matrix)))
+        for frame in (encode(0.1 * decode(pairs.clean)), encode(0.025 * decode(pairs.clean)))
+    )
+    torch.testing.assert_close(bright, 2 * dark, atol=1e-3, rtol=0)
 
 
 def test_the_commands_refuse_what_cannot_work(folder, tmp_path):

@@ -71,11 +71,18 @@ def train(
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("name")
-def export(checkpoint: Path, name: str) -> None:
+@click.option(
+    "--calibrate",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Write the 8-bit form, too; raws made of these photographs tell the ranges of its numbers.",
+)
+def export(checkpoint: Path, name: str, calibrate: tuple[str, ...]) -> None:
     """Write the averaged weights of CHECKPOINT to the model folder NAME.
 
     \b
-    deepisp export runs/mine/checkpoint.pt mine
+    deepisp export runs/mine/checkpoint.pt mine --calibrate FOLDER
 
     NAME is models/NAME, or a folder if it is a path: weights.safetensors, model.onnx and card.json go there
     once torch and ONNX Runtime agree on the graph. What a person wrote into the folder's card (summary,
@@ -85,7 +92,7 @@ def export(checkpoint: Path, name: str) -> None:
     from deepisp_cli.training.export import export_checkpoint
 
     folder = Path(name) if Path(name).name != name else Path("models") / name
-    click.echo(str(export_checkpoint(checkpoint, folder)))
+    click.echo(str(export_checkpoint(checkpoint, folder, calibrate)))
 
 
 def _need_torch() -> None:

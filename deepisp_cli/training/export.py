@@ -1,12 +1,13 @@
 """A checkpoint to a model folder (``deepisp export``).
 
-Writes ``weights.safetensors``, ``model.onnx`` and ``card.json``. Before anything is written, ONNX Runtime and
-torch must agree on the exported graph.
+Writes ``weights.safetensors``, ``model.onnx``, on request ``model-int8.onnx``, and ``card.json``. Before
+anything is written, ONNX Runtime and torch must agree on the exported graphs.
 """
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,19 @@ import safetensors.torch
 import torch
 
 from deepisp_cli.errors import ModelError
-from deepisp_cli.models import CARD_FILE, ONNX_FILE, WEIGHTS_FILE
+from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import config_from_dict
 from deepisp_cli.training.onnx_graph import to_onnx
+from deepisp_cli.training.quantise import measure_ranges
+from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.trainer import read_checkpoint
 
 # what a person writes into a card
 KEPT = ("summary", "licence", "training", "results", "limitations", "openness")
 PARITY = 1e-4  # largest difference allowed between the two engines
+EIGHT_BIT_PARITY = 5e-3  # root mean square of the restored image that the 8-bit form may be off by
+CALIBRATION = 8, 4, 256  # batches, crops in each, pixels a side
 
 
 def largest_difference(network: DeepISP, graph: bytes, seed: int = 0) -> float:
@@ -49,12 +54,29 @@ def largest_difference(network: DeepISP, graph: bytes, seed: int = 0) -> float:
     return worst
 
 
-def export(network: DeepISP, folder: Path, facts: dict[str, Any]) -> None:
+def eight_bit_difference(network: DeepISP, graph: bytes, pictures: Sequence[torch.Tensor]) -> float:
+    """Root mean square of what the 8-bit form's restored images are off by on ``pictures`` (N, 3, H, W)."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    errors = []
+    for picture in pictures:
+        with torch.inference_mode():
+            expected = network.eval()(picture[:1])[0]
+        found = session.run(["image"], {"picture": picture[:1].numpy()})[0]
+        errors.append(float(np.square(expected.numpy() - found).mean()))
+    return float(np.sqrt(np.mean(errors)))
+
+
+def export(
+    network: DeepISP, folder: Path, facts: dict[str, Any], pictures: Sequence[torch.Tensor] = ()
+) -> None:
     """Write the model folder.
 
     Parameters
     ----------
     facts : what else the card says: summary, training, results, ...
+    pictures : typical inputs of the network, (N, 3, H, W); given, the 8-bit form is written, too.
 
     Raises
     ------
@@ -65,16 +87,24 @@ def export(network: DeepISP, folder: Path, facts: dict[str, Any]) -> None:
     difference = largest_difference(network, graph)
     if not difference <= PARITY:
         raise ModelError(f"{folder}: torch and ONNX Runtime differ by {difference:.2g}; nothing was written")
+    parity = {"torch against onnxruntime, largest difference": difference}
+    eight_bit = {}
+    if pictures:
+        eight_bit = {EIGHT_BIT_FILE: to_onnx(network, measure_ranges(network, pictures))}
+        difference = eight_bit_difference(network, eight_bit[EIGHT_BIT_FILE], pictures)
+        if not difference <= EIGHT_BIT_PARITY:
+            raise ModelError(f"{folder}: the 8-bit form is off by {difference:.2g}; nothing was written")
+        parity["8 bit against float32, root mean square"] = difference
     config: NetworkConfig = network.config
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    files = {ONNX_FILE: graph, WEIGHTS_FILE: safetensors.torch.save(weights)}
+    files = {ONNX_FILE: graph, **eight_bit, WEIGHTS_FILE: safetensors.torch.save(weights)}
     card = {
         "name": folder.name,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "architecture": asdict(config),
         "tile": {"cell": config.cell, "before": config.reach + config.lead, "after": config.reach},
         "files": {name: hashlib.sha256(contents).hexdigest() for name, contents in files.items()},
-        "parity": {"torch against onnxruntime, largest difference": difference},
+        "parity": parity,
         **facts,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,10 +113,22 @@ def export(network: DeepISP, folder: Path, facts: dict[str, Any]) -> None:
     (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def export_checkpoint(checkpoint: Path, folder: Path) -> Path:
-    """Export the averaged weights of a training run's checkpoint; returns the card's path."""
+def export_checkpoint(checkpoint: Path, folder: Path, photographs: Sequence[str] = ()) -> Path:
+    """Export the averaged weights of a training run's checkpoint; returns the card's path.
+
+    ``photographs`` are folders: raws made of them calibrate the 8-bit form.
+    """
     state = read_checkpoint(checkpoint)
-    network = DeepISP(config_from_dict(state["config"]).network)
+    config = config_from_dict(state["config"])
+    pictures = []
+    if photographs:
+        config = replace(
+            config, photographs=tuple(photographs), panoramas=(), raw_pairs=(), shares=(1.0, 0.0, 0.0)
+        )
+        (source, *_), _ = open_sources(config, torch.Generator().manual_seed(config.seed))
+        batches, count, size = CALIBRATION
+        pictures = [source(count, size).picture for _ in range(batches)]
+    network = DeepISP(config.network)
     network.load_state_dict(state["average"])
     path = folder / CARD_FILE
     old = json.loads(path.read_text("utf-8")) if path.exists() else {}
@@ -97,5 +139,5 @@ def export_checkpoint(checkpoint: Path, folder: Path) -> Path:
         "steps": state["position"][3],
         "log": state["history"][-1:],
     }
-    export(network, folder, facts)
+    export(network, folder, facts, pictures)
     return path

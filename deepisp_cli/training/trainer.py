@@ -194,12 +194,12 @@ class Trainer:
     def start_from(self, path: Path) -> None:
         """Begin with the weights of a model folder, or with the averaged ones of another run's checkpoint.
 
-        Where only the high-level stage is another one (or there is none), it begins anew.
+        A transform that is another one (of frames that are metered otherwise, or none) begins anew.
 
         Raises
         ------
         ModelError
-            If the low-level stage is another one, too.
+            If the low-level stage is another one.
         """
         if path.is_dir():
             model = find_model(str(path.resolve()))
@@ -212,8 +212,8 @@ class Trainer:
         if replace(network, high_blocks=ours.high_blocks, metered=ours.metered) != ours:
             raise ModelError(f"{path}: holds a network of another architecture: {network}")
         if network != ours:
-            low = {name: weight for name, weight in weights.items() if name.startswith("low.")}
-            weights = {**self.network.state_dict(), **low}
+            kept = {name: weight for name, weight in weights.items() if name.startswith(("low.", "high."))}
+            weights = {**self.network.state_dict(), **kept}
         self.network.load_state_dict(weights)
         self.average.load_state_dict(weights)
         if network != ours:
