@@ -135,7 +135,7 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Eng
 
     Parameters
     ----------
-    engine : one of `ENGINES`. "auto" takes the 8-bit form on CPUs where it was measured to be faster.
+    engine : one of `ENGINES`.
     device : "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises
@@ -147,7 +147,7 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Eng
         raise EngineError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
     _check_device_name(device)
     failures = []
-    for kind, place in _candidates(engine, device, model.has_eight_bit_form and _has_avx2()):
+    for kind, place in _candidates(engine, device):
         try:
             if kind == "torch":
                 return TorchEngine(model, place)
@@ -162,8 +162,8 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _candidates(engine: str, device: str, eight_bit: bool) -> list[tuple[str, str]]:
-    """(engine, device) pairs to try in turn, fastest first; ``eight_bit``: on a CPU that form is."""
+def _candidates(engine: str, device: str) -> list[tuple[str, str]]:
+    """(engine, device) pairs to try in turn, fastest first; "onnx-int8", less exact, by name only."""
     kinds = ("torch", "onnx") if engine == "auto" else (engine,)
     if device == "auto":
         places = ["cuda"] if _has_nvidia_driver() else []
@@ -175,19 +175,8 @@ def _candidates(engine: str, device: str, eight_bit: bool) -> list[tuple[str, st
         return [(kind, device) for kind in kinds]
     pairs = [(kind, place) for place in places for kind in kinds]
     if device in ("auto", "cpu"):  # on a CPU ONNX Runtime is the faster of the two
-        if engine == "auto" and eight_bit:
-            pairs.append(("onnx-int8", "cpu"))
         pairs += [(kind, "cpu") for kind in reversed(kinds)]
     return pairs
-
-
-def _has_avx2() -> bool:
-    """Whether this is an x86 processor of the kind on which the 8-bit form was measured."""
-    try:
-        from numpy._core._multiarray_umath import __cpu_features__ as features
-    except ImportError:  # NumPy 1, or one that keeps it elsewhere
-        return False
-    return bool(features.get("AVX2"))
 
 
 def _check_device_name(device: str) -> None:

@@ -9,23 +9,25 @@ from typing import Any, TypeVar
 
 Array = TypeVar("Array", Any, Any)
 
-HEADROOM = 4.0  # highlights that T still sees, 2 EV above white; brighter ones are held there
+LEVEL = 0.6  # brightness, in linear light, at which a frame is left as it is
+TRUST = 0.65  # share of the way to `LEVEL`, in stops, that a frame is taken
 MOST = 32.0  # gain, 5 EV: beyond that a frame is meant to be dark
+HEADROOM = 4.0  # highlights that T still sees, 2 EV above white; brighter ones are held there
 
 
 def meter(mean_square: Array) -> Array:
-    """The gain that brings a frame of brightness b to the square root of b: half way to white, in stops.
+    """The gain (`LEVEL` / brightness) ** `TRUST` of a frame, 1 to `MOST`.
 
-    Half way, because dark frames are dark scenes as often as they are short exposures: over the training data
-    an exposure is best guessed from the brightness with a slope of 0.5 (docs/training.md). A frame is
-    never darkened: what the sensor clipped stays white.
+    Not all the way, because a dark frame is a dark scene as often as it is a short exposure;
+    ``benchmarks/metering.py`` prints how the error depends on the trust. A frame is never darkened: what the
+    sensor clipped stays white.
 
     Parameters
     ----------
     mean_square : of linear sRGB where white is 1, negatives taken as 0; a scalar array or one per frame. Its
         root is the brightness: a lamp in the night weighs more than the night.
     """
-    return (1 / (mean_square + 1e-12) ** 0.25).clip(1.0, MOST)
+    return ((LEVEL**2 / (mean_square + 1e-12)) ** (TRUST / 2)).clip(1.0, MOST)
 
 
 def expose(linear: Array, gain: Any) -> Array:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from deepisp_cli.colour import srgb_decode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.evaluation.baselines import developed
 from deepisp_cli.models import DEFAULT_MODEL, find_model
@@ -75,3 +76,29 @@ def test_exposure_moves_the_picture_little(develop):
         scene[top : top + 32, left : left + 32] = rng.uniform(0.02, 0.9) * rng.uniform(0.6, 1, 3)
     means = [develop(scene, exposure).mean() for exposure in (0, -1, -2)]
     assert max(means) - min(means) < 50
+
+
+# sRGB, deep to light
+SKIN = ((60, 40, 32), (88, 62, 51), (115, 82, 68), (160, 114, 92), (194, 150, 130))
+
+
+TOO_BRIGHT = pytest.mark.xfail(
+    strict=True, reason="raws that were exposed fully come out too bright: clipped"
+)
+
+
+@pytest.mark.parametrize("exposure", [pytest.param(0, marks=TOO_BRIGHT), -2])
+def test_skin_of_every_colour_stays_skin(develop, exposure):
+    """The hue stays, and so does most of the colour's strength."""
+    rgb2lab = pytest.importorskip("skimage.color").rgb2lab
+    skin = srgb_decode(np.float32(SKIN) / 255)
+    scene = np.full((256, 384, 3), 0.18)
+    for index, tone in enumerate(skin):
+        scene[32:224, 32 + 64 * index : 96 + 64 * index] = tone
+    found = blocks(develop(scene, exposure))[4:12, 2:22].reshape(8, 5, 4, 3)[2:6, :, 1:3].mean((0, 2)) / 255
+    wanted, found = rgb2lab(np.float64(SKIN) / 255), rgb2lab(found)
+    hue = [np.degrees(np.arctan2(lab[:, 2], lab[:, 1])) for lab in (wanted, found)]
+    assert np.abs(hue[1] - hue[0]).max() < 15
+    strength = np.hypot(*found[:, 1:].T) / np.hypot(*wanted[:, 1:].T)
+    assert strength.min() > 0.6
+    assert strength.max() < 1.7

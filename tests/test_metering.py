@@ -5,7 +5,7 @@ import pytest
 from conftest import MATRIX, IdentityEngine
 
 from deepisp_cli import colour
-from deepisp_cli.metering import HEADROOM, MOST, expose, meter
+from deepisp_cli.metering import HEADROOM, LEVEL, MOST, TRUST, expose, meter
 from deepisp_cli.pipeline import Options, Result, finish, frame_gain, prepare
 
 
@@ -14,9 +14,10 @@ def rms(frame):
 
 
 @pytest.mark.parametrize("exposure", [0.0, -1.0, -3.0])
-def test_a_frame_is_brought_half_way_to_white(exposure):
+def test_a_frame_is_brought_nearer_to_the_level(exposure):
     frame = np.random.default_rng(0).uniform(0, 0.4, (40, 50, 3)) * 2**exposure
-    assert rms(expose(frame, meter(np.square(frame).mean()))) == pytest.approx(rms(frame) ** 0.5, rel=1e-4)
+    before, after = (np.log2(LEVEL / rms(f)) for f in (frame, expose(frame, meter(np.square(frame).mean()))))
+    assert after == pytest.approx((1 - TRUST) * before, rel=1e-4)
 
 
 def test_what_is_bright_is_never_darkened_and_what_is_black_stays_near_black():
@@ -62,14 +63,14 @@ def develop(path, engine, **options):
     return finish(prepare(path, options, result), engine, options, result).astype(float) / 65535
 
 
-def test_a_metered_model_follows_half_of_the_exposure(write_raw, grey_ramp):
+def test_a_metered_model_follows_little_of_the_exposure(write_raw, grey_ramp):
     scene = grey_ramp / 4
     bright, dark, plain = (
         colour.srgb_decode(develop(write_raw(f"{stops}.dng", scene / 2**stops), Metered(), strength=strength))
         for stops, strength in ((0, 1.0), (4, 1.0), (4, 0.5))
     )
-    np.testing.assert_allclose(4 * dark, bright, atol=0.02)
-    np.testing.assert_allclose(plain, dark, atol=0.005)  # the strength does not change the exposure
+    np.testing.assert_allclose(2 ** (4 * (1 - TRUST)) * dark, bright, atol=0.02)
+    np.testing.assert_allclose(plain, dark, atol=0.01)  # the strength does not change the exposure
 
 
 def test_the_neutral_look_keeps_the_exposure_of_a_metered_model(write_raw, grey_ramp):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from fnmatch import fnmatch
 
 import pytest
 
@@ -69,3 +70,12 @@ def test_the_card_describes_the_network(model):
     assert sum(parameter.numel() for parameter in DeepISP(config).parameters()) == model.card["parameters"]
     needs = model.tile_needs
     assert (needs.cell, needs.before, needs.after) == (config.cell, config.reach + config.lead, config.reach)
+
+
+@pytest.mark.parametrize("model", list_models(), ids=lambda model: model.name)
+def test_the_wheel_carries_every_file_of_a_model(model):
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((model.folder.parents[1] / "pyproject.toml").read_text("utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["deepisp_models"]
+    for file in ("card.json", *model.card["files"]):
+        assert any(fnmatch(f"{model.folder.name}/{file}", pattern) for pattern in patterns), file

@@ -134,6 +134,19 @@ def test_losses_see_errors_and_forgive_clipping():
     assert plain.item() == pytest.approx((0.025 * torch.exp2(-pairs.exposure / 2)).mean().item(), rel=1e-3)
 
 
+def test_the_rms_norm_is_of_each_crop():
+    pairs = pairs_of(SynthesisOptions(exposure=(0, 0)))
+    even, peaks = torch.full_like(pairs.clean, 0.02), torch.zeros_like(pairs.clean)
+    peaks[..., ::2, ::2] = 0.08  # the same in L1, twice as much in root mean square
+    for error, expected in ((even, 0.02), (peaks, 0.04)):
+        found = restoration_loss(pairs.clean + error, pairs, (1,), "rms").item()
+        assert found == pytest.approx(expected, rel=1e-3)
+        assert restoration_loss(pairs.clean + error, pairs, (1,)).item() == pytest.approx(0.02, rel=1e-3)
+    one_bad = torch.zeros_like(pairs.clean)
+    one_bad[0] = 0.4  # one crop of four: not sqrt(0.4 ** 2 / 4)
+    assert restoration_loss(pairs.clean + one_bad, pairs, (1,), "rms").item() == pytest.approx(0.1, rel=1e-3)
+
+
 def test_lab_is_the_librarys():
     color = pytest.importorskip("skimage.color")
     srgb = torch.rand(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))

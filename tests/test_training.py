@@ -13,14 +13,15 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch")
 
 import imagecodecs
+import safetensors.torch
 from PIL import Image
 
 from deepisp_cli.cli import main
 from deepisp_cli.colour import decode, encode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.errors import InputError, ModelError, UsageError
-from deepisp_cli.metering import HEADROOM
-from deepisp_cli.models import find_model
+from deepisp_cli.metering import HEADROOM, TRUST
+from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import Stage, TrainConfig, config_from_dict, load_config
 from deepisp_cli.training.export import export_checkpoint
@@ -273,6 +274,7 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
         f"{network}{stage}parts = 'low'\nblocks = 16\n": "more blocks than the network's 15",
         f"precision = 'half'\n{network}{stage}": "precision is one of",
         f"picture_loss = 'luv'\n{network}{stage}": "picture_loss is one of",
+        f"restoration_norm = 'l2'\n{network}{stage}": "restoration_norm is one of",
         f"picture_loss = 'lab'\n{network}{stage}": "crops of 161 pixels",
         f"{network}high_blocks = 0\n{stage}": "'low' only",
         network + stage.replace("steps = 9", ""): "needs steps or minutes",
@@ -284,7 +286,9 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
             load_config(path)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*/train.toml")), ids=lambda p: p.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "models").glob("*/*.toml")), ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
 def test_shipped_configurations_are_repeatable(path):
     """Bounded by steps alone, or a resumed run would not be the run that was not stopped."""
     settings = load_config(path)
@@ -351,7 +355,7 @@ def test_the_commands_train_resume_and_export_a_model_that_loads(folder, tmp_pat
 def test_a_run_can_begin_with_the_weights_of_a_model_folder_or_a_checkpoint(folder, tmp_path):
     checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=2)
     expected = torch.load(checkpoint, weights_only=True)["average"]
-    for initial in (checkpoint, export_checkpoint(checkpoint, tmp_path / "model").parent):
+    for initial in (checkpoint, export_checkpoint([checkpoint], tmp_path / "model").parent):
         trainer = new_trainer(config(folder))
         trainer.start_from(initial)
         for network in (trainer.network, trainer.average):
@@ -359,14 +363,27 @@ def test_a_run_can_begin_with_the_weights_of_a_model_folder_or_a_checkpoint(fold
                 assert torch.equal(value, expected[name]), name
 
 
+def test_an_export_can_take_the_mean_of_checkpoints(folder, tmp_path):
+    paths = [train(config(folder, seed=seed), tmp_path / str(seed), device=CPU, steps=2) for seed in (1, 2)]
+    first, second = (torch.load(path, weights_only=True)["average"] for path in paths)
+    model = find_model(str(export_checkpoint([paths[0], paths[0], paths[1]], tmp_path / "model").parent))
+    weights = safetensors.torch.load(model.read(WEIGHTS_FILE))
+    for name, value in weights.items():
+        torch.testing.assert_close(value, (2 * first[name] + second[name]) / 3)
+    stages = (Stage(1e-3, 4, 32, 1, parts="low"),)
+    other = train(config(folder, network=LOW_ONLY, stages=stages), tmp_path / "other", device=CPU)
+    with pytest.raises(ModelError, match="another architecture"):
+        export_checkpoint([paths[0], other], tmp_path / "model")
+
+
 def test_an_export_calibrates_the_8_bit_form_on_photographs(folder, tmp_path):
     network = replace(TINY, dilations=(1, 1, 1))
     checkpoint = train(config(folder, network=network), tmp_path / "run", device=CPU, steps=2)
-    model = find_model(str(export_checkpoint(checkpoint, tmp_path / "model", [str(folder)]).parent))
+    model = find_model(str(export_checkpoint([checkpoint], tmp_path / "model", [str(folder)]).parent))
     assert model.has_eight_bit_form
     assert open_engine(model, "onnx-int8", "cpu").name == "onnx-int8"
     assert model.card["parity"]["8 bit against float32, root mean square"] < 5e-3
-    again = find_model(str(export_checkpoint(checkpoint, tmp_path / "model").parent))
+    again = find_model(str(export_checkpoint([checkpoint], tmp_path / "model").parent))
     assert not again.has_eight_bit_form
 
 
@@ -386,7 +403,8 @@ def test_a_run_can_begin_with_the_stages_of_another_transform(folder, tmp_path, 
 
 def test_a_metered_network_is_trained_on_the_frame_as_it_is_metered(folder):
     metered = replace(TINY, metered=True)
-    trainer = new_trainer(config(folder, network=metered, restoration_weight=0.0, neutral_weight=1.0))
+    settings = config(folder, network=metered, restoration_weight=0.0, neutral_weight=1.0)
+    trainer = new_trainer(replace(settings, synthesis=SynthesisOptions(exposure=(-1, -1))))
     pairs = trainer.draw(4)
     image, coefficients = trainer.network(pairs.picture, pad=True)
     gain = frame_gains(image, pairs.matrix)
@@ -398,9 +416,9 @@ def test_a_metered_network_is_trained_on_the_frame_as_it_is_metered(folder):
     identity = trainer.network.w0.reshape(1, 30, 1, 1).expand(4, 30, 1, 1)
     bright, dark = (
         srgb_decode(to_picture(frame, identity, pairs.matrix, frame_gains(frame, pairs.matrix)))
-        for frame in (encode(0.1 * decode(pairs.clean)), encode(0.025 * decode(pairs.clean)))
+        for frame in (encode(0.4 * decode(pairs.clean)), encode(0.1 * decode(pairs.clean)))
     )
-    torch.testing.assert_close(bright, 2 * dark, atol=1e-3, rtol=0)
+    torch.testing.assert_close(bright, 4 ** (1 - TRUST) * dark, atol=1e-3, rtol=0)
 
 
 def test_the_commands_refuse_what_cannot_work(folder, tmp_path):
@@ -436,11 +454,11 @@ def test_an_interrupted_run_says_so(folder, tmp_path, monkeypatch):
 
 def test_what_a_person_wrote_into_a_card_is_kept(folder, tmp_path):
     checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=1)
-    path = export_checkpoint(checkpoint, tmp_path / "model")
+    path = export_checkpoint([checkpoint], tmp_path / "model")
     card = json.loads(path.read_text())
     card["summary"] = "For tests."
     card["training"]["hardware"] = "one core"
     path.write_text(json.dumps(card))
-    again = json.loads(export_checkpoint(checkpoint, tmp_path / "model").read_text())
+    again = json.loads(export_checkpoint([checkpoint], tmp_path / "model").read_text())
     assert again["summary"] == "For tests."
     assert again["training"]["hardware"] == "one core"

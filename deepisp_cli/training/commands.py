@@ -78,7 +78,15 @@ def train(
     metavar="FOLDER",
     help="Write the 8-bit form, too; raws made of these photographs tell the ranges of its numbers.",
 )
-def export(checkpoint: Path, name: str, calibrate: tuple[str, ...]) -> None:
+@click.option(
+    "--average",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="CHECKPOINT",
+    help="Take the mean with the weights of this one: legs of one run are often better together. "
+    "One that is named twice counts twice.",
+)
+def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tuple[Path, ...]) -> None:
     """Write the averaged weights of CHECKPOINT to the model folder NAME.
 
     \b
@@ -92,7 +100,7 @@ def export(checkpoint: Path, name: str, calibrate: tuple[str, ...]) -> None:
     from deepisp_cli.training.export import export_checkpoint
 
     folder = Path(name) if Path(name).name != name else Path("models") / name
-    click.echo(str(export_checkpoint(checkpoint, folder, calibrate)))
+    click.echo(str(export_checkpoint([checkpoint, *average], folder, calibrate)))
 
 
 def _need_torch() -> None:

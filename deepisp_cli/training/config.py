@@ -18,6 +18,7 @@ else:
 
 PARTS = ("low", "separate", "joint", "high")
 PICTURE_LOSSES = ("rgb", "lab")
+RESTORATION_NORMS = ("l1", "rms")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -63,6 +64,7 @@ class TrainConfig:
     mosaic: MosaicOptions | None = None  # given: mosaics of finished pictures, in place of raws
     restoration_weight: float = 0.5  # of the restored image's loss against the finished picture's
     restoration_scales: tuple[int, ...] = (1, 4, 16)  # pixels a side of the means that this loss is taken of
+    restoration_norm: str = "l1"  # "l1", or "rms" of each crop
     neutral_weight: float = 0.0  # of the transform's faults on greys and white; see `losses.neutral_loss`
     picture_loss: str = "rgb"  # "rgb": `losses.picture_loss`; "lab": `losses.paper_loss`
     structure_weight: float = 0.2  # of structural similarity in "lab"
@@ -74,6 +76,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.restoration_norm not in RESTORATION_NORMS:
+            known = ", ".join(RESTORATION_NORMS)
+            raise ValueError(f"restoration_norm is one of {known}, got {self.restoration_norm!r}")
         if not self.network.high_blocks and any(stage.parts != "low" for stage in self.stages):
             raise ValueError("a network without high-level stage trains the parts 'low' only")
         if any((stage.blocks or 0) > len(self.network.dilations) for stage in self.stages):

@@ -28,7 +28,7 @@ from deepisp_cli.training.trainer import read_checkpoint
 KEPT = ("summary", "licence", "training", "results", "limitations", "openness")
 PARITY = 1e-4  # largest difference allowed between the two engines
 EIGHT_BIT_PARITY = 5e-3  # root mean square of the restored image that the 8-bit form may be off by
-CALIBRATION = 8, 4, 256  # batches, crops in each, pixels a side
+CALIBRATION = 12, 2, 384  # batches, crops in each, pixels a side
 
 
 def largest_difference(network: DeepISP, graph: bytes, seed: int = 0) -> float:
@@ -62,7 +62,7 @@ def eight_bit_difference(network: DeepISP, graph: bytes, pictures: Sequence[torc
     errors = []
     for picture in pictures:
         with torch.inference_mode():
-            expected = network.eval()(picture[:1])[0]
+            expected, _ = network.restore(picture[:1])
         found = session.run(["image"], {"picture": picture[:1].numpy()})[0]
         errors.append(float(np.square(expected.numpy() - found).mean()))
     return float(np.sqrt(np.mean(errors)))
@@ -113,12 +113,24 @@ def export(
     (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def export_checkpoint(checkpoint: Path, folder: Path, photographs: Sequence[str] = ()) -> Path:
-    """Export the averaged weights of a training run's checkpoint; returns the card's path.
+def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Sequence[str] = ()) -> Path:
+    """Export the averaged weights of training runs' checkpoints; returns the card's path.
 
-    ``photographs`` are folders: raws made of them calibrate the 8-bit form.
+    Parameters
+    ----------
+    checkpoints : one, or several of one network, whose mean is taken (Wortsman et al., "Model soups", 2022).
+        The card tells the training of the first.
+    photographs : folders; raws made of them calibrate the 8-bit form.
+
+    Raises
+    ------
+    ModelError
+        If one is no checkpoint or of another network, or the engines do not agree.
     """
-    state = read_checkpoint(checkpoint)
+    state, *others = [read_checkpoint(checkpoint) for checkpoint in checkpoints]
+    for path, other in zip(checkpoints[1:], others, strict=True):
+        if other["config"]["network"] != state["config"]["network"]:
+            raise ModelError(f"{path}: holds a network of another architecture")
     config = config_from_dict(state["config"])
     pictures = []
     if photographs:
@@ -129,7 +141,9 @@ def export_checkpoint(checkpoint: Path, folder: Path, photographs: Sequence[str]
         batches, count, size = CALIBRATION
         pictures = [source(count, size).picture for _ in range(batches)]
     network = DeepISP(config.network)
-    network.load_state_dict(state["average"])
+    weights = [other["average"] for other in (state, *others)]
+    mean = {name: torch.stack([each[name] for each in weights]).mean(0) for name in state["average"]}
+    network.load_state_dict(mean)
     path = folder / CARD_FILE
     old = json.loads(path.read_text("utf-8")) if path.exists() else {}
     facts = {key: old[key] for key in KEPT if key in old}

@@ -73,9 +73,12 @@ def neutral_loss(coefficients: Tensor, white: Tensor | float = 1.0, levels: int 
     return tint.abs().mean() + F.relu(1 - channels[-1]).mean()
 
 
-def restoration_loss(image: Tensor, pairs: Pairs, scales: Sequence[int]) -> Tensor:
-    """L1 of the low-level stage's image against the noise-free frame: the sum over means of squares of
+def restoration_loss(image: Tensor, pairs: Pairs, scales: Sequence[int], norm: str = "l1") -> Tensor:
+    """Error of the low-level stage's image against the noise-free frame: the sum over means of squares of
     ``scales`` pixels a side, 1 being the pixels themselves.
+
+    ``norm`` is "l1", or "rms": the root mean square of each crop, which is what PSNR judges by. (The mean
+    square itself would leave crops without noise next to no weight.)
 
     Each frame counts as if it had been exposed fully: on the square-root scale an exposure of -2 EV halves
     every value. Where the noise-free frame is not known (real raws) there is no such loss: 0.
@@ -84,4 +87,8 @@ def restoration_loss(image: Tensor, pairs: Pairs, scales: Sequence[int]) -> Tens
         return image.new_zeros(())
     error = (image - pairs.clean) * torch.exp2(-pairs.exposure / 2).reshape(-1, 1, 1, 1)
     means = [F.avg_pool2d(error, scale) if scale > 1 else error for scale in scales]
+    if norm == "rms":
+        return sum(
+            ((mean.square().mean((1, 2, 3)) + 1e-10).sqrt().mean() for mean in means), error.new_zeros(())
+        )
     return sum((mean.abs().mean() for mean in means), error.new_zeros(()))

@@ -143,9 +143,9 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             image, features = self.network.restore(picture, pad=True, separate=separate, blocks=stage.blocks)
             coefficients = self.network.coefficients(features, pad=True) if parts != "low" else None
-        restoration = restoration_loss(
-            image.detach() if parts == "high" else image, pairs, self.config.restoration_scales
-        )
+        config = self.config
+        restored = image.detach() if parts == "high" else image
+        restoration = restoration_loss(restored, pairs, config.restoration_scales, config.restoration_norm)
         restoration = self.config.restoration_weight * restoration
         if coefficients is None:
             return restoration
