@@ -1,5 +1,7 @@
 """ONNX graphs node by node."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -36,7 +38,7 @@ class Graph:
     def number(self, value: float) -> str:
         return self.constant(f"number_{value:g}", np.array(value, np.float32))
 
-    def convolution(self, stem: str, weight: np.ndarray, bias: np.ndarray, **attributes: object) -> str:
+    def convolution(self, stem: str, weight: np.ndarray, bias: np.ndarray, **attributes: Any) -> str:
         name = f"convolution_{len(self.nodes)}"
         inputs = [stem, self.constant(f"{name}_weight", weight), self.constant(f"{name}_bias", bias)]
         return self.node("Conv", inputs, kernel_shape=list(weight.shape[2:]), **attributes)
