@@ -16,10 +16,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.colour import decode
 from deepisp_cli.metering import MOST
 from deepisp_cli.training.config import load_config
-from deepisp_cli.training.synthesis import Pairs, to_srgb
+from deepisp_cli.training.synthesis import Pairs, to_linear, to_srgb
 from deepisp_cli.training.trainer import Trainer
 
 BATCH = 12
@@ -46,8 +45,7 @@ def main(config: Path, frames: int) -> None:
 
 
 def _brightness(pairs: Pairs) -> Tensor:
-    linear = torch.einsum("nij,njhw->nihw", pairs.matrix, decode(pairs.clean)).clamp(min=0)
-    return linear.square().mean((1, 2, 3)).sqrt()
+    return to_linear(pairs.clean, pairs.matrix).clamp(min=0).square().mean((1, 2, 3)).sqrt()
 
 
 def _error(pairs: Pairs, gain: Tensor) -> Tensor:

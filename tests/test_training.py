@@ -401,6 +401,16 @@ def test_a_run_can_begin_with_the_stages_of_another_transform(folder, tmp_path, 
     assert not torch.equal(trainer.network.w0.reshape(3, 10)[:, :3], torch.eye(3))  # of these pictures
 
 
+def test_a_run_without_transform_can_begin_with_a_network_that_has_one(folder, tmp_path):
+    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=2)
+    stages = (Stage(2e-3, 4, 32, 3, parts="low"),)
+    trainer = new_trainer(config(folder, network=LOW_ONLY, stages=stages))
+    trainer.start_from(checkpoint)
+    theirs = torch.load(checkpoint, weights_only=True)["average"]
+    for name, value in trainer.network.state_dict().items():
+        assert torch.equal(value, theirs[name]), name
+
+
 def test_a_metered_network_is_trained_on_the_frame_as_it_is_metered(folder):
     metered = replace(TINY, metered=True)
     settings = config(folder, network=metered, restoration_weight=0.0, neutral_weight=1.0)

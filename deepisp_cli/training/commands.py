@@ -49,16 +49,14 @@ def train(
     --minutes, Ctrl-C or a kill, a run goes on with --resume.
     """
     _need_torch()
-    from deepisp_cli.training.config import load_config
+    from deepisp_cli.training.config import load_config, on_photographs
     from deepisp_cli.training.train import CHECKPOINT
     from deepisp_cli.training.train import train as run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = load_config(config)
     if photographs:
-        settings = dataclasses.replace(
-            settings, photographs=photographs, panoramas=(), raw_pairs=(), shares=(1.0, 0.0, 0.0)
-        )
+        settings = on_photographs(settings, photographs)
     settings = dataclasses.replace(settings, validation=validation or settings.validation)
     folder = output or Path("runs") / config.resolve().parent.name
     if (folder / CHECKPOINT).exists() and not resume:

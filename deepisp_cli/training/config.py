@@ -1,7 +1,8 @@
 """Everything that decides a model, as read from its TOML."""
 
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ class TrainConfig:
             raise ValueError(f"the picture loss 'lab' needs crops of {MS_SSIM_SMALLEST} pixels or more")
         if self.mosaic and self.network.high_blocks:
             raise ValueError("[mosaic] is for networks without high-level stage (high_blocks = 0)")
+
+
+def on_photographs(config: TrainConfig, folders: Sequence[str]) -> TrainConfig:
+    """``config`` with these photographs in place of all its data."""
+    return replace(config, photographs=tuple(folders), panoramas=(), raw_pairs=(), shares=(1.0, 0.0, 0.0))
 
 
 def load_config(path: Path) -> TrainConfig:

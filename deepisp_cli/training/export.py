@@ -7,7 +7,7 @@ anything is written, ONNX Runtime and torch must agree on the exported graphs.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from deepisp_cli.errors import ModelError
 from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
-from deepisp_cli.training.config import config_from_dict
+from deepisp_cli.training.config import config_from_dict, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.quantise import measure_ranges
 from deepisp_cli.training.sources import open_sources
@@ -134,10 +134,8 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     config = config_from_dict(state["config"])
     pictures = []
     if photographs:
-        config = replace(
-            config, photographs=tuple(photographs), panoramas=(), raw_pairs=(), shares=(1.0, 0.0, 0.0)
-        )
-        (source, *_), _ = open_sources(config, torch.Generator().manual_seed(config.seed))
+        generator = torch.Generator().manual_seed(config.seed)
+        (source,), _ = open_sources(on_photographs(config, photographs), generator)
         batches, count, size = CALIBRATION
         pictures = [source(count, size).picture for _ in range(batches)]
     network = DeepISP(config.network)

@@ -43,7 +43,7 @@ def to_onnx(network: DeepISP, ranges: Sequence[BlockRange] | None = None) -> byt
         blocks.append(Block(weight, bias, dilation, ranges[index].mean[inputs] if ranges else None))
 
     extracted = ""
-    if ranges:
+    if ranges and len(blocks) > 2:
         extracted, image = _add_block(graph, blocks[0], features, extracted, image)
         extracted, image = add_eight_bit_blocks(graph, blocks[1:-1], ranges[:-1], extracted, image)
         extracted, image = _add_block(graph, blocks[-1], features, extracted, image)

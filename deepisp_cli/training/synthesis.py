@@ -66,18 +66,21 @@ def srgb_decode(encoded: Tensor) -> Tensor:
     return torch.where(encoded <= 0.04045, encoded / 12.92, curve)
 
 
+def to_linear(image: Tensor, matrix: Tensor) -> Tensor:
+    """Encoded camera RGB (N, 3, H, W) to linear sRGB by the camera's matrix (N, 3, 3)."""
+    return torch.einsum("nij,njhw->nihw", matrix, decode(image))
+
+
 def to_srgb(image: Tensor, matrix: Tensor, gain: Tensor | None = None) -> Tensor:
-    """Encoded camera RGB (N, 3, H, W) to sRGB by the camera's matrix (N, 3, 3), before the transform; exposed
-    by ``gain`` (N,) where the network is metered."""
-    linear = torch.einsum("nij,njhw->nihw", matrix, decode(image))
+    """`to_linear` on sRGB's curve, before the transform; exposed by ``gain`` (N,) for a metered network."""
+    linear = to_linear(image, matrix)
     return srgb_encode(linear if gain is None else expose(linear, gain.reshape(-1, 1, 1, 1)))
 
 
 @torch.no_grad()
 def frame_gains(image: Tensor, matrix: Tensor) -> Tensor:
     """What the light meter makes of frames, encoded camera RGB (N, 3, H, W): a gain (N,) each."""
-    linear = torch.einsum("nij,njhw->nihw", matrix, decode(image))
-    return meter(linear.clamp(min=0).square().mean((1, 2, 3)))
+    return meter(to_linear(image, matrix).clamp(min=0).square().mean((1, 2, 3)))
 
 
 def to_picture(image: Tensor, coefficients: Tensor, matrix: Tensor, gain: Tensor | None = None) -> Tensor:

@@ -135,7 +135,7 @@ class Trainer:
         does not push the restoration about. "joint": the picture's loss reaches both. "high": the
         restoration is kept as it is.
         """
-        stage = self.config.stages[self.stage]
+        config, stage = self.config, self.config.stages[self.stage]
         parts = stage.parts
         layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format  # the faster
         picture = pairs.picture.contiguous(memory_format=layout)
@@ -143,19 +143,18 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             image, features = self.network.restore(picture, pad=True, separate=separate, blocks=stage.blocks)
             coefficients = self.network.coefficients(features, pad=True) if parts != "low" else None
-        config = self.config
         restored = image.detach() if parts == "high" else image
         restoration = restoration_loss(restored, pairs, config.restoration_scales, config.restoration_norm)
-        restoration = self.config.restoration_weight * restoration
+        restoration = config.restoration_weight * restoration
         if coefficients is None:
             return restoration
         gain = self._gains(image, pairs.matrix)
         image = image.detach() if separate else image
         developed = to_picture(image, coefficients.float(), pairs.matrix, gain)
         white = 1.0 if gain is None else srgb_encode(expose(torch.ones_like(gain), gain))
-        neutral = self.config.neutral_weight * neutral_loss(coefficients.float(), white)
-        if self.config.picture_loss == "lab":
-            finished = paper_loss(developed, pairs.target, self.config.structure_weight)
+        neutral = config.neutral_weight * neutral_loss(coefficients.float(), white)
+        if config.picture_loss == "lab":
+            finished = paper_loss(developed, pairs.target, config.structure_weight)
         else:
             finished = picture_loss(developed, pairs.target)
         return finished + neutral + restoration
@@ -212,8 +211,9 @@ class Trainer:
         if replace(network, high_blocks=ours.high_blocks, metered=ours.metered) != ours:
             raise ModelError(f"{path}: holds a network of another architecture: {network}")
         if network != ours:
-            kept = {name: weight for name, weight in weights.items() if name.startswith(("low.", "high."))}
-            weights = {**self.network.state_dict(), **kept}
+            new = self.network.state_dict()
+            kept = [name for name in weights if name in new and name.startswith(("low.", "high."))]
+            weights = {**new, **{name: weights[name] for name in kept}}
         self.network.load_state_dict(weights)
         self.average.load_state_dict(weights)
         if network != ours:
