@@ -32,7 +32,7 @@ class NetworkConfig:
     dilations: tuple[int, ...] = (1,) * 15  # one low-level block each; the paper's blocks are not dilated
     width: int = 64  # channels of a block: 3 * fold**2 of them residual image, the rest features
     high_blocks: int = 3  # stride-2 convolutions with max-pool; 0: denoise + demosaic alone, no transform
-    metered: bool = False  # T is applied to the frame as `metering` exposes it; the paper's is not
+    metered: bool = False  # T is applied to the frame as `metering` exposes it; the paper knows no meter
 
     def __post_init__(self) -> None:
         if self.fold not in (1, 2):

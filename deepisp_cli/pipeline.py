@@ -26,7 +26,7 @@ from deepisp_cli.demosaic import demosaic, grey_world_gains, normalise, normalis
 from deepisp_cli.engine import Engine, available_cores
 from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.metadata import Metadata, read_metadata
-from deepisp_cli.metering import expose, meter
+from deepisp_cli.metering import QUANTILE, expose, meter
 from deepisp_cli.output import write_picture
 from deepisp_cli.raw import RawImage, read_preview, read_raw
 from deepisp_cli.render import render
@@ -238,7 +238,7 @@ def frame_gain(image: np.ndarray, matrix: np.ndarray) -> float:
     """What the light meter makes of a restored frame (H, W, 3), encoded camera RGB, of any size."""
     step = max(1, int((image.size / 3e6) ** 0.5))  # a million pixels are enough
     linear = decode(image[::step, ::step]) @ matrix.T
-    return float(meter(np.square(np.maximum(linear, 0)).mean(dtype=np.float64)))
+    return float(meter(np.quantile(linear.max(-1), QUANTILE)))
 
 
 def develop_colour(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise
-from deepisp_cli.metering import expose, meter
+from deepisp_cli.metering import QUANTILE, expose, meter
 from deepisp_cli.training import cameras
 
 GREY = 0.18  # what a light meter makes of the mean of a scene
@@ -80,7 +80,12 @@ def to_srgb(image: Tensor, matrix: Tensor, gain: Tensor | None = None) -> Tensor
 @torch.no_grad()
 def frame_gains(image: Tensor, matrix: Tensor) -> Tensor:
     """What the light meter makes of frames, encoded camera RGB (N, 3, H, W): a gain (N,) each."""
-    return meter(to_linear(image, matrix).clamp(min=0).square().mean((1, 2, 3)))
+    return meter(highlights(to_linear(image, matrix)))
+
+
+def highlights(linear: Tensor) -> Tensor:
+    """What the light meter looks at (N,), of linear sRGB (N, 3, H, W)."""
+    return torch.quantile(linear.amax(1).flatten(1), QUANTILE, 1)
 
 
 def to_picture(image: Tensor, coefficients: Tensor, matrix: Tensor, gain: Tensor | None = None) -> Tensor:
