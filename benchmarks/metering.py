@@ -1,10 +1,11 @@
-"""How far to trust the brightness of a frame, over what a model is trained on.
+"""What tells the exposure of a raw: how far each statistic of the frame is off, in stops.
 
-    python benchmarks/metering.py CONFIG [--frames N]
+    python benchmarks/metering.py FOLDER...
 
-Draws noise-free frames as training does, exposes them by a light meter that looks at something else, with
-another trust and level, each time and prints the mean difference (of sRGB, 0 to 1) from the photographs:
-without any transform, so that only the brightness counts. The level is the one that fits each trust best.
+Photographs, whole but reduced, get part of their tone curve undone and a random exposure of -4 to +0.5 EV,
+clipped at white. For each statistic a line from its logarithm to the exposure is fitted on six sevenths of
+the photographs and judged on the rest, in turn. Printed: the error (root mean square, EV), the slope (the
+trust of `metering`) and the level at which a frame is left as it is.
 """
 
 import sys
@@ -12,49 +13,61 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.metering import MOST
-from deepisp_cli.training.config import load_config
-from deepisp_cli.training.synthesis import Pairs, to_linear, to_srgb
-from deepisp_cli.training.trainer import Trainer
+from deepisp_cli.colour import LUMINANCE, srgb_decode
+from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_all, load_photograph
+from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions
 
-BATCH = 12
-TRUSTS = (0.0, 0.5, 0.65, 0.8, 0.88, 1.0)
-METERS: dict[str, Callable[[Tensor], Tensor]] = {  # of linear sRGB (N, 3, H, W), not below 0
-    "mean": lambda linear: linear.mean((1, 2, 3)),
-    "root mean square": lambda linear: linear.square().mean((1, 2, 3)).sqrt(),
-    "98 % quantile": lambda linear: torch.quantile(linear.amax(1).flatten(1), 0.98, 1),
-    "99.5 % quantile": lambda linear: torch.quantile(linear.amax(1).flatten(1), 0.995, 1),
-    "99.9 % quantile": lambda linear: torch.quantile(linear.amax(1).flatten(1), 0.999, 1),
+SIDE = 384  # pixels of the longer side
+FRAMES = 12  # of each photograph
+FOLDS = 7
+METERS: dict[str, Callable[[np.ndarray], float]] = {  # of linear sRGB (H, W, 3)
+    "mean": lambda linear: linear.mean(),
+    "root mean square": lambda linear: np.sqrt(np.square(linear).mean()),
+    "median": lambda linear: np.median(linear @ LUMINANCE),
+    "95 % quantile": lambda linear: np.quantile(linear.max(-1), 0.95),
+    "98 % quantile": lambda linear: np.quantile(linear.max(-1), 0.98),
+    "99.5 % quantile": lambda linear: np.quantile(linear.max(-1), 0.995),
+    "99.9 % quantile": lambda linear: np.quantile(linear.max(-1), 0.999),
 }
 
 
 @click.command(help=__doc__.split("\n")[0])
-@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--frames", type=click.IntRange(min=12), default=300, show_default=True)
-def main(config: Path, frames: int) -> None:
-    trainer = Trainer(load_config(config), torch.device("cpu"))
-    trainer.stage = len(trainer.config.stages) - 1  # whose crops are scenes, not patches
-    batches = [trainer.draw(BATCH) for _ in range(-(-frames // BATCH))]
-    for name, look in METERS.items():
-        brightness = [look(to_linear(pairs.clean, pairs.matrix).clamp(min=0)) + 1e-6 for pairs in batches]
-        middle = torch.cat(brightness).median()
-        for trust in TRUSTS:
-            errors = {}
-            for stops in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0):  # the gain of a frame of median brightness
-                gains = [(2**stops * (middle / b) ** trust).clip(1, MOST) for b in brightness]
-                errors[stops] = torch.stack(list(map(_error, batches, gains))).mean().item()
-            best = min(errors, key=errors.get)
-            level = middle * 2 ** (best / trust) if trust else float("nan")
-            click.echo(f"{name:16}  trust {trust:.2f}, level {level:.2f}: {errors[best]:.4f}")
-
-
-def _error(pairs: Pairs, gain: Tensor) -> Tensor:
-    return (to_srgb(pairs.clean, pairs.matrix, gain).clamp(0, 1) - pairs.target).abs().mean()
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+def main(folders: tuple[Path, ...]) -> None:
+    rng = np.random.default_rng(0)
+    synthesis = Synthesis(SynthesisOptions(), torch.Generator().manual_seed(0))
+    found, exposures, numbers = [], [], []
+    for number, picture in enumerate(load_all(list_files(folders, PHOTOGRAPH_SUFFIXES), load_photograph)):
+        picture.thumbnail((SIDE, SIDE))
+        scene = torch.from_numpy(srgb_decode(np.asarray(picture, np.float32) / 255).transpose(2, 0, 1))
+        for _ in range(FRAMES):
+            light = synthesis._extend_highlights(synthesis._invert_tone(scene[None]))[0]
+            exposure = rng.uniform(-4, 0.5)
+            frame = np.minimum(light.numpy().transpose(1, 2, 0) * 2**exposure, 1)
+            found.append([np.log2(look(frame) + 1e-4) for look in METERS.values()])
+            exposures.append(exposure)
+            numbers.append(number)
+    exposure, fold = np.array(exposures), np.array(numbers) % FOLDS
+    click.echo(f"{'no meter':17} {exposure.std():.2f} EV")
+    for name, stops in zip(METERS, np.array(found).T, strict=True):
+        error = np.empty_like(exposure)
+        for kept in range(FOLDS):
+            aside = fold == kept
+            line = np.polyfit(stops[~aside], exposure[~aside], 1)
+            error[aside] = np.polyval(line, stops[aside]) - exposure[aside]
+        slope, offset = np.polyfit(stops, exposure, 1)
+        spread = np.sqrt(np.square(error).mean())
+        click.echo(f"{name:17} {spread:.2f} EV, trust {slope:.2f}, level {2 ** (-offset / slope):.2f}")
 
 
 if __name__ == "__main__":
