@@ -22,8 +22,8 @@ def meter(highlights: Array) -> Array:
     """The gain (`LEVEL` / highlights) ** `TRUST` of a frame, 1 to `MOST`.
 
     Not all the way, because a dark frame is a dark scene as often as it is a short exposure;
-    ``benchmarks/metering.py`` prints the slope that fits photographs best. A frame is never darkened: what the
-    sensor clipped stays white.
+    ``benchmarks/metering.py`` prints the slope that fits photographs best. A frame is never darkened: what
+    the sensor clipped stays white.
 
     Parameters
     ----------
