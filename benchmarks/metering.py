@@ -18,21 +18,24 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.colour import LUMINANCE, srgb_decode
+from deepisp_cli.colour import LUMINANCE
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_all, load_photograph
 from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions
 
 SIDE = 384  # pixels of the longer side
 FRAMES = 12  # of each photograph
 FOLDS = 7
+
+
+def quantile(share: float) -> Callable[[np.ndarray], float]:
+    return lambda linear: np.quantile(linear.max(-1), share)
+
+
 METERS: dict[str, Callable[[np.ndarray], float]] = {  # of linear sRGB (H, W, 3)
-    "mean": lambda linear: linear.mean(),
+    "mean": np.mean,
     "root mean square": lambda linear: np.sqrt(np.square(linear).mean()),
     "median": lambda linear: np.median(linear @ LUMINANCE),
-    "95 % quantile": lambda linear: np.quantile(linear.max(-1), 0.95),
-    "98 % quantile": lambda linear: np.quantile(linear.max(-1), 0.98),
-    "99.5 % quantile": lambda linear: np.quantile(linear.max(-1), 0.995),
-    "99.9 % quantile": lambda linear: np.quantile(linear.max(-1), 0.999),
+    **{f"{100 * share:g} % quantile": quantile(share) for share in (0.95, 0.98, 0.995, 0.999)},
 }
 
 
@@ -49,9 +52,9 @@ def main(folders: tuple[Path, ...]) -> None:
     found, exposures, numbers = [], [], []
     for number, picture in enumerate(load_all(list_files(folders, PHOTOGRAPH_SUFFIXES), load_photograph)):
         picture.thumbnail((SIDE, SIDE))
-        scene = torch.from_numpy(srgb_decode(np.asarray(picture, np.float32) / 255).transpose(2, 0, 1))
+        target = torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)[None]
         for _ in range(FRAMES):
-            light = synthesis._extend_highlights(synthesis._invert_tone(scene[None]))[0]
+            light = synthesis.unrender(target)[0]
             exposure = rng.uniform(-4, 0.5)
             frame = np.minimum(light.numpy().transpose(1, 2, 0) * 2**exposure, 1)
             found.append([np.log2(look(frame) + 1e-4) for look in METERS.values()])

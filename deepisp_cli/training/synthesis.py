@@ -116,8 +116,11 @@ class Synthesis:
     def __call__(self, photographs: Tensor) -> Pairs:
         """``photographs`` (N, 3, H, W) uint8 sRGB, H and W even."""
         target = photographs.to(self.device, torch.float32) / 255
-        scene = self._extend_highlights(self._invert_tone(srgb_decode(target)))
-        return self._capture(scene, target)
+        return self._capture(self.unrender(target), target)
+
+    def unrender(self, target: Tensor) -> Tensor:
+        """Photographs (N, 3, H, W), sRGB in [0, 1], to scenes, linear sRGB: 1 is the photograph's white."""
+        return self._extend_highlights(self._invert_tone(srgb_decode(target)))
 
     @torch.no_grad()
     def of_scenes(self, light: Tensor) -> Pairs:
