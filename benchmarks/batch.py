@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deepisp_cli.batch import develop_many
 from deepisp_cli.benchmark import frame_size, peak_memory, write_frame
-from deepisp_cli.engine import open_engine
+from deepisp_cli.engine import open_engines
 from deepisp_cli.models import find_model
 from deepisp_cli.pipeline import Options
 from deepisp_cli.plan import Job
@@ -41,11 +41,12 @@ def main(files: int, megapixels: float, model: str, device: str) -> None:
         for index in range(1, files):
             shutil.copy(folder / "0.dng", folder / f"{index}.dng")
         jobs = [Job(folder / f"{i}.dng", folder / f"{i}.jpg") for i in range(files)]
-        engine = open_engine(find_model(model), device=device)
+        engines = open_engines(find_model(model), devices=device)
+        places = ", ".join(f"{engine.name}/{engine.device}" for engine in engines)
         seconds: Counter[str] = Counter()
         early = 0.0
         started = time.perf_counter()
-        for index, result in enumerate(develop_many(jobs, engine, Options())):
+        for index, result in enumerate(develop_many(jobs, engines, Options())):
             assert result.status == "written", result.error
             seconds.update(result.seconds)
             if index == TENTH - 1:
@@ -54,7 +55,7 @@ def main(files: int, megapixels: float, model: str, device: str) -> None:
         threads: Counter[str] = Counter()
         for stage, spent in seconds.items():
             threads[WORKERS.get(stage, "network and colour")] += spent
-        click.echo(f"{files} files of {megapixels:g} megapixels, {engine.name}/{engine.device}")
+        click.echo(f"{files} files of {megapixels:g} megapixels, {places}")
         click.echo("stages: " + ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items()))
         slowest = max(threads, key=lambda thread: threads[thread])
         ratio = wall / threads[slowest]

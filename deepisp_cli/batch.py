@@ -1,17 +1,36 @@
-"""Many files: the next one is read and the last one written while the network works on this one."""
+"""Many files: the next ones are read and the last ones written while the network works on these."""
 
+import math
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from queue import Empty, Full, Queue
+from queue import Empty, Full, Queue, SimpleQueue
+from threading import Condition, Event, Semaphore, Thread
+from typing import TypeVar
 
-from deepisp_cli.engine import Engine
+import numpy as np
+
+from deepisp_cli.engine import Engine, available_cores
 from deepisp_cli.errors import DeepIspError, OutputError
-from deepisp_cli.pipeline import STANDARD_STREAM, Frame, Options, Result, finish, prepare, write
+from deepisp_cli.metadata import Metadata
+from deepisp_cli.pipeline import (
+    STANDARD_STREAM,
+    Frame,
+    Options,
+    Result,
+    finish,
+    frame_bytes,
+    load,
+    to_frame,
+    write,
+)
 from deepisp_cli.plan import Job
+
+WAIT = 0.1  # seconds after which a thread that waits looks whether the batch has ended
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -43,105 +62,236 @@ class Report:
 
 def develop_many(
     jobs: Sequence[Job],
-    engine: Engine,
+    engines: Engine | Sequence[Engine],
     options: Options,
     progress: Callable[[int, float], None] | None = None,
+    memory: float | None = None,
 ) -> Iterator[Result]:
     """Develop ``jobs``; yields one `Result` for each, in order, failures included.
 
-    Reading and writing run in a thread each. One picture is read ahead and one waits to be written, so that
-    memory does not grow with the number of files. When the caller stops early or is interrupted, the picture
-    being written is completed and no other is begun.
+    Each engine works on a picture of its own, in a thread of its own; other threads read and write, as many
+    as keep the engines busy. When the caller stops early or is interrupted, the pictures being written are
+    completed and no other is begun.
 
     Parameters
     ----------
+    engines : one, or one for each device; who is free takes the next picture. The pictures do not depend on
+        it.
     progress : called with the index of the job and the share of its network time that is done.
+    memory : bytes that the pictures in work may take, by default half of the machine's; one picture always
+        may be in work.
     """
-    stop = threading.Event()
-    ahead = threading.Semaphore(1)  # taken before a file is read: a frame is 300 MB at 24 megapixels
-    prepared: Queue = Queue()
-    finished: Queue = Queue(1)
-    written: Queue = Queue()
-    reader = threading.Thread(target=_read_all, args=(jobs, options, prepared, ahead, stop), daemon=True)
-    writer = threading.Thread(target=_write_all, args=(finished, written, options, stop), daemon=True)
-    reader.start()
-    writer.start()
+    batch = _Batch(jobs, engines if isinstance(engines, Sequence) else [engines], options, memory)
+    done: dict[int, Result] = {}
     try:
         for index in range(len(jobs)):
-            result, frame, job = prepared.get()
-            ahead.release()
-            pixels, metadata = None, None
-            if frame is not None:
-                metadata = frame.metadata
-                report = (lambda share, index=index: progress(index, share)) if progress else None
-                with _caught(result):
-                    pixels = finish(frame, engine, options, result, report)
-                del frame
-            _put(finished, (result, pixels, metadata, job), stop)
-            del pixels
-            while not written.empty():
-                yield written.get()
-        _put(finished, None, stop)
-        writer.join()
-        while not written.empty():
-            yield written.get()
+            while index not in done:
+                event = batch.next_event()
+                if isinstance(event, _Share):
+                    if progress:
+                        progress(event.index, event.share)
+                elif isinstance(event, BaseException):
+                    raise event
+                else:
+                    done[event.index] = event.result
+            yield done.pop(index)
     finally:
-        stop.set()
-        ahead.release()
-        writer.join()
+        batch.close()
 
 
-def _read_all(
-    jobs: Sequence[Job],
-    options: Options,
-    prepared: Queue,
-    ahead: threading.Semaphore,
-    stop: threading.Event,
-) -> None:
-    for job in jobs:
-        ahead.acquire()
-        if stop.is_set():
-            return
-        result = Result(str(job.source), str(job.target))
-        frame: Frame | None = None
-        if job.skip:
-            result.status = "skipped"
-        else:
-            with _caught(result):
-                if job.error:
-                    raise job.error
-                frame = prepare(job.source, options, result)
-        prepared.put((result, frame, job))
-        del frame
+@dataclass
+class _Work:
+    """A job on its way."""
+
+    index: int
+    job: Job
+    result: Result
+    size: int = 0  # bytes of `Memory` that are taken for it
+    frame: Frame | None = None
+    pixels: np.ndarray | None = None
+    metadata: Metadata | None = None
 
 
-def _write_all(finished: Queue, written: Queue, options: Options, stop: threading.Event) -> None:
-    while True:
+@dataclass(frozen=True)
+class _Share:
+    """How much of a job's network time is done."""
+
+    index: int
+    share: float
+
+
+class _StoppedError(Exception):
+    """The batch has ended; raised to leave a picture between two tiles."""
+
+
+class _Batch:
+    """The threads, and the queues between them: to be read, to be developed, to be written, events.
+
+    A frame is 300 MB at 24 megapixels. So many files may be ahead of the engines as there are readers, and so
+    many wait to be written as there are writers.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], engines: Sequence[Engine], options: Options, memory: float | None
+    ) -> None:
+        self.options = options
+        # a network on the CPU keeps all cores busy; one elsewhere has to be fed by them
+        workers = 1 if all(engine.device == "cpu" for engine in engines) else max(1, available_cores() // 2)
+        self.memory = Memory(memory or half_of_memory())
+        self.ahead = Semaphore(workers)
+        self.stop = Event()
+        self.todo: SimpleQueue[_Work] = SimpleQueue()
+        self.prepared: SimpleQueue[_Work] = SimpleQueue()
+        self.finished: Queue[_Work] = Queue(workers)
+        self.events: SimpleQueue[_Work | _Share | BaseException] = SimpleQueue()
+        for index, job in enumerate(jobs):
+            self.todo.put(_Work(index, job, Result(str(job.source), str(job.target))))
+        calls: list[Callable[[], None]] = [self._read, self._write] * workers
+        calls += [partial(self._develop, engine) for engine in engines]
+        self.threads = [Thread(target=call, daemon=True) for call in calls]
+        for thread in self.threads:
+            thread.start()
+
+    def next_event(self) -> _Work | _Share | BaseException:
+        """A job that is done, a share of one, or what a thread ended with."""
+        return next(self._each(self.events))
+
+    def close(self) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _read(self) -> None:
+        while not self.stop.is_set():
+            if not self.ahead.acquire(timeout=WAIT):
+                continue
+            try:
+                work = self.todo.get_nowait()
+            except Empty:
+                return
+            if work.job.skip:
+                work.result.status = "skipped"
+            else:
+                with self._caught(work):
+                    self._prepare(work)
+            if work.frame is None:
+                self.ahead.release()
+                self._done(work)
+            else:
+                self.prepared.put(work)
+            del work  # its frame must not live on until the next file is there
+
+    def _prepare(self, work: _Work) -> None:
+        if work.job.error:
+            raise work.job.error
+        raw, work.metadata = load(work.job.source, work.result)
+        size = frame_bytes(raw)
+        self.memory.take(size, self.stop)
+        work.size = size
+        work.frame = to_frame(raw, self.options, work.result)
+
+    def _develop(self, engine: Engine) -> None:
+        for work in self._each(self.prepared):
+            self.ahead.release()
+            frame, work.frame = work.frame, None
+            assert frame is not None
+            with self._caught(work):
+                report = partial(self._report, work.index)
+                work.pixels = finish(frame, engine, self.options, work.result, report)
+            del frame
+            if work.pixels is None:
+                self._done(work)
+            else:
+                self._put_finished(work)
+            del work
+
+    def _report(self, index: int, share: float) -> None:
+        if self.stop.is_set():
+            raise _StoppedError
+        self.events.put(_Share(index, share))
+
+    def _put_finished(self, work: _Work) -> None:
+        while not self.stop.is_set():
+            try:
+                return self.finished.put(work, timeout=WAIT)
+            except Full:
+                continue
+
+    def _write(self) -> None:
+        for work in self._each(self.finished):
+            assert work.pixels is not None and work.metadata is not None
+            with self._caught(work):
+                if work.job.target != STANDARD_STREAM:
+                    _make_parent(Path(work.job.target))
+                write(work.pixels, work.metadata, work.job.target, self.options, work.result)
+            work.pixels = None
+            self._done(work)
+            del work
+
+    def _done(self, work: _Work) -> None:
+        self.memory.give(work.size)
+        self.events.put(work)
+
+    def _each(self, queue: "Queue[Item] | SimpleQueue[Item]") -> Iterator[Item]:
+        """What comes out of a queue until the batch ends."""
+        while not self.stop.is_set():
+            try:
+                yield queue.get(timeout=WAIT)
+            except Empty:
+                continue
+
+    @contextmanager
+    def _caught(self, work: _Work) -> Iterator[None]:
+        """Turn an exception into the failure of one result: a batch goes on after a bad file."""
+        result = work.result
         try:
-            item = finished.get(timeout=0.1)
-        except Empty:
-            item = ()
-        if item is None or stop.is_set():
-            return
-        if not item:
-            continue
-        result, pixels, metadata, job = item
-        if pixels is not None:
-            with _caught(result):
-                if job.target != STANDARD_STREAM:
-                    _make_parent(Path(job.target))
-                write(pixels, metadata, job.target, options, result)
-        written.put(result)
-        del item, pixels
+            yield
+        except DeepIspError as error:
+            result.error, result.exit_code = str(error), error.exit_code
+        except MemoryError:
+            result.error, result.exit_code = f"{result.input}: not enough memory; try --tile 256", 4
+        except _StoppedError:
+            pass
+        except Exception as error:
+            result.error, result.exit_code = f"{result.input}: bug, please report it: {error!r}", 1
+        except BaseException as error:
+            self.events.put(error)
+        if result.error:
+            result.status = "failed"
 
 
-def _put(queue: Queue, item: object, stop: threading.Event) -> None:
-    """Put, but give up when the batch stops."""
-    while not stop.is_set():
-        try:
-            return queue.put(item, timeout=0.1)
-        except Full:
-            continue
+class Memory:
+    """Bytes that may be taken, by several threads; one that asks for more than is left waits.
+
+    Whoever comes while nothing is taken gets what it asks for, so that a picture larger than the limit is
+    developed, too, by itself.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit, self.taken = limit, 0
+        self.given_back = Condition()
+
+    def take(self, size: int, stop: Event) -> None:
+        """Wait until ``size`` bytes fit; in vain once ``stop`` is set."""
+        with self.given_back:
+            while self.taken and self.taken + size > self.limit:
+                if stop.is_set():
+                    raise _StoppedError
+                self.given_back.wait(WAIT)
+            self.taken += size
+
+    def give(self, size: int) -> None:
+        with self.given_back:
+            self.taken -= size
+            self.given_back.notify_all()
+
+
+def half_of_memory() -> float:
+    """Half of the machine's memory in bytes; without limit where it is not told (Windows)."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _make_parent(target: Path) -> None:
@@ -151,18 +301,3 @@ def _make_parent(target: Path) -> None:
         raise OutputError(
             f"{target.parent}: cannot be created ({error.strerror}); choose another -o"
         ) from error
-
-
-@contextmanager
-def _caught(result: Result) -> Iterator[None]:
-    """Turn an exception into the failure of one result: a batch goes on after a bad file."""
-    try:
-        yield
-    except DeepIspError as error:
-        result.error, result.exit_code = str(error), error.exit_code
-    except MemoryError:
-        result.error, result.exit_code = f"{result.input}: not enough memory; try --tile 256", 4
-    except Exception as error:
-        result.error, result.exit_code = f"{result.input}: bug, please report it: {error!r}", 1
-    if result.error:
-        result.status = "failed"

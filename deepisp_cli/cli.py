@@ -18,11 +18,12 @@ import click
 from deepisp_cli import __version__
 from deepisp_cli.errors import INTERRUPTED, DeepIspError, UsageError
 from deepisp_cli.evaluation.commands import benchmark, evaluate
-from deepisp_cli.options import device_option, engine_option, tile_option
+from deepisp_cli.options import devices_option, engine_option, memory_option, tile_option
 from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:
     from deepisp_cli.batch import Report
+    from deepisp_cli.engine import Engine
     from deepisp_cli.pipeline import Result
     from deepisp_cli.plan import Job
 
@@ -91,8 +92,9 @@ def main() -> None:
     help="Model name (see 'deepisp models') or folder.",
 )
 @engine_option
-@device_option
+@devices_option
 @tile_option
+@memory_option
 @click.option(
     "--white-balance",
     default="camera",
@@ -129,8 +131,9 @@ def main() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Stages, seconds and remarks.")
 def process(inputs: tuple[str, ...], output: str | None, name: str, format: str | None, quality: int,
             bit_depth: str, recursive: bool, overwrite: bool, skip_existing: bool, model: str, engine: str,
-            device: str, tile: int, white_balance: str, exposure: float, strength: float, look: str,
-            dry_run: bool, as_json: bool, quiet: bool, verbose: bool) -> None:  # fmt: skip
+            device: str, tile: int, memory: float | None, white_balance: str, exposure: float,
+            strength: float, look: str, dry_run: bool, as_json: bool, quiet: bool,
+            verbose: bool) -> None:  # fmt: skip
     """Develop raw files, folders of them, quoted patterns, or '-' for stdin.
 
     \b
@@ -139,6 +142,7 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
     deepisp process card/ -r -o pictures/ --name '{date:%Y}/{stem}'
     cat night.dng | deepisp process - > night.jpg
     """
+    from deepisp_cli.engine import open_engines
     from deepisp_cli.models import find_model
     from deepisp_cli.pipeline import Options
     from deepisp_cli.plan import plan_jobs
@@ -162,7 +166,10 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
     if to_stdout and not dry_run and sys.stdout.isatty():
         raise UsageError("a picture would go to the terminal; redirect it or give -o a file")
     talk = _Talk(as_json, quiet, verbose)
-    report = _plan_only(jobs, talk) if dry_run else _develop(jobs, chosen, engine, device, options, talk)
+    if dry_run:
+        report = _plan_only(jobs, talk)
+    else:
+        report = _develop(jobs, lambda: open_engines(chosen, engine, device), options, memory, talk)
     if len(jobs) > 1 and not quiet:
         click.echo(str(report), err=True)
     sys.exit(report.exit_code)
@@ -209,21 +216,27 @@ def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":
 
 
 def _develop(
-    jobs: Sequence["Job"], model: Any, engine: str, device: str, options: Any, talk: _Talk
+    jobs: Sequence["Job"],
+    open_all: Callable[[], list["Engine"]],
+    options: Any,
+    memory: float | None,
+    talk: _Talk,
 ) -> "Report":
     from deepisp_cli.batch import Report, develop_many
-    from deepisp_cli.engine import open_engine
 
     report = Report()
     try:
-        opened = open_engine(model, engine, device)
+        engines = open_all()
         if talk.verbose:
-            click.echo(f"{opened.model.name} on {opened.name}/{opened.device}", err=True)
+            for engine in engines:
+                click.echo(f"{engine.model.name} on {engine.name}/{engine.device}", err=True)
         bar = click.progressbar(length=1000 * len(jobs), file=sys.stderr, show_pos=False, label="developing")
         hidden = talk.quiet or not sys.stderr.isatty()
         with nullcontext() if hidden else bar as shown:
-            for result in develop_many(jobs, opened, options, _mover(shown)):
+            move = _mover(shown)
+            for index, result in enumerate(develop_many(jobs, engines, options, move, memory)):
                 report.add(result)
+                move(index, 1.0)
                 if not hidden:
                     click.echo("\r\033[K", nl=False, err=True)
                 talk(result)
@@ -234,11 +247,13 @@ def _develop(
 
 
 def _mover(bar: Any) -> Callable[[int, float], None]:
-    """Move the bar to job ``index`` and its share."""
+    """Move the bar when the share of a job becomes known; several may be in work at a time."""
+    shares: dict[int, float] = {}
 
     def move(index: int, share: float) -> None:
         if bar is not None:
-            bar.update(max(0, int(1000 * (index + share)) - bar.pos))
+            shares[index] = share
+            bar.update(max(0, int(1000 * sum(shares.values())) - bar.pos))
 
     return move
 

@@ -157,6 +157,11 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Eng
     raise EngineError("; ".join(failures))
 
 
+def open_engines(model: Model, engine: str = "auto", devices: str = "auto") -> list[Engine]:
+    """`open_engine` for each of several devices, separated by commas: "cuda:0,cuda:1"."""
+    return [open_engine(model, engine, device) for device in devices.split(",")]
+
+
 def available_cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

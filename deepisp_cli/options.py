@@ -1,6 +1,26 @@
 """Options that several commands share."""
 
+import re
+from typing import Any
+
 import click
+
+UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+
+
+class Bytes(click.ParamType):
+    """A number of bytes such as 1500M, 2G or 2GB; K, M, G and T are powers of 1000."""
+
+    name = "size"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", value.strip().upper())
+        if not match or not float(match[1]):
+            self.fail(f"{value!r} is no size; give bytes such as 1500M or 2G", parameter, context)
+        return float(match[1]) * UNITS[match[2]]
+
 
 engine_option = click.option(
     "--engine",
@@ -9,12 +29,14 @@ engine_option = click.option(
     show_default=True,
     help="What runs the network.",
 )
-device_option = click.option(
+DEVICES = "auto, cpu, cuda, cuda:N or mps. One that is named and missing is an error."
+device_option = click.option("--device", default="auto", metavar="DEVICE", show_default=True, help=DEVICES)
+devices_option = click.option(
     "--device",
     default="auto",
-    metavar="DEVICE",
+    metavar="DEVICE[,...]",
     show_default=True,
-    help="auto, cpu, cuda, cuda:N or mps. One that is named and missing is an error.",
+    help=f"{DEVICES} Several, as cuda:0,cuda:1, share the files.",
 )
 tile_option = click.option(
     "--tile",
@@ -23,4 +45,10 @@ tile_option = click.option(
     show_default=True,
     metavar="PIXELS",
     help="Tile side: smaller needs less memory; the picture is the same.",
+)
+memory_option = click.option(
+    "--memory",
+    type=Bytes(),
+    metavar="SIZE",
+    help="Of all pictures in work, such as 2G; one always may be. [half of the machine's]",
 )

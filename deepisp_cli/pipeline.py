@@ -34,6 +34,7 @@ from deepisp_cli.tiling import DEFAULT_TILE, run_tiled
 
 STANDARD_STREAM = "-"
 LOOKS = ("learned", "neutral")
+BYTES_PER_PIXEL = 12 + 12 + 6 + 2
 BLOCK_ROWS = 128  # rows of a frame worked on at a time: temporaries stay in the cache
 DARK = 0.02  # mean luminance of a finished picture below which a remark says that it is dark
 
@@ -100,7 +101,6 @@ class Frame:
     origin: tuple[int, int]  # rows and columns to put in front so that the network sees red first
     matrix: np.ndarray  # (3, 3) float32, camera RGB to linear sRGB
     orientation: int  # EXIF
-    metadata: Metadata
 
 
 def develop(
@@ -126,17 +126,24 @@ def develop(
     """
     options = options or Options()
     result = Result(str(source), str(target))
-    frame = prepare(source, options, result)
+    raw, metadata = load(source, result)
+    frame = to_frame(raw, options, result)
+    del raw
     picture = finish(frame, engine, options, result, progress)
-    write(picture, frame.metadata, target, options, result)
+    write(picture, metadata, target, options, result)
     return result
 
 
-def prepare(source: Path | str, options: Options, result: Result) -> Frame:
-    """Read, normalise, demosaic, encode: everything before the network."""
+def load(source: Path | str, result: Result) -> tuple[RawImage, Metadata]:
+    """Read and unpack the file."""
     with result.timed("read"):
         raw, metadata = _read(source)
         result.notes += [*raw.notes, *metadata.notes]
+    return raw, metadata
+
+
+def to_frame(raw: RawImage, options: Options, result: Result) -> Frame:
+    """Normalise, demosaic, encode."""
     with result.timed("demosaic"):
         gains, balance_remark = choose_white_balance(raw, options.white_balance)
         matrix, matrix_remark = camera_matrix(raw)
@@ -144,7 +151,18 @@ def prepare(source: Path | str, options: Options, result: Result) -> Frame:
         picture = linear_rgb(raw, gains)
         _by_rows(encode, picture)
     origin = red_position(raw.pattern) if raw.pattern else (0, 0)
-    return Frame(picture, origin, matrix, raw.orientation, metadata)
+    return Frame(picture, origin, matrix, raw.orientation)
+
+
+def prepare(source: Path | str, options: Options, result: Result) -> Frame:
+    """Everything before the network: `load` and `to_frame`."""
+    return to_frame(load(source, result)[0], options, result)
+
+
+def frame_bytes(raw: RawImage) -> int:
+    """The most memory that a picture takes on its way: two float32 pictures, the finished one, the counts."""
+    height, width = raw.samples.shape[:2]
+    return height * width * BYTES_PER_PIXEL
 
 
 def finish(

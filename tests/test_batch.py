@@ -8,7 +8,7 @@ from conftest import IdentityEngine
 
 from deepisp_cli.batch import Report, develop_many
 from deepisp_cli.errors import EngineError, UnsupportedRawError
-from deepisp_cli.pipeline import Options, Result
+from deepisp_cli.pipeline import BYTES_PER_PIXEL, Options, Result
 from deepisp_cli.plan import Job
 
 NEUTRAL = Options(look="neutral")
@@ -86,18 +86,18 @@ def test_reading_goes_on_while_the_network_works(raws, tmp_path):
 
     import deepisp_cli.batch as batch
 
-    original = batch.prepare
+    original = batch.load
 
-    def prepare(source, options, result):
+    def load(source, result):
         if source == jobs[1].source:
             second_read.set()
-        return original(source, options, result)
+        return original(source, result)
 
-    batch.prepare = prepare
+    batch.load = load
     try:
         assert len(list(develop_many(jobs, Waiting(), NEUTRAL))) == 2
     finally:
-        batch.prepare = original
+        batch.load = original
 
 
 def test_queues_are_bounded(raws, tmp_path):
@@ -105,7 +105,7 @@ def test_queues_are_bounded(raws, tmp_path):
     import deepisp_cli.batch as batch
 
     read = []
-    original = batch.prepare
+    original = batch.load
 
     class Slow(IdentityEngine):
         def run(self, tile):
@@ -113,17 +113,17 @@ def test_queues_are_bounded(raws, tmp_path):
             most.append(len(read))
             return super().run(tile)
 
-    def prepare(source, options, result):
+    def load(source, result):
         read.append(source)
-        return original(source, options, result)
+        return original(source, result)
 
     most: list[int] = []
-    batch.prepare = prepare
+    batch.load = load
     try:
         for _ in develop_many(jobs_for(raws, tmp_path / "out"), Slow(cell=64), NEUTRAL):
             pass
     finally:
-        batch.prepare = original
+        batch.load = original
     assert all(count <= index + 2 for index, count in enumerate(most))
 
 
@@ -149,6 +149,94 @@ def test_an_interrupt_leaves_whole_files_only(raws, tmp_path):
         with Image.open(path) as picture:
             assert np.asarray(picture).shape == (48, 64, 3)
     assert len(list((tmp_path / "out").iterdir())) <= 2
+
+
+def test_two_engines_share_the_files_and_the_order_stays(raws, tmp_path):
+    """Each engine is held until the other one has a picture, too: with one at a time this would not end."""
+    both = threading.Barrier(2, timeout=20)
+
+    class Meeting(IdentityEngine):
+        def run(self, tile):
+            if not self.tiles:
+                both.wait()
+            return super().run(tile)
+
+    engines = [Meeting(), Meeting()]
+    results = list(develop_many(jobs_for(raws, tmp_path / "two"), engines, NEUTRAL))
+    assert [result.input for result in results] == [str(path) for path in raws]
+    assert {result.status for result in results} == {"written"}
+    assert sum(len(engine.tiles) for engine in engines) == len(raws)
+    assert all(engine.tiles for engine in engines)
+    list(develop_many(jobs_for(raws, tmp_path / "one"), IdentityEngine(), NEUTRAL))
+    for path in (tmp_path / "two").iterdir():
+        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
+
+
+def test_pictures_in_work_fit_into_the_memory_given(raws, tmp_path):
+    """With room for one, the next file waits until the one before is written; the pictures all come."""
+    import deepisp_cli.batch as batch
+
+    in_work, most = set(), []
+    original, original_write = batch.to_frame, batch.write
+
+    def to_frame(raw, options, result):
+        in_work.add(result.input)
+        most.append(len(in_work))
+        return original(raw, options, result)
+
+    def write(pixels, metadata, target, options, result):
+        threading.Event().wait(0.05)
+        in_work.discard(result.input)
+        return original_write(pixels, metadata, target, options, result)
+
+    batch.to_frame, batch.write = to_frame, write
+    try:
+        for memory, allowed in ((1, 1), (2 * 48 * 64 * BYTES_PER_PIXEL, 2), (None, 4)):
+            most.clear()
+            jobs = jobs_for(raws, tmp_path / str(memory))
+            results = list(develop_many(jobs, IdentityEngine(), NEUTRAL, memory=memory))
+            assert {result.status for result in results} == {"written"}
+            assert max(most) <= allowed, memory
+        assert max(most) > 1
+    finally:
+        batch.to_frame, batch.write = original, original_write
+
+
+def test_memory_that_a_failed_file_took_is_given_back(raws, tmp_path):
+    class Failing(IdentityEngine):
+        def run(self, tile):
+            raise EngineError("no")
+
+    results = list(develop_many(jobs_for(raws, tmp_path / "out"), Failing(), NEUTRAL, memory=1))
+    assert [result.status for result in results] == ["failed"] * 5
+
+
+def test_an_interrupt_stops_the_network_between_two_tiles(raws, tmp_path):
+    class Slow(IdentityEngine):
+        def run(self, tile):
+            threading.Event().wait(0.02)
+            return super().run(tile)
+
+    def interrupt(index, share):
+        raise KeyboardInterrupt
+
+    engine = Slow(cell=2)
+    options = Options(look="neutral", tile=2)
+    with pytest.raises(KeyboardInterrupt):
+        list(develop_many(jobs_for(raws, tmp_path / "out"), engine, options, interrupt))
+    assert len(engine.tiles) < 24 * 32 / 2  # of the first picture
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_comes_on_the_callers_thread(raws, tmp_path):
+    seen = []
+
+    def progress(index, share):
+        seen.append((index, share, threading.current_thread()))
+
+    list(develop_many(jobs_for(raws[:2], tmp_path / "out"), IdentityEngine(), NEUTRAL, progress))
+    assert {(index, share) for index, share, _ in seen} >= {(0, 1.0), (1, 1.0)}
+    assert {thread for *_, thread in seen} == {threading.current_thread()}
 
 
 def test_skipped_jobs_are_not_touched(raws, tmp_path, identity_engine):

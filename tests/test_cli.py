@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from deepisp_cli.cli import main
+from deepisp_cli.options import Bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -140,6 +141,29 @@ def test_the_model_makes_a_difference_and_look_and_strength_too(run, night, tmp_
     for first, second in itertools.pairwise(names):
         assert np.abs(pictures[first] - pictures[second]).mean() > 0.5
     assert pictures["bright"].mean() > pictures["plain"].mean() + 10
+
+
+def test_several_devices_share_the_files_within_the_memory_given(run, write_raw, grey_ramp, tmp_path):
+    raws = [write_raw(f"{index}.dng", grey_ramp) for index in range(3)]
+    arguments = ["process", *raws]
+    assert run(*arguments, "-o", tmp_path / "one").exit_code == 0
+    several = run(*arguments, "-o", tmp_path / "two", "--device", "cpu,cpu", "--memory", "1k", "-v")
+    assert several.exit_code == 0
+    assert several.stderr.splitlines()[0] == several.stderr.splitlines()[1]  # the two engines
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("size", ["much", "0", "-1G", "2X"])
+def test_a_memory_that_is_no_size_is_refused(run, night, size):
+    refused = run("process", night, "--memory", size)
+    assert refused.exit_code == 2
+    assert "such as 1500M or 2G" in refused.stderr
+
+
+@pytest.mark.parametrize(("size", "number"), [("2G", 2e9), ("1500 mb", 1.5e9), ("0.5k", 500), ("7", 7)])
+def test_sizes_are_bytes(size, number):
+    assert Bytes().convert(size, None, None) == number
 
 
 def test_info(run, night, tmp_path):
