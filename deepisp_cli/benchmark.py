@@ -6,62 +6,102 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from deepisp_cli.batch import develop_many
 from deepisp_cli.dng import write_dng
-from deepisp_cli.engine import open_engine
+from deepisp_cli.engine import PLACES, Engine, open_engine
+from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.models import Model, find_model
 from deepisp_cli.pipeline import Options, develop
+from deepisp_cli.plan import Job
 from deepisp_cli.tiling import DEFAULT_TILE
 
-PRODUCT_SIDE = 2048  # of the matrix product that measures the machine's peak
+PRODUCT_SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # of the matrix product that measures the peak
 FRAME_RATIO = 1.5  # width to height
+SMALLEST_SIDE = 64  # pixels
+TENTH = 10  # file of a batch from which on its memory should be flat
+THREADS = {"read": "reading", "demosaic": "reading", "write": "writing"}  # stages beside the network's thread
 Returned = TypeVar("Returned")
+
+
+def places(model: Model, engine: str, device: str) -> list[tuple[str, str]]:
+    """The engine and device asked for, or with the engine "all" each pair that opens here.
+
+    Raises
+    ------
+    EngineError
+        If what was named cannot be had, or nothing opens.
+    """
+    if engine != "all":
+        opened = open_engine(model, engine, device)
+        return [(opened.name, opened.device)]
+    found = []
+    for kind, place in PLACES:
+        if device != "auto":
+            if device.partition(":")[0] != place:
+                continue
+            place = device
+        with suppress(EngineError):
+            found.append((kind, open_engine(model, kind, place).device))
+    if not found:
+        raise EngineError(f"no engine opens on {device}")
+    return found
 
 
 def measure(
     model: Model,
     engine: str,
     device: str,
-    megapixels: Sequence[float],
+    sizes: Sequence[tuple[int, int]],
     repeat: int = 3,
     tile: int = DEFAULT_TILE,
+    batch: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Develop computed frames, smallest first, each size in a process of its own.
 
     Parameters
     ----------
     engine, device : as for `deepisp_cli.engine.open_engine`.
+    sizes : (width, height) in pixels.
     repeat : runs of each size; the medians are reported, after one run on a small frame to warm up.
     tile : side of a tile in pixels.
+    batch : files of each size that are then developed as one batch; 0: none.
 
     Yields
     ------
     For each size ``{"model", "engine", "device", "megapixels", "width", "height", "seconds": {stage: s},
-    "total", "per_megapixel", "network_gflops", "peak_mb"}``. ``peak_mb`` is the largest memory of the
-    process, in 10^6 bytes (None on Windows).
+    "total", "per_megapixel", "network_gflops", "peak_gflops", "peak_mb", "batch"}``. ``peak_gflops`` is what
+    a large matrix product reaches in the precision of the engine, None for 8 bits. ``peak_mb`` is the largest
+    memory of the process, in 10^6 bytes (None on Windows). ``batch`` is what `_measure_batch` returns.
     """
     with tempfile.TemporaryDirectory() as folder:
         raw, small = Path(folder) / "frame.dng", Path(folder) / "small.dng"
         _elsewhere(write_frame, small, 384, 256)
-        for size in sorted(megapixels):
-            _elsewhere(write_frame, raw, *frame_size(size))
-            yield _elsewhere(_measure_frame, model.folder, engine, device, small, raw, repeat, tile)
+        for width, height in sorted(sizes, key=math.prod):
+            _elsewhere(write_frame, raw, width, height)
+            place = (model.folder, engine, device, tile)
+            row = _elsewhere(_measure_frame, *place, small, raw, repeat)
+            row["batch"] = _elsewhere(_measure_batch, *place, raw, batch) if batch else None
+            yield row
 
 
 def _measure_frame(
-    folder: Path, engine: str, device: str, small: Path, raw: Path, repeat: int, tile: int
+    folder: Path, engine: str, device: str, tile: int, small: Path, raw: Path, repeat: int
 ) -> dict[str, Any]:
     opened = open_engine(find_model(str(folder)), engine, device)
     options = Options(overwrite=True, tile=tile)
     picture = raw.with_suffix(".jpg")
     develop(small, picture, opened, options)
     runs = [develop(raw, picture, opened, options) for _ in range(repeat)]
+    memory = peak_memory()
     width, height = runs[0].width, runs[0].height
     seconds = {
         stage: round(statistics.median(run.seconds[stage] for run in runs), 3) for stage in runs[0].seconds
@@ -79,7 +119,43 @@ def _measure_frame(
         "total": round(total, 3),
         "per_megapixel": round(total / (width * height / 1e6), 3),
         "network_gflops": round(operations / seconds["network"] / 1e9, 1),
-        "peak_mb": peak_memory(),
+        "peak_gflops": peak_gflops(opened),
+        "peak_mb": memory,
+    }
+
+
+def _measure_batch(
+    folder: Path, engine: str, device: str, tile: int, raw: Path, files: int
+) -> dict[str, Any]:
+    """One raw as ``files`` files: ``{"files", "wall", "files_per_second", "slowest", "ratio", "peak_mb",
+    "grown_mb"}``.
+
+    ``ratio`` is the wall clock over the seconds of the slowest of the three threads (1: all else is hidden
+    behind it), ``grown_mb`` by how much the peak of the memory has grown since the tenth file.
+    """
+    opened = open_engine(find_model(str(folder)), engine, device)
+    jobs = [Job(raw, raw.parent / f"batch-{index}.jpg") for index in range(files)]
+    threads: dict[str, float] = defaultdict(float)
+    early = None
+    started = time.perf_counter()
+    for index, result in enumerate(develop_many(jobs, opened, Options(overwrite=True, tile=tile))):
+        if result.error:
+            raise EngineError(result.error)
+        for stage, seconds in result.seconds.items():
+            threads[THREADS.get(stage, "network and colour")] += seconds
+        early = peak_memory() if index == TENTH - 1 else early
+        Path(result.output).unlink()
+    wall = time.perf_counter() - started
+    slowest = max(threads, key=lambda thread: threads[thread])
+    late = peak_memory()
+    return {
+        "files": files,
+        "wall": round(wall, 3),
+        "files_per_second": round(files / wall, 3),
+        "slowest": slowest,
+        "ratio": round(wall / threads[slowest], 3),
+        "peak_mb": late,
+        "grown_mb": None if early is None or late is None else round(late - early),
     }
 
 
@@ -95,16 +171,32 @@ def multiply_adds(architecture: dict[str, Any]) -> float:
     return low + high
 
 
-def peak_gflops(repeat: int = 5) -> float:
-    """The CPU's float32 peak, as a large matrix product in NumPy reaches it, in 10^9 operations a second."""
-    rng = np.random.default_rng(0)
-    a, b = rng.random((2, PRODUCT_SIDE, PRODUCT_SIDE), np.float32)
+def peak_gflops(engine: Engine, repeat: int = 5) -> float | None:
+    """The device's peak, as a large matrix product in the engine's precision reaches it, in 10^9 operations a
+    second: NumPy's in float32 on the CPU, torch's on a GPU, in half precision on CUDA. None for 8 bits."""
+    if engine.name == "onnx-int8":
+        return None
+    kind = engine.device.partition(":")[0]
+    side = PRODUCT_SIDE[kind]
+    if kind == "cpu":
+        a, b = np.random.default_rng(0).random((2, side, side), np.float32)
+        finished = None
+    else:
+        try:
+            import torch
+        except ImportError:
+            return None
+        half = torch.float16 if engine.name == "torch" and kind == "cuda" else torch.float32
+        a, b = torch.rand(2, side, side, device=engine.device, dtype=half)
+        finished = getattr(torch, kind).synchronize
     best = math.inf
     for _ in range(repeat):
         started = time.perf_counter()
         a @ b
+        if finished:
+            finished()
         best = min(best, time.perf_counter() - started)
-    return round(2 * PRODUCT_SIDE**3 / best / 1e9, 1)
+    return round(2 * side**3 / best / 1e9, 1)
 
 
 def _elsewhere(function: Callable[..., Returned], *arguments: Any) -> Returned:
@@ -112,6 +204,26 @@ def _elsewhere(function: Callable[..., Returned], *arguments: Any) -> Returned:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def parse_sizes(text: str) -> list[tuple[int, int]]:
+    """ "3,1511x1009" to widths and heights: megapixels, or pixels.
+
+    Raises
+    ------
+    UsageError
+        If a size is neither, or too small to be developed.
+    """
+    sizes = []
+    for part in text.split(","):
+        try:
+            width, cross, height = part.strip().partition("x")
+            sizes.append((int(width), int(height)) if cross else frame_size(float(part)))
+        except (ValueError, OverflowError):
+            sizes.append((0, 0))
+        if min(sizes[-1]) < SMALLEST_SIDE:
+            raise UsageError(f"size {part!r}: give megapixels or pixels, such as 3,12,1511x1009")
+    return sizes
 
 
 def frame_size(megapixels: float) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from deepisp_cli import __version__
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import demosaic
-from deepisp_cli.engine import Engine, open_engine
+from deepisp_cli.engine import PLACES, Engine, open_engine
 from deepisp_cli.errors import DeepIspError
 from deepisp_cli.models import DEFAULT_MODEL, Model, find_model
 from deepisp_cli.tiling import run_tiled
@@ -24,14 +24,6 @@ PACKAGES = (
     "tifffile",
     "imagecodecs",
     "click",
-)
-PLACES = (
-    ("onnx", "cpu"),
-    ("onnx-int8", "cpu"),
-    ("onnx", "cuda"),
-    ("torch", "cpu"),
-    ("torch", "cuda"),
-    ("torch", "mps"),
 )
 TOLERANCE = {"cpu": 1e-4, "cuda": 2e-2, "mps": 1e-3}  # half precision on CUDA
 EIGHT_BIT_TOLERANCE = 5e-2

@@ -16,6 +16,14 @@ from deepisp_cli.errors import EngineError
 from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE, Model
 
 ENGINES = ("auto", "onnx", "onnx-int8", "torch")
+PLACES = (  # engines and the devices that they may run on
+    ("onnx", "cpu"),
+    ("onnx-int8", "cpu"),
+    ("onnx", "cuda"),
+    ("torch", "cpu"),
+    ("torch", "cuda"),
+    ("torch", "mps"),
+)
 
 
 class Engine(Protocol):

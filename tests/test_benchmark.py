@@ -5,8 +5,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from deepisp_cli.benchmark import measure, multiply_adds
+from deepisp_cli.benchmark import measure, multiply_adds, parse_sizes, places
 from deepisp_cli.cli import main
+from deepisp_cli.engine import PLACES
+from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.models import find_model
 
 
@@ -21,22 +23,52 @@ def test_the_papers_network_costs_what_the_design_says():
 
 
 def test_each_size_is_measured_smallest_first():
-    rows = list(measure(find_model("deepisp"), "onnx", "cpu", [0.06, 0.02], repeat=2, tile=128))
-    assert [row["megapixels"] for row in rows] == [0.02, 0.06]
+    sizes = [(301, 199), (173, 113)]  # primes: no tile or cell fits
+    rows = list(measure(find_model("deepisp"), "onnx", "cpu", sizes, repeat=2, tile=128, batch=11))
+    assert [(row["width"], row["height"]) for row in rows] == [(173, 113), (301, 199)]
     for row in rows:
-        assert row["width"] * row["height"] == pytest.approx(row["megapixels"] * 1e6, rel=0.3)
         assert list(row["seconds"]) == ["read", "demosaic", "network", "colour", "render", "write"]
         assert row["total"] >= max(row["seconds"].values())
         assert row["peak_mb"] is None or row["peak_mb"] > 10
+        assert row["peak_gflops"] > 0
+        batch = row["batch"]
+        assert batch["files"] == 11
+        assert batch["files_per_second"] == pytest.approx(11 / batch["wall"], rel=0.01)
+        assert batch["slowest"] in ("reading", "network and colour", "writing")
+        assert batch["ratio"] > 0
+        assert batch["peak_mb"] is None or 0 <= batch["grown_mb"] < batch["peak_mb"]
 
 
-def test_the_command_prints_a_line_or_an_object_for_each_size():
+def test_all_engines_are_those_that_open(tiny_model):
+    found = places(tiny_model, "all", "auto")
+    assert ("onnx", "cpu") in found
+    assert ("onnx-int8", "cpu") not in found  # it has no such form
+    assert found == [pair for pair in PLACES if pair in found]
+    assert ("onnx-int8", "cpu") in places(find_model("deepisp"), "all", "cpu")
+    assert places(tiny_model, "onnx", "cpu") == [("onnx", "cpu")]
+    with pytest.raises(EngineError, match="cuda:99"):
+        places(tiny_model, "all", "cuda:99")
+
+
+def test_sizes_are_megapixels_or_pixels():
+    assert parse_sizes("6, 1511x1009") == [(3000, 2000), (1511, 1009)]
+    for wrong in ("large", "3,", "0", "-1", "12x", "60x500", "nan", "inf"):
+        with pytest.raises(UsageError, match="such as"):
+            parse_sizes(wrong)
+
+
+def test_the_command_prints_lines_or_an_object_for_each_size():
     arguments = ["benchmark", "--sizes", "0.02", "--repeat", "1", "--model", "deepisp", "--engine", "onnx"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert "per megapixel" in result.output
+    assert "of a matrix product's" in result.output
+    assert "files in" not in result.output
     row = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).output)
     assert (row["model"], row["engine"], row["device"]) == ("deepisp", "onnx", "cpu")
+    assert row["batch"] is None
+    several = CliRunner().invoke(main, [*arguments, "--batch", "2"])
+    assert "2 files in" in several.output
     refused = CliRunner().invoke(main, ["benchmark", "--sizes", "large"])
     assert refused.exit_code == 2
     assert "large" in refused.output

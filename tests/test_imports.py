@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "deepisp_cli"
 # From the top down: a module imports from lines below its own only.
 LAYERS = [
     ["cli"],
-    ["batch", "benchmark", "doctor"],
+    ["benchmark", "doctor"],
+    ["batch"],
     ["plan"],
     ["pipeline"],
     ["tiling"],

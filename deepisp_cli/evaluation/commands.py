@@ -1,7 +1,9 @@
 """``deepisp evaluate`` and ``deepisp benchmark``: options → one call. How good, and how fast."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -103,45 +105,59 @@ def evaluate(
 
 @click.command()
 @click.option(
-    "--sizes", default="3,12,24", metavar="N,...", show_default=True, help="Megapixels of the frames."
-)
+    "--sizes", default="3,12,24,1511x1009", metavar="SIZE,...", show_default=True,
+    help="Of the frames, in megapixels or pixels.",
+)  # fmt: skip
 @click.option("--model", "names", multiple=True, metavar="NAME|DIR", help="Several are compared. [all]")
-@engine_option
+@click.option(
+    "--engine", type=click.Choice(["auto", "all", "onnx", "onnx-int8", "torch"]), default="auto",
+    show_default=True, help="all: each that opens here.",
+)  # fmt: skip
 @device_option
 @tile_option
 @click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each size.")
+@click.option(
+    "--batch", type=click.IntRange(min=0), default=0, metavar="N", show_default=True,
+    help="Also develop N files of each size as one batch.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a measurement.")
 def benchmark(
-    sizes: str, names: tuple[str, ...], engine: str, device: str, tile: int, repeat: int, as_json: bool
-) -> None:
+    sizes: str, names: tuple[str, ...], engine: str, device: str, tile: int, repeat: int, batch: int,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Measure seconds and memory on computed frames, stage by stage.
 
     \b
     deepisp benchmark
     deepisp benchmark --sizes 24 --engine torch --device cuda
+    deepisp benchmark --model deepisp --engine all --sizes 3 --batch 20
     """
-    from deepisp_cli.benchmark import measure, peak_gflops
+    from deepisp_cli.benchmark import measure, parse_sizes, places
     from deepisp_cli.models import find_model, list_models
 
-    try:
-        megapixels = [float(size) for size in sizes.split(",")]
-    except ValueError:
-        megapixels = []
-    if not megapixels or min(megapixels) < 0.01:
-        raise UsageError(f"sizes {sizes!r}: give megapixels such as 3,12,24")
-    peak = peak_gflops()
-    if not as_json:
-        click.echo(f"a matrix product reaches {peak:g} GFLOP/s in float32 on this machine's CPU")
-    for model in map(find_model, names) if names else list_models():
-        for row in measure(model, engine, device, megapixels, repeat, tile):
-            if as_json:
-                click.echo(json.dumps({**row, "cpu_peak_gflops": peak}))
-                continue
-            stages = ", ".join(f"{stage} {seconds:g}" for stage, seconds in row["seconds"].items())
-            memory = f", peak {row['peak_mb']:g} MB" if row["peak_mb"] else ""
-            click.echo(
-                f"{row['model']} on {row['engine']}/{row['device']}, {row['megapixels']:g} megapixels: "
-                f"{row['total']:.2f} s, {row['per_megapixel']:.2f} s per megapixel{memory}\n"
-                f"    {stages}; network at {row['network_gflops']:g} GFLOP/s"
-                + (f", {row['network_gflops'] / peak:.0%} of the peak" if row["device"] == "cpu" else "")
-            )
+    parsed = parse_sizes(sizes)
+    for model in list(map(find_model, names)) if names else list_models():
+        for place in places(model, engine, device):
+            for row in measure(model, *place, parsed, repeat, tile, batch):
+                click.echo(json.dumps(row) if as_json else _as_lines(row))
+
+
+def _as_lines(row: Mapping[str, Any]) -> str:
+    """What was measured of one size, for people."""
+    stages = ", ".join(f"{stage} {seconds:g}" for stage, seconds in row["seconds"].items())
+    memory = f", peak {row['peak_mb']:g} MB" if row["peak_mb"] else ""
+    peak = row["peak_gflops"]
+    share = f", {row['network_gflops'] / peak:.0%} of a matrix product's {peak:g}" if peak else ""
+    lines = [
+        f"{row['model']} on {row['engine']}/{row['device']}, {row['megapixels']:g} megapixels "
+        f"({row['width']}x{row['height']}): {row['total']:.2f} s, {row['per_megapixel']:.2f} s per megapixel"
+        f"{memory}",
+        f"    {stages}; network at {row['network_gflops']:g} GFLOP/s{share}",
+    ]
+    if batch := row["batch"]:
+        grown = "" if batch["grown_mb"] is None else f", {batch['grown_mb']:g} MB more than at file 10"
+        lines.append(
+            f"    {batch['files']} files in {batch['wall']:.1f} s, {batch['files_per_second']:g} a second, "
+            f"{batch['ratio']:.2f} of {batch['slowest']}; peak {batch['peak_mb']:g} MB{grown}"
+        )
+    return "\n".join(lines)

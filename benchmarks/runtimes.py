@@ -1,0 +1,87 @@
+"""ONNX Runtime beside OpenVINO on one tile of a model, in one run: seconds and exactness.
+
+    pip install openvino nncf
+    python benchmarks/runtimes.py [--model NAME|DIR] [--tile PIXELS] [--repeat N]
+
+Printed: the median of N runs after one to warm up, its ratio against ONNX Runtime in float32, and the largest
+difference of the restored tile from it. OpenVINO's 8-bit form is made by NNCF ("mixed" preset) of the float32
+graph. Without NNCF, or without OpenVINO, what needs it is left out.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from deepisp_cli.engine import available_cores, open_engine
+from deepisp_cli.models import ONNX_FILE, Model, find_model
+
+Run = Callable[[], np.ndarray]
+PRECISIONS = ("f32", "bf16")  # bf16 where the processor has it, else OpenVINO computes in float32
+
+
+@click.command(help=__doc__.split("\n")[0])
+@click.option("--model", "name", default="deepisp", show_default=True, metavar="NAME|DIR")
+@click.option("--tile", default=1024, show_default=True, type=click.IntRange(min=64))
+@click.option("--repeat", default=5, show_default=True, type=click.IntRange(min=1))
+def main(name: str, tile: int, repeat: int) -> None:
+    model = find_model(name)
+    needs = model.tile_needs
+    side = needs.before + max(1, tile // needs.cell) * needs.cell + needs.after
+    noise = np.random.default_rng(0).standard_normal((1, 3, side, side))
+    picture = (0.2 + 0.05 * noise).astype(np.float32)
+
+    runs: dict[str, Run] = {}
+    for kind in ("onnx", "onnx-int8") if model.has_eight_bit_form else ("onnx",):
+        engine = open_engine(model, kind, "cpu")
+        runs[kind] = lambda engine=engine: engine.run(picture)[0]
+    runs |= _openvino(model, picture)
+
+    usual, reference = 0.0, runs["onnx"]()
+    for kind, run in runs.items():
+        run()
+        seconds = statistics.median(_seconds(run) for _ in range(repeat))
+        usual = usual or seconds
+        off = float(np.abs(run() - reference).max())
+        click.echo(f"{kind:16}{seconds:7.2f} s  {seconds / usual:5.2f} of onnx  off by {off:.1e}")
+
+
+def _openvino(model: Model, picture: np.ndarray) -> dict[str, Run]:
+    try:
+        import openvino
+    except ImportError:
+        click.echo("openvino is not installed")
+        return {}
+    core = openvino.Core()
+    graph = core.read_model(model.read(ONNX_FILE))
+    threads = {"INFERENCE_NUM_THREADS": available_cores()}
+    graphs = {f"openvino-{kind}": (graph, {"INFERENCE_PRECISION_HINT": kind}) for kind in PRECISIONS}
+    try:
+        import nncf
+
+        mixed = nncf.QuantizationPreset.MIXED
+        eight_bit = nncf.quantize(graph, nncf.Dataset([picture]), preset=mixed, subset_size=1)
+        graphs["openvino-int8"] = (eight_bit, {})
+    except ImportError:
+        click.echo("nncf is not installed")
+    compiled = {
+        kind: core.compile_model(one, "CPU", {**threads, **options})
+        for kind, (one, options) in graphs.items()
+    }
+    return {kind: lambda network=network: network(picture)[0] for kind, network in compiled.items()}
+
+
+def _seconds(run: Run) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
