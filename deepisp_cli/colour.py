@@ -1,9 +1,10 @@
 """Transfer curves, camera colour and the paper's quadratic transform. Pure functions of arrays.
 
-``encode``, ``decode``, ``quadratic_terms`` and ``apply_transform`` take NumPy arrays and torch tensors alike,
-so that training runs the very code of the product.
+What is annotated as ``Array`` takes NumPy arrays and torch tensors alike, so that training and GPUs run the
+very code of the CPU.
 """
 
+import sys
 from typing import Any, TypeVar
 
 import numpy as np
@@ -45,18 +46,26 @@ def decode(encoded: Array) -> Array:
     return root * (abs(root) + 2 * CURVE_OFFSET)
 
 
-def srgb_encode(linear: np.ndarray) -> np.ndarray:
-    """Linear light to the sRGB curve (IEC 61966-2-1), mirrored for negatives; any shape, float32."""
-    magnitude = np.abs(linear)
-    curve = 1.055 * np.maximum(magnitude, 0.0031308) ** np.float32(1 / 2.4) - 0.055
-    return np.copysign(np.where(magnitude <= 0.0031308, 12.92 * magnitude, curve), linear).astype(np.float32)
+def srgb_encode(linear: Array) -> Array:
+    """Linear light to the sRGB curve (IEC 61966-2-1), mirrored for negatives; any shape, float32. Of a tensor
+    the gradient at black is finite."""
+    xp = library(linear)
+    magnitude = abs(linear)
+    curve = 1.055 * magnitude.clip(0.0031308) ** (1 / 2.4) - 0.055
+    return xp.copysign(xp.where(magnitude <= 0.0031308, 12.92 * magnitude, curve), linear)
 
 
-def srgb_decode(encoded: np.ndarray) -> np.ndarray:
+def srgb_decode(encoded: Array) -> Array:
     """Inverse of `srgb_encode`; any shape, float32."""
-    magnitude = np.abs(encoded)
-    curve = ((np.maximum(magnitude, 0.04045) + 0.055) / 1.055) ** np.float32(2.4)
-    return np.copysign(np.where(magnitude <= 0.04045, magnitude / 12.92, curve), encoded).astype(np.float32)
+    xp = library(encoded)
+    magnitude = abs(encoded)
+    curve = ((magnitude.clip(0.04045) + 0.055) / 1.055) ** 2.4
+    return xp.copysign(xp.where(magnitude <= 0.04045, magnitude / 12.92, curve), encoded)
+
+
+def library(array: Any) -> Any:
+    """The module whose functions take this array: NumPy, or torch, which then is imported already."""
+    return np if isinstance(array, np.ndarray | np.generic) else sys.modules["torch"]
 
 
 def srgb_from_camera(xyz_to_camera: np.ndarray | None) -> np.ndarray:

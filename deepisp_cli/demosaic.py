@@ -54,16 +54,29 @@ def normalise_mosaic(
     if samples.ndim != 2:
         raise ValueError(f"a mosaic has two dimensions, got shape {samples.shape}")
     mosaic = np.empty(samples.shape, np.float32)
-    black = np.tile(black, (1 + black.shape[0] % 2, 1 + black.shape[1] % 2))  # whole CFA cells
-    rows, cols = black.shape
+    levels, scales = mosaic_levels(pattern, black, white, gains)
+    rows, cols = levels.shape
     for row in range(rows):
         for col in range(cols):
-            gain = gains["RGB".index(pattern[row % 2 * 2 + col % 2])]
-            level = np.float32(black[row, col])
-            scale = np.float32(gain / (white[row % 2, col % 2] - level))
             phase = (slice(row, None, rows), slice(col, None, cols))
-            mosaic[phase] = normalise(samples[phase].astype(np.float32), level, scale)
+            counts = samples[phase].astype(np.float32)
+            mosaic[phase] = normalise(counts, levels[row, col], scales[row, col])
     return mosaic
+
+
+def mosaic_levels(
+    pattern: str, black: np.ndarray, white: np.ndarray, gains: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Black and scale for `normalise`, float32, of one period of a mosaic: whole CFA cells.
+
+    The parameters are those of `normalise_mosaic`.
+    """
+    black = np.tile(black, (1 + black.shape[0] % 2, 1 + black.shape[1] % 2)).astype(np.float32)
+    rows, cols = black.shape
+    channels = np.array(["RGB".index(colour) for colour in pattern]).reshape(2, 2)
+    cells = (rows // 2, cols // 2)
+    scale = np.tile(gains[channels], cells) / (np.tile(white, cells) - black)
+    return black, scale.astype(np.float32)
 
 
 def mirror(start: int, stop: int, length: int) -> np.ndarray:

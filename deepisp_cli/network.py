@@ -162,7 +162,7 @@ class DeepISP(nn.Module):
             residual = output[:, -self.config.image_channels :]
             image = image + RESIDUAL_LIMIT * torch.tanh(residual)
             if layer is not blocks[-1]:
-                stem = torch.cat([features, image], 1)
+                stem = torch.cat([features, image.to(features.dtype)], 1)  # half precision under autocast
         if separate:
             count = features.shape[1]
             features = F.conv2d(stem.detach(), layer.weight[:count], layer.bias[:count], dilation=dilation)

@@ -13,20 +13,12 @@ from typing import Any
 import numpy as np
 
 from deepisp_cli import __version__
-from deepisp_cli.colour import (
-    LUMINANCE,
-    apply_transform,
-    decode,
-    encode,
-    srgb_decode,
-    srgb_encode,
-    srgb_from_camera,
-)
+from deepisp_cli.colour import LUMINANCE, encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, grey_world_gains, normalise, normalise_mosaic, red_position
 from deepisp_cli.engine import Engine, available_cores
 from deepisp_cli.errors import InputError, UsageError
+from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.metadata import Metadata, read_metadata
-from deepisp_cli.metering import QUANTILE, expose, meter
 from deepisp_cli.output import write_picture
 from deepisp_cli.raw import RawImage, read_preview, read_raw
 from deepisp_cli.render import render
@@ -250,41 +242,6 @@ def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
         samples = np.asarray(raw.samples, np.float32)
         return normalise(samples, raw.black, (gains / (raw.white - raw.black)).astype(np.float32))
     return demosaic(normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, gains), raw.pattern)
-
-
-def frame_gain(image: np.ndarray, matrix: np.ndarray) -> float:
-    """What the light meter makes of a restored frame (H, W, 3), encoded camera RGB, of any size."""
-    step = max(1, int((image.size / 3e6) ** 0.5))  # a million pixels are enough
-    linear = decode(image[::step, ::step]) @ matrix.T
-    return float(meter(np.quantile(linear.max(-1), QUANTILE)))
-
-
-def develop_colour(
-    image: np.ndarray,
-    matrix: np.ndarray,
-    transform: np.ndarray | None,
-    exposure: float,
-    gain: float | None = None,
-) -> np.ndarray:
-    """Encoded camera RGB (..., 3) to sRGB-encoded (..., 3), float32, not clipped.
-
-    Parameters
-    ----------
-    matrix : (3, 3), white-balanced camera RGB to linear sRGB.
-    transform : W (3, 10), or None for the neutral look.
-    exposure : EV, applied last and in linear light, so that it brightens whatever the transform made.
-    gain : of the light meter, which the transform expects; None: it takes the frame as it was exposed.
-    """
-    linear = decode(image) @ matrix.T
-    if transform is not None and gain is not None:
-        linear = expose(linear, np.float32(gain))
-    srgb = srgb_encode(linear)
-    if transform is not None:
-        planes = apply_transform(srgb[..., 0], srgb[..., 1], srgb[..., 2], transform)
-        srgb = np.stack(planes, -1)
-    if exposure:
-        srgb = srgb_encode(srgb_decode(srgb) * np.float32(2**exposure))
-    return srgb
 
 
 def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:

@@ -18,7 +18,7 @@ LAYERS = [
     ["tiling"],
     ["engine", "output", "dng"],
     ["raw"],
-    ["dng_tags", "metadata", "demosaic", "render", "models"],
+    ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
     ["colour", "metering", "network"],
     ["errors", "options", "__init__"],
 ]

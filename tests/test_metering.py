@@ -5,8 +5,9 @@ import pytest
 from conftest import MATRIX, IdentityEngine
 
 from deepisp_cli import colour
+from deepisp_cli.look import frame_gain
 from deepisp_cli.metering import HEADROOM, LEVEL, MOST, QUANTILE, TRUST, expose, meter
-from deepisp_cli.pipeline import Options, Result, finish, frame_gain, prepare
+from deepisp_cli.pipeline import Options, Result, finish, prepare
 
 
 def highlights(frame):

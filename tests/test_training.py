@@ -17,7 +17,7 @@ import safetensors.torch
 from PIL import Image
 
 from deepisp_cli.cli import main
-from deepisp_cli.colour import decode, encode
+from deepisp_cli.colour import decode, encode, srgb_encode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.errors import InputError, ModelError, UsageError
 from deepisp_cli.metering import HEADROOM, TRUST
@@ -34,7 +34,6 @@ from deepisp_cli.training.synthesis import (
     SynthesisOptions,
     frame_gains,
     srgb_decode,
-    srgb_encode,
     to_picture,
 )
 from deepisp_cli.training.train import train

@@ -20,7 +20,8 @@ from deepisp_cli.demosaic import demosaic, mirror
 from deepisp_cli.engine import Engine
 from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.evaluation.benchmarks import Method
-from deepisp_cli.pipeline import Options, Result, develop_colour, finish, prepare
+from deepisp_cli.look import develop_colour
+from deepisp_cli.pipeline import Options, Result, finish, prepare
 from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.training.pictures import load_photograph

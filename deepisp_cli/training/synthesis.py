@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_from_camera
+from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise
 from deepisp_cli.metering import QUANTILE, expose, meter
 from deepisp_cli.training import cameras
@@ -51,13 +51,6 @@ class Pairs:
     target: Tensor  # (N, 3, H, W) the photograph, sRGB in [0, 1]
     matrix: Tensor  # (N, 3, 3) camera to linear sRGB
     exposure: Tensor  # (N,) EV
-
-
-def srgb_encode(linear: Tensor) -> Tensor:
-    """`deepisp_cli.colour.srgb_encode` for tensors, with finite gradients at black."""
-    magnitude = linear.abs()
-    curve = 1.055 * magnitude.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
-    return torch.copysign(torch.where(magnitude <= 0.0031308, 12.92 * magnitude, curve), linear)
 
 
 def srgb_decode(encoded: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from deepisp_cli.colour import fit_transform
+from deepisp_cli.colour import fit_transform, srgb_encode
 from deepisp_cli.errors import ModelError
 from deepisp_cli.metering import expose
 from deepisp_cli.models import WEIGHTS_FILE, find_model
@@ -21,7 +21,7 @@ from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.losses import neutral_loss, paper_loss, picture_loss, restoration_loss
 from deepisp_cli.training.optimiser import Muon
 from deepisp_cli.training.sources import open_sources
-from deepisp_cli.training.synthesis import Pairs, frame_gains, srgb_encode, to_picture, to_srgb
+from deepisp_cli.training.synthesis import Pairs, frame_gains, to_picture, to_srgb
 
 ADAM_SHARE = 0.1  # learning rate of biases and the fully connected layer against that of the filters
 

@@ -1,0 +1,40 @@
+"""The look of a restored frame: light meter, camera matrix, sRGB curve, learned transform, exposure. Pure
+functions of NumPy arrays and torch tensors alike."""
+
+from typing import Any
+
+from deepisp_cli.colour import Array, apply_transform, decode, library, srgb_decode, srgb_encode
+from deepisp_cli.metering import QUANTILE, expose, meter
+
+
+def frame_gain(image: Array, matrix: Array) -> float:
+    """What the light meter makes of a restored frame (H, W, 3), encoded camera RGB, of any size."""
+    height, width = image.shape[:2]
+    step = max(1, int((height * width / 1e6) ** 0.5))  # a million pixels are enough
+    linear = decode(image[::step, ::step]) @ matrix.T
+    xp = library(linear)
+    return float(meter(xp.quantile(xp.amax(linear, -1), QUANTILE)))
+
+
+def develop_colour(
+    image: Array, matrix: Array, transform: Any, exposure: float, gain: float | None = None
+) -> Array:
+    """Encoded camera RGB (..., 3) to sRGB-encoded (..., 3), float32, not clipped.
+
+    Parameters
+    ----------
+    matrix : (3, 3), white-balanced camera RGB to linear sRGB.
+    transform : W (3, 10), NumPy's or numbers, or None for the neutral look.
+    exposure : EV, applied last and in linear light, so that it brightens whatever the transform made.
+    gain : of the light meter, which the transform expects; None: it takes the frame as it was exposed.
+    """
+    linear = decode(image) @ matrix.T
+    if transform is not None and gain is not None:
+        linear = expose(linear, gain)
+    srgb = srgb_encode(linear)
+    if transform is not None:
+        planes = apply_transform(srgb[..., 0], srgb[..., 1], srgb[..., 2], transform)
+        srgb = library(srgb).stack(planes, -1)
+    if exposure:
+        srgb = srgb_encode(srgb_decode(srgb) * 2.0**exposure)
+    return srgb
