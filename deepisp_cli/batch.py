@@ -135,6 +135,7 @@ class _Batch:
         self, jobs: Sequence[Job], engines: Sequence[Engine], options: Options, memory: float | None
     ) -> None:
         self.options = options
+        self.resident = all(engine.resident for engine in engines)
         # a network on the CPU keeps all cores busy; one elsewhere has to be fed by them
         workers = 1 if all(engine.device == "cpu" for engine in engines) else max(1, available_cores() // 2)
         self.memory = Memory(memory or half_of_memory())
@@ -188,7 +189,7 @@ class _Batch:
         size = frame_bytes(raw)
         self.memory.take(size, self.stop)
         work.size = size
-        work.frame = to_frame(raw, self.options, work.result)
+        work.frame = to_frame(raw, self.options, work.result, self.resident)
 
     def _develop(self, engine: Engine) -> None:
         for work in self._each(self.prepared):

@@ -22,7 +22,6 @@ from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.models import Model, find_model
 from deepisp_cli.pipeline import Options, develop
 from deepisp_cli.plan import Job
-from deepisp_cli.tiling import DEFAULT_TILE
 
 PRODUCT_SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # of the matrix product that measures the peak
 FRAME_RATIO = 1.5  # width to height
@@ -62,7 +61,7 @@ def measure(
     device: str,
     sizes: Sequence[tuple[int, int]],
     repeat: int = 3,
-    tile: int = DEFAULT_TILE,
+    tile: int | None = None,
     batch: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Develop computed frames, smallest first, each size in a process of its own.
@@ -72,7 +71,7 @@ def measure(
     engine, device : as for `deepisp_cli.engine.open_engine`.
     sizes : (width, height) in pixels.
     repeat : runs of each size; the medians are reported, after one run on a small frame to warm up.
-    tile : side of a tile in pixels.
+    tile : side of a tile in pixels; None: what suits the engine.
     batch : files of each size that are then developed as one batch; 0: none.
 
     Yields
@@ -94,7 +93,7 @@ def measure(
 
 
 def _measure_frame(
-    folder: Path, engine: str, device: str, tile: int, small: Path, raw: Path, repeat: int
+    folder: Path, engine: str, device: str, tile: int | None, small: Path, raw: Path, repeat: int
 ) -> dict[str, Any]:
     opened = open_engine(find_model(str(folder)), engine, device)
     options = Options(overwrite=True, tile=tile)
@@ -125,7 +124,7 @@ def _measure_frame(
 
 
 def _measure_batch(
-    folder: Path, engine: str, device: str, tile: int, raw: Path, files: int
+    folder: Path, engine: str, device: str, tile: int | None, raw: Path, files: int
 ) -> dict[str, Any]:
     """One raw as ``files`` files: ``{"files", "wall", "files_per_second", "slowest", "ratio", "peak_mb",
     "grown_mb"}``.

@@ -131,7 +131,7 @@ def main() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Stages, seconds and remarks.")
 def process(inputs: tuple[str, ...], output: str | None, name: str, format: str | None, quality: int,
             bit_depth: str, recursive: bool, overwrite: bool, skip_existing: bool, model: str, engine: str,
-            device: str, tile: int, memory: float | None, white_balance: str, exposure: float,
+            device: str, tile: int | None, memory: float | None, white_balance: str, exposure: float,
             strength: float, look: str, dry_run: bool, as_json: bool, quiet: bool,
             verbose: bool) -> None:  # fmt: skip
     """Develop raw files, folders of them, quoted patterns, or '-' for stdin.

@@ -7,6 +7,8 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -26,12 +28,23 @@ PLACES = (  # engines and the devices that they may run on
 )
 
 
+CPU_TILE = 1024  # pixels a side; keeps a 24-megapixel file under 1.5 GB
+GPU_TILES = (512, 4096)  # smallest and largest
+GPU_SHARE = 0.5  # of the GPU's free memory that the activations of a tile may take
+ACTIVATIONS = 4  # of a block that live at a time: its input joined, its output, features, image
+
+
 class Engine(Protocol):
     """What `tiling.run_tiled` and the pipeline ask of an engine."""
 
     name: str  # one of `ENGINES`, never "auto"
     device: str  # "cpu", "cuda:0", "mps"
     model: Model
+    resident: bool  # whether `resident.finish_on_device` develops whole frames on the device
+
+    @property
+    def tile(self) -> int:
+        """Side in pixels of the tiles that suit the device."""
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Run the network on one tile with its halo.
@@ -57,6 +70,9 @@ class Engine(Protocol):
 
 class OnnxEngine:
     """ONNX Runtime on the CPU or, where onnxruntime-gpu is installed, on CUDA; on the CPU in 8 bits, too."""
+
+    tile = CPU_TILE
+    resident = False
 
     def __init__(self, model: Model, device: str = "cpu", eight_bit: bool = False) -> None:
         import onnxruntime
@@ -116,26 +132,53 @@ class TorchEngine:
         self._torch = torch
         self.device = _check_torch_device(torch, device)
         self.model = model
-        network = DeepISP(config_from_card(model.card["architecture"]))
+        self._config = config_from_card(model.card["architecture"])
+        network = DeepISP(self._config)
         network.load_state_dict(safetensors.torch.load(model.read(WEIGHTS_FILE)))
-        self._half = self.device.startswith("cuda")
+        self._kind = self.device.partition(":")[0]
+        self.resident = self._kind != "cpu"
         self._network = network.to(self.device, memory_format=torch.channels_last).eval()
+
+    @property
+    def tile(self) -> int:
+        if self._kind != "cuda":
+            return CPU_TILE
+        free, _ = self._torch.cuda.mem_get_info(self.device)
+        per_pixel = ACTIVATIONS * 2 * self._config.width / self._config.fold**2  # bytes, in half precision
+        return int(min(max((GPU_SHARE * free / per_pixel) ** 0.5, GPU_TILES[0]), GPU_TILES[1]))
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         torch = self._torch
-        kind = self.device.partition(":")[0]
+        with self.errors():
+            picture = torch.from_numpy(tile).to(self.device, memory_format=torch.channels_last)
+            image, coefficients = self.run_on_device(picture)
+            return image.float().cpu().numpy(), coefficients.float().cpu().numpy()
+
+    def run_on_device(self, tile: Any) -> tuple[Any, Any]:
+        """`run` of a tensor on the device, best with channels last; returns tensors there."""
+        half = self._torch.autocast(self._kind, self._torch.float16, enabled=self._kind == "cuda")
+        with self.errors(), self._torch.inference_mode(), half:
+            return self._network(tile)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn torch's errors into MemoryError and EngineError."""
         try:
-            with torch.inference_mode(), torch.autocast(kind, torch.float16, enabled=self._half):
-                picture = torch.from_numpy(tile).to(self.device, memory_format=torch.channels_last)
-                image, coefficients = self._network(picture)
-                return image.float().cpu().numpy(), coefficients.float().cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
+            yield
+        except self._torch.OutOfMemoryError as error:
+            self._torch.cuda.empty_cache()
             raise MemoryError(str(error)) from error
         except RuntimeError as error:
             if "alloc" in str(error).lower():
                 raise MemoryError(str(error)) from error
             raise EngineError(f"torch failed on {self.device}: {error}") from error
+
+    def synchronise(self) -> None:
+        """Wait until the device has done what it was told."""
+        if self._kind == "cuda":
+            self._torch.cuda.synchronize(self.device)
+        elif self._kind == "mps":
+            self._torch.mps.synchronize()
 
 
 def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Engine:

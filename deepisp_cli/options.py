@@ -41,10 +41,8 @@ devices_option = click.option(
 tile_option = click.option(
     "--tile",
     type=click.IntRange(min=64),
-    default=1024,
-    show_default=True,
     metavar="PIXELS",
-    help="Tile side: smaller needs less memory; the picture is the same.",
+    help="Tile side: smaller needs less memory; the picture is the same. [1024; on CUDA by its free memory]",
 )
 memory_option = click.option(
     "--memory",

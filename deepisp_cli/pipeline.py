@@ -1,98 +1,31 @@
 """One raw file to one finished picture. `develop` is the order of the stages, readable top to bottom."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from deepisp_cli import __version__
 from deepisp_cli.colour import LUMINANCE, encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, grey_world_gains, normalise, normalise_mosaic, red_position
-from deepisp_cli.engine import Engine, available_cores
-from deepisp_cli.errors import InputError, UsageError
+from deepisp_cli.engine import Engine, TorchEngine, available_cores
+from deepisp_cli.errors import InputError
+from deepisp_cli.frame import Frame, Options, Result, parse_gains
 from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import write_picture
 from deepisp_cli.raw import RawImage, read_preview, read_raw
 from deepisp_cli.render import render
-from deepisp_cli.tiling import DEFAULT_TILE, run_tiled
+from deepisp_cli.tiling import run_tiled
 
 STANDARD_STREAM = "-"
-LOOKS = ("learned", "neutral")
-BYTES_PER_PIXEL = 12 + 12 + 6 + 2
 BLOCK_ROWS = 128  # rows of a frame worked on at a time: temporaries stay in the cache
+BYTES_PER_PIXEL = 12 + 12 + 6 + 2
 DARK = 0.02  # mean luminance of a finished picture below which a remark says that it is dark
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a picture is developed and written."""
-
-    white_balance: str = "camera"  # "camera", "daylight", "auto" or "R,G,B" gains
-    exposure: float = 0.0  # EV added to the finished picture, in linear light
-    strength: float = 1.0  # 0: the plain bilinear picture, 1: the network's restoration
-    look: str = "learned"  # "learned": the network's transform; "neutral": exposure and colour as metered
-    format: str = "jpeg"  # a key of output.FORMATS
-    quality: int = 95  # of JPEG, 1 to 100
-    bit_depth: int = 8  # 8, or 16 for PNG and TIFF
-    tile: int = DEFAULT_TILE  # side of a tile in pixels; changes speed and memory, not the picture
-    overwrite: bool = False  # replace an output that exists
-
-    def __post_init__(self) -> None:
-        if self.white_balance not in ("camera", "daylight", "auto"):
-            _parse_gains(self.white_balance)
-        if not 0 <= self.strength <= 1:
-            raise UsageError(f"strength is 0 to 1, got {self.strength:g}")
-        if self.look not in LOOKS:
-            raise UsageError(f"unknown look {self.look!r}; known: {', '.join(LOOKS)}")
-        if not 1 <= self.quality <= 100:
-            raise UsageError(f"quality is 1 to 100, got {self.quality}")
-        if self.bit_depth not in (8, 16) or (self.format == "jpeg" and self.bit_depth == 16):
-            raise UsageError(f"{self.format} cannot hold {self.bit_depth} bits; 16 bits go into PNG or TIFF")
-        if not -10 <= self.exposure <= 10:
-            raise UsageError(f"exposure is -10 to 10 EV, got {self.exposure:g}")
-
-
-@dataclass
-class Result:
-    """What became of one input; also the object that ``--json`` prints."""
-
-    input: str
-    output: str
-    model: str = ""
-    engine: str = ""
-    device: str = ""
-    width: int = 0  # of the output, pixels
-    height: int = 0
-    bytes: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)  # by stage
-    notes: list[str] = field(default_factory=list)  # remarks for people
-    error: str | None = None
-    exit_code: int = 0
-    status: str = "written"  # "written", "skipped", "planned", "failed"
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[stage] = round(self.seconds.get(stage, 0) + time.perf_counter() - started, 4)
-
-
-@dataclass
-class Frame:
-    """A raw file on its way through the stages; the counts themselves are no longer needed."""
-
-    picture: np.ndarray  # (H, W, 3) float32, encoded camera RGB: what the network sees
-    origin: tuple[int, int]  # rows and columns to put in front so that the network sees red first
-    matrix: np.ndarray  # (3, 3) float32, camera RGB to linear sRGB
-    orientation: int  # EXIF
 
 
 def develop(
@@ -119,7 +52,7 @@ def develop(
     options = options or Options()
     result = Result(str(source), str(target))
     raw, metadata = load(source, result)
-    frame = to_frame(raw, options, result)
+    frame = to_frame(raw, options, result, engine.resident)
     del raw
     picture = finish(frame, engine, options, result, progress)
     write(picture, metadata, target, options, result)
@@ -134,21 +67,23 @@ def load(source: Path | str, result: Result) -> tuple[RawImage, Metadata]:
     return raw, metadata
 
 
-def to_frame(raw: RawImage, options: Options, result: Result) -> Frame:
-    """Normalise, demosaic, encode."""
+def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = False) -> Frame:
+    """Normalise, demosaic, encode; with ``resident`` the engine will do that on its device."""
     with result.timed("demosaic"):
         gains, balance_remark = choose_white_balance(raw, options.white_balance)
         matrix, matrix_remark = camera_matrix(raw)
         result.notes += filter(None, (balance_remark, matrix_remark))
+        origin = red_position(raw.pattern) if raw.pattern else (0, 0)
+        if resident:
+            return Frame(None, origin, matrix, raw.orientation, raw, gains)
         picture = linear_rgb(raw, gains)
         _by_rows(encode, picture)
-    origin = red_position(raw.pattern) if raw.pattern else (0, 0)
     return Frame(picture, origin, matrix, raw.orientation)
 
 
-def prepare(source: Path | str, options: Options, result: Result) -> Frame:
+def prepare(source: Path | str, options: Options, result: Result, resident: bool = False) -> Frame:
     """Everything before the network: `load` and `to_frame`."""
-    return to_frame(load(source, result)[0], options, result)
+    return to_frame(load(source, result)[0], options, result, resident)
 
 
 def frame_bytes(raw: RawImage) -> int:
@@ -165,8 +100,29 @@ def finish(
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """Network, colour, rendering: (H, W, 3) uint8 or uint16, upright."""
-    plain = frame.picture
     result.model, result.engine, result.device = engine.model.name, engine.name, engine.device
+    if frame.picture is None:
+        from deepisp_cli.resident import finish_on_device
+
+        pixels = finish_on_device(frame, cast(TorchEngine, engine), options, result, progress)
+    else:
+        pixels = _finish_here(frame, engine, options, result, progress)
+    result.height, result.width = pixels.shape[:2]
+    if float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) < DARK * np.iinfo(pixels.dtype).max:
+        result.notes.append("the picture is very dark; --exposure brightens it")
+    return pixels
+
+
+def _finish_here(
+    frame: Frame,
+    engine: Engine,
+    options: Options,
+    result: Result,
+    progress: Callable[[float], None] | None,
+) -> np.ndarray:
+    """`finish` where all but the network runs on the CPU. `resident.finish_on_device` is its twin."""
+    plain = frame.picture
+    assert plain is not None
     with result.timed("network"):
         image, transform = run_tiled(engine, plain, frame.origin, options.tile, progress)
     with result.timed("colour"):
@@ -180,11 +136,7 @@ def finish(
             transform = None
         _by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure, gain), image)
     with result.timed("render"):
-        pixels = render(image, frame.orientation, options.bit_depth)
-    result.height, result.width = pixels.shape[:2]
-    if float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) < DARK * np.iinfo(pixels.dtype).max:
-        result.notes.append("the picture is very dark; --exposure brightens it")
-    return pixels
+        return render(image, frame.orientation, options.bit_depth)
 
 
 def write(
@@ -211,7 +163,7 @@ def choose_white_balance(raw: RawImage, wanted: str) -> tuple[np.ndarray, str]:
     than daylight's gains would make them are left so.
     """
     if wanted not in ("camera", "daylight", "auto"):
-        return _parse_gains(wanted), ""
+        return parse_gains(wanted), ""
     if wanted == "camera" and raw.camera_white_balance is not None:
         return raw.camera_white_balance, ""
     if wanted == "daylight" and raw.daylight_white_balance is not None:
@@ -278,19 +230,6 @@ def _read_bytes(source: Path | str) -> bytes:
         return Path(source).read_bytes()
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
-
-
-def _parse_gains(text: str) -> np.ndarray:
-    """ "R,G,B" to (3,) float32, the smallest 1."""
-    try:
-        gains = np.array([float(part) for part in text.split(",")], np.float32)
-    except ValueError:
-        gains = np.empty(0, np.float32)
-    if gains.shape != (3,) or not np.all(np.isfinite(gains)) or gains.min() <= 0:
-        raise UsageError(
-            f"white balance {text!r}: give camera, daylight, auto or three gains such as 2.1,1,1.6"
-        )
-    return gains / gains.min()
 
 
 def describe(source: Path | str) -> dict[str, Any]:

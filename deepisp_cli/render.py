@@ -8,6 +8,12 @@ from numpy.typing import NDArray
 LEVELS = {8: 255, 16: 65535}
 """Bit depth -> the integer that stands for 1.0."""
 
+TURNS: dict[int, tuple[tuple[int, ...], bool]] = {
+    1: ((), False), 2: ((1,), False), 3: ((0, 1), False), 4: ((0,), False),
+    5: ((), True), 6: ((0,), True), 7: ((0, 1), True), 8: ((1,), True),
+}  # fmt: skip
+"""EXIF orientation -> the axes of the stored picture to flip, and whether rows then become columns."""
+
 DITHER_SIDE = 256
 BLOCK_ROWS = 32  # divides DITHER_SIDE; a block of a 24 megapixel picture stays in the processor's cache
 
@@ -51,7 +57,7 @@ def render(
     height, width = upright.shape[:2]
     white = LEVELS[bit_depth]
     pixels = np.empty(upright.shape, np.uint8 if bit_depth == 8 else np.uint16)
-    noise = np.tile(_dither(dither_seed), (1, -(-width // DITHER_SIDE), 1))[:, :width]
+    noise = np.tile(dither(dither_seed), (1, -(-width // DITHER_SIDE), 1))[:, :width]
     buffer = np.empty((BLOCK_ROWS, width, 3), np.float32)
     for top in range(0, height, BLOCK_ROWS):
         rows = upright[top : top + BLOCK_ROWS]
@@ -81,26 +87,18 @@ def orient(array: NDArray, orientation: int) -> NDArray:
     ndarray of shape (H, W, ...), or (W, H, ...) for orientations 5 to 8
         A view of ``array``.
     """
-    turn = {
-        1: lambda stored: stored,
-        2: lambda stored: stored[:, ::-1],
-        3: lambda stored: stored[::-1, ::-1],
-        4: lambda stored: stored[::-1],
-        5: lambda stored: stored.swapaxes(0, 1),
-        6: lambda stored: stored[::-1].swapaxes(0, 1),
-        7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
-        8: lambda stored: stored[:, ::-1].swapaxes(0, 1),
-    }.get(orientation)
-    if turn is None or array.ndim < 2:
+    if orientation not in TURNS or array.ndim < 2:
         raise ValueError(
             f"orientation must be 1 to 8 and the array two-dimensional or more, "
             f"not {orientation} and {array.shape}"
         )
-    return turn(array)
+    flipped, swapped = TURNS[orientation]
+    turned = np.flip(array, flipped)
+    return turned.swapaxes(0, 1) if swapped else turned
 
 
 @lru_cache(maxsize=2)
-def _dither(seed: int) -> NDArray[np.float32]:
+def dither(seed: int = 0) -> NDArray[np.float32]:
     """A tile of noise, (DITHER_SIDE, DITHER_SIDE, 3) float32 in [0, 1), weak at low frequencies.
 
     White noise is high-passed and its values replaced by their ranks, twice over: every value then

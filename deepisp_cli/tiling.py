@@ -1,13 +1,14 @@
 """Run a network over a frame of any size in tiles whose results join exactly."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
 from deepisp_cli.demosaic import mirror
 from deepisp_cli.engine import Engine
 
-DEFAULT_TILE = 1024  # pixels a side; keeps a 24-megapixel file on the CPU under 1.5 GB
+Result = TypeVar("Result")
 
 
 def spans(length: int, origin: int, cell: int, tile: int) -> Iterator[tuple[int, int]]:
@@ -26,7 +27,7 @@ def run_tiled(
     engine: Engine,
     picture: np.ndarray,
     origin: tuple[int, int] = (0, 0),
-    tile: int = DEFAULT_TILE,
+    tile: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Restore a frame and estimate its transform.
@@ -39,7 +40,8 @@ def run_tiled(
     ----------
     picture : (H, W, 3) float32, encoded camera RGB.
     origin : rows and columns, 0 or 1, to mirror in front so that the network sees a red sample first.
-    tile : side of a tile's core in pixels, rounded down to whole cells. Halved when memory runs out.
+    tile : side of a tile's core in pixels, rounded down to whole cells, by default what suits the engine.
+        Halved when memory runs out.
     progress : called with the share that is done, 0 to 1.
 
     Returns
@@ -47,12 +49,21 @@ def run_tiled(
     image : (H, W, 3) float32, restored, encoded camera RGB.
     transform : W as (3, 10) float32, or None for a model without one.
     """
+    return halve_on_memory_error(
+        lambda side: _run(engine, picture, origin, side, progress),
+        tile or engine.tile,
+        engine.model.tile_needs.cell,
+    )
+
+
+def halve_on_memory_error(run: Callable[[int], Result], tile: int, cell: int) -> Result:
+    """``run`` with tiles of this side, or half of it and so on while memory does not suffice."""
     while True:
         try:
-            return _run(engine, picture, origin, tile, progress)
+            return run(tile)
         except MemoryError:
             tile //= 2
-            if tile < engine.model.tile_needs.cell:
+            if tile < cell:
                 raise
 
 

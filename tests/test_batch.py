@@ -179,10 +179,10 @@ def test_pictures_in_work_fit_into_the_memory_given(raws, tmp_path):
     in_work, most = set(), []
     original, original_write = batch.to_frame, batch.write
 
-    def to_frame(raw, options, result):
+    def to_frame(raw, options, result, *resident):
         in_work.add(result.input)
         most.append(len(in_work))
-        return original(raw, options, result)
+        return original(raw, options, result, *resident)
 
     def write(pixels, metadata, target, options, result):
         threading.Event().wait(0.05)

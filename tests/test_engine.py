@@ -122,6 +122,21 @@ def test_running_out_of_memory_is_a_memory_error(tiny_model, tile):
         opened.run(tile)
 
 
+def test_the_tile_on_cuda_follows_the_free_memory(tiny_model, monkeypatch):
+    import torch
+
+    opened = TorchEngine(tiny_model)
+    assert opened.tile == 1024
+    opened._kind = "cuda"
+    sides = []
+    for free in (1e6, 2e8, 8e8, 1e12):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (int(free), 2e12))
+        sides.append(opened.tile)
+    assert sides[0] == engines.GPU_TILES[0]
+    assert sides[3] == engines.GPU_TILES[1]
+    assert sides[2] == pytest.approx(2 * sides[1], rel=0.01)
+
+
 def test_other_failures_are_engine_errors(tiny_model):
     with pytest.raises(EngineError, match="onnxruntime failed"):
         OnnxEngine(tiny_model).run(np.zeros((1, 3, 4, 4), np.float32))

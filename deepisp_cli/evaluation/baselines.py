@@ -41,7 +41,7 @@ def developed(engine: Engine) -> Method:
 
     def develop(raw: Path) -> np.ndarray:
         result = Result(str(raw), "")
-        return finish(prepare(raw, Options(), result), engine, Options(), result)
+        return finish(prepare(raw, Options(), result, engine.resident), engine, Options(), result)
 
     return develop
 

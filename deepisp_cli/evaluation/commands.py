@@ -122,7 +122,7 @@ def evaluate(
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a measurement.")
 def benchmark(
-    sizes: str, names: tuple[str, ...], engine: str, device: str, tile: int, repeat: int, batch: int,
+    sizes: str, names: tuple[str, ...], engine: str, device: str, tile: int | None, repeat: int, batch: int,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Measure seconds and memory on computed frames, stage by stage.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepisp_cli.engine import available_cores
+from deepisp_cli.engine import CPU_TILE, available_cores
 from deepisp_cli.errors import EngineError, ModelError
 from deepisp_cli.models import Model
 
@@ -27,7 +27,7 @@ class FileEngine:
         If the file cannot be opened.
     """
 
-    name, device = "file", "cpu"
+    name, device, tile, resident = "file", "cpu", CPU_TILE, False
 
     def __init__(self, path: Path) -> None:
         self._path = path

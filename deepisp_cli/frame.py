@@ -1,0 +1,93 @@
+"""What travels through the stages: the options, the frame, the result."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deepisp_cli.errors import UsageError
+from deepisp_cli.raw import RawImage
+
+LOOKS = ("learned", "neutral")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a picture is developed and written."""
+
+    white_balance: str = "camera"  # "camera", "daylight", "auto" or "R,G,B" gains
+    exposure: float = 0.0  # EV added to the finished picture, in linear light
+    strength: float = 1.0  # 0: the plain bilinear picture, 1: the network's restoration
+    look: str = "learned"  # "learned": the network's transform; "neutral": exposure and colour as metered
+    format: str = "jpeg"  # a key of output.FORMATS
+    quality: int = 95  # of JPEG, 1 to 100
+    bit_depth: int = 8  # 8, or 16 for PNG and TIFF
+    tile: int | None = None  # side of a tile in pixels, None: what suits the engine
+    overwrite: bool = False  # replace an output that exists
+
+    def __post_init__(self) -> None:
+        if self.white_balance not in ("camera", "daylight", "auto"):
+            parse_gains(self.white_balance)
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"strength is 0 to 1, got {self.strength:g}")
+        if self.look not in LOOKS:
+            raise UsageError(f"unknown look {self.look!r}; known: {', '.join(LOOKS)}")
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"quality is 1 to 100, got {self.quality}")
+        if self.bit_depth not in (8, 16) or (self.format == "jpeg" and self.bit_depth == 16):
+            raise UsageError(f"{self.format} cannot hold {self.bit_depth} bits; 16 bits go into PNG or TIFF")
+        if not -10 <= self.exposure <= 10:
+            raise UsageError(f"exposure is -10 to 10 EV, got {self.exposure:g}")
+
+
+@dataclass
+class Result:
+    """What became of one input; also the object that ``--json`` prints."""
+
+    input: str
+    output: str
+    model: str = ""
+    engine: str = ""
+    device: str = ""
+    width: int = 0  # of the output, pixels
+    height: int = 0
+    bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    notes: list[str] = field(default_factory=list)  # remarks for people
+    error: str | None = None
+    exit_code: int = 0
+    status: str = "written"  # "written", "skipped", "planned", "failed"
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = round(self.seconds.get(stage, 0) + time.perf_counter() - started, 4)
+
+
+@dataclass
+class Frame:
+    """A raw file on its way through the stages: what the network sees, or the raw itself where the engine
+    will make that of it on its device."""
+
+    picture: np.ndarray | None  # (H, W, 3) float32, encoded camera RGB
+    origin: tuple[int, int]  # rows and columns to put in front so that the network sees red first
+    matrix: np.ndarray  # (3, 3) float32, camera RGB to linear sRGB
+    orientation: int  # EXIF
+    raw: RawImage | None = None
+    gains: np.ndarray | None = None  # (3,) float32, white balance
+
+
+def parse_gains(text: str) -> np.ndarray:
+    """ "R,G,B" to (3,) float32, the smallest 1."""
+    try:
+        gains = np.array([float(part) for part in text.split(",")], np.float32)
+    except ValueError:
+        gains = np.empty(0, np.float32)
+    if gains.shape != (3,) or not np.all(np.isfinite(gains)) or gains.min() <= 0:
+        raise UsageError(
+            f"white balance {text!r}: give camera, daylight, auto or three gains such as 2.1,1,1.6"
+        )
+    return gains / gains.min()

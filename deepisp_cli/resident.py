@@ -1,0 +1,153 @@
+"""A picture that stays on a GPU: the sensor's counts go up, finished pixels come down.
+
+The same stages as on the CPU, by the same functions, on tensors. Imported when an engine asks for it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepisp_cli.colour import encode
+from deepisp_cli.demosaic import demosaic, mirror, mosaic_levels, normalise
+from deepisp_cli.engine import TorchEngine
+from deepisp_cli.frame import Frame, Options, Result
+from deepisp_cli.look import develop_colour, frame_gain
+from deepisp_cli.raw import RawImage
+from deepisp_cli.render import LEVELS, TURNS, dither
+from deepisp_cli.tiling import halve_on_memory_error, spans
+
+BLOCK_ROWS = 512  # rows worked on at a time, so that temporaries are small beside the frame
+
+
+@torch.inference_mode()
+def finish_on_device(
+    frame: Frame,
+    engine: TorchEngine,
+    options: Options,
+    result: Result,
+    progress: Callable[[float], None] | None = None,
+) -> np.ndarray:
+    """`pipeline.finish` of a frame that holds the raw itself: (H, W, 3) uint8 or uint16, upright.
+
+    Raises
+    ------
+    MemoryError
+        If the frame is too large for the device.
+    """
+    with engine.errors():
+        with _timed(result, "demosaic", engine):
+            assert frame.raw is not None and frame.gains is not None
+            picture = _to_picture(frame.raw, frame.gains, engine.device)
+            matrix = torch.from_numpy(frame.matrix).to(engine.device)
+        with _timed(result, "network", engine):
+            image, transform = halve_on_memory_error(
+                lambda tile: _run(engine, picture, frame.origin, tile, progress),
+                options.tile or engine.tile,
+                engine.model.tile_needs.cell,
+            )
+        with _timed(result, "colour", engine):
+            gain = frame_gain(image, matrix) if engine.model.metered else None
+            if options.strength < 1:
+                image = picture + options.strength * (image - picture)
+            picture = picture.new_empty(0)  # 288 MB of a 24-megapixel frame
+            if options.look == "neutral":
+                transform = None
+            for rows in image.split(BLOCK_ROWS):
+                rows.copy_(develop_colour(rows, matrix, transform, options.exposure, gain))
+        with _timed(result, "render", engine):
+            return _render(image, frame.orientation, options.bit_depth)
+
+
+@contextmanager
+def _timed(result: Result, stage: str, engine: TorchEngine) -> Iterator[None]:
+    with result.timed(stage):
+        yield
+        engine.synchronise()
+
+
+def _to_picture(raw: RawImage, gains: np.ndarray, device: str) -> Tensor:
+    """What the network sees: encoded camera RGB (H, W, 3) float32, black 0, white 1, neutral grey."""
+    counts = _upload(raw.samples, device)
+    if raw.pattern is None:
+        levels = (raw.black, gains / (raw.white - raw.black))
+        picture = normalise(counts, *(torch.from_numpy(np.float32(level)).to(device) for level in levels))
+    else:
+        black, scale = mosaic_levels(raw.pattern, raw.black, raw.white, gains)
+        height, width = raw.samples.shape
+        rows, columns = np.arange(height) % black.shape[0], np.arange(width) % black.shape[1]
+        period = [torch.from_numpy(level[:, columns]).to(device) for level in (black, scale)]
+        row = torch.from_numpy(rows).to(device)
+        for number, block in enumerate(counts.split(BLOCK_ROWS)):
+            index = row[number * BLOCK_ROWS :][: len(block)]
+            block.copy_(normalise(block, period[0][index], period[1][index]))
+        picture = demosaic(counts, raw.pattern)
+    for block in picture.split(BLOCK_ROWS):
+        block.copy_(encode(block))
+    return picture
+
+
+def _upload(samples: np.ndarray, device: str) -> Tensor:
+    """Counts as float32. Those of 16 bits travel as such; torch computes with signed numbers only."""
+    if samples.dtype != np.uint16:
+        return torch.from_numpy(np.asarray(samples, np.float32)).to(device, copy=True)
+    signed = torch.from_numpy(np.ascontiguousarray(samples).view(np.int16)).to(device)
+    return (signed.to(torch.int32) & 0xFFFF).to(torch.float32)
+
+
+def _run(
+    engine: TorchEngine,
+    picture: Tensor,
+    origin: tuple[int, int],
+    tile: int,
+    progress: Callable[[float], None] | None,
+) -> tuple[Tensor, list[list[float]] | None]:
+    """`tiling.run_tiled` on the device; the transform as numbers."""
+    height, width = picture.shape[:2]
+    needs = engine.model.tile_needs
+    image = torch.empty_like(picture)
+    double = torch.float32 if picture.device.type == "mps" else torch.float64  # which Metal does not know
+    total = torch.zeros(30, dtype=double, device=picture.device)
+    cells = 0
+    row_spans = list(spans(height, origin[0], needs.cell, tile))
+    col_spans = list(spans(width, origin[1], needs.cell, tile))
+    for number, (top, bottom) in enumerate(row_spans):
+        rows = torch.from_numpy(mirror(top - needs.before, bottom + needs.after, height))
+        band = picture.index_select(0, rows.to(picture.device))
+        for left, right in col_spans:
+            cols = torch.from_numpy(mirror(left - needs.before, right + needs.after, width))
+            patch = band.index_select(1, cols.to(picture.device)).permute(2, 0, 1)[None]  # channels last
+            core, coefficients = engine.run_on_device(patch)
+            target = image[max(top, 0) : bottom, max(left, 0) : right]
+            core = core[0, :, max(top, 0) - top :, max(left, 0) - left :].permute(1, 2, 0)
+            target.copy_(core[: target.shape[0], : target.shape[1]])
+            total += coefficients[0].sum((1, 2), dtype=double)
+            cells += coefficients.shape[2] * coefficients.shape[3]
+        if progress:
+            progress((number + 1) / len(row_spans))
+    transform = (total / cells).reshape(3, 10).tolist() if cells else None
+    return image, transform
+
+
+def _render(image: Tensor, orientation: int, bit_depth: int) -> np.ndarray:
+    """`render.render` on the device."""
+    if torch.isnan(image).any():
+        raise ValueError("picture holds a NaN")
+    flipped, swapped = TURNS[orientation]
+    upright = image.flip(flipped) if flipped else image
+    upright = upright.transpose(0, 1) if swapped else upright
+    height, width = upright.shape[:2]
+    white = LEVELS[bit_depth]
+    noise = torch.tensor(dither()).to(image.device)  # a copy: the cached one is read-only
+    side = len(noise)
+    noise = noise.repeat(-(-BLOCK_ROWS // side), -(-width // side), 1)[:, :width]
+    pixels: Any = torch.empty(
+        (height, width, 3), dtype=torch.uint8 if bit_depth == 8 else torch.int32, device=image.device
+    )
+    for block, rows in zip(pixels.split(BLOCK_ROWS), upright.split(BLOCK_ROWS), strict=True):
+        scaled = (rows * white).clip(0, white)
+        block.copy_(scaled + noise[: len(rows)] if bit_depth == 8 else scaled.round())
+    return pixels.cpu().numpy().astype(np.uint8 if bit_depth == 8 else np.uint16, copy=False)

@@ -1,0 +1,153 @@
+"""A frame that stays on the device is developed as one that does not: to a level of 255. On the CPU by way of
+torch, and on CUDA where there is one, in half precision."""
+
+import numpy as np
+import pytest
+
+from deepisp_cli.batch import develop_many
+from deepisp_cli.colour import encode
+from deepisp_cli.demosaic import normalise_mosaic
+from deepisp_cli.dng import write_dng
+from deepisp_cli.engine import TorchEngine
+from deepisp_cli.errors import EngineError
+from deepisp_cli.frame import Options, Result
+from deepisp_cli.pipeline import develop, finish, prepare
+from deepisp_cli.plan import Job
+from deepisp_cli.raw import read_raw
+
+torch = pytest.importorskip("torch")
+resident = pytest.importorskip("deepisp_cli.resident")
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.fixture(params=DEVICES)
+def engine(tiny_model, request):
+    opened = TorchEngine(tiny_model, request.param)
+    opened.resident = True
+    return opened
+
+
+@pytest.fixture
+def colourful():
+    """(61, 83, 3) linear camera RGB, odd sizes, some of it beyond white."""
+    row, col = np.mgrid[:61, :83]
+    waves = [np.sin(row / 7 + phase) * np.cos(col / (9 + phase)) for phase in range(3)]
+    return 0.5 + 0.6 * np.stack(waves, -1)
+
+
+def both(path, engine, **options):
+    """The picture by the CPU's stages and by the device's, and the two results."""
+    results = Result(str(path), ""), Result(str(path), "")
+    options = Options(**options)
+    pictures = [
+        finish(prepare(path, options, result, stays), engine, options, result)
+        for result, stays in zip(results, (False, True), strict=True)
+    ]
+    return *pictures, *results
+
+
+def assert_near(found, expected, engine):
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    levels = 257 if found.dtype == np.uint16 else 1
+    apart = np.abs(found.astype(int) - expected.astype(int)) / levels
+    assert apart.max() <= (1 if engine.device == "cpu" else 4)
+    assert np.mean(apart > 0.5) < (0.01 if engine.device == "cpu" else 0.2)  # where rounding tips a level
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bit_depth": 16, "format": "png"},
+        {"strength": 0.5},
+        {"look": "neutral"},
+        {"exposure": 1.0},
+        {"tile": 64},
+        {"white_balance": "1.5,1,2.5"},
+    ],
+    ids=str,
+)
+def test_the_device_develops_as_the_cpu_does(write_raw, colourful, engine, options):
+    expected, found, here, there = both(write_raw("a.dng", colourful), engine, **options)
+    assert_near(found, expected, engine)
+    assert expected.std() > 10  # there is a picture to be equal to
+    assert (there.width, there.height, there.notes) == (here.width, here.height, here.notes)
+    assert set(there.seconds) == set(here.seconds)
+
+
+@pytest.mark.parametrize("pattern", ["RGGB", "BGGR", "GRBG", "GBRG"])
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_every_cfa_and_orientation(write_raw, colourful, engine, pattern, orientation):
+    path = write_raw("a.dng", colourful, pattern=pattern, orientation=orientation)
+    expected, found, *_ = both(path, engine)
+    assert_near(found, expected, engine)
+
+
+def test_a_metered_model_meters_on_the_device(write_raw, colourful, engine):
+    engine.model.card["architecture"]["metered"] = True
+    try:
+        expected, found, *_ = both(write_raw("a.dng", colourful / 8), engine)
+        unmetered = both(write_raw("b.dng", colourful / 8), engine, look="neutral")[1]
+    finally:
+        engine.model.card["architecture"]["metered"] = False
+    assert_near(found, expected, engine)
+    assert found.mean() > unmetered.mean() + 20
+
+
+def test_black_levels_may_repeat_in_any_period(write_raw, colourful, engine):
+    with write_raw("a.dng", colourful).open("rb") as file:
+        raw = read_raw(file, "a.dng")
+    black = np.float32([[500, 510, 520], [530, 540, 550], [512, 512, 512]])
+    gains = np.float32([2, 1, 1.5])
+    picture = resident._to_picture(type(raw)(**{**vars(raw), "black": black}), gains, "cpu")
+    mosaic = normalise_mosaic(raw.samples, raw.pattern, black, raw.white, gains)
+    red = picture[0::2, 0::2, 0].numpy()
+    np.testing.assert_allclose(red, encode(mosaic)[0::2, 0::2], atol=1e-6)
+
+
+def test_linear_files_have_no_mosaic(tmp_path, colourful, engine):
+    path = tmp_path / "linear.dng"
+    counts = np.round(np.clip(colourful, 0, 1) * 65535).astype(np.uint16)
+    write_dng(path, counts, pattern=None, black=0, white=65535, white_balance=(1, 1, 1))
+    expected, found, *_ = both(path, engine)
+    assert_near(found, expected, engine)
+
+
+def test_progress_rises_to_one_and_a_batch_is_written(write_raw, colourful, engine, tmp_path):
+    paths = [write_raw(f"{index}.dng", colourful) for index in range(3)]
+    seen = []
+    develop(paths[0], tmp_path / "one.png", engine, Options(format="png", tile=64), seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+    jobs = [Job(path, tmp_path / f"{path.stem}.png") for path in paths]
+    results = list(develop_many(jobs, engine, Options(format="png")))
+    assert [result.error for result in results] == [None] * 3
+    for job in jobs:
+        assert job.target.read_bytes() == (tmp_path / "one.png").read_bytes()
+
+
+def test_tiles_are_halved_when_the_device_is_full(write_raw, colourful, engine, monkeypatch):
+    path = write_raw("a.dng", colourful)
+    _, expected, *_ = both(path, engine)
+    original, sides = engine._network, []
+
+    def full(tile):
+        sides.append(max(tile.shape[2:]))
+        if sides[-1] > 60:
+            raise torch.OutOfMemoryError("full")
+        return original(tile)
+
+    monkeypatch.setattr(engine, "_network", full)
+    found = finish(prepare(path, Options(), Result("", ""), True), engine, Options(), Result("", ""))
+    assert_near(found, expected, engine)
+    assert sides[0] > 60
+    monkeypatch.setattr(engine, "_network", lambda tile: (_ for _ in ()).throw(RuntimeError("broken")))
+    with pytest.raises(EngineError, match="broken"):
+        finish(prepare(path, Options(), Result("", ""), True), engine, Options(), Result("", ""))
+
+
+def test_a_nan_is_no_picture(engine):
+    image = torch.full((4, 4, 3), torch.nan)
+    with pytest.raises(ValueError, match="NaN"):
+        resident._render(image, 1, 8)
