@@ -136,7 +136,7 @@ class TorchEngine:
         network = DeepISP(self._config)
         network.load_state_dict(safetensors.torch.load(model.read(WEIGHTS_FILE)))
         self._kind = self.device.partition(":")[0]
-        self.resident = self._kind != "cpu"
+        self.resident = self._kind == "cuda"  # Metal lacks the float64 of `colour.encode`
         self._network = network.to(self.device, memory_format=torch.channels_last).eval()
 
     @property
@@ -177,8 +177,6 @@ class TorchEngine:
         """Wait until the device has done what it was told."""
         if self._kind == "cuda":
             self._torch.cuda.synchronize(self.device)
-        elif self._kind == "mps":
-            self._torch.mps.synchronize()
 
 
 def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Engine:

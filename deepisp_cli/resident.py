@@ -109,8 +109,7 @@ def _run(
     height, width = picture.shape[:2]
     needs = engine.model.tile_needs
     image = torch.empty_like(picture)
-    double = torch.float32 if picture.device.type == "mps" else torch.float64  # which Metal does not know
-    total = torch.zeros(30, dtype=double, device=picture.device)
+    total = torch.zeros(30, dtype=torch.float64, device=picture.device)
     cells = 0
     row_spans = list(spans(height, origin[0], needs.cell, tile))
     col_spans = list(spans(width, origin[1], needs.cell, tile))
@@ -124,7 +123,7 @@ def _run(
             target = image[max(top, 0) : bottom, max(left, 0) : right]
             core = core[0, :, max(top, 0) - top :, max(left, 0) - left :].permute(1, 2, 0)
             target.copy_(core[: target.shape[0], : target.shape[1]])
-            total += coefficients[0].sum((1, 2), dtype=double)
+            total += coefficients[0].sum((1, 2), dtype=torch.float64)
             cells += coefficients.shape[2] * coefficients.shape[3]
         if progress:
             progress((number + 1) / len(row_spans))
