@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 Array = TypeVar("Array", Any, Any)
 
 QUANTILE = 0.995  # of the largest channel's values: small lamps and hot pixels do not set the exposure
-LEVEL = 1.17  # linear light of that quantile at which a frame is left as it is (docs/training.md: why)
+LEVEL = 1.0  # linear light of that quantile at which a frame is left as it is: just white
 TRUST = 0.88  # share of the way to `LEVEL`, in stops, that a frame is taken
 MOST = 32.0  # gain, 5 EV: beyond that a frame is meant to be dark
 HEADROOM = 4.0  # highlights that T still sees, 2 EV above white; brighter ones are held there
