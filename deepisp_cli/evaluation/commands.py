@@ -64,7 +64,7 @@ def evaluate(
         import skimage  # noqa: F401
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed: pip install 'deepisp[evaluate]'") from error
-    from deepisp_cli.engine import open_engine
+    from deepisp_cli.engine import FILES, open_engine
     from deepisp_cli.evaluation import report
     from deepisp_cli.evaluation.baselines import program_version
     from deepisp_cli.evaluation.benchmarks import Settings
@@ -80,7 +80,7 @@ def evaluate(
         opened = open_engine(find_model(name), engine, device)
         shown = name if opened.model.name in methods else opened.model.name  # two of one name: by folder
         methods[shown] = chosen.method(opened)
-        files[shown] = opened.model.card["files"]
+        files[shown] = {FILES[opened.name]: opened.model.card["files"][FILES[opened.name]]}
     for remark in chosen.remarks:
         click.echo(remark, err=True)
     if output:
