@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from deepisp_cli.batch import develop_many
+from deepisp_cli.batch import develop_many, share_one_heap
 from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import PLACES, Engine, open_engine
 from deepisp_cli.errors import EngineError, UsageError
@@ -95,6 +95,7 @@ def measure(
 def _measure_frame(
     folder: Path, engine: str, device: str, tile: int | None, small: Path, raw: Path, repeat: int
 ) -> dict[str, Any]:
+    share_one_heap()
     opened = open_engine(find_model(str(folder)), engine, device)
     options = Options(overwrite=True, tile=tile)
     picture = raw.with_suffix(".jpg")
@@ -132,6 +133,7 @@ def _measure_batch(
     ``ratio`` is the wall clock over the seconds of the slowest of the three threads (1: all else is hidden
     behind it), ``grown_mb`` by how much the peak of the memory has grown since the tenth file.
     """
+    share_one_heap()
     opened = open_engine(find_model(str(folder)), engine, device)
     jobs = [Job(raw, raw.parent / f"batch-{index}.jpg") for index in range(files)]
     threads: dict[str, float] = defaultdict(float)

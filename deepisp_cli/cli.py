@@ -222,8 +222,9 @@ def _develop(
     memory: float | None,
     talk: _Talk,
 ) -> "Report":
-    from deepisp_cli.batch import Report, develop_many
+    from deepisp_cli.batch import Report, develop_many, share_one_heap
 
+    share_one_heap()
     report = Report()
     try:
         engines = open_all()
