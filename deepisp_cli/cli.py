@@ -23,7 +23,6 @@ from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:
     from deepisp_cli.batch import Report
-    from deepisp_cli.engine import Engine
     from deepisp_cli.pipeline import Result
     from deepisp_cli.plan import Job
 
@@ -142,7 +141,6 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
     deepisp process card/ -r -o pictures/ --name '{date:%Y}/{stem}'
     cat night.dng | deepisp process - > night.jpg
     """
-    from deepisp_cli.engine import open_engines
     from deepisp_cli.models import find_model
     from deepisp_cli.pipeline import Options
     from deepisp_cli.plan import plan_jobs
@@ -169,7 +167,7 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
     if dry_run:
         report = _plan_only(jobs, talk)
     else:
-        report = _develop(jobs, lambda: open_engines(chosen, engine, device), options, memory, talk)
+        report = _develop(jobs, chosen, engine, device, options, memory, talk)
     if len(jobs) > 1 and not quiet:
         click.echo(str(report), err=True)
     sys.exit(report.exit_code)
@@ -217,20 +215,23 @@ def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":
 
 def _develop(
     jobs: Sequence["Job"],
-    open_all: Callable[[], list["Engine"]],
+    model: Any,
+    engine: str,
+    devices: str,
     options: Any,
     memory: float | None,
     talk: _Talk,
 ) -> "Report":
     from deepisp_cli.batch import Report, develop_many, share_one_heap
+    from deepisp_cli.engine import open_engines
 
     share_one_heap()
     report = Report()
     try:
-        engines = open_all()
+        engines = open_engines(model, engine, devices)
         if talk.verbose:
-            for engine in engines:
-                click.echo(f"{engine.model.name} on {engine.name}/{engine.device}", err=True)
+            for opened in engines:
+                click.echo(f"{opened.model.name} on {opened.name}/{opened.device}", err=True)
         bar = click.progressbar(length=1000 * len(jobs), file=sys.stderr, show_pos=False, label="developing")
         hidden = talk.quiet or not sys.stderr.isatty()
         with nullcontext() if hidden else bar as shown:

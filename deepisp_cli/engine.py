@@ -16,9 +16,8 @@ import numpy as np
 
 from deepisp_cli.errors import EngineError
 from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE, Model
+from deepisp_cli.options import ENGINES
 
-FILES = {"onnx": ONNX_FILE, "onnx-int8": EIGHT_BIT_FILE, "torch": WEIGHTS_FILE}  # of a model, by engine
-ENGINES = ("auto", *FILES)
 PLACES = (  # engines and the devices that they may run on
     ("onnx", "cpu"),
     ("onnx-int8", "cpu"),
@@ -27,8 +26,6 @@ PLACES = (  # engines and the devices that they may run on
     ("torch", "cuda"),
     ("torch", "mps"),
 )
-
-
 CPU_TILE = 1024  # pixels a side; keeps a 24-megapixel file under 1.5 GB
 GPU_TILES = (512, 4096)  # smallest and largest
 GPU_SHARE = 0.5  # of the GPU's free memory that the activations of a tile may take
@@ -94,7 +91,7 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         options.log_severity_level = 4  # what goes wrong is raised; the log would only repeat it
-        graph = model.read(FILES[self.name])
+        graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=[provider])
         except Exception as error:  # onnxruntime's own classes have no common base
@@ -135,7 +132,7 @@ class TorchEngine:
         self.model = model
         self._config = config_from_card(model.card["architecture"])
         network = DeepISP(self._config)
-        network.load_state_dict(safetensors.torch.load(model.read(FILES[self.name])))
+        network.load_state_dict(safetensors.torch.load(model.read(WEIGHTS_FILE)))
         self._kind = self.device.partition(":")[0]
         self.resident = self._kind == "cuda"  # Metal lacks the float64 of `colour.encode`
         self._network = network.to(self.device, memory_format=torch.channels_last).eval()

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+ENGINES = ("auto", "onnx", "onnx-int8", "torch")
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
@@ -24,7 +25,7 @@ class Bytes(click.ParamType):
 
 engine_option = click.option(
     "--engine",
-    type=click.Choice(["auto", "onnx", "onnx-int8", "torch"]),
+    type=click.Choice(ENGINES),
     default="auto",
     show_default=True,
     help="What runs the network.",

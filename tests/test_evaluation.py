@@ -172,7 +172,7 @@ def test_the_command_writes_what_it_prints(folder, tmp_path):
     contents = json.loads((out / "results.json").read_text())
     assert [row["name"] for row in contents["results"]] == ["libraw", "deepisp"]
     assert len(contents["results"][0]["images"]) == 2
-    assert set(contents["models"]["deepisp"]) == {"model.onnx"}  # what was read
+    assert set(contents["models"]["deepisp"]) == {"model.onnx", "model-int8.onnx", "weights.safetensors"}
     assert contents["versions"]["numpy"]
     assert "default_rng(1000 + i)" in contents["seeds"]
     assert contents["command"] == "deepisp evaluate lowlight photographs --limit 2"

@@ -9,7 +9,7 @@ import click
 
 from deepisp_cli.errors import UsageError
 from deepisp_cli.evaluation import PROTOCOLS
-from deepisp_cli.options import device_option, engine_option, tile_option
+from deepisp_cli.options import ENGINES, device_option, engine_option, tile_option
 
 
 @click.command()
@@ -64,7 +64,7 @@ def evaluate(
         import skimage  # noqa: F401
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed: pip install 'deepisp[evaluate]'") from error
-    from deepisp_cli.engine import FILES, open_engine
+    from deepisp_cli.engine import open_engine
     from deepisp_cli.evaluation import report
     from deepisp_cli.evaluation.baselines import program_version
     from deepisp_cli.evaluation.benchmarks import Settings
@@ -80,7 +80,7 @@ def evaluate(
         opened = open_engine(find_model(name), engine, device)
         shown = name if opened.model.name in methods else opened.model.name  # two of one name: by folder
         methods[shown] = chosen.method(opened)
-        files[shown] = {FILES[opened.name]: opened.model.card["files"][FILES[opened.name]]}
+        files[shown] = opened.model.card["files"]
     for remark in chosen.remarks:
         click.echo(remark, err=True)
     if output:
@@ -110,8 +110,8 @@ def evaluate(
 )  # fmt: skip
 @click.option("--model", "names", multiple=True, metavar="NAME|DIR", help="Several are compared. [all]")
 @click.option(
-    "--engine", type=click.Choice(["auto", "all", "onnx", "onnx-int8", "torch"]), default="auto",
-    show_default=True, help="all: each that opens here.",
+    "--engine", type=click.Choice(["all", *ENGINES]), default="auto", show_default=True,
+    help="all: each that opens here.",
 )  # fmt: skip
 @device_option
 @tile_option

@@ -66,7 +66,7 @@ def report(
     programs: Mapping[str, str],
 ) -> dict[str, Any]:
     """What ``results.json`` holds: results, the name of the data, the command that printed them, seeds,
-    versions of libraries and other ``programs``, and the SHA-256 of what each model was read from."""
+    versions of libraries and other ``programs``, and the SHA-256 of each model's files."""
     libraries = {name: installed_version(name) for name in LIBRARIES}
     return {
         "benchmark": benchmark,

@@ -1,7 +1,7 @@
 """The 8-bit form of the low-level blocks for ONNX Runtime, and the ranges it needs to know.
 
 Weights and features of the middle blocks become 8-bit numbers; the running image, the first and the last
-block and the high-level stage stay float32. Neither take all of their 8 bits: AVX2 adds two products of a
+block and the high-level stage stay float32. Neither takes all 256 values: AVX2 adds two products of a
 feature and a weight in 16 bits, and twice the product of the largest must not overflow.
 """
 
