@@ -1,6 +1,7 @@
 """How training pairs are made: un-rendering, HDR scenes, mosaics, real raws; and the losses."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,26 @@ def test_the_clean_frame_leads_back_to_the_photograph():
     srgb = synthesis.to_srgb(pairs.clean, pairs.matrix)
     unclipped = (pairs.clean < 0.999).all(1, keepdim=True).expand_as(srgb)
     torch.testing.assert_close(srgb[unclipped], pairs.target[unclipped], atol=2e-3, rtol=0)
+
+
+def test_saturated_colours_go_beyond_srgb_and_greys_stay():
+    options = replace(QUIET, exposure=(0, 0), inverse_tone=(0, 0), saturated_share=1.0)
+    photographs = torch.randint(0, 160, (6, 3, 8, 8), generator=torch.Generator().manual_seed(4)).byte()
+    photographs[:, :, :2] = photographs[:, :1, :2]  # two rows are grey
+    pairs = Synthesis(options, torch.Generator().manual_seed(0))(photographs)
+    before = photographs / 255
+    torch.testing.assert_close(pairs.target[:, :, :2], before[:, :, :2])
+    spread, was = (each[:, :, 2:].amax(1) - each[:, :, 2:].amin(1) for each in (pairs.target, before))
+    assert (spread >= was - 1e-5).all() and (spread > 1.2 * was).float().mean() > 0.3
+    assert pairs.target.min() >= 0 and pairs.target.max() <= 1
+    # the camera sees colours that the target, in sRGB, cannot hold; light it never takes from anyone
+    linear = torch.einsum("nij,njhw->nihw", pairs.matrix, colour.decode(pairs.clean))
+    assert linear.min() < -0.05 and pairs.clean.min() == 0
+    inside = (pairs.target.amin(1) > 0.01) & (pairs.target.amax(1) < 0.99) & (pairs.clean.amin(1) > 0)
+    developed = colour.srgb_encode(linear).permute(0, 2, 3, 1)
+    torch.testing.assert_close(developed[inside], pairs.target.permute(0, 2, 3, 1)[inside], atol=1e-4, rtol=0)
+    unsaturated = Synthesis(replace(options, saturated_share=0.0), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(unsaturated(photographs).target, before)
 
 
 def test_exposure_and_noise_are_what_was_asked_for():

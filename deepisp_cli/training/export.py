@@ -20,7 +20,7 @@ from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FIL
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import config_from_dict, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
-from deepisp_cli.training.quantise import measure_ranges
+from deepisp_cli.training.quantise import measure
 from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.trainer import read_checkpoint
 
@@ -90,7 +90,7 @@ def export(
     parity = {"torch against onnxruntime, largest difference": difference}
     eight_bit = {}
     if pictures:
-        eight_bit = {EIGHT_BIT_FILE: to_onnx(network, measure_ranges(network, pictures))}
+        eight_bit = {EIGHT_BIT_FILE: to_onnx(network, measure(network, pictures))}
         difference = eight_bit_difference(network, eight_bit[EIGHT_BIT_FILE], pictures)
         if not difference <= EIGHT_BIT_PARITY:
             raise ModelError(f"{folder}: the 8-bit form is off by {difference:.2g}; nothing was written")

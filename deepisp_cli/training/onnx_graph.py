@@ -13,17 +13,17 @@ from onnx import TensorProto, helper
 
 from deepisp_cli.network import MIDDLE, RESIDUAL_LIMIT, TRANSFORM_SIZE, DeepISP
 from deepisp_cli.training.onnx_builder import Graph
-from deepisp_cli.training.quantise import Block, BlockRange, add_eight_bit_blocks
+from deepisp_cli.training.quantise import Block, BlockStatistics, add_eight_bit_blocks
 
 OPSET = 17
 IR_VERSION = 8  # what onnxruntime 1.17 reads
 
 
 @torch.no_grad()
-def to_onnx(network: DeepISP, ranges: Sequence[BlockRange] | None = None) -> bytes:
+def to_onnx(network: DeepISP, statistics: Sequence[BlockStatistics] | None = None) -> bytes:
     """The serialised graph, ``picture`` to ``image`` and ``coefficients``: `forward` without padding.
 
-    With ``ranges``, one per block, the blocks between the first and the last work on 8-bit numbers.
+    With ``statistics``, one per block, the blocks between the first and the last work on 8-bit numbers.
     """
     config = network.config
     fold, images = config.fold, config.image_channels
@@ -40,12 +40,13 @@ def to_onnx(network: DeepISP, ranges: Sequence[BlockRange] | None = None) -> byt
     for index, (layer, dilation) in enumerate(zip(network.low, config.dilations, strict=True)):
         inputs = outputs if index else order
         weight, bias = layer.weight.numpy()[outputs][:, inputs], layer.bias.numpy()[outputs]
-        blocks.append(Block(weight, bias, dilation, ranges[index].mean[inputs] if ranges else None))
+        blocks.append(Block(weight, bias, dilation))
 
     extracted = ""
-    if ranges and len(blocks) > 2:
+    if statistics and len(blocks) > 2:
+        middle = [statistics[0], *(each.reordered(outputs) for each in statistics[1:-1])]
         extracted, image = _add_block(graph, blocks[0], features, extracted, image)
-        extracted, image = add_eight_bit_blocks(graph, blocks[1:-1], ranges[:-1], extracted, image)
+        extracted, image = add_eight_bit_blocks(graph, blocks[1:-1], middle, extracted, image)
         extracted, image = _add_block(graph, blocks[-1], features, extracted, image)
     else:
         for block in blocks:

@@ -1,48 +1,61 @@
-"""The 8-bit form of the low-level blocks for ONNX Runtime, and the ranges it needs to know.
+"""The 8-bit form of the low-level blocks for ONNX Runtime, and the statistics it needs to know.
 
 Weights and features of the middle blocks become 8-bit numbers; the running image, the first and the last
-block and the high-level stage stay float32. Neither takes all 256 values: AVX2 adds two products of a
+block and the high-level stage stay float32. Weights do not take all 256 values: AVX2 adds two products of a
 feature and a weight in 16 bits, and twice the product of the largest must not overflow.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from deepisp_cli.network import RESIDUAL_LIMIT, DeepISP
 from deepisp_cli.training.onnx_builder import Graph
 
+PATCH_STRIDE = 3  # every third pixel of each row and column is enough
+DAMPING = 0.01  # of the mean variance, added to each: GPTQ's own
 RARE = 1e-6  # share of values that may lie beyond a range
 RESIDUAL_REACH = 2.0  # of tanh's argument; beyond it tanh is nearly flat
-LEVELS = 191  # of features and image above zero
-WEIGHT_LEVELS = 85  # on either side of zero
+LEVELS = 255  # of features and image above zero
+WEIGHT_LEVELS = 63  # on either side of zero
 RESIDUAL_LEVELS = 127  # on either side of zero
 
 
 @dataclass(frozen=True)
-class BlockRange:
+class BlockStatistics:
     """Of one block of the low-level stage, over all calibration frames."""
 
     features: float  # largest output of the ReLU
     image: tuple[float, float]  # smallest and largest value of the running image that comes in
     image_channels: int
-    mean: np.ndarray  # (channels,) float32 of what goes in
+    mean: np.ndarray  # (channels,) of what goes in
+    covariance: np.ndarray  # (9 channels, 9 channels) of the 3x3 patches that go in, as unfold orders them
+
+    def reordered(self, channels: np.ndarray) -> "BlockStatistics":
+        """The same where the channels that go in are these, in this order."""
+        values = (9 * channels[:, None] + np.arange(9)).reshape(-1)
+        covariance = self.covariance[np.ix_(values, values)]
+        return replace(self, mean=self.mean[channels], covariance=covariance)
 
 
 @torch.inference_mode()
-def measure_ranges(network: DeepISP, pictures: Iterable[Tensor]) -> list[BlockRange]:
-    """Ranges of each block over ``pictures``, the network's inputs (N, 3, H, W) float32; one at least."""
+def measure(network: DeepISP, pictures: Iterable[Tensor]) -> list[BlockStatistics]:
+    """Statistics of each block over ``pictures``, the network's inputs (N, 3, H, W) float32; one at least."""
     images = network.config.image_channels
-    found: list[list[tuple[float, float, float, np.ndarray]]] = [[] for _ in network.low]
+    found: list[list[tuple[float, float, float, np.ndarray, np.ndarray]]] = [[] for _ in network.low]
 
     def look(index: int, inputs: Tensor, output: Tensor) -> None:
         image = inputs[:, -images:]
-        mean = inputs.mean((0, 2, 3)).numpy()
-        found[index].append((_largest(output[:, :-images]), -_largest(-image), _largest(image), mean))
+        patches = F.unfold(inputs, 3, network.low[index].dilation, stride=PATCH_STRIDE)
+        patches = patches.transpose(0, 1).flatten(1).double()
+        moments = (patches @ patches.T / patches.shape[1]).numpy()
+        ranges = _largest(output[:, :-images]), -_largest(-image), _largest(image)
+        found[index].append((*ranges, patches.mean(1).numpy(), moments))
 
     hooks = [
         layer.register_forward_hook(lambda _, inputs, output, index=index: look(index, inputs[0], output))
@@ -52,10 +65,22 @@ def measure_ranges(network: DeepISP, pictures: Iterable[Tensor]) -> list[BlockRa
         network.restore(picture, pad=True)
     for hook in hooks:
         hook.remove()
-    return [
-        BlockRange(max(features), (min(low), max(high)), images, np.mean(mean, 0))
-        for features, low, high, mean in (zip(*values, strict=True) for values in found)
-    ]
+    return [_pooled(images, *zip(*values, strict=True)) for values in found]
+
+
+def _pooled(
+    images: int,
+    features: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    means: Sequence[np.ndarray],
+    moments: Sequence[np.ndarray],
+) -> BlockStatistics:
+    """What was found on several pictures."""
+    mean = np.mean(means, 0)
+    covariance = np.mean(moments, 0) - np.outer(mean, mean)
+    channels = mean.reshape(-1, 9).mean(1)
+    return BlockStatistics(max(features), (min(low), max(high)), images, channels, covariance)
 
 
 def _largest(values: Tensor) -> float:
@@ -72,25 +97,25 @@ class Block:
     weight: np.ndarray  # (features + image, features + image, 3, 3)
     bias: np.ndarray
     dilation: int
-    mean: np.ndarray | None = None  # `BlockRange.mean`, for the 8-bit form
 
 
 def add_eight_bit_blocks(
-    graph: Graph, blocks: Sequence[Block], ranges: Sequence[BlockRange], extracted: str, image: str
+    graph: Graph, blocks: Sequence[Block], statistics: Sequence[BlockStatistics], extracted: str, image: str
 ) -> tuple[str, str]:
-    """The middle blocks in 8 bits. ``ranges`` begin with those of the block before. Features and image come
-    and go in float32, channels first; in between channels are last, as ONNX Runtime's kernels want them."""
-    first, last = ranges[0].features / LEVELS, ranges[-1].features / LEVELS
+    """The middle blocks in 8 bits. ``statistics`` begin with those of the block before. Features and image
+    come and go in float32, channels first; in between channels are last, as ONNX Runtime's kernels want
+    them."""
+    first, last = statistics[0].features / LEVELS, statistics[-1].features / LEVELS
     extracted = graph.node("Transpose", [graph.quantised(extracted, first)], perm=[0, 2, 3, 1])
     image = graph.node("Transpose", [image], perm=[0, 2, 3, 1])
-    for block, (before, here) in zip(blocks, pairwise(ranges), strict=True):
+    for block, (before, here) in zip(blocks, pairwise(statistics), strict=True):
         extracted, image = _add_eight_bit_block(graph, block, before, here, extracted, image)
     extracted = graph.node("Transpose", [extracted], perm=[0, 3, 1, 2])
     return graph.dequantised(extracted, last), graph.node("Transpose", [image], perm=[0, 3, 1, 2])
 
 
 def _add_eight_bit_block(
-    graph: Graph, block: Block, before: BlockRange, here: BlockRange, extracted: str, image: str
+    graph: Graph, block: Block, before: BlockStatistics, here: BlockStatistics, extracted: str, image: str
 ) -> tuple[str, str]:
     """One convolution for features and residual. It knows one step size and one zero for all that goes in and
     one for all that comes out: the steps and zeros of the image and of the residual are put into the weights
@@ -108,9 +133,11 @@ def _add_eight_bit_block(
     scale = np.r_[np.ones(features), np.full(here.image_channels, step_image / step_in)]
     weight *= scale[:, None, None]
     steps = np.abs(weight).max((1, 2, 3), keepdims=True) / WEIGHT_LEVELS + 1e-12
-    rounded = np.round(weight / steps)
+    spread = np.repeat(scale, 9)
+    rounded = round_together((weight / steps).reshape(width, -1), here.covariance / np.outer(spread, spread))
+    rounded = rounded.reshape(weight.shape)
     # what rounding the weights does to the mean of an output is known
-    bias += (weight - steps * rounded).sum((2, 3)) @ (block.mean / scale)
+    bias += (weight - steps * rounded).sum((2, 3)) @ (here.mean / scale)
     bias -= zero_image * step_in * (steps * rounded)[:, features:].sum((1, 2, 3))
     bias[features:] += zero_residual * step_out
     steps = steps.reshape(-1)
@@ -136,3 +163,25 @@ def _add_eight_bit_block(
     residual = graph.node("Mul", [graph.node("Tanh", [residual]), graph.number(RESIDUAL_LIMIT)])
     image = graph.node("Add", [graph.crop(image, block.dilation, block.dilation, 1), residual])
     return graph.channels(output, 0, features, 3), image
+
+
+def round_together(weights: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Weights to whole numbers, `WEIGHT_LEVELS` at most, so that the outputs change least: what one weight's
+    rounding does is made up for by those not yet rounded (Frantar et al., "GPTQ", 2023).
+
+    Parameters
+    ----------
+    weights : (outputs, inputs) in units of the steps they are rounded to.
+    covariance : (inputs, inputs) of what they are multiplied with.
+    """
+    order = np.argsort(-covariance.diagonal(), kind="stable")
+    damping = DAMPING * covariance.diagonal().mean() + 1e-12
+    inverse = np.linalg.inv(covariance[np.ix_(order, order)] + damping * np.eye(len(order)))
+    upper = np.linalg.cholesky(inverse).T
+    weights = weights[:, order].astype(np.float64)
+    rounded = np.empty_like(weights)
+    for index in range(len(order)):
+        rounded[:, index] = np.round(weights[:, index]).clip(-WEIGHT_LEVELS, WEIGHT_LEVELS)
+        error = (weights[:, index] - rounded[:, index]) / upper[index, index]
+        weights[:, index + 1 :] -= np.outer(error, upper[index, index + 1 :])
+    return rounded[:, np.argsort(order)]

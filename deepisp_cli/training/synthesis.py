@@ -34,6 +34,8 @@ class SynthesisOptions:
     inverse_tone: tuple[float, float] = (0.0, 0.5)  # share of the inverse smoothstep tone curve
     highlight_share: float = 0.5  # of frames whose near-white areas are made brighter than white
     highlight_gain: float = 8.0  # by up to this factor, log-uniform
+    saturated_share: float = 0.0  # of photographs whose colours are made more saturated
+    saturation: float = 3.0  # by up to this factor, log-uniform
     bits: tuple[int, int] = (12, 14)  # of the sensor's converter
     black_share: tuple[float, float] = (0.0, 0.13)  # black level as a share of full scale
     black_error: float = 2e-4  # spread of what the file's black level is off by, of full scale
@@ -109,11 +111,25 @@ class Synthesis:
     def __call__(self, photographs: Tensor) -> Pairs:
         """``photographs`` (N, 3, H, W) uint8 sRGB, H and W even."""
         target = photographs.to(self.device, torch.float32) / 255
-        return self._capture(self.unrender(target), target)
+        if not self.options.saturated_share:
+            return self._capture(self.unrender(target), target)
+        linear = self._saturate(srgb_decode(target))
+        target = srgb_encode(linear.clamp(0, 1))
+        return self._capture(self._extend_highlights(self._invert_tone(linear)), target)
 
     def unrender(self, target: Tensor) -> Tensor:
         """Photographs (N, 3, H, W), sRGB in [0, 1], to scenes, linear sRGB: 1 is the photograph's white."""
         return self._extend_highlights(self._invert_tone(srgb_decode(target)))
+
+    def _saturate(self, linear: Tensor) -> Tensor:
+        """More saturated colours in some photographs, beyond sRGB's too: a flower's petals lie there, and no
+        photograph in sRGB has them."""
+        count = len(linear)
+        chosen = self._uniform(0, 1, count, 1, 1, 1) < self.options.saturated_share
+        gain = self.options.saturation ** self._uniform(0, 1, count, 1, 1, 1)
+        weights = linear.new_tensor(LUMINANCE.tolist())
+        luminance = torch.einsum("c,nchw->nhw", weights, linear)[:, None]
+        return torch.where(chosen, luminance + gain * (linear - luminance), linear)
 
     @torch.no_grad()
     def of_scenes(self, light: Tensor) -> Pairs:
@@ -134,7 +150,7 @@ class Synthesis:
         gains = self._draw_gains(count)
         exposure = self._draw_exposures(count)
         linear = scene * torch.exp2(exposure).reshape(-1, 1, 1, 1)
-        camera = torch.einsum("nij,njhw->nihw", torch.linalg.inv(matrix), linear)
+        camera = torch.einsum("nij,njhw->nihw", torch.linalg.inv(matrix), linear).clamp(min=0)
         mosaic = self._expose(camera / gains[:, :, None, None], gains)
         picture = encode(demosaic(mosaic, PATTERN)).permute(0, 3, 1, 2).contiguous()
         return Pairs(picture, encode(camera.clamp(max=1.0)), target, matrix, exposure)

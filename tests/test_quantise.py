@@ -1,0 +1,68 @@
+"""How weights are rounded to the 8-bit form's steps, and what is measured for it."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.nn import functional as F
+
+from deepisp_cli.network import DeepISP, NetworkConfig
+from deepisp_cli.training.quantise import LEVELS, WEIGHT_LEVELS, measure, round_together
+
+WEIGHTS = np.random.default_rng(0).uniform(-20, 20, (16, 40))
+
+
+def smooth_inputs():
+    """(40, 2000) neighbouring inputs are alike, as pixels are."""
+    noise = np.random.default_rng(1).normal(size=(49, 2000))
+    return sum(noise[first : first + 40] for first in range(10))
+
+
+def test_independent_inputs_are_rounded_one_by_one():
+    np.testing.assert_array_equal(round_together(WEIGHTS, np.eye(40)), np.round(WEIGHTS))
+
+
+def test_rounding_together_disturbs_the_outputs_less():
+    inputs = smooth_inputs()
+    rounded = round_together(WEIGHTS, np.cov(inputs, bias=True))
+    error, one_by_one = (np.square((WEIGHTS - each) @ inputs).mean() for each in (rounded, np.round(WEIGHTS)))
+    assert error < 0.3 * one_by_one
+
+
+def test_rounded_weights_are_whole_and_within_their_range():
+    rounded = round_together(10 * WEIGHTS, np.cov(smooth_inputs(), bias=True))
+    np.testing.assert_array_equal(rounded, np.round(rounded))
+    assert np.abs(rounded).max() == WEIGHT_LEVELS
+
+
+def test_inputs_that_never_vary_are_rounded_too():
+    covariance = np.zeros((40, 40))
+    covariance[:3, :3] = np.eye(3)
+    assert np.isfinite(round_together(WEIGHTS, covariance)).all()
+
+
+def test_two_of_the_largest_products_fit_into_sixteen_bits():
+    assert 2 * LEVELS * WEIGHT_LEVELS < 2**15
+
+
+@torch.no_grad()
+def test_what_is_measured_of_a_block():
+    """Of the second block: mean and covariance of its patches over two pictures, in any order of channels."""
+    torch.manual_seed(0)
+    network = DeepISP(NetworkConfig(fold=1, dilations=(1, 2, 1), width=8, high_blocks=0))
+    pictures = [torch.rand(1, 3, 34, 37), 0.2 * torch.rand(1, 3, 34, 37)]
+    found = measure(network, pictures)[1]
+    patches = []
+    for picture in pictures:
+        image, features = network.restore(picture, pad=True, blocks=1)
+        stem = torch.cat([features, image - 0.2], 1)
+        unfolded = F.unfold(F.pad(stem, (2,) * 4, mode="replicate"), 3, dilation=2, stride=3)
+        patches.append(unfolded[0].double().numpy())
+    expected = np.concatenate(patches, 1)
+    np.testing.assert_allclose(found.covariance, np.cov(expected, bias=True), atol=1e-6)
+    np.testing.assert_allclose(found.mean, expected.mean(1).reshape(8, 9).mean(1), rtol=1e-5)
+    order = np.array([7, 0, 3])
+    chosen = expected.reshape(8, 9, -1)[order].reshape(27, -1)
+    np.testing.assert_allclose(found.reordered(order).covariance, np.cov(chosen, bias=True), atol=1e-6)
+    np.testing.assert_array_equal(found.reordered(order).mean, found.mean[order])
