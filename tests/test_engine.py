@@ -43,12 +43,19 @@ def test_the_8_bit_form_has_no_cast(eight_bit_model):
     assert np.abs((image - exact).mean((0, 1))).max() < 6e-5
 
 
-def test_who_gets_the_8_bit_form(eight_bit_model, tiny_model, monkeypatch):
+def test_who_gets_the_8_bit_form(eight_bit_model, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "_has_nvidia_driver", lambda: False)
     monkeypatch.setattr(engines.sys, "platform", "linux")
+    monkeypatch.setattr(engines, "CPU_FACTS", tmp_path / "cpuinfo")
+    assert open_engine(eight_bit_model).name == "onnx"  # nothing is known of the processor
+    (tmp_path / "cpuinfo").write_text("flags\t\t: sse2 avx2 avx512bw\n")
+    assert open_engine(eight_bit_model).name == "onnx"
     assert open_engine(eight_bit_model, "onnx-int8").name == "onnx-int8"
+    (tmp_path / "cpuinfo").write_text("flags\t\t: sse2 avx2 avx_vnni f16c\n")
+    assert open_engine(eight_bit_model).name == "onnx-int8"
+    assert open_engine(eight_bit_model, "auto", "cpu").name == "onnx-int8"
     assert open_engine(eight_bit_model, "onnx").name == "onnx"
-    assert open_engine(eight_bit_model).name == "onnx"  # it has to be asked for
+    assert open_engine(tiny_model).name == "onnx"  # it has no such form
     with pytest.raises(EngineError, match="no 8-bit form"):
         open_engine(tiny_model, "onnx-int8")
     with pytest.raises(EngineError, match="CPU only"):
