@@ -23,7 +23,7 @@ from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
 
 STANDARD_STREAM = "-"
-BLOCK_ROWS = 128  # rows of a frame worked on at a time: temporaries stay in the cache
+BLOCK_ROWS = 32  # of a frame worked on at a time, an even number: temporaries stay in the cache
 BYTES_PER_PIXEL = 12 + 12 + 6 + 2
 DARK = 0.02  # mean luminance of a finished picture below which a remark says that it is dark
 
@@ -193,7 +193,16 @@ def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
     if raw.pattern is None:
         samples = np.asarray(raw.samples, np.float32)
         return normalise(samples, raw.black, (gains / (raw.white - raw.black)).astype(np.float32))
-    return demosaic(normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, gains), raw.pattern)
+    mosaic = normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, gains)
+    picture = np.empty((*mosaic.shape, 3), np.float32)
+
+    def fill(rows: slice) -> None:
+        above = min(2, rows.start)  # the demosaic sees a row beyond each; two keep the phase of the CFA
+        part = mosaic[rows.start - above : rows.stop + 2]
+        picture[rows] = demosaic(part, str(raw.pattern))[above:][: rows.stop - rows.start]
+
+    _on_blocks(fill, len(mosaic))
+    return picture
 
 
 def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:
@@ -205,14 +214,19 @@ def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:
 
 
 def _by_rows(function: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) -> None:
-    """Replace ``frame`` by ``function`` of it, block of rows by block, on all cores (NumPy frees the GIL)."""
+    """Replace ``frame`` by ``function`` of it, block of rows by block."""
 
-    def replace(top: int) -> None:
-        rows = frame[top : top + BLOCK_ROWS]
-        rows[:] = function(rows)
+    def replace(rows: slice) -> None:
+        frame[rows] = function(frame[rows])
 
+    _on_blocks(replace, len(frame))
+
+
+def _on_blocks(work: Callable[[slice], None], height: int) -> None:
+    """Call ``work`` with each block of so many rows, on all cores (NumPy frees the GIL)."""
+    blocks = [slice(top, min(top + BLOCK_ROWS, height)) for top in range(0, height, BLOCK_ROWS)]
     with ThreadPoolExecutor(min(available_cores(), 8)) as pool:
-        list(pool.map(replace, range(0, len(frame), BLOCK_ROWS)))
+        list(pool.map(work, blocks))
 
 
 def _read(source: Path | str) -> tuple[RawImage, Metadata]:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from deepisp_cli.colour import srgb_encode, srgb_from_camera
-from deepisp_cli.demosaic import BAYER_PATTERNS
+from deepisp_cli.demosaic import BAYER_PATTERNS, demosaic, normalise_mosaic
+from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError, OutputError, UsageError
 from deepisp_cli.pipeline import (
     Options,
@@ -169,25 +170,37 @@ def test_samples_that_the_camera_has_balanced_are_left_so(tmp_path, identity_eng
     assert np.ptp(pixels[20, 2:-2].astype(int), axis=1).max() <= 2
 
 
-def test_linear_files_enter_after_the_demosaic(tmp_path, identity_engine):
-    from deepisp_cli.dng import write_dng
-
-    counts = np.random.default_rng(0).integers(100, 60000, (24, 32, 3)).astype(np.uint16)
-    path = tmp_path / "linear.dng"
+def read_back(path, counts, pattern):
     write_dng(
         path,
         counts,
-        pattern=None,
+        pattern=pattern,
         white=65535,
         white_balance=(1, 1, 1),
         xyz_to_camera=np.array(MATRIX),
         make="T",
     )
     with path.open("rb") as file:
-        raw = read_raw(file, path.name)
+        return read_raw(file, path.name)
+
+
+def test_linear_files_enter_after_the_demosaic(tmp_path, identity_engine):
+    counts = np.random.default_rng(0).integers(100, 60000, (24, 32, 3)).astype(np.uint16)
+    path = tmp_path / "linear.dng"
+    raw = read_back(path, counts, None)
     np.testing.assert_allclose(linear_rgb(raw, np.ones(3, np.float32)), counts / 65535, atol=1e-6)
     pixels, _ = picture_of(path, identity_engine)
     assert pixels.shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("pattern", ["RGGB", "GBRG"])
+@pytest.mark.parametrize("height", [22, 32, 33, 34, 65])
+def test_a_mosaic_is_demosaiced_in_blocks_without_seams(tmp_path, pattern, height):
+    counts = np.random.default_rng(height).integers(0, 60000, (height, 26)).astype(np.uint16)
+    gains = np.array([2.0, 1.0, 1.5], np.float32)
+    raw = read_back(tmp_path / "mosaic.dng", counts, pattern)
+    whole = demosaic(normalise_mosaic(counts, pattern, raw.black, raw.white, gains), pattern)
+    np.testing.assert_array_equal(linear_rgb(raw, gains), whole)
 
 
 def test_develop_writes_the_picture_and_tells_about_it(write_raw, identity_engine, grey_ramp, tmp_path):
