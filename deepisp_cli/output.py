@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import secrets
 import stat
 import struct
 import zlib
 from collections.abc import Mapping
-from fractions import Fraction
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -28,9 +26,10 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from deepisp_cli.errors import OutputError, UsageError
+from deepisp_cli.exif import Ifds, drop_largest, exif_block, ifd_blocks, picture_ifds, read_ifd
 
 if TYPE_CHECKING:
-    from deepisp_cli.metadata import Metadata, Value
+    from deepisp_cli.metadata import Metadata
 
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -41,18 +40,6 @@ class Format(NamedTuple):
 
     suffixes: tuple[str, ...]
     bit_depths: tuple[int, ...]
-
-
-class Field(NamedTuple):
-    """One value as it stands in an EXIF file, little-endian."""
-
-    type: int
-    length: int
-    data: bytes
-
-
-Ifds = dict[str, dict[int, Field]]
-"""The keys "image", "exif" and "gps"; each maps tag numbers to fields."""
 
 
 FORMATS: Mapping[str, Format] = {
@@ -66,16 +53,6 @@ JPEG_MAX_SEGMENT = 65533  # its length field has 16 bits and counts itself
 TIFF_MAX_BYTES = 2**32 - 2**25  # offsets have 32 bits; room for what is not pixels
 STRIP_BYTES = 1 << 20
 
-POINTERS = {"exif": 0x8769, "gps": 0x8825}
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SIGNED_RATIONAL = 1, 2, 3, 4, 5, 7, 10
-INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I"}
-SIZES = {BYTE: 1, ASCII: 1, SHORT: 2, LONG: 4, RATIONAL: 8, UNDEFINED: 1, SIGNED_RATIONAL: 8}
-COMMENTS = (("exif", 0x9286), ("gps", 27), ("gps", 28))  # UserComment, GPS processing method and area
-TYPES = {  # where EXIF 2.32 does not say what the Python type of the value suggests
-    **dict.fromkeys((("gps", 0), ("gps", 5)), BYTE),
-    **dict.fromkeys((("exif", tag) for tag in range(0x8831, 0x8836)), LONG),  # long sensitivities
-    **dict.fromkeys((("exif", tag) for tag in (0x9201, 0x9203, 0x9204)), SIGNED_RATIONAL),  # APEX values
-}
 REMEDIES = {
     errno.ENOSPC: "free some space or choose another folder",
     errno.EACCES: "choose a folder you may write to",
@@ -151,7 +128,7 @@ def write_picture(
         raise ValueError(f"quality must be 1 to 100, not {quality}")
     if isinstance(target, Path) and not overwrite and os.path.lexists(target) and not _is_device(target):
         raise _exists(target)
-    ifds = _ifds(metadata, pixels, software)
+    ifds = picture_ifds(metadata, pixels.shape[1], pixels.shape[0], software)
     if format == "jpeg":
         data = _encode_jpeg(pixels, ifds, quality, name)
     elif format == "png":
@@ -180,10 +157,10 @@ def _encode_jpeg(pixels: Pixels, ifds: Ifds, quality: int, name: str) -> bytes:
             f"{pixels.shape[1]}x{pixels.shape[0]}; choose PNG or TIFF"
         )
     jpeg = imagecodecs.jpeg8_encode(np.ascontiguousarray(pixels), quality, subsampling="444", optimize=True)
-    exif = b"Exif\0\0" + _exif_block(ifds)
+    exif = b"Exif\0\0" + exif_block(ifds)
     while len(exif) > JPEG_MAX_SEGMENT:
-        _drop_largest(ifds)
-        exif = b"Exif\0\0" + _exif_block(ifds)
+        drop_largest(ifds)
+        exif = b"Exif\0\0" + exif_block(ifds)
     profile = b"ICC_PROFILE\0\1\1" + srgb_profile()
     segments = [
         b"\xff" + marker + struct.pack(">H", len(body) + 2) + body
@@ -198,7 +175,7 @@ def _encode_png(pixels: Pixels, ifds: Ifds) -> bytes:
     profile = b"sRGB\0\0" + zlib.compress(srgb_profile(), 9)
     chunks = [
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in ((b"iCCP", profile), (b"eXIf", _exif_block(ifds)))
+        for kind, body in ((b"iCCP", profile), (b"eXIf", exif_block(ifds)))
     ]
     start = 8 + 25  # signature, IHDR
     return b"".join((png[:start], *chunks, png[start:]))
@@ -227,8 +204,8 @@ def _encode_tiff(pixels: Pixels, ifds: Ifds, name: str) -> bytes:
     )
     tiff = buffer.getvalue()
     tiff += b"\0" * (len(tiff) % 2)
-    image = {**_read_ifd(tiff, *struct.unpack_from("<I", tiff, 4)), **ifds["image"]}
-    blocks = _ifd_blocks({**ifds, "image": image}, len(tiff))
+    image = {**read_ifd(tiff, *struct.unpack_from("<I", tiff, 4)), **ifds["image"]}
+    blocks = ifd_blocks({**ifds, "image": image}, len(tiff))
     return b"".join((tiff[:4], struct.pack("<I", len(tiff)), memoryview(tiff)[8:], blocks))
 
 
@@ -237,113 +214,6 @@ def srgb_profile() -> bytes:
     """The ICC profile of sRGB, with a fixed date of creation so that equal input gives equal bytes."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]
-
-
-# --- EXIF ---
-
-
-def _ifds(metadata: Metadata, pixels: Pixels, software: str) -> Ifds:
-    """What the source says, and what is true of the new file only."""
-    image = {**metadata.image, 0x0112: 1, 0x0131: software}  # Orientation, Software
-    exif = {
-        **metadata.exif,
-        0x9000: b"0232",  # ExifVersion
-        0xA001: 1,  # ColorSpace: sRGB
-        0xA002: pixels.shape[1],  # PixelXDimension
-        0xA003: pixels.shape[0],
-    }
-    given = {"image": image, "exif": exif, "gps": metadata.gps}
-    return {
-        ifd: {tag: _field(ifd, tag, value) for tag, value in values.items()} for ifd, values in given.items()
-    }
-
-
-def _field(ifd: str, tag: int, value: Value) -> Field:
-    """Encode a value with the type EXIF wants for the tag."""
-    if isinstance(value, str):
-        if (ifd, tag) not in COMMENTS:  # ASCII, says EXIF; UTF-8 is what writers and readers have agreed on
-            encoded = value.replace("\0", " ").encode("utf-8", "replace") + b"\0"
-            return Field(ASCII, len(encoded), encoded)
-        if value.isascii():
-            encoded = b"ASCII\0\0\0" + value.encode("ascii")
-        else:
-            encoded = b"UNICODE\0" + value.encode("utf-16-le", "replace")
-        return Field(UNDEFINED, len(encoded), encoded)
-    if isinstance(value, bytes):
-        return Field(TYPES.get((ifd, tag), UNDEFINED), len(value), value)
-    values = value if isinstance(value, tuple) else (value,)
-    kind = TYPES.get((ifd, tag))
-    if all(isinstance(item, int) for item in values) and kind != SIGNED_RATIONAL:
-        kind = kind or (SHORT if max(values) < 2**16 else LONG)
-        return Field(kind, len(values), struct.pack(f"<{len(values)}{INTEGERS[kind]}", *values))
-    kind = kind or RATIONAL
-    return Field(kind, len(values), b"".join(_rational(item, kind == SIGNED_RATIONAL) for item in values))
-
-
-def _rational(value: int | Fraction | float, signed: bool) -> bytes:
-    """Two integers of 32 bits; 0/0 says "unknown"."""
-    if not math.isfinite(value):
-        return bytes(8)
-    low, high = (-(2**31), 2**31 - 1) if signed else (0, 2**32 - 1)
-    ratio = Fraction(value)
-    if ratio.denominator > high:
-        ratio = ratio.limit_denominator(1_000_000)
-    numerator = min(max(ratio.numerator, low), high)
-    return struct.pack("<ii" if signed else "<II", numerator, ratio.denominator)
-
-
-def _exif_block(ifds: Ifds) -> bytes:
-    """A little-endian TIFF without a picture."""
-    return struct.pack("<2sHI", b"II", 42, 8) + _ifd_blocks(ifds, 8)
-
-
-def _ifd_blocks(ifds: Ifds, offset: int) -> bytes:
-    """Image IFD, EXIF IFD and, where there is anything to say, GPS IFD, to be placed at ``offset``."""
-    others = {key: ifds[key] for key in POINTERS if ifds[key]}
-    pointers = {POINTERS[key]: Field(LONG, 1, bytes(4)) for key in others}
-    end = offset + len(_ifd_bytes({**ifds["image"], **pointers}, offset))
-    blocks = []
-    for key, fields in others.items():
-        pointers[POINTERS[key]] = Field(LONG, 1, struct.pack("<I", end))
-        blocks.append(_ifd_bytes(fields, end))
-        end += len(blocks[-1])
-    return _ifd_bytes({**ifds["image"], **pointers}, offset) + b"".join(blocks)
-
-
-def _ifd_bytes(fields: Mapping[int, Field], offset: int) -> bytes:
-    """An image file directory (TIFF 6.0, section 2) for the place ``offset``, its long values after it."""
-    entries, values = [], b""
-    offset += 2 + 12 * len(fields) + 4
-    for tag, (kind, count, data) in sorted(fields.items()):
-        if len(data) <= 4:
-            entries.append(struct.pack("<HHI", tag, kind, count) + data.ljust(4, b"\0"))
-        else:
-            entries.append(struct.pack("<HHII", tag, kind, count, offset + len(values)))
-            values += data + b"\0" * (len(data) % 2)
-    return struct.pack("<H", len(fields)) + b"".join(entries) + bytes(4) + values
-
-
-def _read_ifd(tiff: bytes, offset: int) -> dict[int, Field]:
-    """The other way round, for IFDs that tifffile has written."""
-    fields = {}
-    (entries,) = struct.unpack_from("<H", tiff, offset)
-    for start in range(offset + 2, offset + 2 + 12 * entries, 12):
-        tag, kind, length = struct.unpack_from("<HHI", tiff, start)
-        size = SIZES[kind] * length
-        at = start + 8 if size <= 4 else struct.unpack_from("<I", tiff, start + 8)[0]
-        fields[tag] = Field(kind, length, tiff[at : at + size])
-    return fields
-
-
-def _drop_largest(ifds: Ifds) -> None:
-    """Make room: long comments go first, then whatever is largest."""
-
-    def weight(place: tuple[str, int]) -> tuple[bool, int]:
-        size = len(ifds[place[0]][place[1]].data)
-        return place in (*COMMENTS, ("image", 0x010E)) and size > 1000, size  # 0x010E: ImageDescription
-
-    ifd, tag = max(((ifd, tag) for ifd, fields in ifds.items() for tag in fields), key=weight)
-    del ifds[ifd][tag]
 
 
 # --- files ---

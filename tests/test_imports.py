@@ -18,7 +18,7 @@ LAYERS = [
     ["resident"],
     ["tiling"],
     ["engine", "output", "dng", "frame"],
-    ["raw"],
+    ["raw", "exif"],
     ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
     ["colour", "metering", "network"],
     ["errors", "options", "__init__"],

@@ -1,0 +1,139 @@
+"""EXIF as bytes: values to typed fields, fields to the image file directories (IFDs) of TIFF 6.0."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from deepisp_cli.metadata import Metadata, Value
+
+
+class Field(NamedTuple):
+    """One value as it stands in an EXIF file, little-endian."""
+
+    type: int
+    length: int
+    data: bytes
+
+
+Ifds = dict[str, dict[int, Field]]
+"""The keys "image", "exif" and "gps"; each maps tag numbers to fields."""
+
+POINTERS = {"exif": 0x8769, "gps": 0x8825}
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SIGNED_RATIONAL = 1, 2, 3, 4, 5, 7, 10
+INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I"}
+SIZES = {BYTE: 1, ASCII: 1, SHORT: 2, LONG: 4, RATIONAL: 8, UNDEFINED: 1, SIGNED_RATIONAL: 8}
+COMMENTS = (("exif", 0x9286), ("gps", 27), ("gps", 28))  # UserComment, GPS processing method and area
+TYPES = {  # where EXIF 2.32 does not say what the Python type of the value suggests
+    **dict.fromkeys((("gps", 0), ("gps", 5)), BYTE),
+    **dict.fromkeys((("exif", tag) for tag in range(0x8831, 0x8836)), LONG),  # long sensitivities
+    **dict.fromkeys((("exif", tag) for tag in (0x9201, 0x9203, 0x9204)), SIGNED_RATIONAL),  # APEX values
+}
+
+
+def picture_ifds(metadata: Metadata, width: int, height: int, software: str) -> Ifds:
+    """What the source says, and what is true of the new file only: upright, sRGB, so many pixels."""
+    image = {**metadata.image, 0x0112: 1, 0x0131: software}  # Orientation, Software
+    exif = {
+        **metadata.exif,
+        0x9000: b"0232",  # ExifVersion
+        0xA001: 1,  # ColorSpace: sRGB
+        0xA002: width,  # PixelXDimension
+        0xA003: height,
+    }
+    given = {"image": image, "exif": exif, "gps": metadata.gps}
+    return {
+        ifd: {tag: _field(ifd, tag, value) for tag, value in values.items()} for ifd, values in given.items()
+    }
+
+
+def _field(ifd: str, tag: int, value: Value) -> Field:
+    """Encode a value with the type EXIF wants for the tag."""
+    if isinstance(value, str):
+        if (ifd, tag) not in COMMENTS:  # ASCII, says EXIF; UTF-8 is what writers and readers have agreed on
+            encoded = value.replace("\0", " ").encode("utf-8", "replace") + b"\0"
+            return Field(ASCII, len(encoded), encoded)
+        if value.isascii():
+            encoded = b"ASCII\0\0\0" + value.encode("ascii")
+        else:
+            encoded = b"UNICODE\0" + value.encode("utf-16-le", "replace")
+        return Field(UNDEFINED, len(encoded), encoded)
+    if isinstance(value, bytes):
+        return Field(TYPES.get((ifd, tag), UNDEFINED), len(value), value)
+    values = value if isinstance(value, tuple) else (value,)
+    kind = TYPES.get((ifd, tag))
+    if all(isinstance(item, int) for item in values) and kind != SIGNED_RATIONAL:
+        kind = kind or (SHORT if max(values) < 2**16 else LONG)
+        return Field(kind, len(values), struct.pack(f"<{len(values)}{INTEGERS[kind]}", *values))
+    kind = kind or RATIONAL
+    return Field(kind, len(values), b"".join(_rational(item, kind == SIGNED_RATIONAL) for item in values))
+
+
+def _rational(value: int | Fraction | float, signed: bool) -> bytes:
+    """Two integers of 32 bits; 0/0 says "unknown"."""
+    if not math.isfinite(value):
+        return bytes(8)
+    low, high = (-(2**31), 2**31 - 1) if signed else (0, 2**32 - 1)
+    ratio = Fraction(value)
+    if ratio.denominator > high:
+        ratio = ratio.limit_denominator(1_000_000)
+    numerator = min(max(ratio.numerator, low), high)
+    return struct.pack("<ii" if signed else "<II", numerator, ratio.denominator)
+
+
+def exif_block(ifds: Ifds) -> bytes:
+    """What a JPEG or PNG carries: a little-endian TIFF without a picture."""
+    return struct.pack("<2sHI", b"II", 42, 8) + ifd_blocks(ifds, 8)
+
+
+def ifd_blocks(ifds: Ifds, offset: int) -> bytes:
+    """Image IFD, EXIF IFD and, where there is anything to say, GPS IFD, to be placed at ``offset``."""
+    others = {key: ifds[key] for key in POINTERS if ifds[key]}
+    pointers = {POINTERS[key]: Field(LONG, 1, bytes(4)) for key in others}
+    end = offset + len(_ifd_bytes({**ifds["image"], **pointers}, offset))
+    blocks = []
+    for key, fields in others.items():
+        pointers[POINTERS[key]] = Field(LONG, 1, struct.pack("<I", end))
+        blocks.append(_ifd_bytes(fields, end))
+        end += len(blocks[-1])
+    return _ifd_bytes({**ifds["image"], **pointers}, offset) + b"".join(blocks)
+
+
+def _ifd_bytes(fields: Mapping[int, Field], offset: int) -> bytes:
+    """An image file directory (TIFF 6.0, section 2) for the place ``offset``, its long values after it."""
+    entries, values = [], b""
+    offset += 2 + 12 * len(fields) + 4
+    for tag, (kind, count, data) in sorted(fields.items()):
+        if len(data) <= 4:
+            entries.append(struct.pack("<HHI", tag, kind, count) + data.ljust(4, b"\0"))
+        else:
+            entries.append(struct.pack("<HHII", tag, kind, count, offset + len(values)))
+            values += data + b"\0" * (len(data) % 2)
+    return struct.pack("<H", len(fields)) + b"".join(entries) + bytes(4) + values
+
+
+def read_ifd(tiff: bytes, offset: int) -> dict[int, Field]:
+    """The other way round, for IFDs that tifffile has written."""
+    fields = {}
+    (entries,) = struct.unpack_from("<H", tiff, offset)
+    for start in range(offset + 2, offset + 2 + 12 * entries, 12):
+        tag, kind, length = struct.unpack_from("<HHI", tiff, start)
+        size = SIZES[kind] * length
+        at = start + 8 if size <= 4 else struct.unpack_from("<I", tiff, start + 8)[0]
+        fields[tag] = Field(kind, length, tiff[at : at + size])
+    return fields
+
+
+def drop_largest(ifds: Ifds) -> None:
+    """Make room: long comments go first, then whatever is largest."""
+
+    def weight(place: tuple[str, int]) -> tuple[bool, int]:
+        size = len(ifds[place[0]][place[1]].data)
+        return place in (*COMMENTS, ("image", 0x010E)) and size > 1000, size  # 0x010E: ImageDescription
+
+    ifd, tag = max(((ifd, tag) for ifd, fields in ifds.items() for tag in fields), key=weight)
+    del ifds[ifd][tag]
