@@ -133,7 +133,7 @@ def test_the_tile_on_cuda_follows_the_free_memory(tiny_model, monkeypatch):
     import torch
 
     opened = TorchEngine(tiny_model)
-    assert opened.tile == 1024
+    assert opened.tile == engines.CPU_TILE
     opened._kind = "cuda"
     sides = []
     for free in (1e6, 2e8, 8e8, 1e12):
