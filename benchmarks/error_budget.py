@@ -1,6 +1,6 @@
 """Where the error of a finished picture comes from: exposure, transform or restoration.
 
-    python benchmarks/error_budget.py FOLDER [--model NAME|DIR] [--limit N]
+    python benchmarks/error_budget.py FOLDER [--model NAME|DIR] [--engine ENGINE] [--limit N]
 
 The raws of `deepisp evaluate lowlight`, developed with parts of the pipeline replaced by the truth. Printed:
 mean PSNR and SSIM of the picture as it is; with the exposure that suits it best; without the transform, as
@@ -24,6 +24,7 @@ from deepisp_cli.evaluation.photographs import LowLight
 from deepisp_cli.frame import Options, Result
 from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.models import find_model
+from deepisp_cli.options import ENGINES
 from deepisp_cli.pipeline import prepare
 from deepisp_cli.tiling import run_tiled
 
@@ -34,9 +35,10 @@ STOPS = np.arange(-1.5, 1.51, 0.1)  # around the meter's exposure
 @click.command(help=__doc__.split("\n")[0])
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--model", default="deepisp", show_default=True, metavar="NAME|DIR")
+@click.option("--engine", "kind", type=click.Choice(ENGINES), default="auto", show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), help="Take N photographs.")
-def main(folder: Path, model: str, limit: int | None) -> None:
-    engine = open_engine(find_model(model))
+def main(folder: Path, model: str, kind: str, limit: int | None) -> None:
+    engine = open_engine(find_model(model), kind)
     true_gain = 2.0**-LowLight.exposure
     found = defaultdict(list)
     stops = []

@@ -1,6 +1,6 @@
 """How a model holds brightness, grey, white and detail from -4 EV to +0.5 EV.
 
-    python benchmarks/exposures.py FOLDER [--model NAME|DIR] [--limit N]
+    python benchmarks/exposures.py FOLDER [--model NAME|DIR] [--engine ENGINE] [--limit N]
 
 Photographs become raws of cameras that training never saw, with little noise. Printed for each exposure: by
 how much the result is brighter than the photograph (L of Lab, mean of a picture: mean and worst over the
@@ -26,6 +26,7 @@ from deepisp_cli.evaluation.baselines import developed
 from deepisp_cli.evaluation.metrics import matched_psnr
 from deepisp_cli.evaluation.photographs import find_photographs, load_even
 from deepisp_cli.models import find_model
+from deepisp_cli.options import ENGINES
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
 
@@ -38,9 +39,10 @@ RAMP = np.repeat(np.geomspace(0.01, 0.9, 384), 256).reshape(384, 256).T[..., Non
 @click.command(help=__doc__.split("\n")[0])
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--model", default="deepisp", show_default=True, metavar="NAME|DIR")
+@click.option("--engine", "kind", type=click.Choice(ENGINES), default="auto", show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), help="Take N photographs.")
-def main(folder: Path, model: str, limit: int | None) -> None:
-    engine = open_engine(find_model(model))
+def main(folder: Path, model: str, kind: str, limit: int | None) -> None:
+    engine = open_engine(find_model(model), kind)
     photographs = [load_even(path) for path in find_photographs(folder, limit)]
     click.echo("EV    dL mean  dL worst  chroma of grey  darkest white")
     for exposure in EXPOSURES:

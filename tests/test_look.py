@@ -1,7 +1,5 @@
 """What the default model makes of scenes whose truth needs no photograph: greys, blown windows, night."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -16,9 +14,9 @@ GAINS = (2.0, 1.0, 1.6)
 SHOT_NOISE = 5e-4  # of full scale: a low ISO
 
 
-@pytest.fixture(scope="module")
-def engine():
-    return open_engine(find_model(DEFAULT_MODEL), "onnx", "cpu")
+@pytest.fixture(scope="module", params=["onnx", "onnx-int8"])
+def engine(request):
+    return open_engine(find_model(DEFAULT_MODEL), request.param, "cpu")
 
 
 @pytest.fixture
@@ -41,17 +39,11 @@ def blocks(picture, side=16):
     return tiled.mean((1, 3))
 
 
-TINTED = pytest.mark.xfail(strict=True, reason="at -4 EV one block in 200 is off by 8.4 levels")
-
-
-@pytest.mark.parametrize(
-    "exposure, camera",
-    [
-        *itertools.product([0.5, 0, -2], range(3)),
-        *(pytest.param(-4, camera, marks=TINTED) for camera in range(3)),
-    ],
-)
-def test_greys_stay_grey_and_in_order(develop, exposure, camera):
+@pytest.mark.parametrize("camera", range(3))
+@pytest.mark.parametrize("exposure", [0.5, 0, -2, -4])
+def test_greys_stay_grey_and_in_order(develop, engine, exposure, camera, request):
+    if exposure == -4 and engine.name == "onnx-int8":
+        request.applymarker(pytest.mark.xfail(strict=True, reason="two blocks in 200 are off by up to 9.9"))
     ramp = np.geomspace(0.01, 0.9, 384)[None, :, None].repeat(128, 0).repeat(3, 2)
     found = blocks(develop(ramp, exposure, camera))
     assert np.ptp(found, axis=2).max() < 8  # of 255; chroma of about 2
