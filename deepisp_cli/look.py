@@ -13,7 +13,9 @@ def frame_gain(image: Array, matrix: Array) -> float:
     step = max(1, int((height * width / 1e6) ** 0.5))  # a million pixels are enough
     linear = decode(image[::step, ::step]) @ matrix.T
     xp = library(linear)
-    return float(meter(xp.quantile(xp.amax(linear, -1), QUANTILE)))
+    red, green, blue = linear[..., 0], linear[..., 1], linear[..., 2]
+    brightest = xp.maximum(xp.maximum(red, green), blue)  # of NumPy's, amax takes seven times as long
+    return float(meter(xp.quantile(brightest, QUANTILE)))
 
 
 def develop_colour(
