@@ -15,22 +15,25 @@ QUANTILE = 0.995  # of the largest channel's values: small lamps and hot pixels 
 LEVEL = 1.0  # linear light of that quantile at which a frame is left as it is: just white
 TRUST = 0.88  # share of the way to `LEVEL`, in stops, that a frame is taken
 MOST = 32.0  # gain, 5 EV: beyond that a frame is meant to be dark
+BLACK = 2.0**-9  # highlights below which a frame is as good as black: a lens cap is not to be lit
 HEADROOM = 4.0  # highlights that T still sees, 2 EV above white; brighter ones are held there
 
 
 def meter(highlights: Array) -> Array:
-    """The gain (`LEVEL` / highlights) ** `TRUST` of a frame, 1 to `MOST`.
+    """The gain (`LEVEL` / highlights) ** `TRUST` of a frame, 1 to `MOST`, and less again below `BLACK`.
 
     Not all the way, because a dark frame is a dark scene as often as it is a short exposure;
     ``benchmarks/metering.py`` prints the slope that fits photographs best. A frame is never darkened: what
-    the sensor clipped stays white.
+    the sensor clipped stays white. Below `BLACK` the gain falls with the highlights: a picture of nothing
+    would show what the restoration is off by, less than a thousandth of white, and nothing else.
 
     Parameters
     ----------
     highlights : the `QUANTILE` over the frame of the largest of R, G and B in linear sRGB where white is 1; a
         scalar array or one per frame.
     """
-    return ((LEVEL / highlights.clip(1e-6)) ** TRUST).clip(1.0, MOST)
+    most = (MOST * highlights / BLACK).clip(1.0, MOST)
+    return ((LEVEL / highlights.clip(1e-6)) ** TRUST).clip(min=1.0).clip(max=most)
 
 
 def expose(linear: Array, gain: Any) -> Array:

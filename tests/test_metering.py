@@ -6,7 +6,7 @@ from conftest import MATRIX, IdentityEngine
 
 from deepisp_cli import colour
 from deepisp_cli.look import frame_gain
-from deepisp_cli.metering import HEADROOM, LEVEL, MOST, QUANTILE, TRUST, expose, meter
+from deepisp_cli.metering import BLACK, HEADROOM, LEVEL, MOST, QUANTILE, TRUST, expose, meter
 from deepisp_cli.pipeline import Options, Result, finish, prepare
 
 
@@ -24,9 +24,16 @@ def test_a_frame_is_brought_nearer_to_the_level(exposure):
 
 def test_what_is_bright_is_never_darkened_and_what_is_black_stays_near_black():
     assert meter(np.float64(1.3)) == 1.0
-    assert meter(np.float64(0.0)) == MOST
+    assert meter(np.float64(BLACK)) == MOST
+    assert meter(np.float64(0.0)) == 1.0
     assert expose(np.float32(1.0), 20.0) == HEADROOM
     assert expose(np.float32(-0.1), 2.0) == np.float32(-0.2)
+
+
+def test_more_light_never_makes_a_darker_picture():
+    frames = np.geomspace(1e-6, 2, 200)
+    assert np.all(np.diff(frames * meter(frames)) > 0)
+    assert frames[0] * meter(frames[0]) < 1e-5
 
 
 def test_frames_of_a_batch_are_metered_one_by_one():
