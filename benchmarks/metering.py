@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deepisp_cli.colour import LUMINANCE
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_all, load_photograph
-from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions
+from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions, srgb_decode
 
 SIDE = 384  # pixels of the longer side
 FRAMES = 12  # of each photograph
@@ -54,7 +54,7 @@ def main(folders: tuple[Path, ...]) -> None:
         picture.thumbnail((SIDE, SIDE))
         target = torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)[None]
         for _ in range(FRAMES):
-            light = synthesis.unrender(target)[0]
+            light = synthesis.unrender(srgb_decode(target))[0]
             exposure = rng.uniform(-4, 0.5)
             frame = np.minimum(light.numpy().transpose(1, 2, 0) * 2**exposure, 1)
             found.append([np.log2(look(frame) + 1e-4) for look in METERS.values()])

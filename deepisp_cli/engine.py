@@ -27,12 +27,12 @@ PLACES = (  # engines and the devices that they may run on
     ("torch", "cuda"),
     ("torch", "mps"),
 )
-CPU_TILE = 640  # pixels a side; keeps a 24-megapixel file under 1 GB, and larger ones are hardly faster
+CPU_TILE = 640  # pixels a side; keeps a 24-megapixel file at about 1 GB, and larger ones are hardly faster
 GPU_TILES = (512, 4096)  # smallest and largest
 GPU_SHARE = 0.5  # of the GPU's free memory that the activations of a tile may take
-CPU_FACTS = Path("/proc/cpuinfo")
-EIGHT_BIT_FLAG = "avx2"  # x86's products of 8-bit numbers, or newer and faster ones, as Linux names them
 ACTIVATIONS = 4  # of a block that live at a time: its input joined, its output, features, image
+CPU_FACTS = Path("/proc/cpuinfo")
+EIGHT_BIT_FLAG = "avx2"  # x86's products of 8-bit numbers, as Linux names them; newer processors have it, too
 
 
 class Engine(Protocol):

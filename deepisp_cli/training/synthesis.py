@@ -111,15 +111,15 @@ class Synthesis:
     def __call__(self, photographs: Tensor) -> Pairs:
         """``photographs`` (N, 3, H, W) uint8 sRGB, H and W even."""
         target = photographs.to(self.device, torch.float32) / 255
-        if not self.options.saturated_share:
-            return self._capture(self.unrender(target), target)
-        linear = self._saturate(srgb_decode(target))
-        target = srgb_encode(linear.clamp(0, 1))
-        return self._capture(self._extend_highlights(self._invert_tone(linear)), target)
+        linear = srgb_decode(target)
+        if self.options.saturated_share:
+            linear = self._saturate(linear)
+            target = srgb_encode(linear.clamp(0, 1))
+        return self._capture(self.unrender(linear), target)
 
-    def unrender(self, target: Tensor) -> Tensor:
-        """Photographs (N, 3, H, W), sRGB in [0, 1], to scenes, linear sRGB: 1 is the photograph's white."""
-        return self._extend_highlights(self._invert_tone(srgb_decode(target)))
+    def unrender(self, linear: Tensor) -> Tensor:
+        """Photographs in linear sRGB (N, 3, H, W) to scenes in it: 1 is the photograph's white."""
+        return self._extend_highlights(self._invert_tone(linear))
 
     def _saturate(self, linear: Tensor) -> Tensor:
         """More saturated colours in some photographs, beyond sRGB's too: a flower's petals lie there, and no
