@@ -410,6 +410,17 @@ def test_a_run_without_transform_can_begin_with_a_network_that_has_one(folder, t
         assert torch.equal(value, theirs[name]), name
 
 
+def test_a_run_can_begin_with_a_network_of_fewer_blocks(folder, tmp_path):
+    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=2)
+    theirs = torch.load(checkpoint, weights_only=True)["average"]
+    trainer = new_trainer(config(folder, network=replace(TINY, dilations=(1, 4, 1, 2))))
+    trainer.start_from(checkpoint)
+    for network in (trainer.network, trainer.average):
+        assert torch.equal(network.low[3].weight, theirs["low.1.weight"])
+        assert torch.equal(network.head.weight, theirs["head.weight"])
+        assert torch.equal(network.w0, theirs["w0"])
+
+
 def test_a_metered_network_is_trained_on_the_frame_as_it_is_metered(folder):
     metered = replace(TINY, metered=True)
     settings = config(folder, network=metered, restoration_weight=0.0, neutral_weight=1.0)

@@ -18,6 +18,7 @@ from deepisp_cli.metering import expose
 from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP, config_from_card
 from deepisp_cli.training.config import TrainConfig
+from deepisp_cli.training.growth import deepen, fits_into
 from deepisp_cli.training.losses import neutral_loss, paper_loss, picture_loss, restoration_loss
 from deepisp_cli.training.optimiser import Muon
 from deepisp_cli.training.sources import open_sources
@@ -193,7 +194,8 @@ class Trainer:
     def start_from(self, path: Path) -> None:
         """Begin with the weights of a model folder, or with the averaged ones of another run's checkpoint.
 
-        A transform that is another one (of frames that are metered otherwise, or none) begins anew.
+        A network that has fewer low-level blocks is made deeper (see `growth`). A transform that is another
+        one (of frames that are metered otherwise, or none) begins anew.
 
         Raises
         ------
@@ -208,8 +210,11 @@ class Trainer:
             state = read_checkpoint(path, self.device)
             weights, network = state["average"], config_from_card(state["config"]["network"])
         ours = self.config.network
-        if replace(network, high_blocks=ours.high_blocks, metered=ours.metered) != ours:
+        theirs = replace(network, high_blocks=ours.high_blocks, metered=ours.metered)
+        if not fits_into(theirs, ours):
             raise ModelError(f"{path}: holds a network of another architecture: {network}")
+        weights = deepen(weights, theirs, ours)
+        network = replace(network, dilations=ours.dilations)
         if network != ours:
             new = self.network.state_dict()
             kept = [name for name in weights if name in new and name.startswith(("low.", "high."))]

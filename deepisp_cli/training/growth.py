@@ -1,0 +1,48 @@
+"""Make a trained network deeper without changing what it computes, so that training goes on from there
+(Chen, Goodfellow, Shlens: "Net2Net", 2016)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from deepisp_cli.network import NetworkConfig
+
+
+def fits_into(old: NetworkConfig, new: NetworkConfig) -> bool:
+    """Whether `deepen` leads from one to the other: the same but for blocks put in at one place."""
+    if replace(old, dilations=new.dilations) != new or len(old.dilations) > len(new.dilations):
+        return False
+    first, last = _ends(old, new)
+    return first > 0 and old.dilations[first:] == new.dilations[len(new.dilations) - last :]
+
+
+def deepen(weights: Mapping[str, Tensor], old: NetworkConfig, new: NetworkConfig) -> dict[str, Tensor]:
+    """The state of a network of ``new`` that computes what one of ``old`` with ``weights`` does.
+
+    The blocks that ``old`` lacks, after the longest common beginning of the dilations, hand their
+    features on (those are not negative, so that ReLU keeps them) and correct the image by nothing.
+    """
+    first, last = _ends(old, new)
+    added = len(new.dilations) - len(old.dilations)
+    grown = {name: value for name, value in weights.items() if not name.startswith("low.")}
+    for index in range(first + last):
+        place = index if index < first else index + added
+        for part in ("weight", "bias"):
+            grown[f"low.{place}.{part}"] = weights[f"low.{index}.{part}"]
+    features = torch.arange(new.width - new.image_channels)
+    for place in range(first, first + added):
+        weight = torch.zeros(new.width, new.width, 3, 3)
+        weight[features, features, 1, 1] = 1
+        grown[f"low.{place}.weight"] = weight
+        grown[f"low.{place}.bias"] = torch.zeros(new.width)
+    return grown
+
+
+def _ends(old: NetworkConfig, new: NetworkConfig) -> tuple[int, int]:
+    """How many blocks of ``old`` stay at the beginning, and how many at the end."""
+    first = 0
+    while first < len(old.dilations) and old.dilations[first] == new.dilations[first]:
+        first += 1
+    return first, len(old.dilations) - first
