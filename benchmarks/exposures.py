@@ -44,21 +44,24 @@ RAMP = np.repeat(np.geomspace(0.01, 0.9, 384), 256).reshape(384, 256).T[..., Non
 def main(folder: Path, model: str, kind: str, limit: int | None) -> None:
     engine = open_engine(find_model(model), kind)
     photographs = [load_even(path) for path in find_photographs(folder, limit)]
-    click.echo("EV    dL mean  dL worst  chroma of grey  darkest white")
+    click.echo("EV    dL mean  dL worst  chroma: level  block  darkest white")
     for exposure in EXPOSURES:
         brighter = [_lightness(_develop(engine, photograph, exposure, index)) - _lightness(photograph)
                     for index, photograph in enumerate(photographs)]  # fmt: skip
-        ramp = _develop(engine, RAMP, exposure, 0)
-        chroma = np.hypot(*rgb2lab(ramp)[..., 1:].reshape(16, 16, 24, 16, 2).mean((1, 3)).transpose(2, 0, 1))
-        worst, white = max(brighter, key=abs), _window(engine, exposure)
-        click.echo(
-            f"{exposure:+4.1f}  {np.mean(brighter):+7.1f}  {worst:+8.1f}  {chroma.max():14.1f}  {white:13d}"
-        )
+        level, block = _grey_chroma(_develop(engine, RAMP, exposure, 0))
+        mean, worst, white = np.mean(brighter), max(brighter, key=abs), _window(engine, exposure)
+        click.echo(f"{exposure:+4.1f}  {mean:+7.1f}  {worst:+8.1f}  {level:13.1f}  {block:5.1f}  {white:13d}")
     clean = [matched_psnr(_develop(engine, photograph, 0.0, index, shot=1e-7), photograph)
              for index, photograph in enumerate(photographs)]  # fmt: skip
     changes = [_change_with_size(engine, photograph, index) for index, photograph in enumerate(photographs)]
     click.echo(f"without noise: matched PSNR {np.mean(clean):.1f} dB on the mean, {min(clean):.1f} at worst")
     click.echo(f"eight times the pixels: colour {np.mean(changes):.1f} dE off, {max(changes):.1f} at worst")
+
+
+def _grey_chroma(ramp: np.ndarray) -> tuple[float, float]:
+    """The largest chroma of the mean of a level of `RAMP`, and of a block."""
+    blocks = rgb2lab(ramp)[..., 1:].reshape(16, 16, 24, 16, 2).mean((1, 3))
+    return tuple(float(np.linalg.norm(part, axis=-1).max()) for part in (blocks.mean(0), blocks))
 
 
 def _change_with_size(engine: Engine, photograph: np.ndarray, index: int) -> float:

@@ -4,8 +4,8 @@
 
 Photographs, whole but reduced, get part of their tone curve undone and a random exposure of -4 to +0.5 EV,
 clipped at white. For each statistic a line from its logarithm to the exposure is fitted on six sevenths of
-the photographs and judged on the rest, in turn. Printed: the error (root mean square, EV), the slope (the
-trust of `metering`) and the level at which a frame is left as it is.
+the photographs and judged on the rest, in turn. Printed: the error (root mean square and median, EV), the
+slope (the trust of `metering`) and the level at which a frame is left as it is.
 """
 
 import sys
@@ -35,7 +35,7 @@ METERS: dict[str, Callable[[np.ndarray], float]] = {  # of linear sRGB (H, W, 3)
     "mean": np.mean,
     "root mean square": lambda linear: np.sqrt(np.square(linear).mean()),
     "median": lambda linear: np.median(linear @ LUMINANCE),
-    **{f"{100 * share:g} % quantile": quantile(share) for share in (0.95, 0.98, 0.995, 0.999)},
+    **{f"{100 * share:g} % quantile": quantile(share) for share in (0.95, 0.98, 0.995, 0.998, 0.999, 0.9995)},
 }
 
 
@@ -70,7 +70,11 @@ def main(folders: tuple[Path, ...]) -> None:
             error[aside] = np.polyval(line, stops[aside]) - exposure[aside]
         slope, offset = np.polyfit(stops, exposure, 1)
         spread = np.sqrt(np.square(error).mean())
-        click.echo(f"{name:17} {spread:.2f} EV, trust {slope:.2f}, level {2 ** (-offset / slope):.2f}")
+        half = np.median(np.abs(error))
+        level = 2 ** (-offset / slope)
+        click.echo(
+            f"{name:17} {spread:.2f} EV, half within {half:.2f} EV, trust {slope:.2f}, level {level:.2f}"
+        )
 
 
 if __name__ == "__main__":

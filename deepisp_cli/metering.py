@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 Array = TypeVar("Array", Any, Any)
 
-QUANTILE = 0.995  # of the largest channel's values: small lamps and hot pixels do not set the exposure
+QUANTILE = 0.999  # of the largest channel's values: hot pixels and glints do not set the exposure
 LEVEL = 1.0  # linear light of that quantile at which a frame is left as it is: just white
-TRUST = 0.88  # share of the way to `LEVEL`, in stops, that a frame is taken
+TRUST = 0.94  # share of the way to `LEVEL`, in stops, that a frame is taken
 MOST = 32.0  # gain, 5 EV: beyond that a frame is meant to be dark
 BLACK = 2.0**-9  # highlights below which a frame is as good as black: a lens cap is not to be lit
 HEADROOM = 4.0  # highlights that T still sees, 2 EV above white; brighter ones are held there
@@ -22,8 +22,9 @@ HEADROOM = 4.0  # highlights that T still sees, 2 EV above white; brighter ones 
 def meter(highlights: Array) -> Array:
     """The gain (`LEVEL` / highlights) ** `TRUST` of a frame, 1 to `MOST`, and less again below `BLACK`.
 
-    Not all the way, because a dark frame is a dark scene as often as it is a short exposure;
-    ``benchmarks/metering.py`` prints the slope that fits photographs best. A frame is never darkened: what
+    Not all the way, because a dark frame is now and then a dark scene and no short exposure;
+    ``benchmarks/metering.py`` prints the slope that fits photographs best (0.9, of a level a little above
+    white). A frame is never darkened: what
     the sensor clipped stays white. Below `BLACK` the gain falls with the highlights: a picture of nothing
     would show what the restoration is off by, less than a thousandth of white, and nothing else.
 

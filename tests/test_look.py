@@ -1,5 +1,8 @@
 """What the default model makes of scenes whose truth needs no photograph: greys, blown windows, night."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -14,6 +17,17 @@ GAINS = (2.0, 1.0, 1.6)
 SHOT_NOISE = 5e-4  # of full scale: a low ISO
 
 
+@dataclass(frozen=True)
+class HotSensor(Sensor):
+    hot: Sequence[tuple[int, int, float]] = ()  # row, column, and by how much a sample is brighter
+
+    def expose(self, scene, exposure, rng):
+        counts = super().expose(scene, exposure, rng).astype(float)
+        for row, column, amount in self.hot:
+            counts[row, column] += amount * (self.white - self.black)
+        return np.minimum(counts, self.white).astype(np.uint16)
+
+
 @pytest.fixture(scope="module", params=["onnx", "onnx-int8"])
 def engine(request):
     return open_engine(find_model(DEFAULT_MODEL), request.param, "cpu")
@@ -23,9 +37,9 @@ def engine(request):
 def develop(engine, tmp_path):
     """``develop(scene, exposure, ...)``: linear sRGB (H, W, 3), 1.0 being white, as a noisy raw and back."""
 
-    def on_camera(scene, exposure, camera=0, shot=SHOT_NOISE):
+    def on_camera(scene, exposure, camera=0, shot=SHOT_NOISE, hot=()):
         path = tmp_path / "scene.dng"
-        sensor = Sensor(matrices(HELD_OUT)[camera], GAINS, shot, usual_read_noise(shot))
+        sensor = HotSensor(matrices(HELD_OUT)[camera], GAINS, shot, usual_read_noise(shot), hot=hot)
         sensor.write(path, scene, exposure, np.random.default_rng(0), model="a camera never trained on")
         return developed(engine)(path)
 
@@ -67,6 +81,35 @@ def test_a_night_sky_stays_dark(develop):
     picture = develop(sky, -1, shot=4e-3)
     assert np.median(picture) < 60
     assert np.percentile(picture, 99.5) > 140
+
+
+def test_hot_pixels_go(develop):
+    sky = np.full((256, 256, 3), 0.02)
+    sky[:16] = 0.5
+    places = [(row + row // 32 % 2, column + column // 64 % 2) for row in range(48, 240, 32)
+              for column in range(16, 240, 32)]  # fmt: skip
+    hot = [(*place, amount) for place, amount in zip(places, 9 * (0.04, 0.1, 0.2, 0.4, 0.8), strict=False)]
+    picture = develop(sky, 0, hot=hot).astype(float)
+    level = np.median(picture[32:], (0, 1))
+    for row, column in places:  # up to 200 of 255 would stand out
+        assert np.abs(picture[row - 3 : row + 4, column - 3 : column + 4] - level).max() < 24
+
+
+def test_stars_stay(develop):
+    """Points of light that the lens spreads over more than a pixel are no hot pixels."""
+    rows, columns = np.mgrid[:256, :256]
+    sky = np.full((256, 256), 0.02)
+    rng = np.random.default_rng(3)
+    places = [(row, column) for row in range(24, 250, 32) for column in range(24, 250, 32)]
+    for row, column in places:
+        squares = (rows - row - rng.uniform()) ** 2 + (columns - column - rng.uniform()) ** 2
+        sky += 0.4 * np.exp(-squares / (2 * 0.7**2))
+    picture = srgb_decode(develop(sky[..., None].repeat(3, 2), 0) / np.float32(255))
+    level = np.median(picture, (0, 1))
+    light = [picture[row - 4 : row + 6, column - 4 : column + 6] - level for row, column in places]
+    kept = np.sum(light, (1, 2)) / level / (0.4 / 0.02 * 2 * np.pi * 0.7**2)
+    assert np.quantile(kept, 0.1) > 0.75
+    assert np.quantile(kept, 0.9) < 1.25
 
 
 def test_exposure_moves_the_picture_little(develop):
