@@ -20,7 +20,7 @@ from deepisp_cli.training.onnx_builder import Graph
 PATCH_STRIDE = 3  # every third pixel of each row and column is enough
 DAMPING = 0.01  # of the mean variance, added to each: GPTQ's own
 RARE = 1e-6  # share of values that may lie beyond a range
-RESIDUAL_REACH = 2.0  # of tanh's argument; beyond it tanh is nearly flat
+RESIDUAL_REACH = 3.0  # of tanh's argument; beyond it tanh is flat to 0.005, and many residuals lie there
 LEVELS = 255  # of features and image above zero
 WEIGHT_LEVELS = 63  # on either side of zero
 RESIDUAL_LEVELS = 127  # on either side of zero
