@@ -24,9 +24,9 @@ def meter(highlights: Array) -> Array:
 
     Not all the way, because a dark frame is now and then a dark scene and no short exposure;
     ``benchmarks/metering.py`` prints the slope that fits photographs best (0.9, of a level a little above
-    white). A frame is never darkened: what
-    the sensor clipped stays white. Below `BLACK` the gain falls with the highlights: a picture of nothing
-    would show what the restoration is off by, less than a thousandth of white, and nothing else.
+    white). A frame is never darkened: what the sensor clipped stays white. Below `BLACK` the gain falls with
+    the highlights: a picture of nothing would show what the restoration is off by, less than a thousandth of
+    white, and nothing else.
 
     Parameters
     ----------

@@ -3,6 +3,8 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import takewhile
+from operator import eq
 
 import torch
 from torch import Tensor
@@ -14,8 +16,8 @@ def fits_into(old: NetworkConfig, new: NetworkConfig) -> bool:
     """Whether `deepen` leads from one to the other: the same but for blocks put in at one place."""
     if replace(old, dilations=new.dilations) != new or len(old.dilations) > len(new.dilations):
         return False
-    first, last = _ends(old, new)
-    return first > 0 and old.dilations[first:] == new.dilations[len(new.dilations) - last :]
+    first, added = _place(old, new)
+    return first > 0 and old.dilations[first:] == new.dilations[first + added :]
 
 
 def deepen(weights: Mapping[str, Tensor], old: NetworkConfig, new: NetworkConfig) -> dict[str, Tensor]:
@@ -24,10 +26,9 @@ def deepen(weights: Mapping[str, Tensor], old: NetworkConfig, new: NetworkConfig
     The blocks that ``old`` lacks, after the longest common beginning of the dilations, hand their
     features on (those are not negative, so that ReLU keeps them) and correct the image by nothing.
     """
-    first, last = _ends(old, new)
-    added = len(new.dilations) - len(old.dilations)
+    first, added = _place(old, new)
     grown = {name: value for name, value in weights.items() if not name.startswith("low.")}
-    for index in range(first + last):
+    for index in range(len(old.dilations)):
         place = index if index < first else index + added
         for part in ("weight", "bias"):
             grown[f"low.{place}.{part}"] = weights[f"low.{index}.{part}"]
@@ -40,9 +41,7 @@ def deepen(weights: Mapping[str, Tensor], old: NetworkConfig, new: NetworkConfig
     return grown
 
 
-def _ends(old: NetworkConfig, new: NetworkConfig) -> tuple[int, int]:
-    """How many blocks of ``old`` stay at the beginning, and how many at the end."""
-    first = 0
-    while first < len(old.dilations) and old.dilations[first] == new.dilations[first]:
-        first += 1
-    return first, len(old.dilations) - first
+def _place(old: NetworkConfig, new: NetworkConfig) -> tuple[int, int]:
+    """The index of the first block that ``old`` lacks, and how many it lacks."""
+    first = sum(takewhile(bool, map(eq, old.dilations, new.dilations)))
+    return first, len(new.dilations) - len(old.dilations)
