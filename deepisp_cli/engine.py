@@ -94,6 +94,8 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         options.log_severity_level = 4  # what goes wrong is raised; the log would only repeat it
+        # or its threads wait for more work on the cores that colour and the next file need
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=[provider])

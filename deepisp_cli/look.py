@@ -1,6 +1,7 @@
 """The look of a restored frame: light meter, camera matrix, sRGB curve, learned transform, exposure. Pure
 functions of NumPy arrays and torch tensors alike."""
 
+from math import ceil
 from typing import Any
 
 from deepisp_cli.colour import Array, apply_transform, decode, library, srgb_decode, srgb_encode
@@ -10,7 +11,7 @@ from deepisp_cli.metering import QUANTILE, expose, meter
 def frame_gain(image: Array, matrix: Array) -> float:
     """What the light meter makes of a restored frame (H, W, 3), encoded camera RGB, of any size."""
     height, width = image.shape[:2]
-    step = max(1, int((height * width / 1e6) ** 0.5))  # a million pixels are enough
+    step = ceil((height * width / 1e6) ** 0.5)  # a million pixels are enough
     linear = decode(image[::step, ::step]) @ matrix.T
     xp = library(linear)
     red, green, blue = linear[..., 0], linear[..., 1], linear[..., 2]

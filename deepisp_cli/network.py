@@ -158,8 +158,9 @@ class DeepISP(nn.Module):
             else:
                 image = image[:, :, dilation:-dilation, dilation:-dilation]
             output = layer(stem)
-            features = F.relu(output[:, : -self.config.image_channels])
-            residual = output[:, -self.config.image_channels :]
+            images = self.config.image_channels
+            features, residual = output.split([output.shape[1] - images, images], 1)
+            features = F.relu(features)
             image = image + RESIDUAL_LIMIT * torch.tanh(residual)
             if layer is not blocks[-1]:
                 stem = torch.cat([features, image.to(features.dtype)], 1)  # half precision under autocast

@@ -97,10 +97,10 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def eight_bit_model(tmp_path_factory):
-    """Two of its four blocks have an 8-bit form, calibrated on frames from dark to bright."""
+    """Two of its five blocks have an 8-bit form, calibrated on frames from dark to bright."""
     torch = pytest.importorskip("torch")
     pictures = [
         brightness * torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(seed))
         for seed, brightness in enumerate([0.02, 0.1, 0.3, 1.0, 1.0])
     ]
-    return random_model(tmp_path_factory.mktemp("models") / "eight-bit", (1, 2, 1, 1), pictures)
+    return random_model(tmp_path_factory.mktemp("models") / "eight-bit", (1, 1, 2, 1, 1), pictures)

@@ -43,6 +43,13 @@ def test_the_8_bit_form_has_no_cast(eight_bit_model):
     assert np.abs((image - exact).mean((0, 1))).max() < 6e-5
 
 
+def test_the_first_and_the_last_two_blocks_stay_in_float32(eight_bit_model):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load_from_string(eight_bit_model.read("model-int8.onnx")).graph
+    kinds = [node.op_type for node in graph.node if node.op_type in ("Conv", "QLinearConv")]
+    assert kinds[:5] == ["Conv", "QLinearConv", "QLinearConv", "Conv", "Conv"]
+
+
 def test_who_gets_the_8_bit_form(eight_bit_model, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "_has_nvidia_driver", lambda: False)
     monkeypatch.setattr(engines.sys, "platform", "linux")

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from deepisp_cli.network import MIDDLE, RESIDUAL_LIMIT, TRANSFORM_SIZE, DeepISP
 from deepisp_cli.training.onnx_builder import Graph
-from deepisp_cli.training.quantise import Block, BlockStatistics, add_eight_bit_blocks
+from deepisp_cli.training.quantise import LAST_IN_FLOAT, Block, BlockStatistics, add_eight_bit_blocks
 
 OPSET = 17
 IR_VERSION = 8  # what onnxruntime 1.17 reads
@@ -23,7 +23,7 @@ IR_VERSION = 8  # what onnxruntime 1.17 reads
 def to_onnx(network: DeepISP, statistics: Sequence[BlockStatistics] | None = None) -> bytes:
     """The serialised graph, ``picture`` to ``image`` and ``coefficients``: `forward` without padding.
 
-    With ``statistics``, one per block, the blocks between the first and the last work on 8-bit numbers.
+    With ``statistics``, one per block, all blocks but the first and the last two work on 8-bit numbers.
     """
     config = network.config
     fold, images = config.fold, config.image_channels
@@ -42,15 +42,13 @@ def to_onnx(network: DeepISP, statistics: Sequence[BlockStatistics] | None = Non
         weight, bias = layer.weight.numpy()[outputs][:, inputs], layer.bias.numpy()[outputs]
         blocks.append(Block(weight, bias, dilation))
 
-    extracted = ""
-    if statistics and len(blocks) > 2:
-        middle = [statistics[0], *(each.reordered(outputs) for each in statistics[1:-1])]
-        extracted, image = _add_block(graph, blocks[0], features, extracted, image)
-        extracted, image = add_eight_bit_blocks(graph, blocks[1:-1], middle, extracted, image)
-        extracted, image = _add_block(graph, blocks[-1], features, extracted, image)
-    else:
-        for block in blocks:
-            extracted, image = _add_block(graph, block, features, extracted, image)
+    end = max(1, len(blocks) - LAST_IN_FLOAT) if statistics else 1  # of the blocks in 8 bits
+    extracted, image = _add_block(graph, blocks[0], features, "", image)
+    if statistics and end > 1:
+        middle = [statistics[0], *(each.reordered(outputs) for each in statistics[1:end])]
+        extracted, image = add_eight_bit_blocks(graph, blocks[1:end], middle, extracted, image)
+    for block in blocks[end:]:
+        extracted, image = _add_block(graph, block, features, extracted, image)
     if fold > 1:
         image = graph.node("DepthToSpace", [image], blocksize=fold, mode="DCR")
     if config.lead:

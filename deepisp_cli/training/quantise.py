@@ -1,7 +1,7 @@
 """The 8-bit form of the low-level blocks for ONNX Runtime, and the statistics it needs to know.
 
-Weights and features of the middle blocks become 8-bit numbers; the running image, the first and the last
-block and the high-level stage stay float32. Weights do not take all 256 values: AVX2 adds two products of a
+Weights and features of the middle blocks become 8-bit numbers; the running image, the first block, the last
+two and the high-level stage stay float32. Weights do not take all 256 values: AVX2 adds two products of a
 feature and a weight in 16 bits, and twice the product of the largest must not overflow.
 """
 
@@ -19,6 +19,7 @@ from deepisp_cli.training.onnx_builder import Graph
 
 PATCH_STRIDE = 3  # every third pixel of each row and column is enough
 DAMPING = 0.01  # of the mean variance, added to each: GPTQ's own
+LAST_IN_FLOAT = 2  # blocks: no later one corrects what these are off by
 RARE = 1e-6  # share of values that may lie beyond a range
 RESIDUAL_REACH = 3.0  # of tanh's argument; beyond it tanh is flat to 0.005, and many residuals lie there
 LEVELS = 255  # of features and image above zero
