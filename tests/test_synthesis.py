@@ -19,7 +19,14 @@ from deepisp_cli.errors import InputError
 from deepisp_cli.render import orient
 from deepisp_cli.training import cameras, synthesis
 from deepisp_cli.training.crops import Crops, reduced
-from deepisp_cli.training.losses import neutral_loss, paper_loss, picture_loss, restoration_loss, to_lab
+from deepisp_cli.training.losses import (
+    neutral_loss,
+    paper_loss,
+    picture_loss,
+    restoration_loss,
+    structure_loss,
+    to_lab,
+)
 from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
 from deepisp_cli.training.pictures import load_linear, load_photograph
 from deepisp_cli.training.raw_pairs import RawPairs, find_pairs
@@ -166,6 +173,19 @@ def test_the_rms_norm_is_of_each_crop():
     one_bad = torch.zeros_like(pairs.clean)
     one_bad[0] = 0.4  # one crop of four: not sqrt(0.4 ** 2 / 4)
     assert restoration_loss(pairs.clean + one_bad, pairs, (1,), "rms").item() == pytest.approx(0.1, rel=1e-3)
+
+
+def test_structure_is_judged_as_it_would_look_fully_exposed():
+    grey = torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
+    pairs = Synthesis(replace(QUIET, exposure=(-2, -2)), torch.Generator().manual_seed(0))(grey)
+    assert structure_loss(pairs.clean, pairs).item() == pytest.approx(0, abs=1e-5)
+    noise = 0.02 * torch.sign(torch.randn(pairs.clean.shape, generator=torch.Generator().manual_seed(0)))
+    noisy, shifted = (structure_loss(pairs.clean + error, pairs).item() for error in (noise, 0.02))
+    assert noisy > 10 * shifted > 0  # L1 finds them equally bad
+    dark, noisy_dark = (colour.encode(colour.decode(each) / 4) for each in (pairs.clean, pairs.clean + noise))
+    darker = replace(pairs, clean=dark, exposure=pairs.exposure - 2)
+    assert structure_loss(noisy_dark, darker).item() == pytest.approx(noisy, rel=1e-3)
+    assert structure_loss(pairs.picture, replace(pairs, clean=None)) == 0
 
 
 def test_lab_is_the_librarys():

@@ -25,7 +25,13 @@ from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import Stage, TrainConfig, config_from_dict, load_config
 from deepisp_cli.training.export import export_checkpoint
-from deepisp_cli.training.losses import neutral_loss, paper_loss, picture_loss
+from deepisp_cli.training.losses import (
+    neutral_loss,
+    paper_loss,
+    picture_loss,
+    restoration_loss,
+    structure_loss,
+)
 from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.optimiser import Muon, orthogonalise
 from deepisp_cli.training.sources import open_sources
@@ -152,6 +158,15 @@ def test_the_papers_loss_reaches_both_parts(folder, tmp_path):
         assert parameter.grad.abs().sum() > 0
 
 
+def test_structure_joins_the_restorations_loss(folder):
+    settings = config(folder, stages=(Stage(1e-3, 2, 32, steps=1, parts="low"),), restoration_weight=0.5)
+    trainer = new_trainer(replace(settings, restoration_structure=0.3))
+    pairs = trainer.draw()
+    image, _ = trainer.network.restore(pairs.picture, pad=True)
+    expected = restoration_loss(image, pairs, (1, 4, 16)) + 0.3 * structure_loss(image, pairs)
+    torch.testing.assert_close(trainer.loss(pairs), 0.5 * expected)
+
+
 @pytest.mark.parametrize("mosaic", [None, MosaicOptions(sigma=(20, 20))])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_lowers_the_loss(folder, mosaic, precision):
@@ -275,6 +290,7 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
         f"picture_loss = 'luv'\n{network}{stage}": "picture_loss is one of",
         f"restoration_norm = 'l2'\n{network}{stage}": "restoration_norm is one of",
         f"picture_loss = 'lab'\n{network}{stage}": "crops of 161 pixels",
+        f"restoration_structure = 0.2\n{network}{stage.replace('32', '10')}": "crops of 11 pixels",
         f"{network}high_blocks = 0\n{stage}": "'low' only",
         network + stage.replace("steps = 9", ""): "needs steps or minutes",
         f"{network}{stage}[mosaic]\n": "without high-level stage",

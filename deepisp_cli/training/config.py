@@ -8,7 +8,7 @@ from typing import Any
 
 from deepisp_cli.errors import UsageError
 from deepisp_cli.network import NetworkConfig
-from deepisp_cli.training.losses import MS_SSIM_SMALLEST
+from deepisp_cli.training.losses import MS_SSIM_SMALLEST, SSIM_SMALLEST
 from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.synthesis import SynthesisOptions
 
@@ -66,6 +66,7 @@ class TrainConfig:
     restoration_weight: float = 0.5  # of the restored image's loss against the finished picture's
     restoration_scales: tuple[int, ...] = (1, 4, 16)  # pixels a side of the means that this loss is taken of
     restoration_norm: str = "l1"  # "l1", or "rms" of each crop
+    restoration_structure: float = 0.0  # of structural similarity in it; see `losses.structure_loss`
     neutral_weight: float = 0.0  # of the transform's faults on greys and white; see `losses.neutral_loss`
     picture_loss: str = "rgb"  # "rgb": `losses.picture_loss`; "lab": `losses.paper_loss`
     structure_weight: float = 0.2  # of structural similarity in "lab"
@@ -89,6 +90,9 @@ class TrainConfig:
         finished = [stage.crop for stage in self.stages if stage.parts != "low"]
         if self.picture_loss == "lab" and min(finished, default=MS_SSIM_SMALLEST) < MS_SSIM_SMALLEST:
             raise ValueError(f"the picture loss 'lab' needs crops of {MS_SSIM_SMALLEST} pixels or more")
+        smallest = min(stage.crop for stage in self.stages)
+        if self.restoration_structure and smallest < SSIM_SMALLEST:
+            raise ValueError(f"restoration_structure needs crops of {SSIM_SMALLEST} pixels or more")
         if self.mosaic and self.network.high_blocks:
             raise ValueError("[mosaic] is for networks without high-level stage (high_blocks = 0)")
 

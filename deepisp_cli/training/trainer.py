@@ -19,7 +19,13 @@ from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP, config_from_card
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.growth import deepen, fits_into
-from deepisp_cli.training.losses import neutral_loss, paper_loss, picture_loss, restoration_loss
+from deepisp_cli.training.losses import (
+    neutral_loss,
+    paper_loss,
+    picture_loss,
+    restoration_loss,
+    structure_loss,
+)
 from deepisp_cli.training.optimiser import Muon
 from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.synthesis import Pairs, frame_gains, to_picture, to_srgb
@@ -146,6 +152,8 @@ class Trainer:
             coefficients = self.network.coefficients(features, pad=True) if parts != "low" else None
         restored = image.detach() if parts == "high" else image
         restoration = restoration_loss(restored, pairs, config.restoration_scales, config.restoration_norm)
+        if config.restoration_structure:
+            restoration = restoration + config.restoration_structure * structure_loss(restored, pairs)
         restoration = config.restoration_weight * restoration
         if coefficients is None:
             return restoration
