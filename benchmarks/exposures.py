@@ -4,13 +4,17 @@
 
 Photographs become raws of cameras that training never saw, with little noise. Printed for each exposure: by
 how much the result is brighter than the photograph (L of Lab, mean of a picture: mean and worst over the
-pictures), the largest chroma of a grey ramp, and the darkest value of a window 8 times as bright as white.
+pictures), the largest chroma of a grey ramp's levels, of the same in the raw (in linear light, exposed fully:
+what noise has done to them) and of the ramp's blocks, and the darkest value of a window 8 times as bright as
+white.
 At the end the matched PSNR of raws without noise at 0 EV, and by how much the mean colour of a picture
 changes (CIEDE2000) if the scene has eight times as many pixels, as from 3 to 24 megapixels, at -2 EV.
 """
 
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -20,13 +24,15 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.colour import srgb_decode
+from deepisp_cli.colour import decode, srgb_decode, srgb_encode
 from deepisp_cli.engine import Engine, open_engine
 from deepisp_cli.evaluation.baselines import developed
 from deepisp_cli.evaluation.metrics import matched_psnr
 from deepisp_cli.evaluation.photographs import find_photographs, load_even
+from deepisp_cli.frame import Options, Result
 from deepisp_cli.models import find_model
 from deepisp_cli.options import ENGINES
+from deepisp_cli.pipeline import prepare
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
 
@@ -44,13 +50,16 @@ RAMP = np.repeat(np.geomspace(0.01, 0.9, 384), 256).reshape(384, 256).T[..., Non
 def main(folder: Path, model: str, kind: str, limit: int | None) -> None:
     engine = open_engine(find_model(model), kind)
     photographs = [load_even(path) for path in find_photographs(folder, limit)]
-    click.echo("EV    dL mean  dL worst  chroma: level  block  darkest white")
+    click.echo("EV    dL mean  dL worst  chroma: level  in the raw  block  darkest white")
     for exposure in EXPOSURES:
         brighter = [_lightness(_develop(engine, photograph, exposure, index)) - _lightness(photograph)
                     for index, photograph in enumerate(photographs)]  # fmt: skip
         level, block = _grey_chroma(_develop(engine, RAMP, exposure, 0))
         mean, worst, white = np.mean(brighter), max(brighter, key=abs), _window(engine, exposure)
-        click.echo(f"{exposure:+4.1f}  {mean:+7.1f}  {worst:+8.1f}  {level:13.1f}  {block:5.1f}  {white:13d}")
+        click.echo(
+            f"{exposure:+4.1f}  {mean:+7.1f}  {worst:+8.1f}  {level:13.1f}  {_noise_chroma(exposure):10.1f}"
+            f"  {block:5.1f}  {white:13d}"
+        )
     clean = [matched_psnr(_develop(engine, photograph, 0.0, index, shot=1e-7), photograph)
              for index, photograph in enumerate(photographs)]  # fmt: skip
     changes = [_change_with_size(engine, photograph, index) for index, photograph in enumerate(photographs)]
@@ -78,12 +87,27 @@ def _develop(
     engine: Engine, scene: np.ndarray, exposure: float, index: int, shot: float = SHOT_NOISE
 ) -> np.ndarray:
     """What the model makes of a scene: sRGB uint8 or linear light, (H, W, 3)."""
+    with _raw_file(scene, exposure, index, shot) as raw:
+        return developed(engine)(raw)
+
+
+def _noise_chroma(exposure: float) -> float:
+    """The largest chroma of the mean of a level of `RAMP` in the raw."""
+    with _raw_file(RAMP, exposure, 0, SHOT_NOISE) as raw:
+        frame = prepare(raw, Options(), Result(str(raw), ""))
+    linear = decode(frame.picture) @ frame.matrix.T * np.float32(2.0**-exposure)
+    levels = rgb2lab(srgb_encode(linear.reshape(256, 24, 16, 3).mean((0, 2))))
+    return float(np.linalg.norm(levels[:, 1:], axis=-1).max())
+
+
+@contextmanager
+def _raw_file(scene: np.ndarray, exposure: float, index: int, shot: float) -> Iterator[Path]:
     light = srgb_decode(scene.astype(np.float32) / 255) if scene.dtype == np.uint8 else scene
     sensor = Sensor(matrices(HELD_OUT)[index % 3], GAINS, shot, usual_read_noise(shot))
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "scene.dng"
         sensor.write(raw, light, exposure, np.random.default_rng(index), model="held-out camera")
-        return developed(engine)(raw)
+        yield raw
 
 
 def _lightness(picture: np.ndarray) -> float:
