@@ -7,7 +7,7 @@ anything is written, ONNX Runtime and torch must agree on the exported graphs.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ KEPT = ("summary", "licence", "training", "results", "limitations", "openness")
 PARITY = 1e-4  # largest difference allowed between the two engines
 EIGHT_BIT_PARITY = 5e-3  # root mean square of the restored image that the 8-bit form may be off by
 CALIBRATION = 12, 2, 384  # batches, crops in each, pixels a side
+HOT_SHARE = 2e-4  # of the calibration's samples; what lies beyond its ranges stays in the picture
 
 
 def largest_difference(network: DeepISP, graph: bytes, seed: int = 0) -> float:
@@ -135,7 +136,9 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     pictures = []
     if photographs:
         generator = torch.Generator().manual_seed(config.seed)
-        (source,), _ = open_sources(on_photographs(config, photographs), generator)
+        synthesis = replace(config.synthesis, hot_share=HOT_SHARE)
+        calibration = replace(on_photographs(config, photographs), synthesis=synthesis)
+        (source,), _ = open_sources(calibration, generator)
         batches, count, size = CALIBRATION
         pictures = [source(count, size).picture for _ in range(batches)]
     network = DeepISP(config.network)
