@@ -99,8 +99,8 @@ def structure_loss(image: Tensor, pairs: Pairs) -> Tensor:
     """1 - SSIM (Wang et al. 2004; 11x11 windows, mean of R, G and B) of the low-level stage's image and the
     noise-free frame, both as they would look in sRGB if they had been exposed fully, clipped to 0 and 1.
 
-    It sees noise and lost texture where a picture is flat or dark, and so little else that L1 hardly does.
-    Where the noise-free frame is not known there is no such loss: 0.
+    It sees noise and lost texture where a picture is flat or dark, which L1 hardly does. Where
+    the noise-free frame is not known there is no such loss: 0.
     """
     if pairs.clean is None:
         return image.new_zeros(())
