@@ -91,15 +91,9 @@ class OnnxEngine:
             provider = ("CUDAExecutionProvider", {"device_id": int(number or 0)})
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 raise EngineError(f"device {device}: this onnxruntime has no CUDA; install onnxruntime-gpu")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = available_cores()
-        options.log_severity_level = 4  # what goes wrong is raised; the log would only repeat it
-        options.enable_mem_pattern = False  # which takes twice the memory and is no faster
-        # or its threads wait for more work on the cores that colour and the next file need
-        options.add_session_config_entry("session.force_spinning_stop", "1")
         graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
         try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(graph, session_options(), providers=[provider])
         except Exception as error:  # onnxruntime's own classes have no common base
             raise EngineError(f"device {device}: onnxruntime cannot open it ({error})") from error
         opened = self._session.get_providers()[0]
@@ -118,6 +112,19 @@ class OnnxEngine:
                 raise MemoryError(str(error)) from error
             raise EngineError(f"onnxruntime failed on {self.device}: {error}") from error
         return image, coefficients
+
+
+def session_options() -> Any:
+    """How ONNX Runtime runs a graph: on all cores, in little memory."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.log_severity_level = 4  # what goes wrong is raised; the log would only repeat it
+    options.enable_mem_pattern = False  # which takes twice the memory and is no faster
+    # or its threads wait for more work on the cores that colour and the next file need
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
 
 
 class TorchEngine:

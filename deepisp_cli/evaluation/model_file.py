@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepisp_cli.engine import CPU_TILE, available_cores
+from deepisp_cli.engine import CPU_TILE, session_options
 from deepisp_cli.errors import EngineError, ModelError
 from deepisp_cli.models import Model
 
@@ -64,9 +64,8 @@ class FileEngine:
 def _open_onnx(contents: bytes):  # type: ignore[no-untyped-def]
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cores()
-    session = onnxruntime.InferenceSession(contents, options, providers=["CPUExecutionProvider"])
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(contents, session_options(), providers=providers)
     name = session.get_inputs()[0].name
     return lambda tile: session.run(None, {name: tile})[0]
 

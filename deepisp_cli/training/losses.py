@@ -7,8 +7,8 @@ from pytorch_msssim import ms_ssim, ssim
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepisp_cli.colour import XYZ_FROM_SRGB, apply_transform, srgb_encode
-from deepisp_cli.training.synthesis import Pairs, srgb_decode, to_linear
+from deepisp_cli.colour import XYZ_FROM_SRGB, apply_transform
+from deepisp_cli.training.synthesis import Pairs, srgb_decode, to_srgb
 
 LAB_EDGE = 6 / 29  # where CIE Lab's cube root turns into a line, on the scale of the root
 MS_SSIM_SMALLEST = 161  # pixels a side: five scales of 11x11 windows do not fit into less
@@ -99,11 +99,11 @@ def structure_loss(image: Tensor, pairs: Pairs) -> Tensor:
     """1 - SSIM (Wang et al. 2004; 11x11 windows, mean of R, G and B) of the low-level stage's image and the
     noise-free frame, both as they would look in sRGB if they had been exposed fully, clipped to 0 and 1.
 
-    It sees noise and lost texture where a picture is flat or dark, which L1 hardly does. Where
-    the noise-free frame is not known there is no such loss: 0.
+    It sees noise and lost texture where a picture is flat or dark, which L1 hardly does. Where the noise-free
+    frame is not known there is no such loss: 0.
     """
     if pairs.clean is None:
         return image.new_zeros(())
-    light = torch.exp2(-pairs.exposure).reshape(-1, 1, 1, 1)
-    seen = [srgb_encode(to_linear(each, pairs.matrix) * light).clamp(0, 1) for each in (image, pairs.clean)]
+    gain = torch.exp2(-pairs.exposure)
+    seen = [to_srgb(each, pairs.matrix, gain).clamp(0, 1) for each in (image, pairs.clean)]
     return 1 - ssim(*seen, data_range=1)
