@@ -50,16 +50,27 @@ def test_the_first_and_the_last_two_blocks_stay_in_float32(eight_bit_model):
     assert kinds[:5] == ["Conv", "QLinearConv", "QLinearConv", "Conv", "Conv"]
 
 
-def test_who_gets_the_8_bit_form(eight_bit_model, tiny_model, tmp_path, monkeypatch):
+@pytest.fixture
+def found_by_numpy(monkeypatch):
+    """Sets the processor's extensions that NumPy finds."""
+
+    def set_them(**extensions):
+        monkeypatch.setattr(engines.np, "show_config", lambda mode: {"SIMD Extensions": extensions})
+
+    return set_them
+
+
+def test_who_gets_the_8_bit_form(eight_bit_model, tiny_model, found_by_numpy, monkeypatch):
     monkeypatch.setattr(engines, "_has_nvidia_driver", lambda: False)
-    monkeypatch.setattr(engines.sys, "platform", "linux")
-    monkeypatch.setattr(engines, "CPU_FACTS", tmp_path / "cpuinfo")
-    assert open_engine(eight_bit_model).name == "onnx"  # nothing is known of the processor
-    (tmp_path / "cpuinfo").write_text("flags\t\t: sse2 avx f16c\n")
+    found_by_numpy()  # nothing is known of the processor
     assert open_engine(eight_bit_model).name == "onnx"
-    assert open_engine(eight_bit_model, "onnx-int8").name == "onnx-int8"
-    (tmp_path / "cpuinfo").write_text("flags\t\t: sse2 avx avx2 f16c\n")
-    assert open_engine(eight_bit_model).name == "onnx-int8"
+    for slow in ({"baseline": ["X86_V2"], "found": []}, {"baseline": ["NEON"], "found": ["ASIMDDP"]}):
+        found_by_numpy(**slow)
+        assert open_engine(eight_bit_model).name == "onnx"
+        assert open_engine(eight_bit_model, "onnx-int8").name == "onnx-int8"
+    for fast in ({"baseline": ["SSE2"], "found": ["AVX2"]}, {"baseline": ["X86_V3"], "found": []}):
+        found_by_numpy(**fast)
+        assert open_engine(eight_bit_model).name == "onnx-int8"
     assert open_engine(eight_bit_model, "auto", "cpu").name == "onnx-int8"
     assert open_engine(eight_bit_model, "onnx").name == "onnx"
     assert open_engine(tiny_model).name == "onnx"  # it has no such form
