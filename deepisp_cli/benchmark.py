@@ -17,13 +17,13 @@ import numpy as np
 
 from deepisp_cli.batch import develop_many, share_one_heap
 from deepisp_cli.dng import write_dng
-from deepisp_cli.engine import PLACES, Engine, open_engine
+from deepisp_cli.engine import PLACES, open_engine
 from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.models import Model, find_model
+from deepisp_cli.peak import multiply_adds, peak_gflops
 from deepisp_cli.pipeline import Options, develop
 from deepisp_cli.plan import Job
 
-PRODUCT_SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # of the matrix product that measures the peak
 FRAME_RATIO = 1.5  # width to height
 SMALLEST_SIDE = 64  # pixels
 TENTH = 10  # file of a batch from which on its memory should be flat
@@ -77,8 +77,8 @@ def measure(
     Yields
     ------
     For each size ``{"model", "engine", "device", "megapixels", "width", "height", "seconds": {stage: s},
-    "total", "per_megapixel", "network_gflops", "peak_gflops", "peak_mb", "batch"}``. ``peak_gflops`` is what
-    a large matrix product reaches in the precision of the engine, None for 8 bits. ``peak_mb`` is the largest
+    "total", "per_megapixel", "network_gflops", "peak_gflops", "peak_mb", "batch"}``. ``peak_gflops`` is
+    what `deepisp_cli.peak.peak_gflops` returns. ``peak_mb`` is the largest
     memory of the process, in 10^6 bytes (None on Windows). ``batch`` is what `_measure_batch` returns.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -158,46 +158,6 @@ def _measure_batch(
         "peak_mb": late,
         "grown_mb": None if early is None or late is None else round(late - early),
     }
-
-
-def multiply_adds(architecture: dict[str, Any]) -> float:
-    """Multiply-adds of the network's convolutions per pixel of the frame, halos aside."""
-    fold, width, dilations = (architecture[key] for key in ("fold", "width", "dilations"))
-    images = 3 * fold**2
-    low = 9 * width * (images + (len(dilations) - 1) * width) / fold**2
-    high = 0.0
-    for level in range(architecture["high_blocks"]):
-        inputs = width if level else width - images
-        high += 9 * inputs * width / (fold**2 * 4 ** (2 * level + 1))
-    return low + high
-
-
-def peak_gflops(engine: Engine, repeat: int = 5) -> float | None:
-    """The device's peak, as a large matrix product in the engine's precision reaches it, in 10^9 operations a
-    second: NumPy's in float32 on the CPU, torch's on a GPU, in half precision on CUDA. None for 8 bits."""
-    if engine.name == "onnx-int8":
-        return None
-    kind = engine.device.partition(":")[0]
-    side = PRODUCT_SIDE[kind]
-    if kind == "cpu":
-        a, b = np.random.default_rng(0).random((2, side, side), np.float32)
-        finished = None
-    else:
-        try:
-            import torch
-        except ImportError:
-            return None
-        half = torch.float16 if engine.name == "torch" and kind == "cuda" else torch.float32
-        a, b = torch.rand(2, side, side, device=engine.device, dtype=half)
-        finished = getattr(torch, kind).synchronize
-    best = math.inf
-    for _ in range(repeat):
-        started = time.perf_counter()
-        a @ b
-        if finished:
-            finished()
-        best = min(best, time.perf_counter() - started)
-    return round(2 * side**3 / best / 1e9, 1)
 
 
 def _elsewhere(function: Callable[..., Returned], *arguments: Any) -> Returned:

@@ -91,7 +91,7 @@ class OnnxEngine:
                 raise EngineError(f"device {device}: this onnxruntime has no CUDA; install onnxruntime-gpu")
         graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
         try:
-            self._session = onnxruntime.InferenceSession(graph, session_options(), providers=[provider])
+            self._session = open_session(graph, provider)
         except Exception as error:  # onnxruntime's own classes have no common base
             raise EngineError(f"device {device}: onnxruntime cannot open it ({error})") from error
         opened = self._session.get_providers()[0]
@@ -112,8 +112,8 @@ class OnnxEngine:
         return image, coefficients
 
 
-def session_options() -> Any:
-    """How ONNX Runtime runs a graph: on all cores, in little memory."""
+def open_session(graph: bytes, provider: Any = "CPUExecutionProvider") -> Any:
+    """ONNX Runtime with this graph, on all cores, in little memory."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -122,7 +122,7 @@ def session_options() -> Any:
     options.enable_mem_pattern = False  # which takes twice the memory and is no faster
     # or its threads wait for more work on the cores that colour and the next file need
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    return options
+    return onnxruntime.InferenceSession(graph, options, providers=[provider])
 
 
 class TorchEngine:

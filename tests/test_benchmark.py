@@ -5,11 +5,13 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from deepisp_cli.benchmark import measure, multiply_adds, parse_sizes, places
+from deepisp_cli import peak
+from deepisp_cli.benchmark import measure, parse_sizes, places
 from deepisp_cli.cli import main
-from deepisp_cli.engine import PLACES
+from deepisp_cli.engine import PLACES, open_engine
 from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.models import find_model
+from deepisp_cli.peak import eight_bit_multiply_adds, multiply_adds, peak_gflops
 
 
 def test_the_papers_network_costs_what_the_design_says():
@@ -20,6 +22,28 @@ def test_the_papers_network_costs_what_the_design_says():
     assert multiply_adds(folded) == pytest.approx(multiply_adds(paper) / 4, rel=0.03)
     # the first high-level block has 61 inputs at a quarter of the positions
     assert multiply_adds({**paper, "high_blocks": 1}) - multiply_adds(paper) == 9 * 61 * 64 / 4
+
+
+def test_the_peak_in_8_bits_is_that_of_its_mixture(monkeypatch):
+    pytest.importorskip("onnx")
+    model = find_model("deepisp")
+    alone = {**model.card["architecture"], "high_blocks": 0}
+    middle = len(alone["dilations"]) - 3  # blocks; the first and the last two stay in float32
+    without = multiply_adds({**alone, "dilations": alone["dilations"][middle:]})
+    assert eight_bit_multiply_adds(model) == pytest.approx(multiply_adds(alone) - without)
+    monkeypatch.setattr(peak, "_numpy_peak", lambda: 100.0)
+    monkeypatch.setattr(peak, "_eight_bit_peak", lambda: 1e12)  # takes no time: what is left is float32's
+    whole = multiply_adds(model.card["architecture"])
+    expected = 100 * whole / (whole - eight_bit_multiply_adds(model))
+    assert peak_gflops(open_engine(model, "onnx-int8")) == pytest.approx(expected, abs=0.1)
+    monkeypatch.setattr(peak, "_eight_bit_peak", lambda: 100.0)
+    assert peak_gflops(open_engine(model, "onnx-int8")) == 100
+    assert peak_gflops(open_engine(model, "onnx", "cpu")) == 100
+
+
+def test_a_product_of_8_bit_numbers_is_measured():
+    pytest.importorskip("onnx")
+    assert peak._eight_bit_peak() > 0
 
 
 def test_each_size_is_measured_smallest_first():

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "deepisp_cli"
 LAYERS = [
     ["cli"],
     ["benchmark", "doctor"],
+    ["peak"],
     ["batch"],
     ["plan"],
     ["pipeline"],

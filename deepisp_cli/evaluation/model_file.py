@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepisp_cli.engine import CPU_TILE, session_options
+from deepisp_cli.engine import CPU_TILE, open_session
 from deepisp_cli.errors import EngineError, ModelError
 from deepisp_cli.models import Model
 
@@ -62,10 +62,7 @@ class FileEngine:
 
 
 def _open_onnx(contents: bytes):  # type: ignore[no-untyped-def]
-    import onnxruntime
-
-    providers = ["CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(contents, session_options(), providers=providers)
+    session = open_session(contents)
     name = session.get_inputs()[0].name
     return lambda tile: session.run(None, {name: tile})[0]
 

@@ -1,0 +1,106 @@
+"""The operations that a network takes, and how many a second the machine could do."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from deepisp_cli.engine import Engine, open_session
+from deepisp_cli.models import EIGHT_BIT_FILE, Model
+
+SIDES = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # of the matrices whose product measures the peak
+REPEAT = 5  # products, of which the fastest counts
+OPSET = 17
+IR_VERSION = 8
+
+
+def multiply_adds(architecture: dict[str, Any]) -> float:
+    """Multiply-adds of the network's convolutions per pixel of the frame, halos aside."""
+    fold, width, dilations = (architecture[key] for key in ("fold", "width", "dilations"))
+    images = 3 * fold**2
+    low = 9 * width * (images + (len(dilations) - 1) * width) / fold**2
+    high = 0.0
+    for level in range(architecture["high_blocks"]):
+        inputs = width if level else width - images
+        high += 9 * inputs * width / (fold**2 * 4 ** (2 * level + 1))
+    return low + high
+
+
+def peak_gflops(engine: Engine) -> float | None:
+    """The peak of the engine's device in 10^9 operations a second, as large matrix products reach it.
+
+    In the engine's precision: NumPy's products in float32 on the CPU, torch's on a GPU, in half precision on
+    CUDA. The 8-bit form does some convolutions in float32: the peak of the mixture, each at its own. None
+    where a library that this takes is not installed: torch, or onnx for 8 bits.
+    """
+    kind = engine.device.partition(":")[0]
+    try:
+        if kind != "cpu":
+            return round(_torch_peak(engine, kind), 1)
+        peak = _numpy_peak()
+        if engine.name == "onnx-int8":
+            share = eight_bit_multiply_adds(engine.model) / multiply_adds(engine.model.card["architecture"])
+            peak = 1 / (share / _eight_bit_peak() + (1 - share) / peak)
+        return round(peak, 1)
+    except ImportError:
+        return None
+
+
+def eight_bit_multiply_adds(model: Model) -> float:
+    """Those of `multiply_adds` that the model's 8-bit form does in 8 bits."""
+    import onnx
+
+    graph = onnx.load_from_string(model.read(EIGHT_BIT_FILE)).graph
+    sizes = {constant.name: math.prod(constant.dims) for constant in graph.initializer}
+    weights = sum(sizes[node.input[3]] for node in graph.node if node.op_type == "QLinearConv")
+    return weights / model.card["architecture"]["fold"] ** 2
+
+
+def _numpy_peak() -> float:
+    a, b = np.random.default_rng(0).random((2, SIDES["cpu"], SIDES["cpu"]), np.float32)
+    return _rate(lambda: a @ b, SIDES["cpu"])
+
+
+def _torch_peak(engine: Engine, kind: str) -> float:
+    import torch
+
+    half = torch.float16 if engine.name == "torch" and kind == "cuda" else torch.float32
+    a, b = torch.rand(2, SIDES[kind], SIDES[kind], device=engine.device, dtype=half)
+
+    def multiply() -> None:
+        a @ b
+        getattr(torch, kind).synchronize()
+
+    return _rate(multiply, SIDES[kind])
+
+
+def _eight_bit_peak() -> float:
+    """ONNX Runtime's product of 8-bit numbers without sign and such with one, as in the convolutions."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    side = SIDES["cpu"]
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 256, (side, side)).astype(np.uint8)
+    b = rng.integers(-63, 64, (side, side)).astype(np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["a", "b"], ["product"])],
+        "product",
+        [helper.make_tensor_value_info("a", TensorProto.UINT8, a.shape)],
+        [helper.make_tensor_value_info("product", TensorProto.INT32, a.shape)],
+        [numpy_helper.from_array(b, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    session = open_session(model.SerializeToString())
+    return _rate(lambda: session.run(None, {"a": a}), side)
+
+
+def _rate(multiply: Callable[[], Any], side: int) -> float:
+    """10^9 operations a second of the fastest of several products of square matrices."""
+    best = math.inf
+    for _ in range(REPEAT):
+        started = time.perf_counter()
+        multiply()
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best / 1e9
