@@ -5,11 +5,14 @@
 
 Printed: the median of N runs after one to warm up, its ratio against ONNX Runtime in float32, and the largest
 difference of the restored tile from it. OpenVINO's 8-bit form is made by NNCF ("mixed" preset) of the float32
-graph. Without NNCF, or without OpenVINO, what needs it is left out.
+graph. Without NNCF, or without OpenVINO, what needs it is left out. Of ONNX Runtime also the share of the
+time that convolutions take, by its own profile; the rest splits, joins, adds and changes layouts.
 """
 
+import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +23,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deepisp_cli.engine import CPU_TILE, available_cores, open_engine
-from deepisp_cli.models import ONNX_FILE, Model, find_model
+from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, Model, find_model
 
 Run = Callable[[], np.ndarray]
+CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv")  # as ONNX Runtime's profile names them
 PRECISIONS = ("f32", "bf16")  # bf16 where the processor has it, else OpenVINO computes in float32
 
 
@@ -50,6 +54,10 @@ def main(name: str, tile: int, repeat: int) -> None:
         usual = usual or seconds
         off = float(np.abs(run() - reference).max())
         click.echo(f"{kind:16}{seconds:7.2f} s  {seconds / usual:5.2f} of onnx  off by {off:.1e}")
+    for kind, file in (("onnx", ONNX_FILE), ("onnx-int8", EIGHT_BIT_FILE)):
+        if kind in runs:
+            share = _share_of_convolutions(model.read(file), picture, repeat)
+            click.echo(f"{kind:16}{share:.0%} of the time in convolutions")
 
 
 def _openvino(model: Model, picture: np.ndarray) -> dict[str, Run]:
@@ -75,6 +83,23 @@ def _openvino(model: Model, picture: np.ndarray) -> dict[str, Run]:
         for kind, (one, options) in graphs.items()
     }
     return {kind: lambda network=network: network(picture)[0] for kind, network in compiled.items()}
+
+
+def _share_of_convolutions(graph: bytes, picture: np.ndarray, repeat: int) -> float:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = f"{folder}/profile"
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        for _ in range(repeat):
+            session.run(None, {"picture": picture})
+        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+    nodes = [event for event in events if event["name"].endswith("_kernel_time")]
+    spent = sum(node["dur"] for node in nodes if node["args"]["op_name"] in CONVOLUTIONS)
+    return spent / sum(node["dur"] for node in nodes)
 
 
 def _seconds(run: Run) -> float:
