@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.engine import CPU_TILE, available_cores, open_engine
+from deepisp_cli.engine import CPU_TILE, available_cores, open_engine, session_options
 from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, Model, find_model
 
 Run = Callable[[], np.ndarray]
@@ -88,8 +88,7 @@ def _openvino(model: Model, picture: np.ndarray) -> dict[str, Run]:
 def _share_of_convolutions(graph: bytes, picture: np.ndarray, repeat: int) -> float:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cores()
+    options = session_options()
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = f"{folder}/profile"

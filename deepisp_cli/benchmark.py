@@ -77,9 +77,9 @@ def measure(
     Yields
     ------
     For each size ``{"model", "engine", "device", "megapixels", "width", "height", "seconds": {stage: s},
-    "total", "per_megapixel", "network_gflops", "peak_gflops", "peak_mb", "batch"}``. ``peak_gflops`` is
-    what `deepisp_cli.peak.peak_gflops` returns. ``peak_mb`` is the largest
-    memory of the process, in 10^6 bytes (None on Windows). ``batch`` is what `_measure_batch` returns.
+    "total", "per_megapixel", "network_gflops", "peak_gflops", "peak_mb", "batch"}``. ``peak_gflops`` is what
+    `deepisp_cli.peak.peak_gflops` returns. ``peak_mb`` is the largest memory of the process, in 10^6 bytes
+    (None on Windows). ``batch`` is what `_measure_batch` returns.
     """
     with tempfile.TemporaryDirectory() as folder:
         raw, small = Path(folder) / "frame.dng", Path(folder) / "small.dng"

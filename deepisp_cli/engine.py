@@ -113,7 +113,14 @@ class OnnxEngine:
 
 
 def open_session(graph: bytes, provider: Any = "CPUExecutionProvider") -> Any:
-    """ONNX Runtime with this graph, on all cores, in little memory."""
+    """ONNX Runtime with this graph and `session_options`."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(graph, session_options(), providers=[provider])
+
+
+def session_options() -> Any:
+    """How ONNX Runtime runs a graph: on all cores, in little memory."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -122,7 +129,7 @@ def open_session(graph: bytes, provider: Any = "CPUExecutionProvider") -> Any:
     options.enable_mem_pattern = False  # which takes twice the memory and is no faster
     # or its threads wait for more work on the cores that colour and the next file need
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    return onnxruntime.InferenceSession(graph, options, providers=[provider])
+    return options
 
 
 class TorchEngine:

@@ -13,6 +13,8 @@ DEFAULT_MODEL = "deepisp"
 CARD_FILE = "card.json"
 ONNX_FILE = "model.onnx"
 EIGHT_BIT_FILE = "model-int8.onnx"  # optional
+OPSET = 17  # of ONNX, that our graphs are written in
+IR_VERSION = 8  # what onnxruntime 1.17 reads
 WEIGHTS_FILE = "weights.safetensors"
 
 

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from deepisp_cli.engine import Engine, open_session
-from deepisp_cli.models import EIGHT_BIT_FILE, Model
+from deepisp_cli.models import EIGHT_BIT_FILE, IR_VERSION, OPSET, Model
 
 SIDES = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # of the matrices whose product measures the peak
 REPEAT = 5  # products, of which the fastest counts
-OPSET = 17
-IR_VERSION = 8
 
 
 def multiply_adds(architecture: dict[str, Any]) -> float:
@@ -82,8 +80,8 @@ def _eight_bit_peak() -> float:
 
     side = SIDES["cpu"]
     rng = np.random.default_rng(0)
-    a = rng.integers(0, 256, (side, side)).astype(np.uint8)
-    b = rng.integers(-63, 64, (side, side)).astype(np.int8)
+    a = rng.integers(0, 256, (side, side), np.uint8)
+    b = rng.integers(-128, 128, (side, side), np.int8)
     graph = helper.make_graph(
         [helper.make_node("MatMulInteger", ["a", "b"], ["product"])],
         "product",

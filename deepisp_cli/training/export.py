@@ -15,6 +15,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from deepisp_cli.engine import open_session
 from deepisp_cli.errors import ModelError
 from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
@@ -34,9 +35,7 @@ HOT_SHARE = 2e-4  # of the calibration's samples; what lies beyond its ranges st
 
 def largest_difference(network: DeepISP, graph: bytes, seed: int = 0) -> float:
     """Largest difference between torch and ONNX Runtime on random tiles of several sizes."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    session = open_session(graph)
     generator = torch.Generator().manual_seed(seed)
     config = network.config
     worst = 0.0
@@ -57,9 +56,7 @@ def largest_difference(network: DeepISP, graph: bytes, seed: int = 0) -> float:
 
 def eight_bit_difference(network: DeepISP, graph: bytes, pictures: Sequence[torch.Tensor]) -> float:
     """Root mean square of what the 8-bit form's restored images are off by on ``pictures`` (N, 3, H, W)."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    session = open_session(graph)
     errors = []
     for picture in pictures:
         with torch.inference_mode():

@@ -11,12 +11,10 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
+from deepisp_cli.models import IR_VERSION, OPSET
 from deepisp_cli.network import MIDDLE, RESIDUAL_LIMIT, TRANSFORM_SIZE, DeepISP
 from deepisp_cli.training.onnx_builder import Graph
 from deepisp_cli.training.quantise import LAST_IN_FLOAT, Block, BlockStatistics, add_eight_bit_blocks
-
-OPSET = 17
-IR_VERSION = 8  # what onnxruntime 1.17 reads
 
 
 @torch.no_grad()
