@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.engine import CPU_TILE, available_cores, open_engine, session_options
+from deepisp_cli.engine import TILE, available_cores, open_engine, session_options
 from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, Model, find_model
 
 Run = Callable[[], np.ndarray]
@@ -32,7 +32,7 @@ PRECISIONS = ("f32", "bf16")  # bf16 where the processor has it, else OpenVINO c
 
 @click.command(help=__doc__.split("\n")[0])
 @click.option("--model", "name", default="deepisp", show_default=True, metavar="NAME|DIR")
-@click.option("--tile", default=CPU_TILE, show_default=True, type=click.IntRange(min=64))
+@click.option("--tile", default=TILE, show_default=True, type=click.IntRange(min=64))
 @click.option("--repeat", default=5, show_default=True, type=click.IntRange(min=1))
 def main(name: str, tile: int, repeat: int) -> None:
     model = find_model(name)

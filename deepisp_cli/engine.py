@@ -26,7 +26,10 @@ PLACES = (  # engines and the devices that they may run on
     ("torch", "cuda"),
     ("torch", "mps"),
 )
-CPU_TILE = 768  # pixels a side; keeps 24 megapixels below 1 GB
+TILE = 768  # pixels a side, where nothing else is known
+MOST_WORKERS = 8  # tiles at a time on a CPU; more cores are shared among them
+CPU_TILES = (256, 1024)  # smallest and largest, pixels a side
+CPU_MEMORY = 220e6  # bytes of the activations of all tiles at a time: 24 megapixels stay below 1 GB
 GPU_TILES = (512, 4096)  # smallest and largest
 GPU_SHARE = 0.5  # of the GPU's free memory that the activations of a tile may take
 ACTIVATIONS = 4  # of a block that live at a time: its input joined, its output, features, image
@@ -40,6 +43,7 @@ class Engine(Protocol):
     device: str  # "cpu", "cuda:0", "mps"
     model: Model
     resident: bool  # whether `resident.finish_on_device` develops whole frames on the device
+    workers: int  # threads that `run` is best called from at a time
 
     @property
     def tile(self) -> int:
@@ -68,9 +72,12 @@ class Engine(Protocol):
 
 
 class OnnxEngine:
-    """ONNX Runtime on the CPU or, where onnxruntime-gpu is installed, on CUDA; on the CPU in 8 bits, too."""
+    """ONNX Runtime on the CPU or, where onnxruntime-gpu is installed, on CUDA; on the CPU in 8 bits, too.
 
-    tile = CPU_TILE
+    On the CPU each core works on a tile of its own: what one thread of ONNX Runtime does by itself (it splits
+    and joins) keeps no other core waiting.
+    """
+
     resident = False
 
     def __init__(self, model: Model, device: str = "cpu", eight_bit: bool = False) -> None:
@@ -89,9 +96,10 @@ class OnnxEngine:
             provider = ("CUDAExecutionProvider", {"device_id": int(number or 0)})
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 raise EngineError(f"device {device}: this onnxruntime has no CUDA; install onnxruntime-gpu")
+        self.workers = min(available_cores(), MOST_WORKERS) if kind == "cpu" else 1
         graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
         try:
-            self._session = open_session(graph, provider)
+            self._session = open_session(graph, provider, max(available_cores() // self.workers, 1))
         except Exception as error:  # onnxruntime's own classes have no common base
             raise EngineError(f"device {device}: onnxruntime cannot open it ({error})") from error
         opened = self._session.get_providers()[0]
@@ -101,6 +109,17 @@ class OnnxEngine:
             )
         self.device = "cpu" if kind == "cpu" else f"cuda:{int(number or 0)}"
         self.model = model
+
+    @property
+    def tile(self) -> int:
+        """On the CPU what the memory allows, but more than the halo, which would be most of the work."""
+        if self.device != "cpu":
+            return TILE
+        architecture, needs = self.model.card["architecture"], self.model.tile_needs
+        per_pixel = ACTIVATIONS * 4 * architecture["width"] / architecture["fold"] ** 2  # bytes, in float32
+        side = int((CPU_MEMORY / self.workers / per_pixel) ** 0.5)
+        smallest, largest = CPU_TILES
+        return max(min(side, largest), smallest, (needs.before + needs.after) * 5 // 4)
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
@@ -112,19 +131,19 @@ class OnnxEngine:
         return image, coefficients
 
 
-def open_session(graph: bytes, provider: Any = "CPUExecutionProvider") -> Any:
+def open_session(graph: bytes, provider: Any = "CPUExecutionProvider", threads: int | None = None) -> Any:
     """ONNX Runtime with this graph and `session_options`."""
     import onnxruntime
 
-    return onnxruntime.InferenceSession(graph, session_options(), providers=[provider])
+    return onnxruntime.InferenceSession(graph, session_options(threads), providers=[provider])
 
 
-def session_options() -> Any:
-    """How ONNX Runtime runs a graph: on all cores, in little memory."""
+def session_options(threads: int | None = None) -> Any:
+    """How ONNX Runtime runs a graph: with so many threads, by default on all cores, in little memory."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cores()
+    options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = 4  # what goes wrong is raised; the log would only repeat it
     options.enable_mem_pattern = False  # which takes twice the memory and is no faster
     # or its threads wait for more work on the cores that colour and the next file need
@@ -136,6 +155,7 @@ class TorchEngine:
     """torch on the CPU, CUDA or MPS; half precision on CUDA."""
 
     name = "torch"
+    workers = 1
 
     def __init__(self, model: Model, device: str = "cpu") -> None:
         if find_spec("torch") is None or find_spec("safetensors") is None:
@@ -158,7 +178,7 @@ class TorchEngine:
     @property
     def tile(self) -> int:
         if self._kind != "cuda":
-            return CPU_TILE
+            return TILE
         free, _ = self._torch.cuda.mem_get_info(self.device)
         per_pixel = ACTIVATIONS * 2 * self._config.width / self._config.fold**2  # bytes, in half precision
         return int(min(max((GPU_SHARE * free / per_pixel) ** 0.5, GPU_TILES[0]), GPU_TILES[1]))

@@ -123,15 +123,16 @@ def _finish_here(
     """`finish` where all but the network runs on the CPU. `resident.finish_on_device` is its twin."""
     plain = frame.picture
     assert plain is not None
+    whole = options.strength == 1  # then nobody needs the plain picture, 288 MB of a 24-megapixel frame
     with result.timed("network"):
-        image, transform = run_tiled(engine, plain, frame.origin, options.tile, progress)
+        image, transform = run_tiled(engine, plain, frame.origin, options.tile, progress, in_place=whole)
     with result.timed("colour"):
         gain = frame_gain(image, frame.matrix) if engine.model.metered else None
-        if options.strength < 1:
+        if not whole:
             image -= plain  # in place: another 288 MB would be too many
             image *= np.float32(options.strength)
             image += plain
-        frame.picture = plain = np.empty(0, np.float32)  # 288 MB of a 24-megapixel frame
+        frame.picture = plain = np.empty(0, np.float32)
         if options.look == "neutral":
             transform = None
         _by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure, gain), image)

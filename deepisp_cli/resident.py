@@ -5,7 +5,7 @@ The same stages as on the CPU, by the same functions, on tensors. Imported when 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.raw import RawImage
 from deepisp_cli.render import LEVELS, TURNS, dither
-from deepisp_cli.tiling import halve_on_memory_error, spans
+from deepisp_cli.tiling import spans
 
 BLOCK_ROWS = 512  # rows worked on at a time, so that temporaries are small beside the frame
+Returned = TypeVar("Returned")
 
 
 @torch.inference_mode()
@@ -44,7 +45,7 @@ def finish_on_device(
             picture = _to_picture(frame.raw, frame.gains, engine.device)
             matrix = torch.from_numpy(frame.matrix).to(engine.device)
         with _timed(result, "network", engine):
-            image, transform = halve_on_memory_error(
+            image, transform = _halve_on_memory_error(
                 lambda tile: _run(engine, picture, frame.origin, tile, progress),
                 options.tile or engine.tile,
                 engine.model.tile_needs.cell,
@@ -96,6 +97,17 @@ def _upload(samples: np.ndarray, device: str) -> Tensor:
         return torch.from_numpy(np.asarray(samples, np.float32)).to(device, copy=True)
     signed = torch.from_numpy(np.ascontiguousarray(samples).view(np.int16)).to(device)
     return (signed.to(torch.int32) & 0xFFFF).to(torch.float32)
+
+
+def _halve_on_memory_error(run: Callable[[int], Returned], tile: int, cell: int) -> Returned:
+    """``run`` with tiles of this side, or half of it and so on while memory does not suffice."""
+    while True:
+        try:
+            return run(tile)
+        except MemoryError:
+            tile //= 2
+            if tile < cell:
+                raise
 
 
 def _run(

@@ -1,14 +1,18 @@
 """Run a network over a frame of any size in tiles whose results join exactly."""
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 
 from deepisp_cli.demosaic import mirror
 from deepisp_cli.engine import Engine
 
-Result = TypeVar("Result")
+BANDS_IN_WORK = 2  # rows of tiles
 
 
 def spans(length: int, origin: int, cell: int, tile: int) -> Iterator[tuple[int, int]]:
@@ -29,8 +33,9 @@ def run_tiled(
     origin: tuple[int, int] = (0, 0),
     tile: int | None = None,
     progress: Callable[[float], None] | None = None,
+    in_place: bool = False,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Restore a frame and estimate its transform.
+    """Restore a frame and estimate its transform, as many tiles at a time as the engine has workers.
 
     The tile size changes speed and memory, never the result: each tile comes with the halo that the network
     sees, and the coefficients are averaged over the cells of the whole frame. Beyond the frame's borders the
@@ -41,59 +46,116 @@ def run_tiled(
     picture : (H, W, 3) float32, encoded camera RGB.
     origin : rows and columns, 0 or 1, to mirror in front so that the network sees a red sample first.
     tile : side of a tile's core in pixels, rounded down to whole cells, by default what suits the engine.
-        Halved when memory runs out.
+        A tile that memory does not suffice for is cut into smaller ones.
     progress : called with the share that is done, 0 to 1.
+    in_place : whether the restored frame takes the picture's place, which saves its memory.
 
     Returns
     -------
     image : (H, W, 3) float32, restored, encoded camera RGB.
     transform : W as (3, 10) float32, or None for a model without one.
+
+    Raises
+    ------
+    MemoryError
+        If memory does not suffice for a tile of one cell.
     """
-    return halve_on_memory_error(
-        lambda side: _run(engine, picture, origin, side, progress),
-        tile or engine.tile,
-        engine.model.tile_needs.cell,
-    )
-
-
-def halve_on_memory_error(run: Callable[[int], Result], tile: int, cell: int) -> Result:
-    """``run`` with tiles of this side, or half of it and so on while memory does not suffice."""
-    while True:
-        try:
-            return run(tile)
-        except MemoryError:
-            tile //= 2
-            if tile < cell:
-                raise
-
-
-def _run(
-    engine: Engine,
-    picture: np.ndarray,
-    origin: tuple[int, int],
-    tile: int,
-    progress: Callable[[float], None] | None,
-) -> tuple[np.ndarray, np.ndarray | None]:
     height, width = picture.shape[:2]
     needs = engine.model.tile_needs
-    image = np.empty_like(picture)
-    total = np.zeros(30)
-    cells = 0
-    row_spans = list(spans(height, origin[0], needs.cell, tile))
-    col_spans = list(spans(width, origin[1], needs.cell, tile))
-    for row, (top, bottom) in enumerate(row_spans):
-        rows = mirror(top - needs.before, bottom + needs.after, height)
-        for col, (left, right) in enumerate(col_spans):
-            cols = mirror(left - needs.before, right + needs.after, width)
-            patch = np.ascontiguousarray(picture[np.ix_(rows, cols)].transpose(2, 0, 1)[None])
-            core, coefficients = engine.run(patch)
-            first_row, first_col = max(top, 0), max(left, 0)
-            target = image[first_row:bottom, first_col:right]  # slices end at the frame's border
-            core = core[0, :, first_row - top :, first_col - left :].transpose(1, 2, 0)
-            target[:] = core[: target.shape[0], : target.shape[1]]
-            total += coefficients[0].sum((1, 2), np.float64)
-            cells += coefficients.shape[2] * coefficients.shape[3]
-            if progress:
-                progress((row * len(col_spans) + col + 1) / (len(row_spans) * len(col_spans)))
-    transform = (total / cells).astype(np.float32).reshape(3, 10) if cells else None
-    return image, transform
+    side = tile or _usual_tile(engine, height, width)
+    row_spans = list(spans(height, origin[0], needs.cell, side))
+    col_spans = list(spans(width, origin[1], needs.cell, side))
+    seen = [int(mirror(top - needs.before, bottom + needs.after, height).min()) for top, bottom in row_spans]
+    image = picture if in_place else np.empty_like(picture)
+    waiting: deque[_Restored] = deque()  # tiles in whose place later ones have to see the plain picture
+    total, cells = np.zeros(30), 0
+    done, count = 0, len(row_spans) * len(col_spans)
+    with closing(_in_work(engine, picture, row_spans, col_spans)) as bands:
+        for number, band in enumerate(bands):
+            for future in band:
+                for part in future.result():
+                    total += part.coefficients.sum((1, 2), np.float64)
+                    cells += part.coefficients[0].size
+                    waiting.append(part)
+                done += 1
+                if progress:
+                    progress(done / count)
+            unseen = min(seen[number + 1 :], default=height)
+            while waiting and min(waiting[0].bottom, height) <= unseen:
+                waiting.popleft().put(image)
+    return image, (total / cells).astype(np.float32).reshape(3, 10) if cells else None
+
+
+def _usual_tile(engine: Engine, height: int, width: int) -> int:
+    """What suits the engine, smaller where a small frame would leave workers idle, but not below the halo."""
+    if engine.workers == 1:
+        return engine.tile
+    needs = engine.model.tile_needs
+    return max(min(engine.tile, isqrt(height * width // engine.workers)), needs.before + needs.after)
+
+
+@dataclass(frozen=True)
+class _Restored:
+    """A tile of the frame."""
+
+    top: int
+    left: int
+    core: np.ndarray  # (3, h, w)
+    coefficients: np.ndarray  # (30, rows, columns)
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.core.shape[1]
+
+    def put(self, image: np.ndarray) -> None:
+        """What of it lies within the frame."""
+        top, left = max(self.top, 0), max(self.left, 0)
+        core = self.core[:, top - self.top :, left - self.left :].transpose(1, 2, 0)
+        target = image[top : top + len(core), left : left + core.shape[1]]
+        target[:] = core[: target.shape[0], : target.shape[1]]
+
+
+def _in_work(
+    engine: Engine, picture: np.ndarray, row_spans: list[tuple[int, int]], col_spans: list[tuple[int, int]]
+) -> Generator[list[Future[list[_Restored]]]]:
+    """The bands (rows of tiles) of a frame, from top to bottom. The next has begun when one's last tiles are
+    worked on."""
+    pool = ThreadPoolExecutor(engine.workers)
+    bands: deque[list[Future[list[_Restored]]]] = deque()
+    try:
+        for rows in row_spans:
+            bands.append([pool.submit(_restore, engine, picture, rows, columns) for columns in col_spans])
+            if len(bands) == BANDS_IN_WORK:
+                yield bands.popleft()
+        yield from bands
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _restore(
+    engine: Engine, picture: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]
+) -> list[_Restored]:
+    """One tile, or several smaller ones where memory does not suffice."""
+    needs = engine.model.tile_needs
+    (top, bottom), (left, right) = rows, columns
+    down = mirror(top - needs.before, bottom + needs.after, picture.shape[0])
+    across = mirror(left - needs.before, right + needs.after, picture.shape[1])
+    patch = picture[_as_slice(down)][:, _as_slice(across)].transpose(2, 0, 1)[None]
+    try:
+        core, coefficients = engine.run(np.ascontiguousarray(patch))
+        return [_Restored(top, left, core[0], coefficients[0])]
+    except MemoryError:
+        side = max(bottom - top, right - left) // 2
+        if side < needs.cell:
+            raise
+    parts = []
+    for start, end in spans(bottom - top, 0, needs.cell, side):
+        for begin, stop in spans(right - left, 0, needs.cell, side):
+            parts += _restore(engine, picture, (top + start, top + end), (left + begin, left + stop))
+    return parts
+
+
+def _as_slice(index: np.ndarray) -> slice | np.ndarray:
+    """Consecutive indices as a slice, which copies nothing."""
+    start, stop = int(index[0]), int(index[-1]) + 1
+    return slice(start, stop) if stop - start == len(index) else index

@@ -1,6 +1,7 @@
 """Tiled equals whole, whatever the sizes."""
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -26,6 +27,10 @@ def test_tiled_equals_whole(tiny_engine, height, width, tile, origin, seed):
     tiled, transform = run_tiled(tiny_engine, picture, origin, tile=tile)
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
     np.testing.assert_allclose(transform, whole_transform, atol=1e-5)
+    in_place, same_transform = run_tiled(tiny_engine, picture, origin, tile=tile, in_place=True)
+    assert in_place is picture
+    np.testing.assert_array_equal(in_place, tiled)
+    np.testing.assert_array_equal(same_transform, transform)
 
 
 @pytest.fixture(scope="session")
@@ -64,18 +69,71 @@ def test_spans_cover_the_axis_in_whole_cells(length, origin, cell, tile):
         assert 0 < end - start <= max(tile, cell)
 
 
-def test_running_out_of_memory_halves_the_tile():
-    class Small(IdentityEngine):
+def test_the_picture_stays_as_it_is(tiny_engine):
+    picture = np.random.default_rng(0).uniform(0, 1, (70, 50, 3)).astype(np.float32)
+    before = picture.copy()
+    run_tiled(tiny_engine, picture, tile=32)
+    np.testing.assert_array_equal(picture, before)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_running_out_of_memory_halves_the_tile(tiny_engine, in_place):
+    class Small:
+        """The tiny engine on a device that holds only small tiles."""
+
+        name, device, model, tile, workers = "small", "cpu", tiny_engine.model, 64, 2
+
+        def __init__(self):
+            self.largest = 0
+
         def run(self, tile):
-            if tile.shape[2] > 40:
+            if max(tile.shape[2:]) > 60:
                 raise MemoryError
+            self.largest = max(self.largest, *tile.shape[2:])
+            return tiny_engine.run(tile)
+
+    picture = np.random.default_rng(0).uniform(0, 1, (150, 90, 3)).astype(np.float32)
+    whole, whole_transform = run_tiled(tiny_engine, picture, tile=10**6)
+    engine = Small()
+    image, transform = run_tiled(engine, picture, tile=64, in_place=in_place)
+    np.testing.assert_allclose(image, whole, atol=1e-5)
+    np.testing.assert_allclose(transform, whole_transform, atol=1e-5)
+    assert 0 < engine.largest <= 60
+
+
+def test_as_many_tiles_at_a_time_as_there_are_workers():
+    class Meeting(IdentityEngine):
+        workers = 3
+        together = threading.Barrier(3, timeout=30)
+
+        def run(self, tile):
+            self.together.wait()  # in vain unless three come
             return super().run(tile)
 
-    picture = np.random.default_rng(0).uniform(0, 1, (70, 50, 3)).astype(np.float32)
-    engine = Small()
-    image, _ = run_tiled(engine, picture, tile=64)
+    picture = np.random.default_rng(0).uniform(0, 1, (40, 90, 3)).astype(np.float32)
+    image, _ = run_tiled(Meeting(), picture, tile=32)  # two bands of three tiles
     np.testing.assert_array_equal(image, picture)
-    assert max(shape[2] for shape in engine.tiles) <= 42
+
+
+@pytest.mark.parametrize("workers, tiles", [(1, 1), (2, 2), (6, 6), (10**4, 3 * 4)])
+def test_a_small_frame_gives_every_worker_a_tile(workers, tiles):
+    """Unless the tiles would be smaller than their halo."""
+    engine = IdentityEngine(cell=10, before=15, after=15)
+    engine.workers = workers
+    run_tiled(engine, np.zeros((90, 120, 3), np.float32))
+    assert len(engine.tiles) >= tiles
+    assert all(side >= 30 for shape in engine.tiles for side in shape[2:])
+    if workers > 100:
+        assert len(engine.tiles) == tiles
+
+
+def test_what_stops_the_progress_stops_the_tiles(identity_engine):
+    def stop(share):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_tiled(identity_engine, np.zeros((400, 70, 3), np.float32), tile=16, progress=stop)
+    assert len(identity_engine.tiles) <= 2 * 5  # of 125: the bands in work
 
 
 def test_a_device_too_small_for_one_cell_is_an_error():

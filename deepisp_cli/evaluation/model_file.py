@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepisp_cli.engine import CPU_TILE, open_session
+from deepisp_cli.engine import TILE, open_session
 from deepisp_cli.errors import EngineError, ModelError
 from deepisp_cli.models import Model
 
@@ -27,7 +27,7 @@ class FileEngine:
         If the file cannot be opened.
     """
 
-    name, device, tile, resident = "file", "cpu", CPU_TILE, False
+    name, device, tile, resident, workers = "file", "cpu", TILE, False, 1
 
     def __init__(self, path: Path) -> None:
         self._path = path
