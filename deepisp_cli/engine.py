@@ -29,10 +29,15 @@ PLACES = (  # engines and the devices that they may run on
 TILE = 768  # pixels a side, where nothing else is known
 MOST_WORKERS = 8  # tiles at a time on a CPU; more cores are shared among them
 CPU_TILES = (256, 1024)  # smallest and largest, pixels a side
-CPU_MEMORY = 220e6  # bytes of the activations of all tiles at a time: 24 megapixels stay below 1 GB
+CPU_MEMORY = (
+    220e6,
+    500e6,
+)  # bytes of the activations of all tiles at a time: beside a large frame and a small
+FRAME_BYTES = 16  # of each pixel: in float32, and what waits to take its place
 GPU_TILES = (512, 4096)  # smallest and largest
 GPU_SHARE = 0.5  # of the GPU's free memory that the activations of a tile may take
 ACTIVATIONS = 4  # of a block that live at a time: its input joined, its output, features, image
+CPU_ACTIVATIONS = {"onnx": 5, "onnx-int8": 4}  # as ONNX Runtime's arena has room for them, in float32
 EIGHT_BIT_EXTENSIONS = {"AVX2", "X86_V3"}  # products of 8-bit numbers; NumPy's names, old and new
 
 
@@ -45,9 +50,8 @@ class Engine(Protocol):
     resident: bool  # whether `resident.finish_on_device` develops whole frames on the device
     workers: int  # threads that `run` is best called from at a time
 
-    @property
-    def tile(self) -> int:
-        """Side in pixels of the tiles that suit the device."""
+    def tile(self, pixels: int) -> int:
+        """Side in pixels of the largest tiles that suit the device beside a frame of so many pixels."""
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Run the network on one tile with its halo.
@@ -110,14 +114,16 @@ class OnnxEngine:
         self.device = "cpu" if kind == "cpu" else f"cuda:{int(number or 0)}"
         self.model = model
 
-    @property
-    def tile(self) -> int:
+    def tile(self, pixels: int) -> int:
         """On the CPU what the memory allows, but more than the halo, which would be most of the work."""
         if self.device != "cpu":
             return TILE
         architecture, needs = self.model.card["architecture"], self.model.tile_needs
-        per_pixel = ACTIVATIONS * 4 * architecture["width"] / architecture["fold"] ** 2  # bytes, in float32
-        side = int((CPU_MEMORY / self.workers / per_pixel) ** 0.5)
+        per_pixel = (
+            CPU_ACTIVATIONS[self.name] * 4 * architecture["width"] / architecture["fold"] ** 2
+        )  # bytes
+        memory = max(CPU_MEMORY[1] - FRAME_BYTES * pixels, CPU_MEMORY[0])
+        side = int((memory / self.workers / per_pixel) ** 0.5)
         smallest, largest = CPU_TILES
         return max(min(side, largest), smallest, (needs.before + needs.after) * 5 // 4)
 
@@ -175,8 +181,7 @@ class TorchEngine:
         self.resident = self._kind == "cuda"  # Metal lacks the float64 of `colour.encode`
         self._network = network.to(self.device, memory_format=torch.channels_last).eval()
 
-    @property
-    def tile(self) -> int:
+    def tile(self, pixels: int) -> int:
         if self._kind != "cuda":
             return TILE
         free, _ = self._torch.cuda.mem_get_info(self.device)

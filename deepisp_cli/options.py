@@ -43,7 +43,7 @@ tile_option = click.option(
     "--tile",
     type=click.IntRange(min=64),
     metavar="PIXELS",
-    help="Tile side: smaller needs less memory; the picture is the same. [by the cores, or the GPU's free memory]",
+    help="Tile side: smaller needs less memory; the picture is the same. [as memory allows]",
 )
 memory_option = click.option(
     "--memory",

@@ -47,7 +47,7 @@ def finish_on_device(
         with _timed(result, "network", engine):
             image, transform = _halve_on_memory_error(
                 lambda tile: _run(engine, picture, frame.origin, tile, progress),
-                options.tile or engine.tile,
+                options.tile or engine.tile(len(picture) * picture.shape[1]),
                 engine.model.tile_needs.cell,
             )
         with _timed(result, "colour", engine):

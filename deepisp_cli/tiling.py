@@ -5,26 +5,28 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from math import isqrt
+from itertools import pairwise
+from math import ceil
 
 import numpy as np
 
 from deepisp_cli.demosaic import mirror
 from deepisp_cli.engine import Engine
+from deepisp_cli.models import TileNeeds
 
 BANDS_IN_WORK = 2  # rows of tiles
 
 
 def spans(length: int, origin: int, cell: int, tile: int) -> Iterator[tuple[int, int]]:
-    """Cut an axis into the cores of tiles.
+    """Cut an axis into the cores of tiles of about the same length.
 
     The first span starts at ``-origin``; every span is a multiple of ``cell`` long and at most ``tile`` (one
     cell where that is smaller); together they cover ``length``, the last by less than one cell too much.
     """
-    end = -origin + -(-(length + origin) // cell) * cell
-    step = max(tile // cell, 1) * cell
-    for start in range(-origin, end, step):
-        yield start, min(start + step, end)
+    cells = ceil((length + origin) / cell)
+    count = ceil(cells / max(tile // cell, 1))
+    edges = [index * cells // count * cell - origin for index in range(count + 1)]
+    yield from pairwise(edges)
 
 
 def run_tiled(
@@ -62,9 +64,12 @@ def run_tiled(
     """
     height, width = picture.shape[:2]
     needs = engine.model.tile_needs
-    side = tile or _usual_tile(engine, height, width)
-    row_spans = list(spans(height, origin[0], needs.cell, side))
-    col_spans = list(spans(width, origin[1], needs.cell, side))
+    sides = (tile or 0, tile or 0)
+    if not tile:
+        largest = engine.tile(height * width)
+        sides = best_tile(height + origin[0], width + origin[1], needs, largest, engine.workers)
+    row_spans = list(spans(height, origin[0], needs.cell, sides[0]))
+    col_spans = list(spans(width, origin[1], needs.cell, sides[1]))
     seen = [int(mirror(top - needs.before, bottom + needs.after, height).min()) for top, bottom in row_spans]
     image = picture if in_place else np.empty_like(picture)
     waiting: deque[_Restored] = deque()  # tiles in whose place later ones have to see the plain picture
@@ -86,12 +91,24 @@ def run_tiled(
     return image, (total / cells).astype(np.float32).reshape(3, 10) if cells else None
 
 
-def _usual_tile(engine: Engine, height: int, width: int) -> int:
-    """What suits the engine, smaller where a small frame would leave workers idle, but not below the halo."""
-    if engine.workers == 1:
-        return engine.tile
-    needs = engine.model.tile_needs
-    return max(min(engine.tile, isqrt(height * width // engine.workers)), needs.before + needs.after)
+def best_tile(height: int, width: int, needs: TileNeeds, largest: int, workers: int) -> tuple[int, int]:
+    """Height and width in pixels of the tiles that a frame is restored with in the least time.
+
+    The workers take turns, and a tile costs its area with a third of its halo, which shrinks from layer to
+    layer (measured). Its area is at most a square's of side ``largest``; a side is no less than the halo and
+    at most half as long again as ``largest``: long rows do not fit into a core's cache.
+    """
+    halo = needs.before + needs.after
+    smallest = ceil(max(halo, needs.cell) / needs.cell)
+    rows, cols = (ceil(length / needs.cell) for length in (height, width))
+    down, across = np.arange(1, ceil(rows / smallest) + 1)[:, None], np.arange(1, ceil(cols / smallest) + 1)
+    tall, wide = (-(-rows // down) * needs.cell, -(-cols // across) * needs.cell)
+    turns = -(-down * across // workers)
+    cost = turns * (tall + halo / 3) * (wide + halo / 3)
+    too_large = (tall * wide > largest**2) | (np.maximum(tall, wide) > 1.5 * largest)
+    too_large[-1, -1] = False
+    row, col = np.unravel_index(np.where(too_large, np.inf, cost).argmin(), cost.shape)
+    return int(tall[row, 0]), int(wide[col])
 
 
 @dataclass(frozen=True)

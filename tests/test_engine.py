@@ -151,33 +151,34 @@ def test_the_tile_on_cuda_follows_the_free_memory(tiny_model, monkeypatch):
     import torch
 
     opened = TorchEngine(tiny_model)
-    assert opened.tile == engines.TILE
+    assert opened.tile(1) == engines.TILE
     opened._kind = "cuda"
     sides = []
     for free in (1e6, 2e8, 8e8, 1e12):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (int(free), 2e12))
-        sides.append(opened.tile)
+        sides.append(opened.tile(1))
     assert sides[0] == engines.GPU_TILES[0]
     assert sides[3] == engines.GPU_TILES[1]
     assert sides[2] == pytest.approx(2 * sides[1], rel=0.01)
 
 
-def test_the_tile_on_a_cpu_follows_its_cores(tiny_model, monkeypatch):
+def test_the_tile_on_a_cpu_follows_cores_and_frame(tiny_model, monkeypatch):
+    smallest = engines.CPU_TILES[0]
+    monkeypatch.setattr(engines, "CPU_TILES", (smallest, 10**6))
     found = {}
     for cores in (1, 2, 4, 64):
         monkeypatch.setattr(engines, "available_cores", lambda cores=cores: cores)
         opened = OnnxEngine(tiny_model)
         threads = opened._session.get_session_options().intra_op_num_threads
         assert opened.workers * threads == cores
-        found[cores] = opened.tile
-    assert found[1] == engines.CPU_TILES[1]
-    assert sorted(found.values(), reverse=True) == list(found.values())
-    assert found[64] >= engines.CPU_TILES[0]
-    monkeypatch.setattr(engines, "CPU_MEMORY", 1)
-    assert opened.tile == engines.CPU_TILES[0]
+        found[cores] = opened.tile(10**9)
+        assert found[cores] == opened.tile(10**8) < opened.tile(12 * 10**6) < opened.tile(10**6)
+    assert found[1] > found[2] > found[4] > found[64]
+    monkeypatch.setattr(engines, "CPU_MEMORY", (1, 1))
+    assert opened.tile(1) == smallest
     monkeypatch.setattr(engines, "CPU_TILES", (1, 2))
     needs = tiny_model.tile_needs
-    assert opened.tile > needs.before + needs.after
+    assert opened.tile(1) > needs.before + needs.after
 
 
 def test_other_failures_are_engine_errors(tiny_model):

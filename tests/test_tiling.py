@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepisp_cli.engine import OnnxEngine
-from deepisp_cli.tiling import run_tiled, spans
+from deepisp_cli.models import TileNeeds
+from deepisp_cli.tiling import best_tile, run_tiled, spans
 
 
 @given(
@@ -64,9 +65,9 @@ def test_spans_cover_the_axis_in_whole_cells(length, origin, cell, tile):
     assert length <= found[-1][1] < length + cell
     for (_, end), (start, _) in itertools.pairwise(found):
         assert end == start
-    for start, end in found:
-        assert (end - start) % cell == 0
-        assert 0 < end - start <= max(tile, cell)
+    lengths = [end - start for start, end in found]
+    assert all(length % cell == 0 and 0 < length <= max(tile, cell) for length in lengths)
+    assert max(lengths) - min(lengths) <= cell
 
 
 def test_the_picture_stays_as_it_is(tiny_engine):
@@ -121,10 +122,34 @@ def test_a_small_frame_gives_every_worker_a_tile(workers, tiles):
     engine = IdentityEngine(cell=10, before=15, after=15)
     engine.workers = workers
     run_tiled(engine, np.zeros((90, 120, 3), np.float32))
-    assert len(engine.tiles) >= tiles
-    assert all(side >= 30 for shape in engine.tiles for side in shape[2:])
-    if workers > 100:
-        assert len(engine.tiles) == tiles
+    assert len(engine.tiles) == tiles
+
+
+@given(
+    height=st.integers(1, 9000),
+    width=st.integers(1, 9000),
+    halo=st.integers(0, 150),
+    cell=st.sampled_from([1, 2, 16, 128]),
+    largest=st.integers(300, 1000),
+    workers=st.integers(1, 8),
+)
+@settings(deadline=None)
+def test_the_best_tile_is_no_slower_than_a_square_one(height, width, halo, cell, largest, workers):
+    needs = TileNeeds(cell, halo, halo)
+
+    def cost(tall, wide):
+        tiles = len(list(spans(height, 0, cell, tall))) * len(list(spans(width, 0, cell, wide)))
+        return -(-tiles // workers) * (tall + 2 * halo / 3) * (wide + 2 * halo / 3)
+
+    tall, wide = best_tile(height, width, needs, largest, workers)
+    assert tall % cell == wide % cell == 0
+    assert tall * wide <= largest**2
+    assert max(tall, wide) <= 1.5 * largest
+    step = largest // cell * cell
+    tallest, widest = (
+        max(end - start for start, end in spans(side, 0, cell, step)) for side in (height, width)
+    )
+    assert cost(tall, wide) <= cost(tallest, widest)
 
 
 def test_what_stops_the_progress_stops_the_tiles(identity_engine):

@@ -27,7 +27,7 @@ class FileEngine:
         If the file cannot be opened.
     """
 
-    name, device, tile, resident, workers = "file", "cpu", TILE, False, 1
+    name, device, resident, workers = "file", "cpu", False, 1
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -48,6 +48,9 @@ class FileEngine:
             self._run = _open_onnx(contents) if path.suffix == ".onnx" else _open_torchscript(path)
         except Exception as error:  # both libraries raise classes of their own
             raise ModelError(f"{path}: cannot be opened as a network ({error})") from error
+
+    def tile(self, pixels: int) -> int:
+        return TILE
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
