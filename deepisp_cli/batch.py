@@ -145,8 +145,8 @@ class _Batch:
         self.ahead = Semaphore(workers)
         self.stop = Event()
         self.todo: SimpleQueue[_Work] = SimpleQueue()
-        self.prepared: SimpleQueue[_Work] = SimpleQueue()
-        self.finished: Queue[_Work] = Queue(workers)
+        self.prepared: SimpleQueue[_Work | None] = SimpleQueue()
+        self.finished: Queue[_Work | None] = Queue(workers)
         self.events: SimpleQueue[_Work | _Share | BaseException] = SimpleQueue()
         for index, job in enumerate(jobs):
             self.todo.put(_Work(index, job, Result(str(job.source), str(job.target))))
@@ -158,10 +158,15 @@ class _Batch:
 
     def next_event(self) -> _Work | _Share | BaseException:
         """A job that is done, a share of one, or what a thread ended with."""
-        return next(self._each(self.events))
+        events: Iterator[_Work | _Share | BaseException] = self._each(self.events.get)
+        return next(events)
 
     def close(self) -> None:
         self.stop.set()
+        for _ in self.threads:  # wake those that wait for work: WAIT is long after one small file
+            self.prepared.put(None)
+            with suppress(Full):
+                self.finished.put_nowait(None)
         for thread in self.threads:
             thread.join()
 
@@ -195,7 +200,7 @@ class _Batch:
         work.frame = to_frame(raw, self.options, work.result, self.resident)
 
     def _develop(self, engine: Engine) -> None:
-        for work in self._each(self.prepared):
+        for work in self._each(self.prepared.get):
             self.ahead.release()
             frame, work.frame = work.frame, None
             assert frame is not None
@@ -222,7 +227,7 @@ class _Batch:
                 continue
 
     def _write(self) -> None:
-        for work in self._each(self.finished):
+        for work in self._each(self.finished.get):
             assert work.pixels is not None and work.metadata is not None
             with self._caught(work):
                 if work.job.target != STANDARD_STREAM:
@@ -236,13 +241,15 @@ class _Batch:
         self.memory.give(work.size)
         self.events.put(work)
 
-    def _each(self, queue: "Queue[Item] | SimpleQueue[Item]") -> Iterator[Item]:
+    def _each(self, get: Callable[..., Item | None]) -> Iterator[Item]:
         """What comes out of a queue until the batch ends."""
         while not self.stop.is_set():
             try:
-                yield queue.get(timeout=WAIT)
+                item = get(timeout=WAIT)
             except Empty:
                 continue
+            if item is not None:
+                yield item
 
     @contextmanager
     def _caught(self, work: _Work) -> Iterator[None]:

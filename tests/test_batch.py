@@ -100,6 +100,19 @@ def test_reading_goes_on_while_the_network_works(raws, tmp_path):
         batch.load = original
 
 
+def test_the_end_wakes_threads_that_wait(raws, tmp_path, identity_engine, monkeypatch):
+    """They look for the end now and then; a single small file is not to take that long."""
+    import deepisp_cli.batch as batch
+
+    monkeypatch.setattr(batch, "WAIT", 3600)
+    jobs = jobs_for(raws, tmp_path / "out")
+    thread = threading.Thread(target=lambda: list(develop_many(jobs, identity_engine, NEUTRAL)), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert len(list((tmp_path / "out").iterdir())) == len(raws)
+
+
 def test_queues_are_bounded(raws, tmp_path):
     """While the network holds one file, at most one other is read ahead, however many wait."""
     import deepisp_cli.batch as batch
