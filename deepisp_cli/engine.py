@@ -29,15 +29,12 @@ PLACES = (  # engines and the devices that they may run on
 TILE = 768  # pixels a side, where nothing else is known
 MOST_WORKERS = 8  # tiles at a time on a CPU; more cores are shared among them
 CPU_TILES = (256, 1024)  # smallest and largest, pixels a side
-CPU_MEMORY = (
-    220e6,
-    500e6,
-)  # bytes of the activations of all tiles at a time: beside a large frame and a small
+CPU_MEMORY = (220e6, 500e6)  # bytes of all tiles at a time, beside a large frame and beside none
 FRAME_BYTES = 16  # of each pixel: in float32, and what waits to take its place
 GPU_TILES = (512, 4096)  # smallest and largest
 GPU_SHARE = 0.5  # of the GPU's free memory that the activations of a tile may take
 ACTIVATIONS = 4  # of a block that live at a time: its input joined, its output, features, image
-CPU_ACTIVATIONS = {"onnx": 5, "onnx-int8": 4}  # as ONNX Runtime's arena has room for them, in float32
+CPU_ACTIVATIONS = {"onnx": 5, "onnx-int8": 4}  # in ONNX Runtime's arena, measured
 EIGHT_BIT_EXTENSIONS = {"AVX2", "X86_V3"}  # products of 8-bit numbers; NumPy's names, old and new
 
 
@@ -119,11 +116,9 @@ class OnnxEngine:
         if self.device != "cpu":
             return TILE
         architecture, needs = self.model.card["architecture"], self.model.tile_needs
-        per_pixel = (
-            CPU_ACTIVATIONS[self.name] * 4 * architecture["width"] / architecture["fold"] ** 2
-        )  # bytes
+        per_block = 4 * architecture["width"] / architecture["fold"] ** 2  # bytes a pixel, in float32
         memory = max(CPU_MEMORY[1] - FRAME_BYTES * pixels, CPU_MEMORY[0])
-        side = int((memory / self.workers / per_pixel) ** 0.5)
+        side = int((memory / self.workers / CPU_ACTIVATIONS[self.name] / per_block) ** 0.5)
         smallest, largest = CPU_TILES
         return max(min(side, largest), smallest, (needs.before + needs.after) * 5 // 4)
 
