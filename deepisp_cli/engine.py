@@ -75,8 +75,8 @@ class Engine(Protocol):
 class OnnxEngine:
     """ONNX Runtime on the CPU or, where onnxruntime-gpu is installed, on CUDA; on the CPU in 8 bits, too.
 
-    On the CPU each core works on a tile of its own: what one thread of ONNX Runtime does by itself (it splits
-    and joins) keeps no other core waiting.
+    On the CPU each core works on a tile of its own: neither cutting tiles out nor what ONNX Runtime does with
+    one thread (it splits and transposes) keeps another waiting.
     """
 
     resident = False

@@ -95,11 +95,11 @@ def best_tile(height: int, width: int, needs: TileNeeds, largest: int, workers: 
     """Height and width in pixels of the tiles that a frame is restored with in the least time.
 
     The workers take turns, and a tile costs its area with a third of its halo, which shrinks from layer to
-    layer (measured). Its area is at most a square's of side ``largest``; a side is no less than the halo and
-    at most half as long again as ``largest``: long rows do not fit into a core's cache.
+    layer (measured). Its area is at most a square's of side ``largest``; a side is about the halo's or more
+    and at most half as long again as ``largest``: long rows do not fit into a core's cache.
     """
     halo = needs.before + needs.after
-    smallest = ceil(max(halo, needs.cell) / needs.cell)
+    smallest = max(halo // needs.cell, 1)
     rows, cols = (ceil(length / needs.cell) for length in (height, width))
     down, across = np.arange(1, ceil(rows / smallest) + 1)[:, None], np.arange(1, ceil(cols / smallest) + 1)
     tall, wide = (-(-rows // down) * needs.cell, -(-cols // across) * needs.cell)

@@ -133,7 +133,7 @@ def test_a_small_frame_gives_every_worker_a_tile(workers, tiles):
     largest=st.integers(300, 1000),
     workers=st.integers(1, 8),
 )
-@settings(deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_the_best_tile_is_no_slower_than_a_square_one(height, width, halo, cell, largest, workers):
     needs = TileNeeds(cell, halo, halo)
 
@@ -149,7 +149,8 @@ def test_the_best_tile_is_no_slower_than_a_square_one(height, width, halo, cell,
     tallest, widest = (
         max(end - start for start, end in spans(side, 0, cell, step)) for side in (height, width)
     )
-    assert cost(tall, wide) <= cost(tallest, widest)
+    if min(tallest, widest) >= 2 * halo:  # tiles smaller than their halo are not looked at
+        assert cost(tall, wide) <= cost(tallest, widest)
 
 
 def test_what_stops_the_progress_stops_the_tiles(identity_engine):
