@@ -28,18 +28,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.engine import (
-    MOST_WORKERS,
-    TILE,
-    available_cores,
-    open_engine,
-    open_session,
-    session_options,
-)
+from deepisp_cli.engine import TILE, available_cores, open_engine, open_session, session_options
 from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, Model, find_model
 
 Run = Callable[[], Any]
-WORKERS = min(available_cores(), MOST_WORKERS)  # tiles at a time
 CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv")  # as ONNX Runtime's profile names them
 PRECISIONS = ("f32", "bf16")  # bf16 where the processor has it, else OpenVINO computes in float32
 
@@ -59,11 +51,11 @@ def main(name: str, tile: int, repeat: int) -> None:
     for kind in ("onnx", "onnx-int8") if model.has_eight_bit_form else ("onnx",):
         engine = open_engine(model, kind, "cpu")
         runs[kind] = lambda engine=engine: engine.run(picture)[0]
-    runs |= _openvino(model, picture)
+    runs |= _openvino(model, picture, engine.workers)
 
     usual, reference = 0.0, runs["onnx"]()
     for kind, run in runs.items():
-        seconds = _seconds_per_tile(run, repeat, WORKERS)
+        seconds = _seconds_per_tile(run, repeat, engine.workers)
         usual = usual or seconds
         off = float(np.abs(run() - reference).max())
         click.echo(f"{kind:16}{seconds:7.2f} s  {seconds / usual:5.2f} of onnx  off by {off:.1e}")
@@ -77,7 +69,7 @@ def main(name: str, tile: int, repeat: int) -> None:
             click.echo(f"{kind:16}{share:.0%} of a core's time in convolutions")
 
 
-def _openvino(model: Model, picture: np.ndarray) -> dict[str, Run]:
+def _openvino(model: Model, picture: np.ndarray, workers: int) -> dict[str, Run]:
     try:
         import openvino
     except ImportError:
@@ -85,7 +77,7 @@ def _openvino(model: Model, picture: np.ndarray) -> dict[str, Run]:
         return {}
     core = openvino.Core()
     graph = core.read_model(model.read(ONNX_FILE))
-    threads = {"INFERENCE_NUM_THREADS": available_cores(), "NUM_STREAMS": WORKERS}
+    threads = {"INFERENCE_NUM_THREADS": available_cores(), "NUM_STREAMS": workers}
     graphs = {f"openvino-{kind}": (graph, {"INFERENCE_PRECISION_HINT": kind}) for kind in PRECISIONS}
     try:
         import nncf

@@ -100,7 +100,7 @@ class OnnxEngine:
         self.workers = min(available_cores(), MOST_WORKERS) if kind == "cpu" else 1
         graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
         try:
-            self._session = open_session(graph, provider, max(available_cores() // self.workers, 1))
+            self._session = open_session(graph, provider, available_cores() // self.workers)
         except Exception as error:  # onnxruntime's own classes have no common base
             raise EngineError(f"device {device}: onnxruntime cannot open it ({error})") from error
         opened = self._session.get_providers()[0]

@@ -77,12 +77,26 @@ def test_the_picture_stays_as_it_is(tiny_engine):
     np.testing.assert_array_equal(picture, before)
 
 
+def test_running_out_of_memory_halves_the_tile():
+    class Small(IdentityEngine):
+        def run(self, tile):
+            if tile.shape[2] > 40:
+                raise MemoryError
+            return super().run(tile)
+
+    picture = np.random.default_rng(0).uniform(0, 1, (70, 50, 3)).astype(np.float32)
+    engine = Small()
+    image, _ = run_tiled(engine, picture, tile=64)
+    np.testing.assert_array_equal(image, picture)
+    assert max(shape[2] for shape in engine.tiles) <= 42
+
+
 @pytest.mark.parametrize("in_place", [False, True])
-def test_running_out_of_memory_halves_the_tile(tiny_engine, in_place):
+def test_halved_tiles_join_exactly(tiny_engine, in_place):
     class Small:
         """The tiny engine on a device that holds only small tiles."""
 
-        name, device, model, tile, workers = "small", "cpu", tiny_engine.model, 64, 2
+        model, workers = tiny_engine.model, 2
 
         def __init__(self):
             self.largest = 0
