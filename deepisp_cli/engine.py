@@ -27,14 +27,14 @@ PLACES = (  # engines and the devices that they may run on
     ("torch", "mps"),
 )
 TILE = 768  # pixels a side, where nothing else is known
+STRIP = 128  # pixels: height of the tiles of an engine that continues; low ones stay in the cache
 MOST_WORKERS = 8  # tiles at a time on a CPU; more cores are shared among them
-CPU_TILES = (256, 1024)  # smallest and largest, pixels a side
-CPU_MEMORY = (220e6, 500e6)  # bytes of all tiles at a time, beside a large frame and beside none
+CPU_TILES = (256, 1024)  # smallest and largest width: long rows do not fit into a core's cache (measured)
+CPU_MEMORY = (300e6, 500e6)  # bytes of all tiles at a time, beside a large frame and beside none
 FRAME_BYTES = 16  # of each pixel: in float32, and what waits to take its place
 GPU_TILES = (512, 4096)  # smallest and largest
 GPU_SHARE = 0.5  # of the GPU's free memory that the activations of a tile may take
 ACTIVATIONS = 4  # of a block that live at a time: its input joined, its output, features, image
-CPU_ACTIVATIONS = {"onnx": 5, "onnx-int8": 4}  # in ONNX Runtime's arena, measured
 EIGHT_BIT_EXTENSIONS = {"AVX2", "X86_V3"}  # products of 8-bit numbers; NumPy's names, old and new
 
 
@@ -46,9 +46,11 @@ class Engine(Protocol):
     model: Model
     resident: bool  # whether `resident.finish_on_device` develops whole frames on the device
     workers: int  # threads that `run` is best called from at a time
+    continues: bool  # whether it is a `ContinuingEngine`, which goes on where the tile above has ended
 
     def tile(self, pixels: int) -> int:
-        """Side in pixels of the largest tiles that suit the device beside a frame of so many pixels."""
+        """Side in pixels of the largest tiles that suit the device beside a frame of so many pixels; of an
+        engine that continues their width."""
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Run the network on one tile with its halo.
@@ -69,6 +71,24 @@ class Engine(Protocol):
             If the tile is too large for the device.
         EngineError
             If the engine fails otherwise.
+        """
+
+
+class ContinuingEngine(Engine, Protocol):
+    """An engine that continues."""
+
+    def run_below(self, tile: np.ndarray, above: Any | None) -> tuple[np.ndarray, np.ndarray, Any]:
+        """`run` on a tile right below another one of the same columns.
+
+        Parameters
+        ----------
+        tile : without a halo above, and below the halo of the other tile; with a halo above if there is none.
+        above : what the run of the other tile returned last; None if there is none.
+
+        Returns
+        -------
+        image, coefficients : as `run` does.
+        below : what the layers have to see again for the next tile below.
         """
 
 
@@ -97,10 +117,11 @@ class OnnxEngine:
             provider = ("CUDAExecutionProvider", {"device_id": int(number or 0)})
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 raise EngineError(f"device {device}: this onnxruntime has no CUDA; install onnxruntime-gpu")
-        self.workers = min(available_cores(), MOST_WORKERS) if kind == "cpu" else 1
+        self.continues = kind == "cpu" and model.tile_needs.continues
+        self.workers = min(available_cores(), MOST_WORKERS) if self.continues else 1
         graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
         try:
-            self._session = open_session(graph, provider, available_cores() // self.workers)
+            self._session = session = open_session(graph, provider, available_cores() // self.workers)
         except Exception as error:  # onnxruntime's own classes have no common base
             raise EngineError(f"device {device}: onnxruntime cannot open it ({error})") from error
         opened = self._session.get_providers()[0]
@@ -108,28 +129,45 @@ class OnnxEngine:
             raise EngineError(
                 f"device {device}: onnxruntime opened {opened} instead; check the CUDA libraries"
             )
+        self._below = [output.name for output in session.get_outputs() if output.name.startswith("below_")]
         self.device = "cpu" if kind == "cpu" else f"cuda:{int(number or 0)}"
         self.model = model
 
     def tile(self, pixels: int) -> int:
-        """On the CPU what the memory allows, but more than the halo, which would be most of the work."""
-        if self.device != "cpu":
+        """What the memory allows, but more than the halo, which would be most of the work."""
+        if not self.continues:
             return TILE
         architecture, needs = self.model.card["architecture"], self.model.tile_needs
-        per_block = 4 * architecture["width"] / architecture["fold"] ** 2  # bytes a pixel, in float32
-        memory = max(CPU_MEMORY[1] - FRAME_BYTES * pixels, CPU_MEMORY[0])
-        side = int((memory / self.workers / CPU_ACTIVATIONS[self.name] / per_block) ** 0.5)
+        halo = needs.before + needs.after
+        per_pixel = ACTIVATIONS * 4 * architecture["width"] / architecture["fold"] ** 2  # bytes, in float32
+        memory = max(CPU_MEMORY[1] - FRAME_BYTES * pixels, CPU_MEMORY[0]) / self.workers
+        width = (
+            int(memory / per_pixel / (STRIP + halo)) - halo
+        )  # of the first ones, which see all of the halo
         smallest, largest = CPU_TILES
-        return max(min(side, largest), smallest, (needs.before + needs.after) * 5 // 4)
+        return max(min(width, largest), smallest, halo * 5 // 4)
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        try:
+        with self._errors():
             image, coefficients = self._session.run(["image", "coefficients"], {"picture": tile})
-        except Exception as error:
+        return image, coefficients
+
+    def run_below(self, tile: np.ndarray, above: Any | None) -> tuple[np.ndarray, np.ndarray, Any]:
+        with self._errors():
+            outputs = ["image", "coefficients", *self._below]
+            image, coefficients, *kept = self._session.run(outputs, {"picture": tile, **(above or {})})
+        names = (name.replace("below", "above") for name in self._below)
+        return image, coefficients, dict(zip(names, kept, strict=True))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn ONNX Runtime's errors into MemoryError and EngineError."""
+        try:
+            yield
+        except Exception as error:  # onnxruntime's own classes have no common base
             if "alloc" in str(error).lower():
                 raise MemoryError(str(error)) from error
             raise EngineError(f"onnxruntime failed on {self.device}: {error}") from error
-        return image, coefficients
 
 
 def open_session(graph: bytes, provider: Any = "CPUExecutionProvider", threads: int | None = None) -> Any:
@@ -147,6 +185,8 @@ def session_options(threads: int | None = None) -> Any:
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = 4  # what goes wrong is raised; the log would only repeat it
     options.enable_mem_pattern = False  # which takes twice the memory and is no faster
+    # or rows are kept for the tile below at the end only, and all that they are cut from until then
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     # or its threads wait for more work on the cores that colour and the next file need
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
@@ -157,6 +197,7 @@ class TorchEngine:
 
     name = "torch"
     workers = 1
+    continues = False
 
     def __init__(self, model: Model, device: str = "cpu") -> None:
         if find_spec("torch") is None or find_spec("safetensors") is None:

@@ -25,6 +25,7 @@ class TileNeeds:
     cell: int  # sides of the core are multiples of this
     before: int  # halo above and to the left of the core
     after: int  # halo below and to the right of it
+    continues: bool = False  # whether the ONNX graphs go on below a tile (see `training.onnx_graph`)
 
 
 @dataclass(frozen=True)

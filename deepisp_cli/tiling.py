@@ -7,11 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
+from typing import Any, cast
 
 import numpy as np
 
 from deepisp_cli.demosaic import mirror
-from deepisp_cli.engine import Engine
+from deepisp_cli.engine import STRIP, ContinuingEngine, Engine
 from deepisp_cli.models import TileNeeds
 
 BANDS_IN_WORK = 2  # rows of tiles
@@ -41,14 +42,15 @@ def run_tiled(
 
     The tile size changes speed and memory, never the result: each tile comes with the halo that the network
     sees, and the coefficients are averaged over the cells of the whole frame. Beyond the frame's borders the
-    picture is mirrored about the border pixel.
+    picture is mirrored about the border pixel. An engine that continues needs the halo above for the first
+    tile of a column only: the next one goes on with what the layers have kept.
 
     Parameters
     ----------
     picture : (H, W, 3) float32, encoded camera RGB.
     origin : rows and columns, 0 or 1, to mirror in front so that the network sees a red sample first.
     tile : side of a tile's core in pixels, rounded down to whole cells, by default what suits the engine.
-        A tile that memory does not suffice for is cut into smaller ones.
+        Where memory does not suffice for the first tiles they are cut into smaller ones.
     progress : called with the share that is done, 0 to 1.
     in_place : whether the restored frame takes the picture's place, which saves its memory.
 
@@ -60,32 +62,39 @@ def run_tiled(
     Raises
     ------
     MemoryError
-        If memory does not suffice for a tile of one cell.
+        If memory does not suffice for a tile of one cell, or to go on.
     """
     height, width = picture.shape[:2]
     needs = engine.model.tile_needs
     sides = (tile or 0, tile or 0)
     if not tile:
         largest = engine.tile(height * width)
-        sides = best_tile(height + origin[0], width + origin[1], needs, largest, engine.workers)
+        down, across = height + origin[0], width + origin[1]
+        if engine.continues:
+            sides = best_strip(across, needs, largest, engine.workers)
+        else:
+            sides = best_tile(down, across, needs, largest, engine.workers)
     row_spans = list(spans(height, origin[0], needs.cell, sides[0]))
     col_spans = list(spans(width, origin[1], needs.cell, sides[1]))
-    seen = [int(mirror(top - needs.before, bottom + needs.after, height).min()) for top, bottom in row_spans]
     image = picture if in_place else np.empty_like(picture)
-    waiting: deque[_Restored] = deque()  # tiles in whose place later ones have to see the plain picture
+    waiting: deque[_Part] = deque()  # in whose place later tiles have to see the plain picture
     total, cells = np.zeros(30), 0
     done, count = 0, len(row_spans) * len(col_spans)
     with closing(_in_work(engine, picture, row_spans, col_spans)) as bands:
-        for number, band in enumerate(bands):
+        for number, band in enumerate(bands, 1):
+            goes_on = True
             for future in band:
-                for part in future.result():
+                parts, continued = future.result()
+                goes_on = goes_on and continued
+                for part in parts:
                     total += part.coefficients.sum((1, 2), np.float64)
                     cells += part.coefficients[0].size
                     waiting.append(part)
                 done += 1
                 if progress:
                     progress(done / count)
-            unseen = min(seen[number + 1 :], default=height)
+            later = (_rows_seen(rows, height, needs, goes_on) for rows in row_spans[number:])
+            unseen = min((int(rows.min()) for rows in later), default=height)
             while waiting and min(waiting[0].bottom, height) <= unseen:
                 waiting.popleft().put(image)
     return image, (total / cells).astype(np.float32).reshape(3, 10) if cells else None
@@ -111,9 +120,19 @@ def best_tile(height: int, width: int, needs: TileNeeds, largest: int, workers: 
     return int(tall[row, 0]), int(wide[col])
 
 
+def best_strip(width: int, needs: TileNeeds, widest: int, workers: int) -> tuple[int, int]:
+    """Height and width in pixels of the tiles for an engine that continues.
+
+    They are low and up to ``widest``, so that only halos to the left and to the right are computed twice; but
+    each worker gets a column unless that is narrower than its halo.
+    """
+    columns = max(ceil(width / widest), min(workers, width // (needs.before + needs.after)))
+    return max(STRIP // needs.cell, 1) * needs.cell, ceil(width / columns / needs.cell) * needs.cell
+
+
 @dataclass(frozen=True)
-class _Restored:
-    """A tile of the frame."""
+class _Part:
+    """A part of the frame."""
 
     top: int
     left: int
@@ -132,16 +151,29 @@ class _Restored:
         target[:] = core[: target.shape[0], : target.shape[1]]
 
 
+@dataclass
+class _Column:
+    """The tiles of a column, one after the other."""
+
+    left: int
+    right: int
+    last: Future[tuple[list[_Part], bool]] | None = None
+    kept: Any | None = None  # of the last tile, for the one below; None: it begins anew
+
+
 def _in_work(
     engine: Engine, picture: np.ndarray, row_spans: list[tuple[int, int]], col_spans: list[tuple[int, int]]
-) -> Generator[list[Future[list[_Restored]]]]:
-    """The bands (rows of tiles) of a frame, from top to bottom. The next has begun when one's last tiles are
-    worked on."""
+) -> Generator[list[Future[tuple[list[_Part], bool]]]]:
+    """The bands (rows of tiles) of a frame, from top to bottom: of each tile its parts, and whether the one
+    below goes on. The next band has begun when one's last tiles are worked on."""
     pool = ThreadPoolExecutor(engine.workers)
-    bands: deque[list[Future[list[_Restored]]]] = deque()
+    columns = [_Column(*span) for span in col_spans]
+    bands: deque[list[Future[tuple[list[_Part], bool]]]] = deque()
     try:
         for rows in row_spans:
-            bands.append([pool.submit(_restore, engine, picture, rows, columns) for columns in col_spans])
+            for column in columns:
+                column.last = pool.submit(_go_down, engine, picture, rows, column, column.last)
+            bands.append([column.last for column in columns if column.last])
             if len(bands) == BANDS_IN_WORK:
                 yield bands.popleft()
         yield from bands
@@ -149,27 +181,55 @@ def _in_work(
         pool.shutdown(cancel_futures=True)
 
 
+def _go_down(
+    engine: Engine,
+    picture: np.ndarray,
+    rows: tuple[int, int],
+    column: _Column,
+    above: Future[tuple[list[_Part], bool]] | None,
+) -> tuple[list[_Part], bool]:
+    """The next tile of a column, when the one above is done."""
+    if above:
+        above.result()
+    parts, column.kept = _restore(engine, picture, rows, (column.left, column.right), column.kept)
+    return parts, column.kept is not None
+
+
 def _restore(
-    engine: Engine, picture: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]
-) -> list[_Restored]:
-    """One tile, or several smaller ones where memory does not suffice."""
+    engine: Engine, picture: np.ndarray, rows: tuple[int, int], columns: tuple[int, int], kept: Any | None
+) -> tuple[list[_Part], Any | None]:
+    """One tile and what the one below goes on with; or several smaller ones where memory does not suffice.
+
+    None goes on below those; and what is too large only after others have gone on cannot be cut up any more:
+    the picture above may be restored already."""
     needs = engine.model.tile_needs
     (top, bottom), (left, right) = rows, columns
-    down = mirror(top - needs.before, bottom + needs.after, picture.shape[0])
+    down = _rows_seen(rows, picture.shape[0], needs, kept is not None)
     across = mirror(left - needs.before, right + needs.after, picture.shape[1])
     patch = picture[_as_slice(down)][:, _as_slice(across)].transpose(2, 0, 1)[None]
+    patch, below = np.ascontiguousarray(patch), None
     try:
-        core, coefficients = engine.run(np.ascontiguousarray(patch))
-        return [_Restored(top, left, core[0], coefficients[0])]
+        if engine.continues:
+            core, coefficients, below = cast(ContinuingEngine, engine).run_below(patch, kept)
+        else:
+            core, coefficients = engine.run(patch)
+        return [_Part(top, left, core[0], coefficients[0])], below
     except MemoryError:
         side = max(bottom - top, right - left) // 2
-        if side < needs.cell:
+        if kept is not None or side < needs.cell:
             raise
     parts = []
     for start, end in spans(bottom - top, 0, needs.cell, side):
         for begin, stop in spans(right - left, 0, needs.cell, side):
-            parts += _restore(engine, picture, (top + start, top + end), (left + begin, left + stop))
-    return parts
+            smaller = (top + start, top + end), (left + begin, left + stop)
+            parts += _restore(engine, picture, *smaller, None)[0]
+    return parts, None
+
+
+def _rows_seen(rows: tuple[int, int], height: int, needs: TileNeeds, goes_on: bool) -> np.ndarray:
+    """The rows of the picture that a tile takes in; those above it, too, unless it goes on."""
+    top, bottom = rows
+    return mirror(top + needs.after if goes_on else top - needs.before, bottom + needs.after, height)
 
 
 def _as_slice(index: np.ndarray) -> slice | np.ndarray:

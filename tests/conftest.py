@@ -14,7 +14,7 @@ IDENTITY = [[1.0 if term == channel else 0.0 for term in range(10)] for channel 
 class IdentityEngine:
     """Returns the core of each tile as it came and the transform that changes nothing."""
 
-    name, device, resident, workers = "fake", "cpu", False, 1
+    name, device, resident, workers, continues = "fake", "cpu", False, 1, False
 
     def __init__(self, cell: int = 16, before: int = 6, after: int = 4) -> None:
         self.model = Model(

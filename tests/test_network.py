@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from deepisp_cli.engine import open_session
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.export import largest_difference
 from deepisp_cli.training.onnx_graph import to_onnx
@@ -83,6 +84,26 @@ def test_padding_matters_at_the_border_only(config):
 def test_onnx_equals_torch(config):
     network = random_network(config)
     assert largest_difference(network, to_onnx(network)) < 1e-5
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_onnx_goes_on_below_a_tile(config):
+    """With the rows that the tile above has kept, and no halo there."""
+    session = open_session(to_onnx(random_network(config)))
+    outputs = [output.name for output in session.get_outputs()]
+    height = max(1, 32 // config.cell) * config.cell
+    halo = config.lead + 2 * config.reach
+    shape = (1, 3, 3 * height + halo, 2 * config.cell + halo)
+    picture = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
+    whole = session.run(outputs[:2], {"picture": picture})
+    kept, parts = {}, []
+    for tile in np.split(picture, [height + halo, 2 * height + halo], axis=2):
+        image, coefficients, *rows = session.run(outputs, {"picture": tile, **kept})
+        kept = {name.replace("below", "above"): each for name, each in zip(outputs[2:], rows, strict=True)}
+        assert image.shape[2] == height
+        parts.append((image, coefficients))
+    for expected, found in zip(whole, zip(*parts, strict=True), strict=True):
+        np.testing.assert_allclose(np.concatenate(found, 2), expected, atol=1e-6)
 
 
 def test_parity_check_sees_a_wrong_graph():

@@ -9,9 +9,9 @@ from conftest import IdentityEngine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deepisp_cli.engine import OnnxEngine
+from deepisp_cli.engine import STRIP, OnnxEngine
 from deepisp_cli.models import TileNeeds
-from deepisp_cli.tiling import best_tile, run_tiled, spans
+from deepisp_cli.tiling import best_strip, best_tile, run_tiled, spans
 
 
 @given(
@@ -96,7 +96,7 @@ def test_halved_tiles_join_exactly(tiny_engine, in_place):
     class Small:
         """The tiny engine on a device that holds only small tiles."""
 
-        model, workers = tiny_engine.model, 2
+        model, workers, continues = tiny_engine.model, 2, False
 
         def __init__(self):
             self.largest = 0
@@ -114,6 +114,82 @@ def test_halved_tiles_join_exactly(tiny_engine, in_place):
     np.testing.assert_allclose(image, whole, atol=1e-5)
     np.testing.assert_allclose(transform, whole_transform, atol=1e-5)
     assert 0 < engine.largest <= 60
+
+
+class Continuing:
+    """The tiny engine, which remembers what it got; it holds ``largest`` pixels a side."""
+
+    workers, continues = 2, True
+
+    def __init__(self, engine, largest=10**6):
+        self.engine, self.model, self.largest = engine, engine.model, largest
+        self.shapes = []
+
+    def run_below(self, tile, above):
+        if max(tile.shape[2:]) > self.largest:
+            raise MemoryError
+        self.shapes.append((above is not None, tile.shape[2]))
+        return self.engine.run_below(tile, above)
+
+
+def test_a_tile_below_another_one_sees_no_row_twice(tiny_engine):
+    engine, needs = Continuing(tiny_engine), tiny_engine.model.tile_needs
+    picture = np.random.default_rng(0).uniform(0, 1, (3 * needs.cell, 2 * needs.cell, 3)).astype(np.float32)
+    run_tiled(engine, picture, tile=needs.cell)
+    first, below = needs.before + needs.cell + needs.after, needs.cell
+    assert sorted(engine.shapes) == [(False, first)] * 2 + [(True, below)] * 4
+
+
+def test_eight_bits_go_on_exactly(eight_bit_model):
+    engine = OnnxEngine(eight_bit_model, eight_bit=True)
+    picture = np.random.default_rng(0).uniform(0, 0.3, (150, 90, 3)).astype(np.float32)
+    whole, whole_transform = run_tiled(engine, picture, tile=10**6)
+    image, transform = run_tiled(engine, picture, tile=32)
+    np.testing.assert_allclose(image, whole, atol=1e-6)
+    np.testing.assert_allclose(transform, whole_transform, atol=1e-6)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_first_tiles_that_are_too_large_are_cut_up(tiny_engine, in_place):
+    """The last band is lower: its tiles fit, but there is nothing above that they could go on from."""
+    picture = np.random.default_rng(0).uniform(0, 1, (150, 90, 3)).astype(np.float32)
+    whole, whole_transform = run_tiled(tiny_engine, picture, tile=10**6)
+    engine = Continuing(tiny_engine, 60)
+    image, transform = run_tiled(engine, picture, tile=64, in_place=in_place)
+    np.testing.assert_allclose(image, whole, atol=1e-5)
+    np.testing.assert_allclose(transform, whole_transform, atol=1e-5)
+    assert not any(went_on for went_on, _ in engine.shapes)
+
+
+def test_running_out_of_memory_after_the_first_tiles_is_an_error(tiny_engine):
+    class Late(Continuing):
+        def run_below(self, tile, above):
+            if above is not None:
+                raise MemoryError
+            return super().run_below(tile, above)
+
+    picture = np.random.default_rng(0).uniform(0, 1, (150, 90, 3)).astype(np.float32)
+    with pytest.raises(MemoryError):
+        run_tiled(Late(tiny_engine), picture, tile=64)
+
+
+@given(
+    width=st.integers(1, 9000),
+    halo=st.integers(1, 150),
+    cell=st.sampled_from([1, 2, 16, 128]),
+    widest=st.integers(300, 1000),
+    workers=st.integers(1, 8),
+)
+@settings(deadline=None)
+def test_strips_are_low_and_wide(width, halo, cell, widest, workers):
+    tall, wide = best_strip(width, TileNeeds(cell, halo, halo), widest, workers)
+    assert tall == STRIP
+    assert wide % cell == 0
+    assert wide < widest + cell
+    if width >= 2 * halo * workers:
+        assert wide < width / workers + cell  # no worker is without a column
+    else:
+        assert wide >= min(2 * halo, width, widest // 2)
 
 
 def test_as_many_tiles_at_a_time_as_there_are_workers():

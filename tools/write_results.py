@@ -51,9 +51,15 @@ def _between_markers(path: Path, text: str) -> tuple[Path, str]:
 def _section(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     return (
-        f"### {report['benchmark']}: {DATA[report['data']]}\n\n"
+        f"### {report['benchmark']}: {DATA[report['data']]}{_engine(report)}\n\n"
         f"    {report['command']}\n\n{as_markdown(table(report['results']))}\n\nWith {versions}."
     )
+
+
+def _engine(report: dict[str, Any]) -> str:
+    """The engine asked for, to stand behind a name; "" where it was left to the machine."""
+    named = re.search(r"--engine \S+", report["command"])
+    return f", `{named[0]}`" if named else ""
 
 
 def _readme_table(reports: list[dict[str, Any]]) -> str:
@@ -62,7 +68,7 @@ def _readme_table(reports: list[dict[str, Any]]) -> str:
         if report["benchmark"] == "lowlight":
             for result in report["results"]:
                 if result["name"] in README_ROWS:
-                    name = f"{README_ROWS[result['name']]}: {DATA[report['data']]}"
+                    name = f"{README_ROWS[result['name']]}{_engine(report)}: {DATA[report['data']]}"
                     rows.append([name, *(number(result["mean"], key) for key in README_METRICS)])
     return as_markdown(rows)
 
@@ -73,7 +79,7 @@ def _card_results(reports: list[dict[str, Any]], model: str) -> Iterator[dict[st
             if result["name"] == model:
                 setting = label(result["settings"])
                 yield {
-                    "benchmark": f"{report['benchmark']}, {DATA[report['data']]}, {setting}",
+                    "benchmark": f"{report['benchmark']}, {DATA[report['data']]}, {setting}{_engine(report)}",
                     "command": re.sub(r" --baseline \S+", "", report["command"]),
                     "values": _values(result["mean"]),
                 }

@@ -27,7 +27,7 @@ class FileEngine:
         If the file cannot be opened.
     """
 
-    name, device, resident, workers = "file", "cpu", False, 1
+    name, device, resident, workers, continues = "file", "cpu", False, 1, False
 
     def __init__(self, path: Path) -> None:
         self._path = path

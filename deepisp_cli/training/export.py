@@ -100,7 +100,12 @@ def export(
         "name": folder.name,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "architecture": asdict(config),
-        "tile": {"cell": config.cell, "before": config.reach + config.lead, "after": config.reach},
+        "tile": {
+            "cell": config.cell,
+            "before": config.reach + config.lead,
+            "after": config.reach,
+            "continues": True,
+        },
         "files": {name: hashlib.sha256(contents).hexdigest() for name, contents in files.items()},
         "parity": parity,
         **facts,

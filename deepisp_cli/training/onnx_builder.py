@@ -13,6 +13,8 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
+        self.above: list[onnx.ValueInfoProto] = []  # inputs that may be left out
+        self.below: list[onnx.ValueInfoProto] = []  # outputs, the same rows of this tile
 
     def node(self, kind: str, inputs: list[str], output: str = "", **attributes: object) -> str:
         output = output or f"{kind.lower()}_{len(self.nodes)}"
@@ -43,6 +45,27 @@ class Graph:
         inputs = [stem, self.constant(f"{name}_weight", weight), self.constant(f"{name}_bias", bias)]
         return self.node("Conv", inputs, kernel_shape=list(weight.shape[2:]), **attributes)
 
+    def joined(
+        self, name: str, rows: int, channels: int, axis: int = 2, kind: type[np.generic] = np.float32
+    ) -> str:
+        """A tensor with the rows in front that the tile above has kept of it. The last ``rows`` are kept for
+        the tile below, as many as the next layer has to see again.
+
+        They come in as ``above_N``, by default no row, and go out as ``below_N``. ``axis`` is the tensor's
+        rows; the columns come next.
+        """
+        above, below = f"above_{len(self.above)}", f"below_{len(self.below)}"
+        shape: list[int | str] = [1, *(f"{letter}_{above}" for letter in "chw")]
+        shape[1 if axis == 2 else 3] = channels
+        none = [0 if isinstance(side, str) else side for side in shape]
+        self.constants[above] = numpy_helper.from_array(np.zeros(none, kind), above)
+        self.above.append(_value(above, kind, shape))
+        shape[axis] = f"kept_{below}"
+        self.below.append(_value(below, kind, shape))
+        whole = self.node("Concat", [above, name], axis=axis)
+        self._slice(whole, [-rows], [np.iinfo(np.int64).max], [axis], output=below)
+        return whole
+
     def crop(self, name: str, before: int, after: int, first_axis: int = 2) -> str:
         """Cut rows and columns off a tensor whose rows are ``first_axis``."""
         end = np.iinfo(np.int64).max if after == 0 else -after
@@ -51,7 +74,12 @@ class Graph:
     def channels(self, name: str, start: int, stop: int, axis: int = 1) -> str:
         return self._slice(name, [start], [stop], [axis])
 
-    def _slice(self, name: str, *limits: list[int]) -> str:
+    def _slice(self, name: str, *limits: list[int], output: str = "") -> str:
         """``limits``: starts, ends, axes."""
         arrays = [np.array(values, np.int64) for values in limits]
-        return self.node("Slice", [name, *(self.constant("int_" + "_".join(map(str, a)), a) for a in arrays)])
+        constants = [self.constant("int_" + "_".join(map(str, a)), a) for a in arrays]
+        return self.node("Slice", [name, *constants], output)
+
+
+def _value(name: str, kind: type[np.generic], shape: list[int | str]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape)

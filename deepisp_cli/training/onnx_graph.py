@@ -21,6 +21,9 @@ from deepisp_cli.training.quantise import LAST_IN_FLOAT, Block, BlockStatistics,
 def to_onnx(network: DeepISP, statistics: Sequence[BlockStatistics] | None = None) -> bytes:
     """The serialised graph, ``picture`` to ``image`` and ``coefficients``: `forward` without padding.
 
+    A tile right below another one needs no halo above: the rows that its layers would have to see again are
+    the other's outputs ``below_N`` and its own inputs ``above_N``, which may be left out.
+
     With ``statistics``, one per block, all blocks but the first and the last two work on 8-bit numbers.
     """
     config = network.config
@@ -50,6 +53,7 @@ def to_onnx(network: DeepISP, statistics: Sequence[BlockStatistics] | None = Non
     if fold > 1:
         image = graph.node("DepthToSpace", [image], blocksize=fold, mode="DCR")
     if config.lead:
+        image = graph.joined(image, config.lead, 3)
         image = graph.crop(image, config.lead, 0)
     graph.node("Add", [image, graph.number(MIDDLE)], "image")
     _high_level(graph, network, extracted)
@@ -58,12 +62,16 @@ def to_onnx(network: DeepISP, statistics: Sequence[BlockStatistics] | None = Non
         helper.make_graph(
             graph.nodes,
             "deepisp",
-            [helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, "height", "width"])],
+            [
+                helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, "height", "width"]),
+                *graph.above,
+            ],
             [
                 helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "rows", "columns"]),
                 helper.make_tensor_value_info(
                     "coefficients", TensorProto.FLOAT, [1, TRANSFORM_SIZE, "down", "across"]
                 ),
+                *graph.below,
             ],
             list(graph.constants.values()),
         ),
@@ -77,7 +85,11 @@ def to_onnx(network: DeepISP, statistics: Sequence[BlockStatistics] | None = Non
 
 def _add_block(graph: Graph, block: Block, features: int, extracted: str, image: str) -> tuple[str, str]:
     """A low-level block in float32: its features and the corrected image."""
-    stem = graph.node("Concat", [extracted, image], axis=1) if extracted else image
+    image = graph.joined(image, 2 * block.dilation, len(block.weight) - features)
+    stem = image
+    if extracted:
+        extracted = graph.joined(extracted, 2 * block.dilation, features)
+        stem = graph.node("Concat", [extracted, image], axis=1)
     output = graph.convolution(stem, block.weight, block.bias, dilations=[block.dilation] * 2)
     extracted = graph.node("Relu", [graph.channels(output, 0, features)])
     residual = graph.node("Tanh", [graph.channels(output, features, len(block.weight))])
@@ -92,6 +104,7 @@ def _high_level(graph: Graph, network: DeepISP, name: str) -> None:
         return
     for layer in network.high:
         weight, bias = layer.weight.numpy(), layer.bias.numpy()
+        name = graph.joined(name, 1, weight.shape[1])
         name = graph.convolution(name, weight, bias, strides=[2, 2])
         name = graph.node("MaxPool", [graph.node("Relu", [name])], strides=[2, 2], kernel_shape=[2, 2])
     weight = graph.constant("head_weight", network.head.weight.numpy())

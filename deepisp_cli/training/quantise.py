@@ -143,6 +143,8 @@ def _add_eight_bit_block(
     bias[features:] += zero_residual * step_out
     steps = steps.reshape(-1)
 
+    extracted = graph.joined(extracted, 2 * block.dilation, features, 1, np.uint8)
+    image = graph.joined(image, 2 * block.dilation, here.image_channels, 1)
     stem = graph.node("Concat", [extracted, graph.quantised(image, step_image, zero_image)], axis=3)
     output = graph.node(
         "QLinearConv",
