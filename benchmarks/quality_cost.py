@@ -31,7 +31,11 @@ def main(picture: Path) -> None:
     reports = [json.loads(path.read_text("utf-8")) for path in paths]
     figure, axes = pyplot.subplots(1, len(PANELS), figsize=(13, 4.2), layout="constrained")
     for axis, (benchmark, settings, metric, title) in zip(axes, PANELS, strict=True):
-        chosen = [report for report in reports if report["benchmark"] == benchmark]
+        chosen = [
+            report
+            for report in reports
+            if report["benchmark"] == benchmark and "--engine" not in report["command"]
+        ]
         for marker, report in zip(MARKERS, chosen, strict=False):
             for result in report["results"]:
                 if result["settings"] == settings:

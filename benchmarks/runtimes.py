@@ -3,8 +3,8 @@
     pip install openvino nncf
     python benchmarks/runtimes.py [--model NAME|DIR] [--tile PIXELS] [--repeat N]
 
-Each core works on a tile of its own, as in the product. Printed: the median of N runs after one to warm up,
-in seconds per tile, its ratio against ONNX Runtime in float32, and the largest difference of the restored
+Each core works on a tile of its own, with all of its halo. Printed: the median of N runs after one to warm
+up, in seconds per tile, its ratio against ONNX Runtime in float32, and the largest difference of the restored
 tile from it. OpenVINO's 8-bit form is made by NNCF ("mixed" preset) of the float32 graph. Without NNCF, or
 without OpenVINO, what needs it is left out. Of ONNX Runtime also the time with all cores on one tile, and the
 share of a core's time that convolutions take, by its own profile; the rest splits, joins, adds and changes

@@ -151,24 +151,27 @@ class _Part:
         target[:] = core[: target.shape[0], : target.shape[1]]
 
 
+_Restored = tuple[list[_Part], bool]  # a tile, and whether the one below goes on
+
+
 @dataclass
 class _Column:
     """The tiles of a column, one after the other."""
 
     left: int
     right: int
-    last: Future[tuple[list[_Part], bool]] | None = None
+    last: Future[_Restored] | None = None
     kept: Any | None = None  # of the last tile, for the one below; None: it begins anew
 
 
 def _in_work(
     engine: Engine, picture: np.ndarray, row_spans: list[tuple[int, int]], col_spans: list[tuple[int, int]]
-) -> Generator[list[Future[tuple[list[_Part], bool]]]]:
-    """The bands (rows of tiles) of a frame, from top to bottom: of each tile its parts, and whether the one
-    below goes on. The next band has begun when one's last tiles are worked on."""
+) -> Generator[list[Future[_Restored]]]:
+    """The bands (rows of tiles) of a frame, from top to bottom. The next has begun when one's last tiles are
+    worked on."""
     pool = ThreadPoolExecutor(engine.workers)
     columns = [_Column(*span) for span in col_spans]
-    bands: deque[list[Future[tuple[list[_Part], bool]]]] = deque()
+    bands: deque[list[Future[_Restored]]] = deque()
     try:
         for rows in row_spans:
             for column in columns:
@@ -186,8 +189,8 @@ def _go_down(
     picture: np.ndarray,
     rows: tuple[int, int],
     column: _Column,
-    above: Future[tuple[list[_Part], bool]] | None,
-) -> tuple[list[_Part], bool]:
+    above: Future[_Restored] | None,
+) -> _Restored:
     """The next tile of a column, when the one above is done."""
     if above:
         above.result()

@@ -175,7 +175,7 @@ def test_the_command_writes_what_it_prints(folder, tmp_path):
     assert set(contents["models"]["deepisp"]) == {"model.onnx", "model-int8.onnx", "weights.safetensors"}
     assert contents["versions"]["numpy"]
     assert "default_rng(1000 + i)" in contents["seeds"]
-    assert contents["command"] == "deepisp evaluate lowlight photographs --limit 2"
+    assert contents["command"] == "deepisp evaluate lowlight photographs --limit 2 --engine onnx"
     for row in contents["results"]:
         values = [image["psnr"] for image in row["images"]]
         assert row["mean"]["psnr"] == pytest.approx(np.mean(values), abs=1e-3)

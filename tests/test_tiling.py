@@ -125,6 +125,9 @@ class Continuing:
         self.engine, self.model, self.largest = engine, engine.model, largest
         self.shapes = []
 
+    def tile(self, pixels):
+        return self.engine.tile(pixels)
+
     def run_below(self, tile, above):
         if max(tile.shape[2:]) > self.largest:
             raise MemoryError
@@ -138,6 +141,12 @@ def test_a_tile_below_another_one_sees_no_row_twice(tiny_engine):
     run_tiled(engine, picture, tile=needs.cell)
     first, below = needs.before + needs.cell + needs.after, needs.cell
     assert sorted(engine.shapes) == [(False, first)] * 2 + [(True, below)] * 4
+
+
+def test_an_engine_that_continues_gets_strips(tiny_engine):
+    engine = Continuing(tiny_engine)
+    run_tiled(engine, np.zeros((3 * STRIP, 90, 3), np.float32))
+    assert {height for went_on, height in engine.shapes if went_on} == {STRIP}
 
 
 def test_eight_bits_go_on_exactly(eight_bit_model):

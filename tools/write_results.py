@@ -67,7 +67,8 @@ def _readme_table(reports: list[dict[str, Any]]) -> str:
     for report in reports:
         if report["benchmark"] == "lowlight":
             for result in report["results"]:
-                if result["name"] in README_ROWS:
+                ours = result["name"] in report["models"]
+                if result["name"] in README_ROWS and (ours or not _engine(report)):
                     name = f"{README_ROWS[result['name']]}{_engine(report)}: {DATA[report['data']]}"
                     rows.append([name, *(number(result["mean"], key) for key in README_METRICS)])
     return as_markdown(rows)

@@ -98,6 +98,8 @@ def evaluate(
         words += [f"{option} {value}" for option, values in repeated.items() for value in values]
         words += [f"--protocol {protocol}"] if benchmark == "msr" else []
         words += [f"--limit {limit}"] if limit else []
+        places = {"--engine": engine, "--device": device}
+        words += [f"{option} {value}" for option, value in places.items() if value != "auto"]
         facts = (benchmark, data.resolve().name, " ".join(words), chosen.seeds)
         programs = {name: version for name in methods if (version := program_version(name))}
         report.write_report(output, report.report(*facts, results, files, programs))
