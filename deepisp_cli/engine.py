@@ -141,9 +141,8 @@ class OnnxEngine:
         halo = needs.before + needs.after
         per_pixel = ACTIVATIONS * 4 * architecture["width"] / architecture["fold"] ** 2  # bytes, in float32
         memory = max(CPU_MEMORY[1] - FRAME_BYTES * pixels, CPU_MEMORY[0]) / self.workers
-        width = (
-            int(memory / per_pixel / (STRIP + halo)) - halo
-        )  # of the first ones, which see all of the halo
+        # the first tiles are the largest: they see all of the halo
+        width = int(memory / per_pixel / (STRIP + halo)) - halo
         smallest, largest = CPU_TILES
         return max(min(width, largest), smallest, halo * 5 // 4)
 

@@ -1,7 +1,7 @@
 """Run a network over a frame of any size in tiles whose results join exactly."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -160,7 +160,6 @@ class _Column:
 
     left: int
     right: int
-    last: Future[_Restored] | None = None
     kept: Any | None = None  # of the last tile, for the one below; None: it begins anew
 
 
@@ -172,11 +171,12 @@ def _in_work(
     pool = ThreadPoolExecutor(engine.workers)
     columns = [_Column(*span) for span in col_spans]
     bands: deque[list[Future[_Restored]]] = deque()
+    above: Sequence[Future[_Restored] | None] = [None] * len(columns)
     try:
         for rows in row_spans:
-            for column in columns:
-                column.last = pool.submit(_go_down, engine, picture, rows, column, column.last)
-            bands.append([column.last for column in columns if column.last])
+            places = zip(columns, above, strict=True)
+            above = tiles = [pool.submit(_go_down, engine, picture, rows, *place) for place in places]
+            bands.append(tiles)
             if len(bands) == BANDS_IN_WORK:
                 yield bands.popleft()
         yield from bands
@@ -204,7 +204,8 @@ def _restore(
     """One tile and what the one below goes on with; or several smaller ones where memory does not suffice.
 
     None goes on below those; and what is too large only after others have gone on cannot be cut up any more:
-    the picture above may be restored already."""
+    the picture above may be restored already.
+    """
     needs = engine.model.tile_needs
     (top, bottom), (left, right) = rows, columns
     down = _rows_seen(rows, picture.shape[0], needs, kept is not None)
