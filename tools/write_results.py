@@ -78,9 +78,9 @@ def _card_results(reports: list[dict[str, Any]], model: str) -> Iterator[dict[st
     for report in reports:
         for result in report["results"]:
             if result["name"] == model:
-                setting = label(result["settings"])
+                setting = label(result["settings"]) + _engine(report).replace("`", "")
                 yield {
-                    "benchmark": f"{report['benchmark']}, {DATA[report['data']]}, {setting}{_engine(report)}",
+                    "benchmark": f"{report['benchmark']}, {DATA[report['data']]}, {setting}",
                     "command": re.sub(r" --baseline \S+", "", report["command"]),
                     "values": _values(result["mean"]),
                 }
