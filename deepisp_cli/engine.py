@@ -137,12 +137,10 @@ class OnnxEngine:
         """What the memory allows, but more than the halo, which would be most of the work."""
         if not self.continues:
             return TILE
-        architecture, needs = self.model.card["architecture"], self.model.tile_needs
-        halo = needs.before + needs.after
-        per_pixel = ACTIVATIONS * 4 * architecture["width"] / architecture["fold"] ** 2  # bytes, in float32
+        halo = self.model.tile_needs.halo
         memory = max(CPU_MEMORY[1] - FRAME_BYTES * pixels, CPU_MEMORY[0]) / self.workers
         # the first tiles are the largest: they see all of the halo
-        width = int(memory / per_pixel / (STRIP + halo)) - halo
+        width = int(memory / _activations(self.model, 4) / (STRIP + halo)) - halo
         smallest, largest = CPU_TILES
         return max(min(width, largest), smallest, halo * 5 // 4)
 
@@ -209,8 +207,7 @@ class TorchEngine:
         self._torch = torch
         self.device = _check_torch_device(torch, device)
         self.model = model
-        self._config = config_from_card(model.card["architecture"])
-        network = DeepISP(self._config)
+        network = DeepISP(config_from_card(model.card["architecture"]))
         network.load_state_dict(safetensors.torch.load(model.read(WEIGHTS_FILE)))
         self._kind = self.device.partition(":")[0]
         self.resident = self._kind == "cuda"  # Metal lacks the float64 of `colour.encode`
@@ -220,8 +217,8 @@ class TorchEngine:
         if self._kind != "cuda":
             return TILE
         free, _ = self._torch.cuda.mem_get_info(self.device)
-        per_pixel = ACTIVATIONS * 2 * self._config.width / self._config.fold**2  # bytes, in half precision
-        return int(min(max((GPU_SHARE * free / per_pixel) ** 0.5, GPU_TILES[0]), GPU_TILES[1]))
+        side = (GPU_SHARE * free / _activations(self.model, 2)) ** 0.5  # in half precision
+        return int(min(max(side, GPU_TILES[0]), GPU_TILES[1]))
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         torch = self._torch
@@ -285,6 +282,12 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Eng
 def open_engines(model: Model, engine: str = "auto", devices: str = "auto") -> list[Engine]:
     """`open_engine` for each of several devices, separated by commas: "cuda:0,cuda:1"."""
     return [open_engine(model, engine, device) for device in devices.split(",")]
+
+
+def _activations(model: Model, size: int) -> float:
+    """Bytes of a tile's activations for each of its pixels, their numbers of ``size`` bytes."""
+    architecture = model.card["architecture"]
+    return ACTIVATIONS * size * architecture["width"] / architecture["fold"] ** 2
 
 
 def available_cores() -> int:

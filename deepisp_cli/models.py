@@ -27,6 +27,11 @@ class TileNeeds:
     after: int  # halo below and to the right of it
     continues: bool = False  # whether the ONNX graphs go on below a tile (see `training.onnx_graph`)
 
+    @property
+    def halo(self) -> int:
+        """By how much a tile with its halo is longer than its core."""
+        return self.before + self.after
+
 
 @dataclass(frozen=True)
 class Model:

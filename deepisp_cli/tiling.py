@@ -76,6 +76,10 @@ def run_tiled(
             sides = best_tile(down, across, needs, largest, engine.workers)
     row_spans = list(spans(height, origin[0], needs.cell, sides[0]))
     col_spans = list(spans(width, origin[1], needs.cell, sides[1]))
+    first_seen = {
+        goes_on: [int(_rows_seen(rows, height, needs, goes_on).min()) for rows in row_spans]
+        for goes_on in (False, True)
+    }
     image = picture if in_place else np.empty_like(picture)
     waiting: deque[_Part] = deque()  # in whose place later tiles have to see the plain picture
     total, cells = np.zeros(30), 0
@@ -93,8 +97,7 @@ def run_tiled(
                 done += 1
                 if progress:
                     progress(done / count)
-            later = (_rows_seen(rows, height, needs, goes_on) for rows in row_spans[number:])
-            unseen = min((int(rows.min()) for rows in later), default=height)
+            unseen = min(first_seen[goes_on][number:], default=height)
             while waiting and min(waiting[0].bottom, height) <= unseen:
                 waiting.popleft().put(image)
     return image, (total / cells).astype(np.float32).reshape(3, 10) if cells else None
@@ -107,7 +110,7 @@ def best_tile(height: int, width: int, needs: TileNeeds, largest: int, workers: 
     layer (measured). Its area is at most a square's of side ``largest``; a side is about the halo's or more
     and at most half as long again as ``largest``: long rows do not fit into a core's cache.
     """
-    halo = needs.before + needs.after
+    halo = needs.halo
     smallest = max(halo // needs.cell, 1)
     rows, cols = (ceil(length / needs.cell) for length in (height, width))
     down, across = np.arange(1, ceil(rows / smallest) + 1)[:, None], np.arange(1, ceil(cols / smallest) + 1)
@@ -126,7 +129,7 @@ def best_strip(width: int, needs: TileNeeds, widest: int, workers: int) -> tuple
     They are low and up to ``widest``, so that only halos to the left and to the right are computed twice; but
     each worker gets a column unless that is narrower than its halo.
     """
-    columns = max(ceil(width / widest), min(workers, width // (needs.before + needs.after)))
+    columns = max(ceil(width / widest), min(workers, width // needs.halo))
     return max(STRIP // needs.cell, 1) * needs.cell, ceil(width / columns / needs.cell) * needs.cell
 
 
