@@ -139,8 +139,7 @@ class _Batch:
     ) -> None:
         self.options = options
         self.resident = all(engine.resident for engine in engines)
-        # a network on the CPU keeps all cores busy; one elsewhere has to be fed by them
-        workers = 1 if all(engine.device == "cpu" for engine in engines) else max(1, available_cores() // 2)
+        workers = reading_threads(engines)
         self.memory = Memory(memory or half_of_memory())
         self.ahead = Semaphore(workers)
         self.stop = Event()
@@ -151,7 +150,7 @@ class _Batch:
         for index, job in enumerate(jobs):
             self.todo.put(_Work(index, job, Result(str(job.source), str(job.target))))
         calls: list[Callable[[], None]] = [self._read, self._write] * workers
-        calls += [partial(self._develop, engine) for engine in engines]
+        calls += [partial(self._develop, engine) for engine in engines for _ in range(engine.lanes)]
         self.threads = [Thread(target=call, daemon=True) for call in calls]
         for thread in self.threads:
             thread.start()
@@ -200,19 +199,20 @@ class _Batch:
         work.frame = to_frame(raw, self.options, work.result, self.resident)
 
     def _develop(self, engine: Engine) -> None:
-        for work in self._each(self.prepared.get):
-            self.ahead.release()
-            frame, work.frame = work.frame, None
-            assert frame is not None
-            with self._caught(work):
-                report = partial(self._report, work.index)
-                work.pixels = finish(frame, engine, self.options, work.result, report)
-            del frame
-            if work.pixels is None:
-                self._done(work)
-            else:
-                self._put_finished(work)
-            del work
+        with engine.lane():
+            for work in self._each(self.prepared.get):
+                self.ahead.release()
+                frame, work.frame = work.frame, None
+                assert frame is not None
+                with self._caught(work):
+                    report = partial(self._report, work.index)
+                    work.pixels = finish(frame, engine, self.options, work.result, report)
+                del frame
+                if work.pixels is None:
+                    self._done(work)
+                else:
+                    self._put_finished(work)
+                del work
 
     def _report(self, index: int, share: float) -> None:
         if self.stop.is_set():
@@ -269,6 +269,12 @@ class _Batch:
             self.events.put(error)
         if result.error:
             result.status = "failed"
+
+
+def reading_threads(engines: Sequence[Engine]) -> int:
+    """Threads that read, and as many that write: a network on the CPU keeps all cores busy; one elsewhere has
+    to be fed by them."""
+    return 1 if all(engine.device == "cpu" for engine in engines) else max(1, available_cores() // 2)
 
 
 class Memory:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from deepisp_cli.batch import develop_many, share_one_heap
+from deepisp_cli.batch import develop_many, reading_threads, share_one_heap
 from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import PLACES, open_engine
 from deepisp_cli.errors import EngineError, UsageError
@@ -130,8 +130,8 @@ def _measure_batch(
     """One raw as ``files`` files: ``{"files", "wall", "files_per_second", "slowest", "ratio", "peak_mb",
     "grown_mb"}``.
 
-    ``ratio`` is the wall clock over the seconds of the slowest of the three threads (1: all else is hidden
-    behind it), ``grown_mb`` by how much the peak of the memory has grown since the tenth file.
+    ``ratio`` is the wall clock over the seconds of the slowest of the three kinds of threads, which share its
+    files (1: all else is hidden behind it), ``grown_mb`` by how much the peak of the memory has grown since the tenth file.
     """
     share_one_heap()
     opened = open_engine(find_model(str(folder)), engine, device)
@@ -147,6 +147,9 @@ def _measure_batch(
         early = peak_memory() if index == TENTH - 1 else early
         Path(result.output).unlink()
     wall = time.perf_counter() - started
+    # each stage's threads share its files
+    at_a_time = {"network and colour": opened.lanes}
+    threads = {name: sum_ / at_a_time.get(name, reading_threads([opened])) for name, sum_ in threads.items()}
     slowest = max(threads, key=lambda thread: threads[thread])
     late = peak_memory()
     return {

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -33,7 +33,8 @@ CPU_TILES = (256, 1024)  # smallest and largest width: long rows do not fit into
 CPU_MEMORY = (300e6, 500e6)  # bytes of all tiles at a time, beside a large frame and beside none
 FRAME_BYTES = 16  # of each pixel: in float32, and what waits to take its place
 GPU_TILES = (512, 4096)  # smallest and largest
-GPU_SHARE = 0.5  # of the GPU's free memory that the activations of a tile may take
+GPU_SHARE = 0.5  # of the GPU's free memory that the activations of all tiles at a time may take
+CUDA_LANES = 2
 ACTIVATIONS = 4  # of a block that live at a time: its input joined, its output, features, image
 EIGHT_BIT_EXTENSIONS = {"AVX2", "X86_V3"}  # products of 8-bit numbers; NumPy's names, old and new
 
@@ -47,10 +48,14 @@ class Engine(Protocol):
     resident: bool  # whether `resident.finish_on_device` develops whole frames on the device
     workers: int  # threads that `run` is best called from at a time
     continues: bool  # whether it is a `ContinuingEngine`, which goes on where the tile above has ended
+    lanes: int  # pictures at a time that keep the device busy, each in a thread and a `lane` of its own
 
     def tile(self, pixels: int) -> int:
         """Side in pixels of the largest tiles that suit the device beside a frame of so many pixels; of an
         engine that continues their width."""
+
+    def lane(self) -> AbstractContextManager[Any]:
+        """What a thread that develops pictures does so in."""
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Run the network on one tile with its halo.
@@ -100,6 +105,7 @@ class OnnxEngine:
     """
 
     resident = False
+    lanes = 1
 
     def __init__(self, model: Model, device: str = "cpu", eight_bit: bool = False) -> None:
         import onnxruntime
@@ -143,6 +149,9 @@ class OnnxEngine:
         width = int(memory / _activations(self.model, 4) / (STRIP + halo)) - halo
         smallest, largest = CPU_TILES
         return max(min(width, largest), smallest, halo * 5 // 4)
+
+    def lane(self) -> AbstractContextManager[Any]:
+        return nullcontext()
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with self._errors():
@@ -211,14 +220,23 @@ class TorchEngine:
         network.load_state_dict(safetensors.torch.load(model.read(WEIGHTS_FILE)))
         self._kind = self.device.partition(":")[0]
         self.resident = self._kind == "cuda"  # Metal lacks the float64 of `colour.encode`
+        self.lanes = CUDA_LANES if self._kind == "cuda" else 1
         self._network = network.to(self.device, memory_format=torch.channels_last).eval()
 
     def tile(self, pixels: int) -> int:
         if self._kind != "cuda":
             return TILE
-        free, _ = self._torch.cuda.mem_get_info(self.device)
-        side = (GPU_SHARE * free / _activations(self.model, 2)) ** 0.5  # in half precision
+        cuda = self._torch.cuda
+        free, _ = cuda.mem_get_info(self.device)
+        free += cuda.memory_reserved(self.device) - cuda.memory_allocated(self.device)  # torch's own stock
+        side = (GPU_SHARE / self.lanes * free / _activations(self.model, 2)) ** 0.5  # in half precision
         return int(min(max(side, GPU_TILES[0]), GPU_TILES[1]))
+
+    def lane(self) -> AbstractContextManager[Any]:
+        """On CUDA a stream: while one lane's pixels travel, the other lane's are computed."""
+        if self._kind != "cuda":
+            return nullcontext()
+        return self._torch.cuda.stream(self._torch.cuda.Stream(self.device))
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         torch = self._torch
@@ -247,9 +265,9 @@ class TorchEngine:
             raise EngineError(f"torch failed on {self.device}: {error}") from error
 
     def synchronise(self) -> None:
-        """Wait until the device has done what it was told."""
+        """Wait until the device has done what this thread told it."""
         if self._kind == "cuda":
-            self._torch.cuda.synchronize(self.device)
+            self._torch.cuda.current_stream(self.device).synchronize()
 
 
 def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Engine:

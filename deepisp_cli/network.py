@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deepisp_cli.joining import RESIDUAL_LIMIT, PaddedJoin, join
+
 TRANSFORM_SIZE = 30  # 3 output channels x (r, g, b, rr, rg, rb, gg, gb, bb, 1)
 LEVEL_STRIDE = 4  # a stride-2 convolution followed by a 2x2 max-pool
-RESIDUAL_LIMIT = 0.1  # a block's residual is tanh(x) / 10 (authors' code)
 # Subtracted from the input: about the mean of an encoded low-light frame. (The authors' 0.5 suits well-lit
 # frames: on dark ones it leaves a large constant, and features that never wake up.)
 MIDDLE = 0.2
@@ -151,24 +152,19 @@ class DeepISP(nn.Module):
         self, image: Tensor, pad: bool, separate: bool, blocks: nn.ModuleList
     ) -> tuple[Tensor, Tensor]:
         """From each block features (ReLU) and a residual (tanh / 10) of the running image."""
-        stem = image
-        for layer, dilation in zip(blocks, self.config.dilations, strict=False):
-            if pad:
-                stem = F.pad(stem, (dilation,) * 4, mode="replicate")
-            else:
-                image = image[:, :, dilation:-dilation, dilation:-dilation]
+        dilations = self.config.dilations
+        stem = F.pad(image, (dilations[0],) * 4, mode="replicate") if pad else image
+        for layer, dilation, following in zip(blocks, dilations, (*dilations[1:], 0), strict=False):
             output = layer(stem)
-            images = self.config.image_channels
-            features, residual = output.split([output.shape[1] - images, images], 1)
-            features = F.relu(features)
-            image = image + RESIDUAL_LIMIT * torch.tanh(residual)
+            if not pad:
+                image = image[:, :, dilation:-dilation, dilation:-dilation]
             if layer is not blocks[-1]:
-                stem = torch.cat([features, image.to(features.dtype)], 1)  # half precision under autocast
+                stem, image = PaddedJoin.apply(output, image, following) if pad else join(output, image)
+        features, residual = output.tensor_split([output.shape[1] - image.shape[1]], 1)
         if separate:
             count = features.shape[1]
             features = F.conv2d(stem.detach(), layer.weight[:count], layer.bias[:count], dilation=dilation)
-            features = F.relu(features)
-        return image, features
+        return image + RESIDUAL_LIMIT * torch.tanh(residual), F.relu(features)
 
     def coefficients(self, features: Tensor, pad: bool) -> Tensor:
         """The high-level stage: coefficients per cell.

@@ -1,5 +1,7 @@
 """Shared fixtures: an identity engine, a tiny random network as a model folder, raws with known scenes."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ IDENTITY = [[1.0 if term == channel else 0.0 for term in range(10)] for channel 
 class IdentityEngine:
     """Returns the core of each tile as it came and the transform that changes nothing."""
 
-    name, device, resident, workers, continues = "fake", "cpu", False, 1, False
+    name, device, resident, workers, continues, lanes = "fake", "cpu", False, 1, False, 1
 
     def __init__(self, cell: int = 16, before: int = 6, after: int = 4) -> None:
         self.model = Model(
@@ -27,6 +29,9 @@ class IdentityEngine:
             },
         )
         self.tiles = []
+
+    def lane(self):
+        return nullcontext()
 
     def tile(self, pixels):
         return 1024

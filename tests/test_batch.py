@@ -1,6 +1,7 @@
 """Many files: overlap, order, failures, interruption."""
 
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -183,6 +184,32 @@ def test_two_engines_share_the_files_and_the_order_stays(raws, tmp_path):
     list(develop_many(jobs_for(raws, tmp_path / "one"), IdentityEngine(), NEUTRAL))
     for path in (tmp_path / "two").iterdir():
         assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
+
+
+def test_lanes_of_an_engine_work_at_a_time_each_in_its_own_context(raws, tmp_path):
+    both = threading.Barrier(2, timeout=20)
+    entered, left, met = [], [], set()
+
+    class Lanes(IdentityEngine):
+        lanes = 2
+
+        @contextmanager
+        def lane(self):
+            entered.append(threading.get_ident())
+            yield
+            left.append(threading.get_ident())
+
+        def tile(self, pixels):  # the lane's thread asks for it
+            assert threading.get_ident() in entered
+            if threading.get_ident() not in met:  # each lane's first picture
+                met.add(threading.get_ident())
+                both.wait()
+            return super().tile(pixels)
+
+    results = list(develop_many(jobs_for(raws[:4], tmp_path / "out"), Lanes(cell=256), NEUTRAL))
+    assert [result.error for result in results] == [None] * 4
+    assert len(set(entered)) == 2
+    assert sorted(entered) == sorted(left)
 
 
 def test_pictures_in_work_fit_into_the_memory_given(raws, tmp_path):

@@ -31,6 +31,7 @@ from deepisp_cli.training.losses import (
     picture_loss,
     restoration_loss,
     structure_loss,
+    colour_loss,
 )
 from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.optimiser import Muon, orthogonalise
@@ -167,6 +168,35 @@ def test_structure_joins_the_restorations_loss(folder):
     torch.testing.assert_close(trainer.loss(pairs), 0.5 * expected)
 
 
+def test_colour_joins_the_restorations_loss(folder):
+    stages = (Stage(1e-3, 2, 64, steps=1, parts="low"),)
+    settings = config(folder, stages=stages, reductions=(1.0,), restoration_weight=0.5)
+    trainer = new_trainer(replace(settings, restoration_colour=0.3))
+    pairs = trainer.draw()
+    image, _ = trainer.network.restore(pairs.picture, pad=True)
+    expected = restoration_loss(image, pairs, (1, 4, 16)) + 0.3 * colour_loss(image, pairs)
+    torch.testing.assert_close(trainer.loss(pairs), 0.5 * expected)
+
+
+def test_the_colours_loss_sees_what_brightening_shows():
+    """One and the same tint of a shadow at 0 and at -4 EV: four times as much for the restoration's loss, which
+    is on the raw's scale, and twice as much again for the eye."""
+    shadow = torch.full((1, 3, 64, 64), 8, dtype=torch.uint8)
+    seen = []
+    for exposure in (0.0, -4.0):
+        options = SynthesisOptions(exposure=(exposure, exposure), highlight_share=0, inverse_tone=(0, 0))
+        pairs = Synthesis(options, torch.Generator().manual_seed(0))(shadow)
+        assert colour_loss(pairs.clean, pairs) == 0
+        checks = (torch.arange(64) % 2 * 2.0 - 1) * 1e-3  # whose mean is none
+        tint = torch.tensor([1e-3, -1e-3, 1e-3]).reshape(1, 3, 1, 1)
+        assert colour_loss(pairs.clean + checks, pairs) < 0.1 * colour_loss(pairs.clean + tint, pairs)
+        tinted = pairs.clean + tint
+        seen.append((restoration_loss(tinted, pairs, (16,)), colour_loss(tinted, pairs)))
+    (restoration, colour), (restoration_dark, colour_dark) = seen
+    assert restoration_dark / restoration == pytest.approx(4, rel=1e-3)
+    assert colour_dark / colour > 8
+
+
 @pytest.mark.parametrize("mosaic", [None, MosaicOptions(sigma=(20, 20))])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_lowers_the_loss(folder, mosaic, precision):
@@ -291,6 +321,7 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
         f"restoration_norm = 'l2'\n{network}{stage}": "restoration_norm is one of",
         f"picture_loss = 'lab'\n{network}{stage}": "crops of 161 pixels",
         f"restoration_structure = 0.2\n{network}{stage.replace('32', '10')}": "crops of 11 pixels",
+        f"restoration_colour = 0.2\n{network}{stage}": "crops of 64 pixels",
         f"{network}high_blocks = 0\n{stage}": "'low' only",
         network + stage.replace("steps = 9", ""): "needs steps or minutes",
         f"{network}{stage}[mosaic]\n": "without high-level stage",
@@ -326,9 +357,10 @@ def test_muons_step_moves_all_directions_alike():
     torch.manual_seed(0)
     common = torch.ones(8, 1) @ torch.randn(1, 36)  # what Adam would see above all
     gradient = (20 * common + torch.randn(8, 36)).reshape(8, 4, 3, 3)
-    values = torch.linalg.svdvals(orthogonalise(gradient).flatten(1))
-    assert values.max() < 1.3
-    assert values.min() > 0.3
+    for steps in orthogonalise(torch.stack([gradient, 100 * gradient.flip(0)])):  # each by itself
+        values = torch.linalg.svdvals(steps.flatten(1))
+        assert values.max() < 1.3
+        assert values.min() > 0.3
     weight = torch.zeros(8, 4, 3, 3, requires_grad=True)
     weight.grad = gradient
     Muon([weight], lr=0.01).step()

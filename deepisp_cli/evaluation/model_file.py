@@ -1,7 +1,9 @@
 """Networks of others in the same place: any ONNX or TorchScript file with the contract of `FileEngine`."""
 
 import hashlib
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +29,7 @@ class FileEngine:
         If the file cannot be opened.
     """
 
-    name, device, resident, workers, continues = "file", "cpu", False, 1, False
+    name, device, resident, workers, continues, lanes = "file", "cpu", False, 1, False, 1
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -48,6 +50,9 @@ class FileEngine:
             self._run = _open_onnx(contents) if path.suffix == ".onnx" else _open_torchscript(path)
         except Exception as error:  # both libraries raise classes of their own
             raise ModelError(f"{path}: cannot be opened as a network ({error})") from error
+
+    def lane(self) -> AbstractContextManager[Any]:
+        return nullcontext()
 
     def tile(self, pixels: int) -> int:
         return TILE

@@ -8,7 +8,7 @@ from typing import Any
 
 from deepisp_cli.errors import UsageError
 from deepisp_cli.network import NetworkConfig
-from deepisp_cli.training.losses import MS_SSIM_SMALLEST, SSIM_SMALLEST
+from deepisp_cli.training.losses import COLOUR_SCALES, MS_SSIM_SMALLEST, SSIM_SMALLEST
 from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.synthesis import SynthesisOptions
 
@@ -67,6 +67,7 @@ class TrainConfig:
     restoration_scales: tuple[int, ...] = (1, 4, 16)  # pixels a side of the means that this loss is taken of
     restoration_norm: str = "l1"  # "l1", or "rms" of each crop
     restoration_structure: float = 0.0  # of structural similarity in it; see `losses.structure_loss`
+    restoration_colour: float = 0.0  # of the colour of squares in it; see `losses.colour_loss`
     neutral_weight: float = 0.0  # of the transform's faults on greys and white; see `losses.neutral_loss`
     picture_loss: str = "rgb"  # "rgb": `losses.picture_loss`; "lab": `losses.paper_loss`
     structure_weight: float = 0.2  # of structural similarity in "lab"
@@ -93,6 +94,8 @@ class TrainConfig:
         smallest = min(stage.crop for stage in self.stages)
         if self.restoration_structure and smallest < SSIM_SMALLEST:
             raise ValueError(f"restoration_structure needs crops of {SSIM_SMALLEST} pixels or more")
+        if self.restoration_colour and smallest < max(COLOUR_SCALES):
+            raise ValueError(f"restoration_colour needs crops of {max(COLOUR_SCALES)} pixels or more")
         if self.mosaic and self.network.high_blocks:
             raise ValueError("[mosaic] is for networks without high-level stage (high_blocks = 0)")
 

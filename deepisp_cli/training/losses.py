@@ -13,6 +13,7 @@ from deepisp_cli.training.synthesis import Pairs, srgb_decode, to_srgb
 LAB_EDGE = 6 / 29  # where CIE Lab's cube root turns into a line, on the scale of the root
 MS_SSIM_SMALLEST = 161  # pixels a side: five scales of 11x11 windows do not fit into less
 SSIM_SMALLEST = 11  # pixels a side: the window
+COLOUR_SCALES = (16, 64)  # pixels a side
 
 
 def picture_loss(picture: Tensor, target: Tensor) -> Tensor:
@@ -104,6 +105,24 @@ def structure_loss(image: Tensor, pairs: Pairs) -> Tensor:
     """
     if pairs.clean is None:
         return image.new_zeros(())
+    ours, theirs = _as_seen(image, pairs)
+    return 1 - ssim(ours.clamp(0, 1), theirs.clamp(0, 1), data_range=1)
+
+
+def colour_loss(image: Tensor, pairs: Pairs) -> Tensor:
+    """L1 between means of squares of `COLOUR_SCALES` pixels a side of the low-level stage's image and the
+    noise-free frame, the sum over the scales, both as in `structure_loss`, but not clipped.
+
+    Deep shadows that are brightened show a tint that `restoration_loss`, on the scale of the raw, hardly
+    sees. Where the noise-free frame is not known there is no such loss: 0.
+    """
+    if pairs.clean is None:
+        return image.new_zeros(())
+    ours, theirs = _as_seen(image, pairs)
+    error = ours - theirs
+    return sum((F.avg_pool2d(error, scale).abs().mean() for scale in COLOUR_SCALES), error.new_zeros(()))
+
+
+def _as_seen(image: Tensor, pairs: Pairs) -> list[Tensor]:
     gain = torch.exp2(-pairs.exposure)
-    seen = [to_srgb(each, pairs.matrix, gain).clamp(0, 1) for each in (image, pairs.clean)]
-    return 1 - ssim(*seen, data_range=1)
+    return [to_srgb(each, pairs.matrix, gain) for each in (image, pairs.clean)]

@@ -4,6 +4,7 @@ PyTorch's own `torch.optim.Muon` takes matrices only and orthogonalises in bfloa
 bfloat16 units do slowly; this one takes filters as they are and keeps float32.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -28,25 +29,32 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:
         """One step, with Nesterov's look-ahead."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-                momentum.lerp_(weight.grad, 1 - group["momentum"])
-                update = weight.grad.lerp(momentum, group["momentum"])
-                size = 0.2 * max(weight.shape[0], weight[0].numel()) ** 0.5
-                weight.sub_(orthogonalise(update), alpha=group["lr"] * size)
+                if weight.grad is not None:
+                    alike[weight.shape].append(weight)
+            for weights in alike.values():
+                updates = torch.stack([self._update(weight, group["momentum"]) for weight in weights])
+                size = 0.2 * max(weights[0].shape[0], weights[0][0].numel()) ** 0.5
+                for weight, update in zip(weights, orthogonalise(updates), strict=True):
+                    weight.sub_(update, alpha=group["lr"] * size)
+
+    def _update(self, weight: Tensor, momentum: float) -> Tensor:
+        mean = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        mean.lerp_(weight.grad, 1 - momentum)
+        return weight.grad.lerp(mean, momentum)
 
 
-def orthogonalise(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest matrix with singular values of about one (0.7 to 1.2), by Newton-Schulz iteration.
+def orthogonalise(filters: Tensor, iterations: int = 5) -> Tensor:
+    """The nearest matrices with singular values of about one (0.7 to 1.2), by Newton-Schulz iteration.
 
-    Axes after the first are taken together; the shape is kept. The quintic's coefficients are Jordan's: fast
-    growth of small singular values at the price of that spread.
+    ``filters`` (N, outputs, ...), a batch: axes after the second are taken together; the shape is kept. The
+    quintic's coefficients are Jordan's: fast growth of small singular values at the price of that spread.
     """
-    flat = matrix.flatten(1)
-    flat = flat / (flat.norm() + 1e-7)
+    flat = filters.flatten(2)
+    flat = flat / (flat.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    flat = flat.bfloat16() if flat.is_cuda else flat  # as Jordan does it
     for _ in range(iterations):
-        square = flat @ flat.T
+        square = flat @ flat.mT
         flat = 3.4445 * flat + (-4.7750 * square + 2.0315 * square @ square) @ flat
-    return flat.view_as(matrix)
+    return flat.to(filters.dtype).view_as(filters)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from deepisp_cli.engine import available_cores
 from deepisp_cli.errors import InputError
 
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
@@ -32,13 +34,21 @@ def list_files(folders: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]
 
 
 def load_all(files: Iterable[Named], load: Callable[[Named], Loaded]) -> list[Loaded]:
-    """What can be loaded of ``files``; the others are named in the log and left out."""
-    loaded = []
-    for path in files:
+    """What can be loaded of ``files``, on all cores; the others are named in the log and left out."""
+
+    def try_to_load(file: Named) -> tuple[Loaded | None, InputError | None]:
         try:
-            loaded.append(load(path))
+            return load(file), None
         except InputError as error:
-            log.warning("%s; left out", error)
+            return None, error
+
+    loaded = []
+    with ThreadPoolExecutor(available_cores()) as pool:
+        for contents, error in pool.map(try_to_load, files):
+            if contents is not None:
+                loaded.append(contents)
+            else:
+                log.warning("%s; left out", error)
     return loaded
 
 

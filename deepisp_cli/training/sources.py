@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -70,9 +71,14 @@ def _photographs(
     config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
 ) -> Source:
     levels: list[list] = [[] for _ in config.reductions]
-    for picture in load_all(list_files(folders, PHOTOGRAPH_SUFFIXES), load_photograph):
+
+    def load(path: Path) -> list[np.ndarray | None]:
+        picture = load_photograph(path)
         picture.thumbnail((config.longest_side, config.longest_side), Image.Resampling.LANCZOS)
-        for level, smaller in zip(levels, reduced(picture, config.reductions, smallest), strict=True):
+        return reduced(picture, config.reductions, smallest)
+
+    for pictures in load_all(list_files(folders, PHOTOGRAPH_SUFFIXES), load):
+        for level, smaller in zip(levels, pictures, strict=True):
             if smaller is not None:
                 level.append(smaller)
     if not any(levels):

@@ -150,7 +150,7 @@ class Synthesis:
         gains = self._draw_gains(count)
         exposure = self._draw_exposures(count)
         linear = scene * torch.exp2(exposure).reshape(-1, 1, 1, 1)
-        camera = torch.einsum("nij,njhw->nihw", torch.linalg.inv(matrix), linear).clamp(min=0)
+        camera = torch.einsum("nij,njhw->nihw", torch.linalg.inv_ex(matrix).inverse, linear).clamp(min=0)
         mosaic = self._expose(camera / gains[:, :, None, None], gains)
         picture = encode(demosaic(mosaic, PATTERN)).permute(0, 3, 1, 2).contiguous()
         return Pairs(picture, encode(camera.clamp(max=1.0)), target, matrix, exposure)

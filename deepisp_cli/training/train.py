@@ -6,8 +6,8 @@ import math
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.trainer import Trainer
@@ -47,6 +47,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / CHECKPOINT
+    torch.backends.cudnn.benchmark = True  # the fastest convolutions for crops that stay of one size
     trainer = Trainer(config, device)
     validation = Validation(config, device)
     if resume and checkpoint.exists():
@@ -79,10 +80,10 @@ class _Reporter:
 
     def __init__(self, trainer: Trainer, validation: Validation, folder: Path) -> None:
         self.trainer, self.validation, self.folder = trainer, validation, folder
-        self.losses: list[float] = []
+        self.losses: list[Tensor] = []
         self.since = (time.monotonic(), trainer.total)
 
-    def add(self, loss: float) -> None:
+    def add(self, loss: Tensor) -> None:
         self.losses.append(loss)
         last = self.trainer.progress() >= 1
         if self.trainer.total % REPORT_EVERY == 0 or last:
@@ -103,7 +104,7 @@ class _Reporter:
             "minutes": round(trainer.elapsed / 60, 2),
             "left": round(left / 60, 1),  # minutes of the stage
             "per_second": round(1 / seconds, 2),  # steps, reports included
-            "loss": round(float(np.mean(self.losses)), 5),
+            "loss": round(float(torch.stack(self.losses).mean()), 5),
             "psnr": round(self.validation.psnr(trainer.average), 3),
             "dead": round(dead_features(trainer.average, pictures), 3),
         }

@@ -20,6 +20,7 @@ from deepisp_cli.network import DeepISP, config_from_card
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.growth import deepen, fits_into
 from deepisp_cli.training.losses import (
+    colour_loss,
     neutral_loss,
     paper_loss,
     picture_loss,
@@ -46,7 +47,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config = config
         self.device = device
-        self.network = DeepISP(config.network).to(device)
+        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # the faster
+        self.network = DeepISP(config.network).to(device, memory_format=layout)
         self.average = deepcopy(self.network).eval().requires_grad_(False)
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)  # which source a step draws from
@@ -112,8 +114,9 @@ class Trainer:
         source = self.sources[self.rng.choice(len(self.sources), p=weights)]
         return source(count or stage.batch, stage.crop)
 
-    def train_step(self, pairs: Pairs | None = None) -> float:
-        """One optimiser step, on ``pairs`` or on what the sources give; returns the loss."""
+    def train_step(self, pairs: Pairs | None = None) -> Tensor:
+        """One optimiser step, on ``pairs`` or on what the sources give; returns the loss, on the device: to
+        fetch it would be to wait for the step."""
         started = time.monotonic()
         stage = self.config.stages[self.stage]
         warm_up = min(1.0, (self.step + 1) / 100)
@@ -132,7 +135,7 @@ class Trainer:
         self.step += 1
         self.total += 1
         self.elapsed += time.monotonic() - started
-        return loss.item()
+        return loss.detach()
 
     def loss(self, pairs: Pairs) -> Tensor:
         """The loss of one batch, by the stage's ``parts``.
@@ -144,16 +147,18 @@ class Trainer:
         """
         config, stage = self.config, self.config.stages[self.stage]
         parts = stage.parts
-        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format  # the faster
-        picture = pairs.picture.contiguous(memory_format=layout)
         separate = parts != "joint"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            image, features = self.network.restore(picture, pad=True, separate=separate, blocks=stage.blocks)
+            image, features = self.network.restore(
+                pairs.picture, pad=True, separate=separate, blocks=stage.blocks
+            )
             coefficients = self.network.coefficients(features, pad=True) if parts != "low" else None
         restored = image.detach() if parts == "high" else image
         restoration = restoration_loss(restored, pairs, config.restoration_scales, config.restoration_norm)
         if config.restoration_structure:
             restoration = restoration + config.restoration_structure * structure_loss(restored, pairs)
+        if config.restoration_colour:
+            restoration = restoration + config.restoration_colour * colour_loss(restored, pairs)
         restoration = config.restoration_weight * restoration
         if coefficients is None:
             return restoration
