@@ -131,7 +131,8 @@ def _measure_batch(
     "grown_mb"}``.
 
     ``ratio`` is the wall clock over the seconds of the slowest of the three kinds of threads, which share its
-    files (1: all else is hidden behind it), ``grown_mb`` by how much the peak of the memory has grown since the tenth file.
+    files (1: all else is hidden behind it), ``grown_mb`` by how much the peak of the memory has grown since the
+    tenth file.
     """
     share_one_heap()
     opened = open_engine(find_model(str(folder)), engine, device)
@@ -149,7 +150,9 @@ def _measure_batch(
     wall = time.perf_counter() - started
     # each stage's threads share its files
     at_a_time = {"network and colour": opened.lanes}
-    threads = {name: sum_ / at_a_time.get(name, reading_threads([opened])) for name, sum_ in threads.items()}
+    threads = {
+        name: total / at_a_time.get(name, reading_threads([opened])) for name, total in threads.items()
+    }
     slowest = max(threads, key=lambda thread: threads[thread])
     late = peak_memory()
     return {

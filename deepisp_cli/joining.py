@@ -1,5 +1,7 @@
-"""What lies between two low-level blocks, in one pass over memory each way. Networks are bound by memory here:
-the convolutions of a GPU take less time than ReLU, tanh, padding and concatenation one after the other."""
+"""What lies between two low-level blocks, in one pass over memory each way.
+
+On a GPU the convolutions take less time than ReLU, tanh, padding and concatenation do one after the other.
+"""
 
 from typing import Any
 
@@ -71,8 +73,8 @@ class PaddedJoin(torch.autograd.Function):
 
 
 def _fold(gradient: Tensor, padding: int) -> Tensor:
-    """The gradient (N, C, H, W) of what was padded by replication: what reaches the padding reaches the border
-    that it repeats."""
+    """The gradient (N, C, H, W) of what was padded by replication: what reaches the padding reaches the
+    border that it repeats."""
     middle = slice(padding, -padding)
     inner = gradient[:, :, middle, middle].clone(memory_format=_layout(gradient))
     for rows, border in ((slice(0, padding), 0), (slice(-padding, None), -1)):

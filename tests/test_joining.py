@@ -1,4 +1,4 @@
-"""What lies between two blocks: in place and padded it is ReLU, tanh, concatenation and padding, gradients included."""
+"""What lies between two blocks: ReLU, tanh, concatenation and padding, gradients included."""
 
 import pytest
 

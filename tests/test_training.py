@@ -26,12 +26,12 @@ from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import Stage, TrainConfig, config_from_dict, load_config
 from deepisp_cli.training.export import export_checkpoint
 from deepisp_cli.training.losses import (
+    colour_loss,
     neutral_loss,
     paper_loss,
     picture_loss,
     restoration_loss,
     structure_loss,
-    colour_loss,
 )
 from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.optimiser import Muon, orthogonalise
@@ -179,8 +179,8 @@ def test_colour_joins_the_restorations_loss(folder):
 
 
 def test_the_colours_loss_sees_what_brightening_shows():
-    """One and the same tint of a shadow at 0 and at -4 EV: four times as much for the restoration's loss, which
-    is on the raw's scale, and twice as much again for the eye."""
+    """One tint of a shadow at 0 and at -4 EV: four times as much for the restoration's loss, which is on the
+    raw's scale, and twice as much again for the eye."""
     shadow = torch.full((1, 3, 64, 64), 8, dtype=torch.uint8)
     seen = []
     for exposure in (0.0, -4.0):
