@@ -131,8 +131,8 @@ def _measure_batch(
     "grown_mb"}``.
 
     ``ratio`` is the wall clock over the seconds of the slowest of the three kinds of threads, which share its
-    files (1: all else is hidden behind it), ``grown_mb`` by how much the peak of the memory has grown since the
-    tenth file.
+    files (1: all else is hidden behind it), ``grown_mb`` by how much the peak of the memory has grown since
+    the tenth file.
     """
     share_one_heap()
     opened = open_engine(find_model(str(folder)), engine, device)

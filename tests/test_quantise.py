@@ -7,7 +7,9 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F
 
+from deepisp_cli.engine import open_session
 from deepisp_cli.network import DeepISP, NetworkConfig
+from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.quantise import LEVELS, WEIGHT_LEVELS, measure, round_together
 
 WEIGHTS = np.random.default_rng(0).uniform(-20, 20, (16, 40))
@@ -66,3 +68,18 @@ def test_what_is_measured_of_a_block():
     chosen = expected.reshape(8, 9, -1)[order].reshape(27, -1)
     np.testing.assert_allclose(found.reordered(order).covariance, np.cov(chosen, bias=True), atol=1e-6)
     np.testing.assert_array_equal(found.reordered(order).mean, found.mean[order])
+
+
+@torch.no_grad()
+def test_residuals_at_their_limit_are_whole():
+    """Each block that falls short of it, by however little, adds to a tint."""
+    torch.manual_seed(0)
+    network = DeepISP(NetworkConfig(fold=1, dilations=(1,) * 6, width=8, high_blocks=0)).eval()
+    for layer, sign in zip(network.low[1:4], (1, -1, 1), strict=True):  # those in 8 bits
+        torch.nn.init.normal_(layer.weight[-3:], std=0.02)
+        layer.bias[-3:] = sign * 20.0
+    picture = 0.4 * torch.rand(1, 3, 60, 60)
+    graph = to_onnx(network, measure(network, [picture]))
+    found = open_session(graph).run(["image"], {"picture": picture.numpy()})[0]
+    expected = network(picture)[0].numpy()
+    assert np.abs((found - expected).mean((0, 2, 3))).max() < 5e-5

@@ -11,8 +11,9 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
+from deepisp_cli.joining import RESIDUAL_LIMIT
 from deepisp_cli.models import IR_VERSION, OPSET
-from deepisp_cli.network import MIDDLE, RESIDUAL_LIMIT, TRANSFORM_SIZE, DeepISP
+from deepisp_cli.network import MIDDLE, TRANSFORM_SIZE, DeepISP
 from deepisp_cli.training.onnx_builder import Graph
 from deepisp_cli.training.quantise import LAST_IN_FLOAT, Block, BlockStatistics, add_eight_bit_blocks
 

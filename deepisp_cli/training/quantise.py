@@ -14,14 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepisp_cli.network import RESIDUAL_LIMIT, DeepISP
+from deepisp_cli.joining import RESIDUAL_LIMIT
+from deepisp_cli.network import DeepISP
 from deepisp_cli.training.onnx_builder import Graph
 
 PATCH_STRIDE = 3  # every third pixel of each row and column is enough
 DAMPING = 0.01  # of the mean variance, added to each: GPTQ's own
 LAST_IN_FLOAT = 2  # blocks: no later one corrects what these are off by
 RARE = 1e-6  # share of values that may lie beyond a range
-RESIDUAL_REACH = 3.0  # of tanh's argument; beyond it tanh is flat to 0.005, and many residuals lie there
+# Of tanh's argument: the smaller one where all residuals lie within it. Beyond the larger one tanh is flat to
+# 1e-4; cut off at 3, where it is flat to 0.005, the many that lie beyond left a tint in deep shadows.
+RESIDUAL_REACHES = 3.0, 5.0
 LEVELS = 255  # of features and image above zero
 WEIGHT_LEVELS = 63  # on either side of zero
 RESIDUAL_LEVELS = 127  # on either side of zero
@@ -32,6 +35,7 @@ class BlockStatistics:
     """Of one block of the low-level stage, over all calibration frames."""
 
     features: float  # largest output of the ReLU
+    residual: float  # largest magnitude of the residual, before the tanh
     image: tuple[float, float]  # smallest and largest value of the running image that comes in
     image_channels: int
     mean: np.ndarray  # (channels,) of what goes in
@@ -48,14 +52,15 @@ class BlockStatistics:
 def measure(network: DeepISP, pictures: Iterable[Tensor]) -> list[BlockStatistics]:
     """Statistics of each block over ``pictures``, the network's inputs (N, 3, H, W) float32; one at least."""
     images = network.config.image_channels
-    found: list[list[tuple[float, float, float, np.ndarray, np.ndarray]]] = [[] for _ in network.low]
+    found: list[list[tuple[float, float, float, float, np.ndarray, np.ndarray]]] = [[] for _ in network.low]
 
     def look(index: int, inputs: Tensor, output: Tensor) -> None:
         image = inputs[:, -images:]
         patches = F.unfold(inputs, 3, network.low[index].dilation, stride=PATCH_STRIDE)
         patches = patches.transpose(0, 1).flatten(1).double()
         moments = (patches @ patches.T / patches.shape[1]).numpy()
-        ranges = _largest(output[:, :-images]), -_largest(-image), _largest(image)
+        outputs = _largest(output[:, :-images]), _largest(output[:, -images:].abs())
+        ranges = *outputs, -_largest(-image), _largest(image)
         found[index].append((*ranges, patches.mean(1).numpy(), moments))
 
     hooks = [
@@ -72,6 +77,7 @@ def measure(network: DeepISP, pictures: Iterable[Tensor]) -> list[BlockStatistic
 def _pooled(
     images: int,
     features: Sequence[float],
+    residuals: Sequence[float],
     low: Sequence[float],
     high: Sequence[float],
     means: Sequence[np.ndarray],
@@ -81,7 +87,7 @@ def _pooled(
     mean = np.mean(means, 0)
     covariance = np.mean(moments, 0) - np.outer(mean, mean)
     channels = mean.reshape(-1, 9).mean(1)
-    return BlockStatistics(max(features), (min(low), max(high)), images, channels, covariance)
+    return BlockStatistics(max(features), max(residuals), (min(low), max(high)), images, channels, covariance)
 
 
 def _largest(values: Tensor) -> float:
@@ -124,7 +130,8 @@ def _add_eight_bit_block(
     name = f"middle_{len(graph.nodes)}"
     width, (low, high) = len(block.weight), here.image
     step_in, step_out = before.features / LEVELS, here.features / LEVELS
-    step_image, step_residual = (high - low) / LEVELS, RESIDUAL_REACH / RESIDUAL_LEVELS
+    reach = RESIDUAL_REACHES[here.residual > RESIDUAL_REACHES[0]]
+    step_image, step_residual = (high - low) / LEVELS, reach / RESIDUAL_LEVELS
     zero_image, zero_residual = round(-low / step_image), 128
     features = width - here.image_channels
 
