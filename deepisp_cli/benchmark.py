@@ -27,6 +27,7 @@ from deepisp_cli.plan import Job
 FRAME_RATIO = 1.5  # width to height
 SMALLEST_SIDE = 64  # pixels
 TENTH = 10  # file of a batch from which on its memory should be flat
+NETWORK = "network and colour"  # the thread of all stages but those of `THREADS`
 THREADS = {"read": "reading", "demosaic": "reading", "write": "writing"}  # stages beside the network's thread
 Returned = TypeVar("Returned")
 
@@ -144,15 +145,12 @@ def _measure_batch(
         if result.error:
             raise EngineError(result.error)
         for stage, seconds in result.seconds.items():
-            threads[THREADS.get(stage, "network and colour")] += seconds
+            thread = THREADS.get(stage, NETWORK)
+            # threads of a kind share its files
+            threads[thread] += seconds / (opened.lanes if thread == NETWORK else reading_threads([opened]))
         early = peak_memory() if index == TENTH - 1 else early
         Path(result.output).unlink()
     wall = time.perf_counter() - started
-    # each stage's threads share its files
-    at_a_time = {"network and colour": opened.lanes}
-    threads = {
-        name: total / at_a_time.get(name, reading_threads([opened])) for name, total in threads.items()
-    }
     slowest = max(threads, key=lambda thread: threads[thread])
     late = peak_memory()
     return {

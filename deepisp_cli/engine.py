@@ -34,7 +34,7 @@ CPU_MEMORY = (300e6, 500e6)  # bytes of all tiles at a time, beside a large fram
 FRAME_BYTES = 16  # of each pixel: in float32, and what waits to take its place
 GPU_TILES = (512, 4096)  # smallest and largest
 GPU_SHARE = 0.5  # of the GPU's free memory that the activations of all tiles at a time may take
-CUDA_LANES = 2
+CUDA_LANES = 2  # pictures at a time: while the pixels of one travel, those of the other are computed
 ACTIVATIONS = 4  # of a block that live at a time: its input joined, its output, features, image
 EIGHT_BIT_EXTENSIONS = {"AVX2", "X86_V3"}  # products of 8-bit numbers; NumPy's names, old and new
 
@@ -233,7 +233,7 @@ class TorchEngine:
         return int(min(max(side, GPU_TILES[0]), GPU_TILES[1]))
 
     def lane(self) -> AbstractContextManager[Any]:
-        """On CUDA a stream: while one lane's pixels travel, the other lane's are computed."""
+        """On CUDA a stream of its own."""
         if self._kind != "cuda":
             return nullcontext()
         return self._torch.cuda.stream(self._torch.cuda.Stream(self.device))

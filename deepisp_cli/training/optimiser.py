@@ -1,7 +1,7 @@
 """Muon (Jordan et al., 2024), the optimiser of the convolutions' filters.
 
 PyTorch's own `torch.optim.Muon` takes matrices only and orthogonalises in bfloat16, which CPUs without
-bfloat16 units do slowly; this one takes filters as they are and keeps float32.
+bfloat16 units do slowly; this one takes filters as they are and keeps float32 there.
 """
 
 from collections import defaultdict

@@ -35,19 +35,12 @@ def list_files(folders: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]
 
 def load_all(files: Iterable[Named], load: Callable[[Named], Loaded]) -> list[Loaded]:
     """What can be loaded of ``files``, on all cores; the others are named in the log and left out."""
-
-    def try_to_load(file: Named) -> tuple[Loaded | None, InputError | None]:
-        try:
-            return load(file), None
-        except InputError as error:
-            return None, error
-
     loaded = []
     with ThreadPoolExecutor(available_cores()) as pool:
-        for contents, error in pool.map(try_to_load, files):
-            if contents is not None:
-                loaded.append(contents)
-            else:
+        for future in [pool.submit(load, file) for file in files]:
+            try:
+                loaded.append(future.result())
+            except InputError as error:
                 log.warning("%s; left out", error)
     return loaded
 

@@ -147,7 +147,7 @@ class Trainer:
         """
         config, stage = self.config, self.config.stages[self.stage]
         parts = stage.parts
-        separate = parts != "joint"
+        separate = parts in ("separate", "high")  # "low" has no use for the features
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             image, features = self.network.restore(
                 pairs.picture, pad=True, separate=separate, blocks=stage.blocks
