@@ -28,7 +28,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.engine import TILE, available_cores, open_engine, open_session, session_options
+from deepisp_cli.engine import TILE, import_onnxruntime, open_engine, open_session, session_options
+from deepisp_cli.machine import available_cores
 from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, Model, find_model
 
 Run = Callable[[], Any]
@@ -102,8 +103,7 @@ def _infer(network: Any, picture: np.ndarray, own: Any) -> np.ndarray:
 
 
 def _share_of_convolutions(graph: bytes, picture: np.ndarray, repeat: int) -> float:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = session_options(1)
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:

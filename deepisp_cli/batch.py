@@ -1,12 +1,11 @@
 """Many files: the next ones are read and the last ones written while the network works on these."""
 
 import ctypes
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, Full, Queue, SimpleQueue
@@ -15,8 +14,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from deepisp_cli.engine import Engine, available_cores
-from deepisp_cli.errors import DeepIspError, OutputError
+from deepisp_cli.engine import Engine
+from deepisp_cli.errors import DeepIspError, EngineError, OutputError, told_of
+from deepisp_cli.machine import available_cores, available_memory
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.pipeline import (
     STANDARD_STREAM,
@@ -26,6 +26,7 @@ from deepisp_cli.pipeline import (
     finish,
     frame_bytes,
     load,
+    read_bytes,
     to_frame,
     write,
 )
@@ -82,9 +83,24 @@ def develop_many(
         it.
     progress : called with the index of the job and the share of its network time that is done.
     memory : bytes that the pictures in work may take, by default half of the machine's; one picture always
-        may be in work.
+        may be in work, and each thread that reads holds a raw file beside them.
+
+    Raises
+    ------
+    EngineError
+        If there is no engine, or one fails as a whole.
     """
-    batch = _Batch(jobs, engines if isinstance(engines, Sequence) else [engines], options, memory)
+    engines = engines if isinstance(engines, Sequence) else [engines]
+    if not engines:
+        raise EngineError("no engine to develop with")
+    contents = b""
+    if any(job.source == STANDARD_STREAM for job in jobs):
+        # here, where Ctrl-C arrives: it would not reach a thread that waits for more
+        try:
+            contents = read_bytes(STANDARD_STREAM)
+        except DeepIspError as error:
+            jobs = [replace(job, error=error) for job in jobs]
+    batch = _Batch(jobs, engines, options, memory, contents)
     done: dict[int, Result] = {}
     try:
         for index in range(len(jobs)):
@@ -123,8 +139,8 @@ class _Share:
     share: float
 
 
-class _StoppedError(Exception):
-    """The batch has ended; raised to leave a picture between two tiles."""
+class _Stopped(BaseException):
+    """The batch has ended; leaves a picture between two tiles. No error, so that nothing takes it for one."""
 
 
 class _Batch:
@@ -135,12 +151,18 @@ class _Batch:
     """
 
     def __init__(
-        self, jobs: Sequence[Job], engines: Sequence[Engine], options: Options, memory: float | None
+        self,
+        jobs: Sequence[Job],
+        engines: Sequence[Engine],
+        options: Options,
+        memory: float | None,
+        contents: bytes,
     ) -> None:
         self.options = options
+        self.contents = contents  # of standard input
         self.resident = all(engine.resident for engine in engines)
         workers = reading_threads(engines)
-        self.memory = Memory(memory or half_of_memory())
+        self.memory = Memory(memory or available_memory() / 2)
         self.ahead = Semaphore(workers)
         self.stop = Event()
         self.todo: SimpleQueue[_Work] = SimpleQueue()
@@ -151,7 +173,7 @@ class _Batch:
             self.todo.put(_Work(index, job, Result(str(job.source), str(job.target))))
         calls: list[Callable[[], None]] = [self._read, self._write] * workers
         calls += [partial(self._develop, engine) for engine in engines for _ in range(engine.lanes)]
-        self.threads = [Thread(target=call, daemon=True) for call in calls]
+        self.threads = [Thread(target=self._run, args=(call,), daemon=True) for call in calls]
         for thread in self.threads:
             thread.start()
 
@@ -168,6 +190,13 @@ class _Batch:
                 self.finished.put_nowait(None)
         for thread in self.threads:
             thread.join()
+
+    def _run(self, call: Callable[[], None]) -> None:
+        """A thread: what it ends with ends the batch."""
+        try:
+            call()
+        except BaseException as error:
+            self.events.put(error)
 
     def _read(self) -> None:
         while not self.stop.is_set():
@@ -192,7 +221,10 @@ class _Batch:
     def _prepare(self, work: _Work) -> None:
         if work.job.error:
             raise work.job.error
-        raw, work.metadata = load(work.job.source, work.result)
+        if work.job.target != STANDARD_STREAM:
+            _check_parent(Path(work.job.target))
+        contents = self.contents if work.job.source == STANDARD_STREAM else b""
+        raw, work.metadata = load(work.job.source, work.result, contents)
         size = frame_bytes(raw)
         self.memory.take(size, self.stop)
         work.size = size
@@ -216,7 +248,7 @@ class _Batch:
 
     def _report(self, index: int, share: float) -> None:
         if self.stop.is_set():
-            raise _StoppedError
+            raise _Stopped
         self.events.put(_Share(index, share))
 
     def _put_finished(self, work: _Work) -> None:
@@ -256,19 +288,14 @@ class _Batch:
         """Turn an exception into the failure of one result: a batch goes on after a bad file."""
         result = work.result
         try:
-            yield
+            with told_of(result.input):
+                yield
         except DeepIspError as error:
-            result.error, result.exit_code = str(error), error.exit_code
-        except MemoryError:
-            result.error, result.exit_code = f"{result.input}: not enough memory; try --tile 256", 4
-        except _StoppedError:
+            result.error, result.exit_code, result.status = str(error), error.exit_code, "failed"
+        except _Stopped:
             pass
-        except Exception as error:
-            result.error, result.exit_code = f"{result.input}: bug, please report it: {error!r}", 1
         except BaseException as error:
             self.events.put(error)
-        if result.error:
-            result.status = "failed"
 
 
 def reading_threads(engines: Sequence[Engine]) -> int:
@@ -293,7 +320,7 @@ class Memory:
         with self.given_back:
             while self.taken and self.taken + size > self.limit:
                 if stop.is_set():
-                    raise _StoppedError
+                    raise _Stopped
                 self.given_back.wait(WAIT)
             self.taken += size
 
@@ -301,14 +328,6 @@ class Memory:
         with self.given_back:
             self.taken -= size
             self.given_back.notify_all()
-
-
-def half_of_memory() -> float:
-    """Half of the machine's memory in bytes; without limit where it is not told (Windows)."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
-    except (AttributeError, ValueError, OSError):
-        return math.inf
 
 
 def share_one_heap() -> None:
@@ -328,3 +347,13 @@ def _make_parent(target: Path) -> None:
         raise OutputError(
             f"{target.parent}: cannot be created ({error.strerror}); choose another -o"
         ) from error
+
+
+def _check_parent(target: Path) -> None:
+    """See before the work whether its picture will find a folder; `_make_parent` makes it afterwards."""
+    with suppress(OSError):  # which will be told when the folder is made
+        folder = next(parent for parent in target.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise OutputError(f"{folder}: is not a folder; choose another -o")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{folder}: cannot be written to; choose another -o")

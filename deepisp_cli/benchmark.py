@@ -145,7 +145,7 @@ def _measure_batch(
         if result.error:
             raise EngineError(result.error)
         for stage, seconds in result.seconds.items():
-            thread = THREADS.get(stage, NETWORK)
+            thread = NETWORK if opened.resident and stage == "demosaic" else THREADS.get(stage, NETWORK)
             # threads of a kind share its files
             threads[thread] += seconds / (opened.lanes if thread == NETWORK else reading_threads([opened]))
         early = peak_memory() if index == TENTH - 1 else early

@@ -4,6 +4,7 @@ Only this module and the ``commands.py`` of the sub-packages print; this one tur
 stdout is data (pictures, JSON, tables that were asked for), stderr is for people.
 """
 
+import io
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepisp_cli import __version__
-from deepisp_cli.errors import INTERRUPTED, DeepIspError, UsageError
+from deepisp_cli.errors import INTERRUPTED, DeepIspError, OutputError, UsageError
 from deepisp_cli.evaluation.commands import benchmark, evaluate
 from deepisp_cli.options import devices_option, engine_option, memory_option, tile_option
 from deepisp_cli.training.commands import export, train
@@ -42,6 +43,10 @@ class _Commands(click.Group):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: stay quiet
             context.exit(1)
+        except OSError as error:
+            name = error.filename or "standard output"
+            click.echo(f"deepisp: {name}: {error.strerror}; check the disk and the path", err=True)
+            context.exit(OutputError.exit_code)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,6 +60,8 @@ def main() -> None:
     """
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of names that its encoding has no letters for
 
 
 @main.command()
@@ -65,7 +72,7 @@ def main() -> None:
     default="{stem}",
     metavar="TEMPLATE",
     show_default=True,
-    help="Output name: {stem} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders.",
+    help="Output name: {stem} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders, not the source's.",
 )
 @click.option(
     "--format",
@@ -183,7 +190,7 @@ class _Talk:
         if self.as_json:
             data = asdict(result)
             data.pop("exit_code")
-            click.echo(json.dumps(data, ensure_ascii=False))
+            click.echo(json.dumps(data))
         if result.error:
             click.echo(f"deepisp: {result.error}", err=True)
         elif not self.quiet:
@@ -243,7 +250,9 @@ def _develop(
                     click.echo("\r\033[K", nl=False, err=True)
                 talk(result)
     except KeyboardInterrupt:
-        click.echo(f"\ndeepisp: interrupted; so far {report}, of {len(jobs)}", err=True)
+        click.echo(
+            f"\ndeepisp: interrupted; so far {report.count('written')} written, of {len(jobs)}", err=True
+        )
         sys.exit(INTERRUPTED)
     return report
 
@@ -282,7 +291,7 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
             continue
         worst = worst or facts.pop("exit_code", 0)
         if as_json:
-            click.echo(json.dumps(facts, ensure_ascii=False))
+            click.echo(json.dumps(facts))
         else:
             for key, value in facts.items():
                 if value not in (None, "", []):
@@ -311,7 +320,7 @@ def models(as_json: bool) -> None:
 
     found = list_models()
     if as_json:
-        click.echo(json.dumps([model.card for model in found], ensure_ascii=False))
+        click.echo(json.dumps([model.card for model in found]))
         return
     for model in found:
         card = model.card
@@ -334,7 +343,7 @@ def doctor(as_json: bool) -> None:
 
     findings = examine()
     if as_json:
-        click.echo(json.dumps(findings, ensure_ascii=False))
+        click.echo(json.dumps(findings))
     else:
         for name, version in findings["versions"].items():
             click.echo(f"{name:16}{version or 'not installed'}")

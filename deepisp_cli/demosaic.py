@@ -11,6 +11,10 @@ import numpy as np
 from deepisp_cli.colour import Array
 
 BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
+DARKEST_MEAN = (
+    1e-4  # of full scale: of a mean below it nobody knows what is light and what an uncertain black
+)
+LARGEST_GAIN = 8.0  # of what the grey world may ask for
 
 
 def red_position(pattern: str) -> tuple[int, int]:
@@ -148,7 +152,7 @@ def demosaic(mosaic: Array, pattern: str) -> Array:
 
 
 def grey_world_gains(samples: np.ndarray, pattern: str, black: np.ndarray, white: np.ndarray) -> np.ndarray:
-    """White-balance gains that make the mean of the unclipped mosaic grey.
+    """White-balance gains that make the mean of the unclipped mosaic grey; none where it is too dark to tell.
 
     Parameters are those of `normalise_mosaic`. Returns (3,) float32, the smallest 1.
     """
@@ -162,5 +166,7 @@ def grey_world_gains(samples: np.ndarray, pattern: str, black: np.ndarray, white
     red = cells[:, red_row, :, red_col][usable].mean()
     blue = cells[:, 1 - red_row, :, 1 - red_col][usable].mean()
     green = (cells[:, red_row, :, 1 - red_col] + cells[:, 1 - red_row, :, red_col])[usable].mean() / 2
-    gains = green / np.clip([red, green, blue], max(green, 1e-6) / 8, None)
-    return (gains / gains.min()).astype(np.float32)
+    means = np.array([red, green, blue])
+    if means.min() < DARKEST_MEAN:
+        return np.ones(3, np.float32)
+    return np.clip(means.max() / means, 1, LARGEST_GAIN).astype(np.float32)

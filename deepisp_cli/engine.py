@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from deepisp_cli.errors import EngineError
+from deepisp_cli.machine import available_cores
 from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE, Model
 from deepisp_cli.options import ENGINES
 
@@ -108,8 +109,7 @@ class OnnxEngine:
     lanes = 1
 
     def __init__(self, model: Model, device: str = "cpu", eight_bit: bool = False) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         self.name = "onnx-int8" if eight_bit else "onnx"
         kind, _, number = device.partition(":")
         if eight_bit and kind != "cpu":
@@ -176,17 +176,23 @@ class OnnxEngine:
             raise EngineError(f"onnxruntime failed on {self.device}: {error}") from error
 
 
-def open_session(graph: bytes, provider: Any = "CPUExecutionProvider", threads: int | None = None) -> Any:
-    """ONNX Runtime with this graph and `session_options`."""
+def import_onnxruntime() -> Any:
+    """ONNX Runtime, which from 1.32 on tells its maker about each run unless this is set before."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def open_session(graph: bytes, provider: Any = "CPUExecutionProvider", threads: int | None = None) -> Any:
+    """ONNX Runtime with this graph and `session_options`."""
+    onnxruntime = import_onnxruntime()
     return onnxruntime.InferenceSession(graph, session_options(threads), providers=[provider])
 
 
 def session_options(threads: int | None = None) -> Any:
     """How ONNX Runtime runs a graph: with so many threads, by default on all cores, in little memory."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = 4  # what goes wrong is raised; the log would only repeat it
@@ -221,7 +227,8 @@ class TorchEngine:
         self._kind = self.device.partition(":")[0]
         self.resident = self._kind == "cuda"  # Metal lacks the float64 of `colour.encode`
         self.lanes = CUDA_LANES if self._kind == "cuda" else 1
-        self._network = network.to(self.device, memory_format=torch.channels_last).eval()
+        with self.errors():
+            self._network = network.to(self.device, memory_format=torch.channels_last).eval()
 
     def tile(self, pixels: int) -> int:
         if self._kind != "cuda":
@@ -247,7 +254,9 @@ class TorchEngine:
 
     def run_on_device(self, tile: Any) -> tuple[Any, Any]:
         """`run` of a tensor on the device, best with channels last; returns tensors there."""
-        half = self._torch.autocast(self._kind, self._torch.float16, enabled=self._kind == "cuda")
+        half: AbstractContextManager[Any] = nullcontext()
+        if self._kind == "cuda":  # the cache is one for all threads, and each lane has a stream of its own
+            half = self._torch.autocast("cuda", self._torch.float16, cache_enabled=False)
         with self.errors(), self._torch.inference_mode(), half:
             return self._network(tile)
 
@@ -289,12 +298,26 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Eng
     failures = []
     for kind, place in _candidates(model, engine, device):
         try:
-            if kind == "torch":
-                return TorchEngine(model, place)
-            return OnnxEngine(model, place, eight_bit=kind == "onnx-int8")
+            return _open(model, kind, place)
         except EngineError as error:
             failures.append(str(error))
+        except MemoryError:
+            failures.append(
+                f"device {place}: not enough memory; close what else uses it, or take --device cpu"
+            )
     raise EngineError("; ".join(failures))
+
+
+def _open(model: Model, kind: str, device: str) -> Engine:
+    opened = (
+        TorchEngine(model, device)
+        if kind == "torch"
+        else OnnxEngine(model, device, eight_bit=kind == "onnx-int8")
+    )
+    if opened.device != "cpu":  # a GPU may be there and too old for the library, or full
+        needs = model.tile_needs
+        opened.run(np.zeros((1, 3, *[needs.cell + needs.halo] * 2), np.float32))
+    return opened
 
 
 def open_engines(model: Model, engine: str = "auto", devices: str = "auto") -> list[Engine]:
@@ -306,11 +329,6 @@ def _activations(model: Model, size: int) -> float:
     """Bytes of a tile's activations for each of its pixels, their numbers of ``size`` bytes."""
     architecture = model.card["architecture"]
     return ACTIVATIONS * size * architecture["width"] / architecture["fold"] ** 2
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _candidates(model: Model, engine: str, device: str) -> list[tuple[str, str]]:

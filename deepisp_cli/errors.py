@@ -3,6 +3,9 @@
 A message says which file, what is wrong and what to do. The library raises; only the command line prints.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 INTERRUPTED = 130  # exit code after Ctrl-C or a polite kill
 
 
@@ -44,3 +47,16 @@ class OutputError(DeepIspError):
     """An output cannot be written."""
 
     exit_code = 5
+
+
+@contextmanager
+def told_of(name: str) -> Iterator[None]:
+    """Turn what nobody expected into an error that names the file: memory that is short, or a bug."""
+    try:
+        yield
+    except DeepIspError:
+        raise
+    except MemoryError as error:
+        raise EngineError(f"{name}: not enough memory; try --tile 256") from error
+    except Exception as error:
+        raise DeepIspError(f"{name}: bug, please report it: {error!r}") from error

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deepisp_cli.errors import UsageError
-from deepisp_cli.raw import RawImage
+from deepisp_cli.output import FORMATS
+from deepisp_cli.raw import LARGEST_GAIN, RawImage
 
 LOOKS = ("learned", "neutral")
 
@@ -21,7 +22,7 @@ class Options:
     exposure: float = 0.0  # EV added to the finished picture, in linear light
     strength: float = 1.0  # 0: the plain bilinear picture, 1: the network's restoration
     look: str = "learned"  # "learned": the network's transform; "neutral": exposure and colour as metered
-    format: str = "jpeg"  # a key of output.FORMATS
+    format: str | None = None  # a key of output.FORMATS; None: by the suffix of the file, JPEG for a stream
     quality: int = 95  # of JPEG, 1 to 100
     bit_depth: int = 8  # 8, or 16 for PNG and TIFF
     tile: int | None = None  # side of a tile in pixels, None: what suits the engine
@@ -36,8 +37,13 @@ class Options:
             raise UsageError(f"unknown look {self.look!r}; known: {', '.join(LOOKS)}")
         if not 1 <= self.quality <= 100:
             raise UsageError(f"quality is 1 to 100, got {self.quality}")
-        if self.bit_depth not in (8, 16) or (self.format == "jpeg" and self.bit_depth == 16):
+        if self.format is not None and self.format not in FORMATS:
+            raise UsageError(f"unknown format {self.format!r}; known: {', '.join(FORMATS)}")
+        depths = FORMATS[self.format].bit_depths if self.format else (8, 16)
+        if self.bit_depth not in depths:
             raise UsageError(f"{self.format} cannot hold {self.bit_depth} bits; 16 bits go into PNG or TIFF")
+        if self.tile is not None and self.tile < 1:
+            raise UsageError(f"tiles have a side of 1 pixel at least, got {self.tile}")
         if not -10 <= self.exposure <= 10:
             raise UsageError(f"exposure is -10 to 10 EV, got {self.exposure:g}")
 
@@ -90,4 +96,6 @@ def parse_gains(text: str) -> np.ndarray:
         raise UsageError(
             f"white balance {text!r}: give camera, daylight, auto or three gains such as 2.1,1,1.6"
         )
+    if gains.max() > LARGEST_GAIN * gains.min():
+        raise UsageError(f"white balance {text!r}: one gain is more than {LARGEST_GAIN:g} times another")
     return gains / gains.min()

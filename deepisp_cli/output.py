@@ -6,6 +6,7 @@ fail on noisy pictures: it guesses how large they get ("broken data stream when 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -53,6 +54,7 @@ JPEG_MAX_SEGMENT = 65533  # its length field has 16 bits and counts itself
 TIFF_MAX_BYTES = 2**32 - 2**25  # offsets have 32 bits; room for what is not pixels
 STRIP_BYTES = 1 << 20
 
+_unfinished: set[str] = set()  # temporary files
 REMEDIES = {
     errno.ENOSPC: "free some space or choose another folder",
     errno.EACCES: "choose a folder you may write to",
@@ -73,7 +75,7 @@ def format_of_suffix(path: str | os.PathLike[str]) -> str:
         if suffix in known.suffixes:
             return name
     suffixes = ", ".join(suffix for known in FORMATS.values() for suffix in known.suffixes)
-    raise UsageError(f"{path}: unknown suffix {suffix!r}; use one of {suffixes}")
+    raise UsageError(f"{path}: unknown suffix {suffix!r}; use one of {suffixes}, or end a folder in '/'")
 
 
 def write_picture(
@@ -126,7 +128,7 @@ def write_picture(
         raise ValueError(f"{format} cannot hold {pixels.dtype}")
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be 1 to 100, not {quality}")
-    if isinstance(target, Path) and not overwrite and os.path.lexists(target) and not _is_device(target):
+    if isinstance(target, Path) and not overwrite and os.path.lexists(target) and not is_device(target):
         raise _exists(target)
     ifds = picture_ifds(metadata, pixels.shape[1], pixels.shape[0], software)
     if format == "jpeg":
@@ -222,10 +224,11 @@ def srgb_profile() -> bytes:
 def _save(target: Path, data: bytes, overwrite: bool) -> None:
     """Write a file under another name in the same folder and rename it when it is complete."""
     final = os.path.realpath(target)
-    if _is_device(target):
+    if is_device(target):
         with open(final, "wb", buffering=0) as device:
             return _pour(device, data)
     temporary = os.path.join(os.path.dirname(final), f".deepisp-{secrets.token_hex(8)}.part")
+    _unfinished.add(temporary)
     try:
         with open(temporary, "xb") as file:  # not the tempfile module, whose files only the owner can read
             file.write(data)
@@ -238,8 +241,20 @@ def _save(target: Path, data: bytes, overwrite: bool) -> None:
     except FileExistsError as error:
         raise _exists(target) from error
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        _remove(temporary)
+
+
+def _remove(temporary: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(temporary)
+    _unfinished.discard(temporary)
+
+
+@atexit.register
+def _remove_unfinished() -> None:
+    """What threads were still writing when the program was made to end at once."""
+    for temporary in list(_unfinished):
+        _remove(temporary)
 
 
 def _rename_to_new(temporary: str, final: str) -> None:
@@ -257,7 +272,7 @@ def _rename_to_new(temporary: str, final: str) -> None:
             raise
 
 
-def _is_device(path: Path) -> bool:
+def is_device(path: Path) -> bool:
     """Whether the path is a device or pipe, such as /dev/stdout: written to, never replaced."""
     try:
         mode = path.stat().st_mode

@@ -31,12 +31,12 @@ def peak_gflops(engine: Engine) -> float | None:
 
     In the engine's precision: NumPy's products in float32 on the CPU, torch's on a GPU, in half precision on
     CUDA. The 8-bit form does some convolutions in float32: the peak of the mixture, each at its own. None
-    where a library that this takes is not installed: torch, or onnx for 8 bits.
+    where a library that this takes is not installed, or has not the device: torch, or onnx for 8 bits.
     """
     kind = engine.device.partition(":")[0]
     try:
         if kind != "cpu":
-            return round(_torch_peak(engine, kind), 1)
+            return _torch_peak(engine, kind)
         peak = _numpy_peak()
         if engine.name == "onnx-int8":
             share = eight_bit_multiply_adds(engine.model) / multiply_adds(engine.model.card["architecture"])
@@ -61,17 +61,22 @@ def _numpy_peak() -> float:
     return _rate(lambda: a @ b, SIDES["cpu"])
 
 
-def _torch_peak(engine: Engine, kind: str) -> float:
+def _torch_peak(engine: Engine, kind: str) -> float | None:
     import torch
 
+    if not getattr(torch, kind).is_available():  # ONNX Runtime has the device, this torch has not
+        return None
     half = torch.float16 if engine.name == "torch" and kind == "cuda" else torch.float32
     a, b = torch.rand(2, SIDES[kind], SIDES[kind], device=engine.device, dtype=half)
 
     def multiply() -> None:
         a @ b
-        getattr(torch, kind).synchronize()
+        if kind == "cuda":
+            torch.cuda.synchronize(engine.device)
+        else:
+            torch.mps.synchronize()
 
-    return _rate(multiply, SIDES[kind])
+    return round(_rate(multiply, SIDES[kind]), 1)
 
 
 def _eight_bit_peak() -> float:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -12,12 +13,13 @@ import numpy as np
 from deepisp_cli import __version__
 from deepisp_cli.colour import LUMINANCE, encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, grey_world_gains, normalise, normalise_mosaic, red_position
-from deepisp_cli.engine import Engine, TorchEngine, available_cores
-from deepisp_cli.errors import InputError
+from deepisp_cli.engine import Engine, TorchEngine
+from deepisp_cli.errors import InputError, told_of
 from deepisp_cli.frame import Frame, Options, Result, parse_gains
 from deepisp_cli.look import develop_colour, frame_gain
+from deepisp_cli.machine import available_cores
 from deepisp_cli.metadata import Metadata, read_metadata
-from deepisp_cli.output import write_picture
+from deepisp_cli.output import format_of_suffix, write_picture
 from deepisp_cli.raw import RawImage, read_preview, read_raw
 from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
@@ -46,23 +48,25 @@ def develop(
 
     Raises
     ------
-    InputError, UnsupportedRawError, EngineError, OutputError, UsageError
-        Each names the file, what is wrong and what to do.
+    DeepIspError
+        One of its classes, `InputError`, `UnsupportedRawError`, `EngineError`, `OutputError`, `UsageError`:
+        each names the file, what is wrong and what to do.
     """
-    options = options or Options()
+    options = _with_format(options or Options(), target)
     result = Result(str(source), str(target))
-    raw, metadata = load(source, result)
-    frame = to_frame(raw, options, result, engine.resident)
-    del raw
-    picture = finish(frame, engine, options, result, progress)
-    write(picture, metadata, target, options, result)
+    with told_of(result.input):
+        raw, metadata = load(source, result)
+        frame = to_frame(raw, options, result, engine.resident)
+        del raw
+        picture = finish(frame, engine, options, result, progress)
+        write(picture, metadata, target, options, result)
     return result
 
 
-def load(source: Path | str, result: Result) -> tuple[RawImage, Metadata]:
-    """Read and unpack the file."""
+def load(source: Path | str, result: Result, contents: bytes = b"") -> tuple[RawImage, Metadata]:
+    """Read and unpack the file; of standard input ``contents``, if that has been read already."""
     with result.timed("read"):
-        raw, metadata = _read(source)
+        raw, metadata = _read(source, contents)
         result.notes += [*raw.notes, *metadata.notes]
     return raw, metadata
 
@@ -101,11 +105,15 @@ def finish(
 ) -> np.ndarray:
     """Network, colour, rendering: (H, W, 3) uint8 or uint16, upright."""
     result.model, result.engine, result.device = engine.model.name, engine.name, engine.device
-    if frame.picture is None:
+    pixels = None
+    if frame.raw is not None:
         from deepisp_cli.resident import finish_on_device
 
-        pixels = finish_on_device(frame, cast(TorchEngine, engine), options, result, progress)
-    else:
+        try:
+            pixels = finish_on_device(frame, cast(TorchEngine, engine), options, result, progress)
+        except MemoryError:  # tiles of the frame may still fit
+            frame = to_frame(frame.raw, options, Result(result.input, result.output))
+    if pixels is None:
         pixels = _finish_here(frame, engine, options, result, progress)
     result.height, result.width = pixels.shape[:2]
     if float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) < DARK * np.iinfo(pixels.dtype).max:
@@ -144,16 +152,23 @@ def write(
     pixels: np.ndarray, metadata: Metadata, target: Path | str, options: Options, result: Result
 ) -> None:
     """Encode and write, EXIF carried over."""
+    options = _with_format(options, target)
     with result.timed("write"):
         result.bytes = write_picture(
             sys.stdout.buffer if str(target) == STANDARD_STREAM else Path(target),
             pixels,
             metadata,
-            format=options.format,
+            format=str(options.format),
             quality=options.quality,
             software=f"deepisp {__version__} ({result.model})",
             overwrite=options.overwrite,
         )
+
+
+def _with_format(options: Options, target: Path | str) -> Options:
+    if options.format:
+        return options
+    return replace(options, format="jpeg" if str(target) == STANDARD_STREAM else format_of_suffix(target))
 
 
 def choose_white_balance(raw: RawImage, wanted: str) -> tuple[np.ndarray, str]:
@@ -230,19 +245,28 @@ def _on_blocks(work: Callable[[slice], None], height: int) -> None:
         list(pool.map(work, blocks))
 
 
-def _read(source: Path | str) -> tuple[RawImage, Metadata]:
+def _read(source: Path | str, contents: bytes = b"") -> tuple[RawImage, Metadata]:
     name = str(source)
-    contents = BytesIO(_read_bytes(source))
-    raw = read_raw(contents, name)
+    file = BytesIO(contents or read_bytes(source))
+    raw = read_raw(file, name)
     fallback = {**raw.capture, "make": raw.make, "model": raw.model}
-    return raw, read_metadata(contents, name, preview=read_preview(contents), fallback=fallback)
+    return raw, read_metadata(file, name, preview=read_preview(file), fallback=fallback)
 
 
-def _read_bytes(source: Path | str) -> bytes:
-    if str(source) == STANDARD_STREAM:
-        return sys.stdin.buffer.read()
+def read_bytes(source: Path | str) -> bytes:
+    """All of a file, or of standard input."""
     try:
+        if str(source) == STANDARD_STREAM:
+            if sys.stdin is None:  # closed before the program started
+                raise InputError("-: standard input is closed; pipe a raw file into it")
+            stream: Any = sys.stdin.buffer
+            contents = bytearray()
+            while piece := stream.read1():  # in between Python looks for Ctrl-C
+                contents += piece
+            return bytes(contents)
         return Path(source).read_bytes()
+    except IsADirectoryError as error:
+        raise InputError(f"{source}: is a folder; name raw files") from error
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
 

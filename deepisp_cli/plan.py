@@ -1,6 +1,9 @@
 """What to develop and where to: inputs and options → jobs. Clashes are found before any work starts."""
 
+import os
+import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from deepisp_cli.errors import DeepIspError, InputError, UsageError
 from deepisp_cli.metadata import read_metadata
-from deepisp_cli.output import FORMATS, format_of_suffix
+from deepisp_cli.output import FORMATS, format_of_suffix, is_device
 from deepisp_cli.pipeline import STANDARD_STREAM
 
 # What a folder is searched for; a file named outright may end in anything.
@@ -19,7 +22,11 @@ RAW_SUFFIXES = (
     *(".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"),
     *(".srw", ".x3f"),
 )
+PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # no raws; some raws are .tif
+OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
 FIELDS = ("stem", "model", "date", "camera", "iso")
+FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in file names on some system
+DATE = "%Y-%m-%d_%H-%M-%S"  # of {date}, if the template does not say
 
 
 @dataclass(frozen=True)
@@ -49,27 +56,35 @@ def plan_jobs(
     ----------
     inputs : files, folders, patterns, or "-".
     output : a file (one input), a folder, "-" or None: beside the source.
-    template : output name without suffix; may hold folders. Fields: stem, model, date, camera, iso.
+    template : output name without suffix; folders in it take the place of the source's. Fields:
+        stem, model, date, camera, iso.
     format : a key of ``output.FORMATS``, or None: by the suffix of ``output``, else JPEG.
 
     Raises
     ------
     InputError
-        If an input does not exist or nothing is found.
+        If nothing is found. An input that is missing among others becomes a job with an error.
     UsageError
         If the options contradict each other, two inputs share an output, or an output exists.
     """
-    sources = _expand(inputs, recursive)
+    if "" in inputs or output == "":
+        raise UsageError("an empty name was given for a file or folder; is a variable not set?")
     _check_template(template)
-    single = len(sources) == 1 and not any(Path(given).is_dir() for given in inputs)
+    try:
+        sources, missing = _expand(inputs, recursive)
+    except OSError as error:  # a folder on the way may not be entered, or a name is too long
+        raise InputError(
+            f"{error.filename}: cannot be looked up ({error.strerror}); check the path"
+        ) from error
+    single = len(sources) + len(missing) == 1 and not any(Path(given).is_dir() for given in inputs)
     to_file = output is not None and output != STANDARD_STREAM and single and _names_a_file(output)
     if to_file and template != "{stem}":
         raise UsageError("--name and an output file contradict each other; give a folder with --name")
-    if output == STANDARD_STREAM and len(sources) > 1:
+    if output == STANDARD_STREAM and len(sources) + len(missing) > 1:
         raise UsageError(f"{len(sources)} inputs cannot go to standard output; give a folder with -o")
     if not single and output not in (None, STANDARD_STREAM) and _names_a_file(str(output)):
         raise UsageError(f"{output}: is a file name, but a folder or several inputs need a folder")
-    if to_file:
+    if to_file and not is_device(Path(str(output))):
         by_suffix = format_of_suffix(str(output))
         if format and format != by_suffix:
             raise UsageError(f"{output}: the suffix says {by_suffix}, --format says {format}")
@@ -86,54 +101,78 @@ def plan_jobs(
         else:
             jobs.append(_job(source, folder, output, template, FORMATS[format].suffixes[0], model))
     _refuse_clashes(jobs)
-    return _settle_existing(jobs, overwrite, skip_existing), format
+    return [*_settle_existing(jobs, overwrite, skip_existing), *missing], format
 
 
-def _expand(inputs: Sequence[str], recursive: bool) -> list[tuple[Path | str, Path]]:
-    """(source, the folder its sub-folders are counted from) for each file, without repeats."""
-    found: dict[Path | str, Path] = {}
+def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | str, Path]], list[Job]]:
+    """(source, the folder its sub-folders are counted from) for each file, without repeats; and what is
+    missing, as jobs with errors."""
+    found: dict[str, tuple[Path | str, Path]] = {}
+    missing: list[Job] = []
+
+    def add(file: Path, folder: Path) -> None:
+        if file.suffix.lower() in PICTURE_SUFFIXES:
+            miss(str(file), "is a picture, not a raw file; leave it out")
+        else:
+            found.setdefault(os.path.abspath(file), (file, folder))
+
+    def miss(name: str, reason: str) -> None:
+        missing.append(Job(name, "", error=InputError(f"{name}: {reason}")))
+
     for given in inputs:
         if given == STANDARD_STREAM:
-            found[given] = Path()
+            found[given] = given, Path()
             continue
-        path = Path(given)
+        path = Path(given) if str(Path(given)) != STANDARD_STREAM else Path(given).absolute()
         if path.is_dir():
-            entries = path.rglob("*") if recursive else path.iterdir()
-            files = sorted(entry for entry in entries if _is_raw(entry))
-            if not files:
+            files, closed = _search(path, recursive)
+            for folder in closed:
+                miss(folder, "cannot be searched; check who may read it")
+            if not files and not closed:
                 hint = "" if recursive else "; -r searches its sub-folders"
-                raise InputError(f"{given}: no raw files in this folder{hint}")
+                miss(given, f"no raw files in this folder{hint}")
             for file in files:
-                found.setdefault(file, path)
+                add(file, path)
         elif path.exists():
-            found.setdefault(path, path.parent)
+            add(path, path.parent)
         elif has_magic(given):
             matches = sorted(Path(match) for match in glob(given, recursive=recursive))
             files = [match for match in matches if match.is_file()]
             if not files:
-                raise InputError(f"{given}: no file matches")
+                miss(given, "no file matches")
             for file in files:
-                found.setdefault(file, file.parent)
+                add(file, file.parent)
         else:
-            raise InputError(f"{given}: no such file or folder")
-    if STANDARD_STREAM in found and len(found) > 1:
+            miss(given, "no such file or folder")
+    if STANDARD_STREAM in found and len(found) + len(missing) > 1:
         raise UsageError("standard input cannot be mixed with other inputs")
-    return list(found.items())
+    if missing and not found and missing[0].error:
+        raise missing[0].error
+    return list(found.values()), missing
 
 
-def _is_raw(path: Path) -> bool:
-    # macOS leaves "._NAME" files on cards
-    return path.suffix.lower() in RAW_SUFFIXES and not path.name.startswith("._") and path.is_file()
+def _search(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
+    """The raws in a folder, with ``recursive`` in its sub-folders too, sorted; and folders that may not be
+    read. Hidden ones are passed over: macOS leaves "._NAME" files on cards, and .Trashes."""
+    files: list[Path] = []
+    closed: list[str] = []
+    for parent, folders, names in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
+        folders[:] = [name for name in folders if not name.startswith(".")] if recursive else []
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(file for file in files if file.suffix.lower() in RAW_SUFFIXES and file.is_file()), closed
 
 
 def _names_a_file(output: str) -> bool:
-    """Whether ``-o`` names a file: it is no folder, has no trailing slash and has a suffix."""
-    return not output.endswith(("/", "\\")) and not Path(output).is_dir() and Path(output).suffix != ""
+    """Whether ``-o`` names a file: it is no folder, has no trailing slash and has a suffix or is a device."""
+    path = Path(output)
+    return not output.endswith(("/", "\\")) and not path.is_dir() and (path.suffix != "" or path.exists())
 
 
 def _job(source: Path | str, folder: Path, output: str | None, template: str, suffix: str, model: str) -> Job:
     path = Path(source)
-    parent = path.parent if output is None else Path(output) / path.parent.relative_to(folder)
+    parent = path.parent if output is None else Path(output)
+    if output is not None and "/" not in template:
+        parent /= path.parent.relative_to(folder)
     try:
         return Job(source, parent / (_fill(template, path, model) + suffix))
     except DeepIspError as error:
@@ -142,17 +181,25 @@ def _job(source: Path | str, folder: Path, output: str | None, template: str, su
 
 def _check_template(template: str) -> None:
     try:
-        fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+        parsed = list(string.Formatter().parse(template))
+        fields = {field for _, field, _, _ in parsed if field is not None}
+        if any("{" in (form or "") for _, _, form, _ in parsed):
+            raise UsageError(f"--name {template!r}: a field inside a field; give them one after the other")
         unknown = sorted(fields - set(FIELDS))
         if unknown:
             known = ", ".join("{" + field + "}" for field in FIELDS)
             raise UsageError(f"--name: unknown field {{{unknown[0]}}}; known: {known}")
         sample = template.format(stem="a", model="a", date=datetime(2000, 1, 1), camera="a", iso=100)
-    except (ValueError, IndexError, KeyError, AttributeError) as error:
+    except (ValueError, IndexError, KeyError, AttributeError, MemoryError) as error:
         raise UsageError(f"--name {template!r}: {error}") from error
-    parts = Path(sample).parts
-    if not sample or sample.endswith("/") or Path(sample).is_absolute() or ".." in parts:
+    if not _stays_inside(sample):
         raise UsageError(f"--name {template!r}: must be a name, folders inside the output folder allowed")
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether this is the name of a file in a folder or its sub-folders."""
+    parts = Path(name).parts
+    return bool(name) and not name.endswith("/") and not Path(name).is_absolute() and ".." not in parts
 
 
 def _fill(template: str, source: Path, model: str) -> str:
@@ -176,10 +223,13 @@ def _fill(template: str, source: Path, model: str) -> str:
             values[field] = wanted[field]()
             if not values[field]:
                 raise InputError(f"{source}: has no {field} for --name {template!r}; leave the field out")
-    safe = {
-        key: value.replace("/", "_") if isinstance(value, str) else value for key, value in values.items()
-    }
-    return template.format(**safe)
+    for field in ("camera", "model"):
+        if field in values:
+            values[field] = FORBIDDEN.sub("_", str(values[field]))
+    name = template.replace("{date}", f"{{date:{DATE}}}").format(**values)
+    if not _stays_inside(name):
+        raise InputError(f"{source}: --name {template!r} makes {name!r} of it; choose other fields")
+    return name
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
@@ -196,15 +246,27 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if _key(job.target) in sources and job.target != STANDARD_STREAM and not job.error:
             raise UsageError(f"{job.target}: the output would replace an input; choose another with -o")
+        followed = os.path.realpath(job.target)
+        if os.path.islink(job.target) and Path(followed).suffix.lower() not in OUTPUT_SUFFIXES:
+            raise UsageError(
+                f"{job.target}: is a link to {followed}, which is no picture; choose another with -o"
+            )
 
 
 def _key(path: Path | str) -> str:
-    """Equal for paths that one file system may hold to be one: case is folded."""
-    return str(Path(path).absolute()).casefold()
+    """Equal for paths that one file system may hold to be one: links followed, case and accents folded."""
+    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
+
+
+def _is_taken(target: Path) -> bool:
+    """Whether something would be replaced: also a link that leads nowhere, but no device."""
+    return os.path.lexists(target) and not is_device(target)
 
 
 def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> list[Job]:
-    existing = [job for job in jobs if isinstance(job.target, Path) and not job.error and job.target.exists()]
+    existing = [
+        job for job in jobs if isinstance(job.target, Path) and not job.error and _is_taken(job.target)
+    ]
     if not existing or overwrite:
         return jobs
     if skip_existing:

@@ -20,7 +20,7 @@ from deepisp_cli.errors import InputError, UnsupportedRawError
 # LibRaw's flip is "50132467"[orientation & 7], so EXIF orientation N is _FLIPS.index(flip) + 1.
 _FLIPS = (0, 1, 3, 2, 4, 6, 7, 5)
 _D65 = np.array([0.95047, 1.0, 1.08883])  # D65 white in XYZ, CIE 1931 2 degrees
-_LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candle light needs about 5
+LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candle light needs about 5
 _LARGEST_EMPTY_TAIL = 8  # more last rows of only zeros are missing data: a sensor's noise never gives them
 _STARTS = {
     b"\xff\xd8\xff": "a JPEG picture",
@@ -169,6 +169,8 @@ def _decode(source: BinaryIO, name: str) -> _Frame:
     with rawpy.RawPy() as raw:
         try:
             raw.open_buffer(source)
+        except rawpy.LibRawUnsufficientMemoryError as error:
+            raise MemoryError(str(error)) from error
         except rawpy.LibRawError as error:
             raise InputError(f"{name}: {_not_raw(start)}") from error
         try:
@@ -176,6 +178,10 @@ def _decode(source: BinaryIO, name: str) -> _Frame:
             stored, colours = raw.raw_image, raw.raw_pattern
         except (rawpy.LibRawFileUnsupportedError, NotImplementedError, RuntimeError) as error:
             raise UnsupportedRawError(f"{name}: LibRaw cannot decode its data; convert it to DNG") from error
+        except rawpy.LibRawUnsufficientMemoryError as error:
+            raise MemoryError(str(error)) from error
+        except rawpy.LibRawTooBigError as error:
+            raise UnsupportedRawError(f"{name}: too large for LibRaw; develop a part of it") from error
         except rawpy.LibRawError as error:
             raise InputError(f"{name}: damaged or cut off; copy it again") from error
         white = raw.camera_white_level_per_channel or [raw.white_level] * 4
@@ -270,7 +276,7 @@ def _gains(gains: np.ndarray) -> np.ndarray | None:
     if gains.shape != (3,) or not gains.min() > 0:  # not: NaN is no white balance either
         return None
     gains = gains / gains.min()
-    return gains.astype(np.float32) if gains.max() <= _LARGEST_GAIN else None
+    return gains.astype(np.float32) if gains.max() <= LARGEST_GAIN else None
 
 
 def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:

@@ -165,6 +165,28 @@ def test_an_interrupt_leaves_whole_files_only(raws, tmp_path):
     assert len(list((tmp_path / "out").iterdir())) <= 2
 
 
+def test_a_thread_that_ends_ends_the_batch(raws, tmp_path):
+    """A lane may fail to open: on a GPU that is lost, or full."""
+
+    class Lost(IdentityEngine):
+        def lane(self):
+            raise EngineError("the device is lost")
+
+    with pytest.raises(EngineError, match="lost"):
+        list(develop_many(jobs_for(raws, tmp_path / "out"), Lost(), NEUTRAL))
+    with pytest.raises(EngineError, match="no engine"):
+        list(develop_many(jobs_for(raws, tmp_path / "out"), [], NEUTRAL))
+
+
+def test_an_output_without_a_folder_is_told_before_the_work(raws, tmp_path, identity_engine):
+    file = tmp_path / "file"
+    file.write_bytes(b"mine")
+    results = list(develop_many([Job(raws[0], file / "sub" / "a.jpg")], identity_engine, NEUTRAL))
+    assert results[0].exit_code == 5
+    assert "not a folder" in results[0].error
+    assert not identity_engine.tiles
+
+
 def test_two_engines_share_the_files_and_the_order_stays(raws, tmp_path):
     """Each engine is held until the other one has a picture, too: with one at a time this would not end."""
     both = threading.Barrier(2, timeout=20)

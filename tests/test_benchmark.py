@@ -46,6 +46,15 @@ def test_a_product_of_8_bit_numbers_is_measured():
     assert peak._eight_bit_peak() > 0
 
 
+def test_no_peak_where_torch_has_not_the_device(tiny_model):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("it has")
+    engine = open_engine(tiny_model, "onnx", "cpu")
+    engine.device = "cuda:0"  # ONNX Runtime's, which torch knows nothing of
+    assert peak_gflops(engine) is None
+
+
 def test_each_size_is_measured_smallest_first():
     sizes = [(301, 199), (173, 113)]  # primes: no tile or cell fits
     rows = list(measure(find_model("deepisp"), "onnx", "cpu", sizes, repeat=2, tile=128, batch=11))

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,7 +196,7 @@ def test_doctor_passes_here(run):
 def program(*args, **kwargs):
     return subprocess.Popen(
         [sys.executable, "-c", "from deepisp_cli.cli import main; main()", *map(str, args)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs,
+        cwd=ROOT, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs},
     )  # fmt: skip
 
 
@@ -205,6 +206,40 @@ def test_pipes(night, tiny_model):
     assert process.returncode == 0, err
     with Image.open(io.BytesIO(out)) as picture:
         assert (picture.format, picture.size) == ("PNG", (64, 48))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_an_interrupt_ends_the_wait_for_standard_input(tiny_model):
+    process = program("process", "-", "--model", tiny_model.folder, stdin=subprocess.PIPE, bufsize=0)
+    process.stdin.write(bytes(1 << 20))  # more than a pipe holds: it is being read
+    process.send_signal(signal.SIGINT)
+    try:
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_standard_output_may_lack_letters(night, tiny_model, tmp_path):
+    """A pipe on Windows has cp1252, say. JSON stays JSON, words are written another way."""
+    raw = tmp_path / "夜é.dng"
+    shutil.copy(night, raw)
+    for arguments in (["info"], ["info", "--json"], ["process", "--json", "--model", tiny_model.folder]):
+        process = program(*arguments, raw, env={**os.environ, "PYTHONIOENCODING": "cp1252"})
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        if "--json" in arguments:
+            assert str(raw) in json.loads(out).values()
+
+
+def test_a_full_disk_behind_standard_output_is_told(night):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("Linux's")
+    with open("/dev/full", "wb") as full:
+        process = program("info", night, stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert err.startswith(b"deepisp: standard output: No space left")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")

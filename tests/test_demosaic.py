@@ -127,6 +127,19 @@ def test_mirror_keeps_the_phase_and_stays_inside(length, start, stop):
 
 
 @pytest.mark.parametrize("pattern", BAYER_PATTERNS)
+def test_grey_world_does_not_judge_darkness(pattern):
+    """Means that are as small as what the black level is off by say nothing."""
+    black, white = np.full((2, 2), 512, np.float32), np.full((2, 2), 16383, np.float32)
+    for counts in (
+        {"R": 512, "G": 512, "B": 512},
+        {"R": 520, "G": 511, "B": 520},
+        {"R": 520, "G": 900, "B": 513},
+    ):
+        samples = np.uint16([[counts["RGB"[channel_of(pattern, y, x)]] for x in range(8)] for y in range(8)])
+        np.testing.assert_array_equal(grey_world_gains(samples, pattern, black, white), 1)
+
+
+@pytest.mark.parametrize("pattern", BAYER_PATTERNS)
 def test_grey_world_finds_the_cast(pattern):
     cast = {"R": 0.5, "G": 1.0, "B": 0.4}
     rows, cols = np.indices((16, 16))

@@ -1,5 +1,9 @@
 """Engines agree, and a device that was named is what runs or an error."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -112,6 +116,33 @@ def test_a_named_device_that_is_missing_is_an_error(tiny_model, engine, device):
 def test_unknown_device_names(tiny_model, device):
     with pytest.raises(EngineError, match="unknown device"):
         open_engine(tiny_model, "auto", device)
+
+
+@pytest.mark.parametrize("failure", ["construct", "memory", "run"])
+def test_auto_goes_on_where_a_gpu_does_not_work(tiny_model, monkeypatch, failure):
+    """It may be full, lost, or older than what torch was built for: the first tile tells."""
+    torch = pytest.importorskip("torch")
+    from deepisp_cli.network import DeepISP
+
+    def fail(*_, **__):
+        raise (torch.OutOfMemoryError if failure == "memory" else RuntimeError)("no kernel image")
+
+    monkeypatch.setattr(engines, "_check_torch_device", lambda torch, device: "mps")
+    monkeypatch.setattr(engines, "_candidates", lambda *_: [("torch", "mps"), ("onnx", "cpu")])
+    monkeypatch.setattr(DeepISP, "to", fail if failure != "run" else lambda network, *_, **__: network)
+    assert open_engine(tiny_model).name == "onnx"
+    monkeypatch.setattr(engines, "_candidates", lambda *_: [("torch", "mps")])
+    with pytest.raises(EngineError, match="memory" if failure == "memory" else "mps"):
+        open_engine(tiny_model)
+
+
+def test_onnxruntime_tells_nobody(tmp_path):
+    """From 1.32 on its makers hear of each run, unless they are asked not to before it is imported."""
+    code = "from deepisp_cli.engine import session_options; session_options()"
+    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORT_")} | home
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert not list(tmp_path.iterdir())
 
 
 def test_onnxruntime_that_quietly_falls_back_is_an_error(tiny_model, monkeypatch):

@@ -18,12 +18,13 @@ LAYERS = [
     ["pipeline"],
     ["resident"],
     ["tiling"],
-    ["engine", "output", "dng", "frame"],
+    ["frame"],
+    ["engine", "output", "dng"],
     ["raw", "exif"],
     ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
     ["colour", "metering", "network"],
     ["joining"],
-    ["errors", "options", "__init__"],
+    ["errors", "options", "machine", "__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY_HERE = {"rawpy": {"raw"}, "exifread": {"metadata"}, "PIL": {"output", "dng"}, "onnxruntime": {"engine"}}

@@ -10,7 +10,7 @@ from PIL import Image
 from deepisp_cli.colour import srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import BAYER_PATTERNS, demosaic, normalise_mosaic
 from deepisp_cli.dng import write_dng
-from deepisp_cli.errors import InputError, OutputError, UsageError
+from deepisp_cli.errors import DeepIspError, InputError, OutputError, UsageError
 from deepisp_cli.pipeline import (
     Options,
     Result,
@@ -241,13 +241,41 @@ def test_a_missing_file_is_named(identity_engine, tmp_path):
         {"look": "vivid"},
         {"quality": 0},
         {"bit_depth": 12},
-        {"bit_depth": 16},  # JPEG
+        {"bit_depth": 16, "format": "jpeg"},
+        {"format": "gif"},
+        {"tile": 0},
+        {"white_balance": "99,1,1"},
         {"exposure": 40},
     ],
 )
 def test_options_that_make_no_sense(wrong):
     with pytest.raises(UsageError):
         Options(**wrong)
+
+
+def test_the_suffix_decides_the_format(write_raw, grey_ramp, identity_engine, tmp_path):
+    raw = write_raw("a.dng", grey_ramp)
+    for name, start in (("a.png", b"\x89PNG"), ("a.tif", b"II*\0"), ("a.jpeg", b"\xff\xd8")):
+        develop(raw, tmp_path / name, identity_engine)
+        assert (tmp_path / name).read_bytes().startswith(start)
+    develop(raw, tmp_path / "deep.png", identity_engine, Options(bit_depth=16))
+    for name, wrong in (("b.jpg", "16 bits"), ("b.gif", "unknown suffix")):
+        identity_engine.tiles.clear()
+        with pytest.raises(UsageError, match=wrong):
+            develop(raw, tmp_path / name, identity_engine, Options(bit_depth=16))
+        assert not identity_engine.tiles
+
+
+@pytest.mark.parametrize(("failure", "message"), [(MemoryError(), "memory"), (KeyError("x"), "bug")])
+def test_what_nobody_expected_names_the_file(
+    write_raw, grey_ramp, identity_engine, tmp_path, failure, message
+):
+    def run(tile):
+        raise failure
+
+    identity_engine.run = run
+    with pytest.raises(DeepIspError, match=rf"a\.dng: .*{message}"):
+        develop(write_raw("a.dng", grey_ramp), tmp_path / "a.jpg", identity_engine, Options(tile=16))
 
 
 def test_describe(write_raw, grey_ramp, tmp_path):

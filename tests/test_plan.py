@@ -1,5 +1,6 @@
 """Which inputs become which outputs, and what is refused before any work."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,26 @@ def test_an_output_never_replaces_an_input(card):
         plan_jobs([str(picture)], None, format="tiff", overwrite=True)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")
+def test_paths_are_followed_before_they_are_compared(card):
+    picture, link = card / "linear.tif", card.parent / "link"
+    picture.write_bytes(b"x")
+    link.symlink_to(card, target_is_directory=True)
+    for source, output in (
+        ("card/a/../linear.tif", "card/linear.tif"),
+        ("link/linear.tif", "card/b/../linear.tif"),
+    ):
+        with pytest.raises(UsageError, match="replace an input"):
+            plan_jobs([source], output, overwrite=True)
+    with pytest.raises(UsageError, match="would both become"):
+        plan_jobs(["card/top.cr2", "link/top.cr2"], None)
+    jobs, _ = plan_jobs(["card/top.cr2", "card/a/../top.cr2"], "out")
+    assert targets(jobs) == ["out/top.jpg"]
+
+
 @pytest.mark.parametrize(
-    "template", ["{stem}_{lens}", "{", "{stem!x}", "", "../{stem}", "/tmp/{stem}", "{0}", "{stem.x}"]
+    "template",
+    ["{stem}_{lens}", "{", "{stem!x}", "", "../{stem}", "/tmp/{stem}", "{0}", "{stem.x}", "{stem:{iso}}"],
 )
 def test_templates_that_make_no_sense(card, template):
     with pytest.raises(UsageError, match="--name"):
@@ -107,6 +126,20 @@ def test_templates(card, write_raw, grey_ramp):
     template = "{date:%Y/%m-%d}/{stem}_{model}_{iso}_{camera}"
     jobs, _ = plan_jobs([str(path)], "out", template=template, model="deepisp")
     assert targets(jobs) == ["out/2024/05-06/night_deepisp_1600_Test Camera.jpg"]
+
+
+def test_names_from_metadata_are_names_on_any_system(card, write_raw, grey_ramp):
+    path = write_raw(
+        "a.dng", grey_ramp, make="", model='PENTAX *ist "D"/S', exif={0x9003: "2024:05:06 21:30:00"}
+    )
+    jobs, _ = plan_jobs([str(path)], "out", template="{camera} {date}")
+    assert targets(jobs) == ["out/PENTAX _ist _D__S 2024-05-06_21-30-00.jpg"]
+
+
+def test_metadata_does_not_lead_out_of_the_folder(card, write_raw, grey_ramp):
+    path = write_raw("a.dng", grey_ramp, make="", model="..")
+    (job,), _ = plan_jobs([str(path)], "out", template="{camera}/{stem}")
+    assert "choose other fields" in str(job.error)
 
 
 def test_a_file_without_a_date_fails_alone(card, write_raw, grey_ramp):
@@ -135,6 +168,100 @@ def test_several_inputs_need_a_folder(card):
         plan_jobs(["card/a/one.dng", "card/top.cr2"], "all.jpg")
     with pytest.raises(UsageError, match="need a folder"):
         plan_jobs([str(card)], "all.jpg")
+
+
+def test_what_is_missing_among_others_fails_alone(card):
+    (card / "empty").mkdir()
+    given = ["card/gone.dng", "card/top.cr2", "card/empty", "card/*.zip", "card/a/one.jpg"]
+    jobs, _ = plan_jobs(given, "out")
+    assert targets(jobs)[0] == "out/top.jpg"
+    assert [str(job.source) for job in jobs[1:]] == [given[0], *given[2:]]
+    for job, reason in zip(
+        jobs[1:], ("no such file", "no raw files", "no file matches", "not a raw"), strict=True
+    ):
+        assert reason in str(job.error)
+    with pytest.raises(UsageError, match="need a folder"):
+        plan_jobs(given[:2], "one.jpg")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_named(card):
+    (card / "b").chmod(0)
+    try:
+        jobs, _ = plan_jobs(["card"], "out", recursive=True)
+        assert [str(job.source) for job in jobs if job.error] == ["card/b"]
+        assert len(jobs) == 4
+        with pytest.raises(InputError, match=r"card/b/one\.dng: cannot be looked up"):
+            plan_jobs(["card/b/one.dng"], "out")
+    finally:
+        (card / "b").chmod(0o755)
+
+
+def test_folders_that_cannot_be_read_do_not_hide_the_others(card, monkeypatch):
+    def walk(top, onerror):
+        onerror(OSError(13, "Permission denied", "card/b"))
+        yield from [("card", ["b"], ["top.cr2"])]
+
+    monkeypatch.setattr(os, "walk", walk)
+    jobs, _ = plan_jobs(["card"], "out", recursive=True)
+    assert targets(jobs) == ["out/top.jpg", ""]
+    assert "card/b: cannot be searched" in str(jobs[1].error)
+
+
+def test_a_name_that_is_too_long_is_told(card):
+    with pytest.raises(InputError, match="cannot be looked up"):
+        plan_jobs(["a" * 5000], "out")
+
+
+def test_what_is_hidden_is_passed_over(card):
+    for name in (".Trashes/old.dng", "a/.hidden.dng"):
+        (card / name).parent.mkdir(exist_ok=True)
+        (card / name).write_bytes(b"x")
+    jobs, _ = plan_jobs(["card"], "out", recursive=True)
+    assert len(jobs) == 4
+    jobs, _ = plan_jobs(["card/a/.hidden.dng"], "out")  # but named outright it is meant
+    assert targets(jobs) == ["out/.hidden.jpg"]
+
+
+def test_folders_in_a_template_take_the_place_of_the_sources(card):
+    (card / "a/one.dng").unlink()
+    jobs, _ = plan_jobs(["card"], "out", template="{model}/{stem}", model="m", recursive=True)
+    assert targets(jobs) == ["out/m/TWO.jpg", "out/m/one.jpg", "out/m/top.jpg"]
+    jobs, _ = plan_jobs(["card"], "out", template="{stem}_{model}", model="m", recursive=True)
+    assert "out/b/one_m.jpg" in targets(jobs)
+    with pytest.raises(UsageError, match="would both become"):
+        plan_jobs(["card"], "out", template="all/{model}", model="m", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"), [([""], None), (["card/top.cr2", ""], "out"), (["card/top.cr2"], "")]
+)
+def test_an_empty_name_is_a_variable_that_is_not_set(card, inputs, output):
+    with pytest.raises(UsageError, match="variable"):
+        plan_jobs(inputs, output)
+
+
+def test_a_file_called_dash_is_no_stream(card):
+    Path("-").write_bytes(b"x")
+    (job,), _ = plan_jobs(["./-"], "out")
+    assert (job.source, targets([job])) == (Path("-").absolute(), ["out/-.jpg"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")
+def test_links_to_no_picture_and_to_nowhere_are_not_replaced(card):
+    Path("keep.nef").write_bytes(b"x")
+    Path("a.jpg").symlink_to("keep.nef")
+    with pytest.raises(UsageError, match="no picture"):
+        plan_jobs(["card/top.cr2"], "a.jpg", overwrite=True)
+    Path("b.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(UsageError, match="exists"):
+        plan_jobs(["card/top.cr2"], "b.jpg")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="devices are POSIX's")
+def test_a_device_is_a_file_that_is_always_there(card):
+    jobs, format = plan_jobs(["card/top.cr2"], "/dev/null")
+    assert (targets(jobs), format) == (["/dev/null"], "jpeg")
 
 
 def test_nothing_to_do_is_an_error(card):

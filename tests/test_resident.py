@@ -147,6 +147,22 @@ def test_tiles_are_halved_when_the_device_is_full(write_raw, colourful, engine, 
         finish(prepare(path, Options(), Result("", ""), True), engine, Options(), Result("", ""))
 
 
+def test_a_frame_that_the_device_does_not_hold_is_developed_in_tiles(
+    write_raw, colourful, engine, monkeypatch
+):
+    path = write_raw("a.dng", colourful)
+    expected, *_ = both(path, engine)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(resident, "demosaic", full)
+    result = Result(str(path), "")
+    found = finish(prepare(path, Options(), result, True), engine, Options(), result)
+    np.testing.assert_array_equal(found, expected)
+    assert result.notes == []
+
+
 def test_a_nan_is_no_picture(engine):
     image = torch.full((4, 4, 3), torch.nan)
     with pytest.raises(ValueError, match="NaN"):

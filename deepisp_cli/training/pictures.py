@@ -12,8 +12,8 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from deepisp_cli.engine import available_cores
 from deepisp_cli.errors import InputError
+from deepisp_cli.machine import available_cores
 
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 HDR_SUFFIXES = (".hdr", ".tif", ".tiff")

@@ -1,0 +1,33 @@
+"""What of the machine this process may use: cores and memory, also within a container that limits them."""
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")  # Linux, version 2: the limits of the container
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, period = _numbers("cpu.max", 2)
+    return max(1, min(cores, math.ceil(quota / period))) if quota < math.inf else cores
+
+
+def available_memory() -> float:
+    """Bytes of memory that this process may use; infinite where it is not told (Windows)."""
+    memory = math.inf
+    with suppress(AttributeError, ValueError, OSError):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(memory, _numbers("memory.max", 1)[0])
+
+
+def _numbers(name: str, count: int) -> list[float]:
+    """The numbers in a file of the cgroup; infinite where there is none or it says "max"."""
+    words = []
+    with suppress(OSError, UnicodeDecodeError):
+        words = (CGROUP / name).read_text().split()
+    if len(words) != count:
+        return [math.inf] * count
+    return [float(word) if word.isdigit() else math.inf for word in words]

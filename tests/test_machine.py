@@ -1,0 +1,35 @@
+"""Cores and memory of a container are fewer than its machine's."""
+
+import math
+import os
+
+import pytest
+
+from deepisp_cli import machine
+
+
+@pytest.fixture
+def cgroup(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux's")
+def test_cores(cgroup, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    assert machine.available_cores() == 8
+    for limit, cores in (("max 100000", 8), ("250000 100000", 3), ("50000 100000", 1), ("1600000 100000", 8)):
+        (cgroup / "cpu.max").write_text(limit + "\n")
+        assert machine.available_cores() == cores
+
+
+def test_memory(cgroup, monkeypatch):
+    whole = machine.available_memory()
+    assert whole > 1e8
+    (cgroup / "memory.max").write_text("max\n")
+    assert machine.available_memory() == whole
+    (cgroup / "memory.max").write_text("50000000\n")
+    assert machine.available_memory() == 5e7
+    (cgroup / "memory.max").write_text("what?\n")
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    assert machine.available_memory() == math.inf
