@@ -5,7 +5,6 @@
 Prints, for each stage of the configuration, the median seconds of both and the share outside the network.
 """
 
-import dataclasses
 import statistics
 import sys
 import time
@@ -16,7 +15,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.training.config import load_config
+from deepisp_cli.training.config import load_config, on_photographs
 from deepisp_cli.training.trainer import Trainer
 
 WARM_UP = 3  # steps that are not counted
@@ -29,7 +28,7 @@ WARM_UP = 3  # steps that are not counted
 @click.option("--steps", default=20, show_default=True, help="Counted steps of each stage.")
 def main(config: Path, photographs: tuple[str, ...], device: str, steps: int) -> None:
     settings = load_config(config)
-    settings = dataclasses.replace(settings, photographs=photographs or settings.photographs)
+    settings = on_photographs(settings, photographs) if photographs else settings
     trainer = Trainer(settings, torch.device(device))
     more = True
     while more:

@@ -25,7 +25,7 @@ from deepisp_cli.pipeline import Options, develop
 from deepisp_cli.plan import Job
 
 FRAME_RATIO = 1.5  # width to height
-SMALLEST_SIDE = 64  # pixels
+SMALLEST_SIDE, LARGEST_SIDE = 64, 65500  # pixels; JPEG holds no more
 TENTH = 10  # file of a batch from which on its memory should be flat
 NETWORK = "network and colour"  # the thread of all stages but those of `THREADS`
 THREADS = {"read": "reading", "demosaic": "reading", "write": "writing"}  # stages beside the network's thread
@@ -177,7 +177,7 @@ def parse_sizes(text: str) -> list[tuple[int, int]]:
     Raises
     ------
     UsageError
-        If a size is neither, or too small to be developed.
+        If a size is neither, or too small or too large to be developed.
     """
     sizes = []
     for part in text.split(","):
@@ -186,7 +186,7 @@ def parse_sizes(text: str) -> list[tuple[int, int]]:
             sizes.append((int(width), int(height)) if cross else frame_size(float(part)))
         except (ValueError, OverflowError):
             sizes.append((0, 0))
-        if min(sizes[-1]) < SMALLEST_SIDE:
+        if not SMALLEST_SIDE <= min(sizes[-1]) <= max(sizes[-1]) <= LARGEST_SIDE:
             raise UsageError(f"size {part!r}: give megapixels or pixels, such as 3,12,1511x1009")
     return sizes
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deepisp_cli.colour import Array
+from deepisp_cli.colour import Array, library
 
 BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 DARKEST_MEAN = (
@@ -124,7 +124,9 @@ def demosaic(mosaic: Array, pattern: str) -> Array:
     if height < 2 or width < 2:
         raise ValueError(f"a mosaic must be at least 2x2, got {height}x{width}")
     red_row, red_col = red_position(pattern)
-    padded = mosaic[..., mirror(-1, height + 1, height), :][..., mirror(-1, width + 1, width)]
+    join = library(mosaic).concatenate
+    padded = join([mosaic[..., 1:2, :], mosaic, mosaic[..., -2:-1, :]], axis=-2)
+    padded = join([padded[..., 1:2], padded, padded[..., -2:-1]], axis=-1)
     shape = (*mosaic.shape, 3)
     rgb = np.empty(shape, np.float32) if isinstance(mosaic, np.ndarray) else mosaic.new_empty(shape)
 

@@ -268,7 +268,7 @@ def read_bytes(source: Path | str) -> bytes:
     except IsADirectoryError as error:
         raise InputError(f"{source}: is a folder; name raw files") from error
     except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{source}: cannot be read ({error.strerror}); who may read it?") from error
 
 
 def describe(source: Path | str) -> dict[str, Any]:

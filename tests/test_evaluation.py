@@ -14,12 +14,13 @@ from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 
 from deepisp_cli.cli import main
-from deepisp_cli.demosaic import demosaic
+from deepisp_cli.demosaic import demosaic, normalise_mosaic
 from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.benchmarks import Settings
 from deepisp_cli.evaluation.evaluate import evaluate
 from deepisp_cli.evaluation.photographs import Demosaic, LowLight
 from deepisp_cli.evaluation.report import HEAD, as_markdown, table
+from deepisp_cli.raw import read_raw
 from deepisp_cli.training.sensor import sample_rggb
 
 
@@ -160,8 +161,36 @@ def test_low_light_raws_are_dark_noisy_and_the_same_every_time(folder):
         assert metrics.matched_psnr(picture, truth) > metrics.psnr(picture, truth)
 
 
+def test_low_light_raws_have_the_exposure_and_the_noise_that_the_table_says(tmp_path):
+    """A grey card: a grey of 180 is 0.456 in linear light, and reads a quarter of that."""
+    for name in "abc":
+        Image.new("RGB", (128, 96), (180,) * 3).save(tmp_path / f"{name}.png")
+    for case, shot in zip(LowLight(tmp_path, Settings()).cases(), (0.002, 0.006, 0.015), strict=True):
+        with case.input.open("rb") as file:
+            raw = read_raw(file, case.name)
+        mosaic = normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, np.ones(3, np.float32))
+        green = np.concatenate([mosaic[0::2, 1::2], mosaic[1::2, 0::2]])
+        assert green.mean() == pytest.approx(0.456 / 4, rel=0.02)
+        assert green.var() == pytest.approx(shot * 0.456 / 4 + 3.32 * shot**2.18, rel=0.06)
+
+
 def run(*arguments):
     return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+
+def test_two_networks_of_one_name_are_refused(folder, tmp_path, monkeypatch):
+    from deepisp_cli.errors import UsageError
+    from deepisp_cli.evaluation import evaluate as evaluation
+
+    class File:
+        def __init__(self, path):
+            self.model = type("Model", (), {"name": path.stem, "card": {"files": {}}})
+
+    monkeypatch.setattr(evaluation.model_file, "FileEngine", File)
+    chosen, _ = evaluation.choose_baselines(Demosaic(folder, Settings()), ["a/net.onnx", "b/other.onnx"])
+    assert list(chosen) == ["net", "other"]
+    with pytest.raises(UsageError, match=r"b/net\.onnx: another"):
+        evaluation.choose_baselines(Demosaic(folder, Settings()), ["a/net.onnx", "b/net.onnx"])
 
 
 def test_the_command_writes_what_it_prints(folder, tmp_path):

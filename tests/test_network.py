@@ -33,11 +33,9 @@ def random_network(config, seed=0):
 
 
 def test_size_of_the_papers_network():
-    """DESIGN: about 0.67 M parameters and 0.55 M multiply-adds per pixel in the low-level stage."""
+    """DESIGN: about 0.67 M parameters."""
     parameters = sum(parameter.numel() for parameter in DeepISP(PAPER).parameters())
     assert 0.55e6 < parameters < 0.7e6
-    multiplies = 9 * 64 * (3 + 14 * 64)
-    assert 0.5e6 < multiplies < 0.6e6
     assert (PAPER.cell, PAPER.reach, PAPER.lead) == (64, 15, 21)
 
 

@@ -83,3 +83,32 @@ def test_residuals_at_their_limit_are_whole():
     found = open_session(graph).run(["image"], {"picture": picture.numpy()})[0]
     expected = network(picture)[0].numpy()
     assert np.abs((found - expected).mean((0, 2, 3))).max() < 5e-5
+
+
+def eight_bit_error(network, pictures):
+    """Largest difference of the 8-bit form's image."""
+    graph = to_onnx(network, measure(network, pictures))
+    found = open_session(graph).run(["image"], {"picture": pictures[0].numpy()})[0]
+    with torch.no_grad():
+        return float(np.abs(found - network(pictures[0])[0].numpy()).max())
+
+
+@pytest.mark.parametrize("odd", ["no residual", "no features", "constant feature", "bright", "dark"])
+@torch.no_grad()
+def test_what_hardly_occurs_has_an_8_bit_form_too(odd):
+    """Blocks that nobody has trained yet, features that are always off, frames all bright or dark."""
+    torch.manual_seed(0)
+    network = DeepISP(NetworkConfig(fold=1, dilations=(1,) * 6, width=8, high_blocks=0)).eval()
+    for layer in network.low:
+        torch.nn.init.normal_(layer.weight[-3:], std=0.02)
+    picture = 0.4 * torch.rand(1, 3, 60, 60)
+    layer = network.low[2]
+    if odd == "no residual":
+        layer.weight[-3:] = layer.bias[-3:] = 0
+    elif odd == "no features":
+        layer.bias[:-3] = -100
+    elif odd == "constant feature":
+        layer.weight[0], layer.bias[0] = 0, 0.5
+    else:
+        picture = picture / 4 + (0.8 if odd == "bright" else -0.4)
+    assert eight_bit_error(network, [picture]) < 6e-3

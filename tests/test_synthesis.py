@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import imagecodecs
+import tifffile
 from PIL import Image, ImageCms
 from torch.nn import functional as F
 
@@ -16,10 +17,13 @@ from deepisp_cli import colour
 from deepisp_cli.demosaic import demosaic, normalise_mosaic
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError
+from deepisp_cli.frame import Options, Result
+from deepisp_cli.pipeline import prepare
 from deepisp_cli.render import orient
 from deepisp_cli.training import cameras, synthesis
 from deepisp_cli.training.crops import Crops, reduced
 from deepisp_cli.training.losses import (
+    as_seen,
     neutral_loss,
     paper_loss,
     picture_loss,
@@ -178,14 +182,17 @@ def test_the_rms_norm_is_of_each_crop():
 def test_structure_is_judged_as_it_would_look_fully_exposed():
     grey = torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
     pairs = Synthesis(replace(QUIET, exposure=(-2, -2)), torch.Generator().manual_seed(0))(grey)
-    assert structure_loss(pairs.clean, pairs).item() == pytest.approx(0, abs=1e-5)
+
+    def loss(image, pairs):
+        return structure_loss(as_seen(image, pairs), as_seen(pairs.clean, pairs)).item()
+
+    assert loss(pairs.clean, pairs) == pytest.approx(0, abs=1e-5)
     noise = 0.02 * torch.sign(torch.randn(pairs.clean.shape, generator=torch.Generator().manual_seed(0)))
-    noisy, shifted = (structure_loss(pairs.clean + error, pairs).item() for error in (noise, 0.02))
+    noisy, shifted = (loss(pairs.clean + error, pairs) for error in (noise, 0.02))
     assert noisy > 10 * shifted > 0  # L1 finds them equally bad
     dark, noisy_dark = (colour.encode(colour.decode(each) / 4) for each in (pairs.clean, pairs.clean + noise))
     darker = replace(pairs, clean=dark, exposure=pairs.exposure - 2)
-    assert structure_loss(noisy_dark, darker).item() == pytest.approx(noisy, rel=1e-3)
-    assert structure_loss(pairs.picture, replace(pairs, clean=None)) == 0
+    assert loss(noisy_dark, darker) == pytest.approx(noisy, rel=1e-3)
 
 
 def test_lab_is_the_librarys():
@@ -390,9 +397,39 @@ def test_raw_pairs_lie_pixel_on_pixel(tmp_path, pattern, orientation):
     pairs = RawPairs([tmp_path], 32, torch.Generator().manual_seed(0))(6, 32)
     assert pairs.clean is None
     assert pairs.picture.shape == pairs.target.shape == (6, 3, 32, 32)
-    inner = (..., slice(2, -2), slice(2, -2))
+    inner = (..., slice(2, -2), slice(2, -2))  # the frame's own borders are mirrored
     torch.testing.assert_close(colour.decode(pairs.picture)[inner], pairs.target[inner], atol=4e-3, rtol=0)
     assert restoration_loss(pairs.picture, pairs, SCALES) == 0
+
+
+def test_pictures_that_cannot_be_photographs_are_named(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "linear.tif", np.ones((8, 8), np.float32))
+    with pytest.raises(InputError, match=r"linear\.tif: holds floating-point"):
+        load_photograph(tmp_path / "linear.tif")
+    Image.new("RGB", (64, 64)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(InputError, match=r"huge\.png"):
+        load_photograph(tmp_path / "huge.png")
+
+
+def test_raw_pairs_are_developed_as_the_product_does(tmp_path):
+    """To the last pixel, wherever the crop lies; crops are no larger than a scene."""
+    counts = np.random.default_rng(0).integers(64, 4095, (48, 56)).astype(np.uint16)
+    path = tmp_path / "night.dng"
+    write_dng(
+        path, counts, pattern="RGGB", black=64, white=4095,
+        xyz_to_camera=np.linalg.inv(XYZ_FROM_SRGB), white_balance=(2, 1, 1.5),
+    )  # fmt: skip
+    position = np.mgrid[0:48, 0:56].transpose(1, 2, 0)
+    Image.fromarray(np.dstack([position, position[..., :1]]).astype(np.uint8)).save(tmp_path / "night.png")
+    whole = torch.from_numpy(prepare(path, Options(), Result("", "")).picture).permute(2, 0, 1)
+    source = RawPairs([tmp_path], 16, torch.Generator().manual_seed(0))
+    for size in (16, 48, 200):
+        pairs, side = source(6, size), min(size, 48)
+        for picture, target in zip(pairs.picture, pairs.target, strict=True):
+            top, left = (round(255 * target[axis, 0, 0].item()) for axis in (0, 1))
+            assert picture.shape == (3, side, side)
+            assert torch.equal(picture, whole[:, top : top + side, left : left + side])
 
 
 def test_raw_pairs_that_do_not_fit_are_named_and_left_out(tmp_path, caplog):

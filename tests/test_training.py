@@ -26,6 +26,7 @@ from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import Stage, TrainConfig, config_from_dict, load_config
 from deepisp_cli.training.export import export_checkpoint
 from deepisp_cli.training.losses import (
+    as_seen,
     colour_loss,
     neutral_loss,
     paper_loss,
@@ -159,12 +160,16 @@ def test_the_papers_loss_reaches_both_parts(folder, tmp_path):
         assert parameter.grad.abs().sum() > 0
 
 
+def seen(image, pairs):
+    return as_seen(image, pairs), as_seen(pairs.clean, pairs)
+
+
 def test_structure_joins_the_restorations_loss(folder):
     settings = config(folder, stages=(Stage(1e-3, 2, 32, steps=1, parts="low"),), restoration_weight=0.5)
     trainer = new_trainer(replace(settings, restoration_structure=0.3))
     pairs = trainer.draw()
     image, _ = trainer.network.restore(pairs.picture, pad=True)
-    expected = restoration_loss(image, pairs, (1, 4, 16)) + 0.3 * structure_loss(image, pairs)
+    expected = restoration_loss(image, pairs, (1, 4, 16)) + 0.3 * structure_loss(*seen(image, pairs))
     torch.testing.assert_close(trainer.loss(pairs), 0.5 * expected)
 
 
@@ -174,7 +179,7 @@ def test_colour_joins_the_restorations_loss(folder):
     trainer = new_trainer(replace(settings, restoration_colour=0.3))
     pairs = trainer.draw()
     image, _ = trainer.network.restore(pairs.picture, pad=True)
-    expected = restoration_loss(image, pairs, (1, 4, 16)) + 0.3 * colour_loss(image, pairs)
+    expected = restoration_loss(image, pairs, (1, 4, 16)) + 0.3 * colour_loss(*seen(image, pairs))
     torch.testing.assert_close(trainer.loss(pairs), 0.5 * expected)
 
 
@@ -182,17 +187,21 @@ def test_the_colours_loss_sees_what_brightening_shows():
     """One tint of a shadow at 0 and at -4 EV: four times as much for the restoration's loss, which is on the
     raw's scale, and twice as much again for the eye."""
     shadow = torch.full((1, 3, 64, 64), 8, dtype=torch.uint8)
-    seen = []
+    losses = []
     for exposure in (0.0, -4.0):
         options = SynthesisOptions(exposure=(exposure, exposure), highlight_share=0, inverse_tone=(0, 0))
         pairs = Synthesis(options, torch.Generator().manual_seed(0))(shadow)
-        assert colour_loss(pairs.clean, pairs) == 0
+
+        def loss(image, pairs=pairs):
+            return colour_loss(*seen(image, pairs))
+
+        assert loss(pairs.clean) == 0
         checks = (torch.arange(64) % 2 * 2.0 - 1) * 1e-3  # whose mean is none
         tint = torch.tensor([1e-3, -1e-3, 1e-3]).reshape(1, 3, 1, 1)
-        assert colour_loss(pairs.clean + checks, pairs) < 0.1 * colour_loss(pairs.clean + tint, pairs)
+        assert loss(pairs.clean + checks) < 0.1 * loss(pairs.clean + tint)
         tinted = pairs.clean + tint
-        seen.append((restoration_loss(tinted, pairs, (16,)), colour_loss(tinted, pairs)))
-    (restoration, colour), (restoration_dark, colour_dark) = seen
+        losses.append((restoration_loss(tinted, pairs, (16,)), loss(tinted)))
+    (restoration, colour), (restoration_dark, colour_dark) = losses
     assert restoration_dark / restoration == pytest.approx(4, rel=1e-3)
     assert colour_dark / colour > 8
 
@@ -302,7 +311,7 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
     settings = config(folder)
     assert config_from_dict(asdict(settings)) == settings
     mosaic = config(
-        folder, network=LOW_ONLY, mosaic=MosaicOptions(), stages=(Stage(1e-3, 1, 8, 1, parts="low"),)
+        folder, network=LOW_ONLY, mosaic=MosaicOptions(), stages=(Stage(1e-3, 1, 16, 1, parts="low"),)
     )
     assert config_from_dict(asdict(mosaic)) == mosaic
     path = tmp_path / "train.toml"
@@ -325,6 +334,9 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
         f"{network}high_blocks = 0\n{stage}": "'low' only",
         network + stage.replace("steps = 9", ""): "needs steps or minutes",
         f"{network}{stage}[mosaic]\n": "without high-level stage",
+        f"{network}{stage}": "crops of 128 pixels",
+        network + stage.replace("32", "129"): "even number",
+        f"restoration_scales = [1, 34]\n{network}{stage}parts = 'low'\n": "smallest crop's 32 pixels",
         "[network": "train.toml",
     }.items():
         path.write_text(text)
@@ -366,6 +378,22 @@ def test_muons_step_moves_all_directions_alike():
     Muon([weight], lr=0.01).step()
     assert weight.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.3)
     assert (weight.detach() * gradient).sum() < 0  # downhill
+
+
+@pytest.mark.parametrize("change", ["stages", "parts", "device"])
+def test_a_run_of_other_stages_or_another_device_is_not_resumed(folder, tmp_path, change):
+    two = config(folder, stages=(Stage(1e-3, 2, 32, 2), Stage(1e-3, 2, 32, 4)))
+    path = train(two, tmp_path / "run", device=CPU, steps=3)
+    other = two
+    if change == "stages":
+        other = replace(two, stages=two.stages[:1])
+    elif change == "parts":
+        other = replace(two, stages=tuple(replace(stage, parts="high") for stage in two.stages))
+    else:  # a GPU's generator has a state of another size
+        state = torch.load(path, weights_only=True)
+        torch.save({**state, "generator": torch.zeros(16, dtype=torch.uint8)}, path)
+    with pytest.raises(ModelError, match=r"--initial .*checkpoint\.pt"):
+        train(other, tmp_path / "run", device=CPU, resume=True)
 
 
 def test_the_commands_train_resume_and_export_a_model_that_loads(folder, tmp_path, monkeypatch):
@@ -430,8 +458,37 @@ def test_an_export_calibrates_the_8_bit_form_on_photographs(folder, tmp_path):
     assert model.has_eight_bit_form
     assert open_engine(model, "onnx-int8", "cpu").name == "onnx-int8"
     assert model.card["parity"]["8 bit against float32, root mean square"] < 5e-3
+    assert model.card["parity"]["8 bit against float32, largest difference of W"] < 0.03
     again = find_model(str(export_checkpoint([checkpoint], tmp_path / "model").parent))
     assert not again.has_eight_bit_form
+    deep = replace(network, dilations=(1, 16, 16))  # it sees further than these pictures
+    checkpoint = train(config(folder, network=deep), tmp_path / "deep", device=CPU, steps=1)
+    with pytest.raises(InputError, match="is calibrated on photographs of"):
+        export_checkpoint([checkpoint], tmp_path / "deep-model", [str(folder)])
+
+
+def test_results_stay_with_the_weights_that_they_are_of(folder, tmp_path):
+    settings = config(folder)
+    checkpoint = train(settings, tmp_path / "run", device=CPU, steps=2)
+    path = export_checkpoint([checkpoint], tmp_path / "model")
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "results": [{"psnr": 99}], "summary": "mine"})
+    )
+    assert json.loads(export_checkpoint([checkpoint], tmp_path / "model").read_text())["results"]
+    checkpoint = train(settings, tmp_path / "run", device=CPU, resume=True, steps=4)
+    card = json.loads(export_checkpoint([checkpoint], tmp_path / "model").read_text())
+    assert (card["results"], card["summary"]) == ([], "mine")
+
+
+def test_the_averages_are_the_weights_of_all_steps(folder):
+    trainer = new_trainer(config(folder))
+    before = [parameter.clone() for parameter in trainer.average.parameters()]
+    with torch.no_grad():
+        for parameter in trainer.network.parameters():
+            parameter += 1
+    trainer._update_average()
+    for old, average in zip(before, trainer.average.parameters(), strict=True):
+        torch.testing.assert_close(average, old + 0.9)  # early steps count for more
 
 
 @pytest.mark.parametrize("other", [LOW_ONLY, replace(TINY, metered=True)])

@@ -56,6 +56,8 @@ def choose_baselines(
     for name in names or (benchmark.usual_baseline,):
         if Path(name).suffix in model_file.SUFFIXES:
             engine = model_file.FileEngine(Path(name))
+            if engine.model.name in methods:
+                raise UsageError(f"{name}: another baseline is called {engine.model.name}, too; rename one")
             methods[engine.model.name] = benchmark.method(engine)
             files[engine.model.name] = engine.model.card["files"]
         elif name in benchmark.own_baselines:

@@ -92,7 +92,7 @@ def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tup
 
     NAME is models/NAME, or a folder if it is a path: weights.safetensors, model.onnx and card.json go there
     once torch and ONNX Runtime agree on the graph. What a person wrote into the folder's card (summary,
-    training, results, ...) is kept.
+    limitations, ...) is kept, results while the weights are the same.
     """
     _need_torch()
     from deepisp_cli.training.export import export_checkpoint

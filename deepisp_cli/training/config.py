@@ -98,6 +98,12 @@ class TrainConfig:
             raise ValueError(f"restoration_colour needs crops of {max(COLOUR_SCALES)} pixels or more")
         if self.mosaic and self.network.high_blocks:
             raise ValueError("[mosaic] is for networks without high-level stage (high_blocks = 0)")
+        if any(stage.crop % 2 for stage in self.stages):
+            raise ValueError("crops have an even number of pixels a side, as the mosaic has")
+        if min(finished, default=self.network.cell) < self.network.cell:
+            raise ValueError(f"stages with the high level need crops of {self.network.cell} pixels or more")
+        if max(self.restoration_scales, default=1) > smallest:
+            raise ValueError(f"restoration_scales are at most the smallest crop's {smallest} pixels")
 
 
 def on_photographs(config: TrainConfig, folders: Sequence[str]) -> TrainConfig:

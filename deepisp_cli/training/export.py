@@ -16,10 +16,10 @@ import safetensors.torch
 import torch
 
 from deepisp_cli.engine import open_session
-from deepisp_cli.errors import ModelError
+from deepisp_cli.errors import InputError, ModelError
 from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
-from deepisp_cli.training.config import config_from_dict, on_photographs
+from deepisp_cli.training.config import TrainConfig, config_from_dict, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.quantise import measure
 from deepisp_cli.training.sources import open_sources
@@ -30,7 +30,12 @@ KEPT = ("summary", "licence", "training", "results", "limitations", "openness")
 PARITY = 1e-4  # largest difference allowed between the two engines
 EIGHT_BIT_PARITY = 5e-3  # root mean square of the restored image that the 8-bit form may be off by
 CALIBRATION = 12, 2, 384  # batches, crops in each, pixels a side
-HOT_SHARE = 2e-4  # of the calibration's samples; what lies beyond its ranges stays in the picture
+CHECKS = 3  # batches more, which the statistics have not seen
+REDUCTIONS = (1.0, 2.0, 3.0)  # of their photographs: near and far, not what the last stage of training saw
+# What lies beyond the ranges stays in the picture, so the rare has to be there
+HOT_SHARE = 2e-4  # of samples
+SATURATED_SHARE = 0.5  # of photographs
+TRANSFORM_PARITY = 0.03  # largest difference of a coefficient of W
 
 
 def largest_difference(network: DeepISP, graph: bytes, seed: int = 0) -> float:
@@ -54,20 +59,30 @@ def largest_difference(network: DeepISP, graph: bytes, seed: int = 0) -> float:
     return worst
 
 
-def eight_bit_difference(network: DeepISP, graph: bytes, pictures: Sequence[torch.Tensor]) -> float:
-    """Root mean square of what the 8-bit form's restored images are off by on ``pictures`` (N, 3, H, W)."""
+def eight_bit_difference(
+    network: DeepISP, graph: bytes, pictures: Sequence[torch.Tensor]
+) -> tuple[float, float]:
+    """What the 8-bit form is off by on ``pictures`` (N, 3, H, W): its restored images (root mean square), and
+    its W (the largest difference of a coefficient)."""
     session = open_session(graph)
-    errors = []
+    errors, transform = [], [0.0]
     for picture in pictures:
         with torch.inference_mode():
-            expected, _ = network.restore(picture[:1])
-        found = session.run(["image"], {"picture": picture[:1].numpy()})[0]
-        errors.append(float(np.square(expected.numpy() - found).mean()))
-    return float(np.sqrt(np.mean(errors)))
+            expected = network.eval()(picture[:1])
+        found = session.run(["image", "coefficients"], {"picture": picture[:1].numpy()})
+        errors.append(float(np.square(expected[0].numpy() - found[0]).mean()))
+        if found[1].size:
+            ours, theirs = expected[1].numpy().mean((2, 3)), found[1].mean((2, 3))
+            transform.append(float(np.abs(ours - theirs).max()))
+    return float(np.sqrt(np.mean(errors))), max(transform)
 
 
 def export(
-    network: DeepISP, folder: Path, facts: dict[str, Any], pictures: Sequence[torch.Tensor] = ()
+    network: DeepISP,
+    folder: Path,
+    facts: dict[str, Any],
+    pictures: Sequence[torch.Tensor] = (),
+    checks: Sequence[torch.Tensor] = (),
 ) -> None:
     """Write the model folder.
 
@@ -75,6 +90,7 @@ def export(
     ----------
     facts : what else the card says: summary, training, results, ...
     pictures : typical inputs of the network, (N, 3, H, W); given, the 8-bit form is written, too.
+    checks : others, on which it must agree; by default the same.
 
     Raises
     ------
@@ -89,13 +105,15 @@ def export(
     eight_bit = {}
     if pictures:
         eight_bit = {EIGHT_BIT_FILE: to_onnx(network, measure(network, pictures))}
-        difference = eight_bit_difference(network, eight_bit[EIGHT_BIT_FILE], pictures)
-        if not difference <= EIGHT_BIT_PARITY:
-            raise ModelError(f"{folder}: the 8-bit form is off by {difference:.2g}; nothing was written")
-        parity["8 bit against float32, root mean square"] = difference
+        image, transform = eight_bit_difference(network, eight_bit[EIGHT_BIT_FILE], checks or pictures)
+        if not (image <= EIGHT_BIT_PARITY and transform <= TRANSFORM_PARITY):
+            raise ModelError(
+                f"{folder}: the 8-bit form is off by {image:.2g} (W by {transform:.2g}); nothing was written"
+            )
+        parity["8 bit against float32, root mean square"] = image
+        parity["8 bit against float32, largest difference of W"] = transform
     config: NetworkConfig = network.config
-    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    files = {ONNX_FILE: graph, **eight_bit, WEIGHTS_FILE: safetensors.torch.save(weights)}
+    files = {ONNX_FILE: graph, **eight_bit, WEIGHTS_FILE: _weights_file(network)}
     card = {
         "name": folder.name,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -135,14 +153,7 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
         if other["config"]["network"] != state["config"]["network"]:
             raise ModelError(f"{path}: holds a network of another architecture")
     config = config_from_dict(state["config"])
-    pictures = []
-    if photographs:
-        generator = torch.Generator().manual_seed(config.seed)
-        synthesis = replace(config.synthesis, hot_share=HOT_SHARE)
-        calibration = replace(on_photographs(config, photographs), synthesis=synthesis)
-        (source,), _ = open_sources(calibration, generator)
-        batches, count, size = CALIBRATION
-        pictures = [source(count, size).picture for _ in range(batches)]
+    pictures, checks = _raws(config, photographs) if photographs else ([], [])
     network = DeepISP(config.network)
     weights = [other["average"] for other in (state, *others)]
     mean = {name: torch.stack([each[name] for each in weights]).mean(0) for name in state["average"]}
@@ -150,11 +161,35 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     path = folder / CARD_FILE
     old = json.loads(path.read_text("utf-8")) if path.exists() else {}
     facts = {key: old[key] for key in KEPT if key in old}
+    if old.get("files", {}).get(WEIGHTS_FILE) != hashlib.sha256(_weights_file(network)).hexdigest():
+        facts.pop("results", None)  # of other weights
     facts = {"summary": "", "training": {}, "results": [], **facts}
     facts["training"] |= {
         "config": state["config"],
         "steps": state["position"][3],
         "log": state["history"][-1:],
     }
-    export(network, folder, facts, pictures)
+    export(network, folder, facts, pictures, checks)
     return path
+
+
+def _weights_file(network: DeepISP) -> bytes:
+    return safetensors.torch.save({name: each.contiguous() for name, each in network.state_dict().items()})
+
+
+def _raws(config: TrainConfig, photographs: Sequence[str]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The network's inputs (N, 3, H, W) that calibrate the 8-bit form, and those that it is checked on."""
+    generator = torch.Generator().manual_seed(config.seed)
+    synthesis = replace(config.synthesis, hot_share=HOT_SHARE, saturated_share=SATURATED_SHARE)
+    calibration = replace(on_photographs(config, photographs), synthesis=synthesis, reductions=REDUCTIONS)
+    (source,), _ = open_sources(calibration, generator)
+    batches, count, size = CALIBRATION
+    network = config.network
+    smallest = network.cell + network.lead + 2 * network.reach
+    pictures = [source(count, size).picture for _ in range(batches)]
+    checks = [source(1, max(size, smallest)).picture for _ in range(CHECKS)]
+    if min(checks[0].shape[2:]) < smallest:
+        raise InputError(
+            f"{', '.join(photographs)}: this network is calibrated on photographs of {smallest} pixels a side"
+        )
+    return pictures, checks

@@ -1,6 +1,7 @@
 """What training minimises: the finished picture's error, and the restored image's before the transform."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from pytorch_msssim import ms_ssim, ssim
@@ -13,6 +14,7 @@ from deepisp_cli.training.synthesis import Pairs, srgb_decode, to_srgb
 LAB_EDGE = 6 / 29  # where CIE Lab's cube root turns into a line, on the scale of the root
 MS_SSIM_SMALLEST = 161  # pixels a side: five scales of 11x11 windows do not fit into less
 SSIM_SMALLEST = 11  # pixels a side: the window
+SSIM_SIGMA = 1.5  # pixels
 COLOUR_SCALES = (16, 64)  # pixels a side
 
 
@@ -96,33 +98,35 @@ def restoration_loss(image: Tensor, pairs: Pairs, scales: Sequence[int], norm: s
     return sum((mean.abs().mean() for mean in means), error.new_zeros(()))
 
 
-def structure_loss(image: Tensor, pairs: Pairs) -> Tensor:
-    """1 - SSIM (Wang et al. 2004; 11x11 windows, mean of R, G and B) of the low-level stage's image and the
-    noise-free frame, both as they would look in sRGB if they had been exposed fully, clipped to 0 and 1.
+def as_seen(image: Tensor, pairs: Pairs) -> Tensor:
+    """The low-level stage's image, or the noise-free frame, as it would look in sRGB, exposed fully."""
+    return to_srgb(image, pairs.matrix, torch.exp2(-pairs.exposure))
 
-    It sees noise and lost texture where a picture is flat or dark, which L1 hardly does. Where the noise-free
-    frame is not known there is no such loss: 0.
+
+def structure_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+    """1 - SSIM (Wang et al. 2004; 11x11 windows, mean of R, G and B) of an image and the noise-free frame,
+    both `as_seen`, clipped to 0 and 1.
+
+    It sees noise and lost texture where a picture is flat or dark, which L1 hardly does.
     """
-    if pairs.clean is None:
-        return image.new_zeros(())
-    ours, theirs = _as_seen(image, pairs)
-    return 1 - ssim(ours.clamp(0, 1), theirs.clamp(0, 1), data_range=1)
+    window = _ssim_window(ours.device, ours.dtype)
+    return 1 - ssim(ours.clamp(0, 1), theirs.clamp(0, 1), data_range=1, win=window)
 
 
-def colour_loss(image: Tensor, pairs: Pairs) -> Tensor:
-    """L1 between means of squares of `COLOUR_SCALES` pixels a side of the low-level stage's image and the
-    noise-free frame, the sum over the scales, both as in `structure_loss`, but not clipped.
+@cache
+def _ssim_window(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Gaussian weights (3, 1, 1, 11). pytorch-msssim's own come from the CPU each time, and a GPU waits."""
+    offset = torch.arange(SSIM_SMALLEST, device=device, dtype=dtype) - SSIM_SMALLEST // 2
+    weights = torch.exp(-(offset**2) / (2 * SSIM_SIGMA**2))
+    return (weights / weights.sum()).repeat(3, 1, 1, 1)
+
+
+def colour_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+    """L1 between means of squares of `COLOUR_SCALES` pixels a side of an image and the noise-free frame, the
+    sum over the scales, both `as_seen`.
 
     Deep shadows that are brightened show a tint that `restoration_loss`, on the scale of the raw, hardly
-    sees. Where the noise-free frame is not known there is no such loss: 0.
+    sees.
     """
-    if pairs.clean is None:
-        return image.new_zeros(())
-    ours, theirs = _as_seen(image, pairs)
     error = ours - theirs
     return sum((F.avg_pool2d(error, scale).abs().mean() for scale in COLOUR_SCALES), error.new_zeros(()))
-
-
-def _as_seen(image: Tensor, pairs: Pairs) -> list[Tensor]:
-    gain = torch.exp2(-pairs.exposure)
-    return [to_srgb(each, pairs.matrix, gain) for each in (image, pairs.clean)]

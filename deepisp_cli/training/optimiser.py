@@ -40,7 +40,9 @@ class Muon(torch.optim.Optimizer):
                     weight.sub_(update, alpha=group["lr"] * size)
 
     def _update(self, weight: Tensor, momentum: float) -> Tensor:
-        mean = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        if "momentum" not in self.state[weight]:
+            self.state[weight]["momentum"] = torch.zeros_like(weight)
+        mean = self.state[weight]["momentum"]
         mean.lerp_(weight.grad, 1 - momentum)
         return weight.grad.lerp(mean, momentum)
 

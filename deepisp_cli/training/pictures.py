@@ -10,7 +10,7 @@ from typing import TypeVar
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps
 
 from deepisp_cli.errors import InputError
 from deepisp_cli.machine import available_cores
@@ -55,6 +55,8 @@ def load_photograph(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as picture:
+            if picture.mode == "F":
+                raise InputError(f"{path}: holds floating-point numbers; photographs have 8 or 16 bits")
             if picture.mode.startswith("I;16") or picture.mode == "I":  # Pillow would clip it
                 return _eight_bit(path)
             upright = ImageOps.exif_transpose(picture)
@@ -64,7 +66,7 @@ def load_photograph(path: Path) -> Image.Image:
                 given = ImageCms.ImageCmsProfile(BytesIO(profile))
                 rgb = ImageCms.profileToProfile(rgb, given, SRGB, outputMode="RGB") or rgb
             return rgb.convert("RGB")
-    except (OSError, UnidentifiedImageError, ImageCms.PyCMSError, ValueError) as error:
+    except (OSError, Image.DecompressionBombError, ImageCms.PyCMSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as a picture ({error})") from error
 
 

@@ -22,6 +22,8 @@ PATCH_STRIDE = 3  # every third pixel of each row and column is enough
 DAMPING = 0.01  # of the mean variance, added to each: GPTQ's own
 LAST_IN_FLOAT = 2  # blocks: no later one corrects what these are off by
 RARE = 1e-6  # share of values that may lie beyond a range
+NARROWEST = 1e-3  # range of features or image, where a block hardly uses any
+LARGEST_BIAS = 2**28  # in steps; rounding adds to it, and it has 32 bits
 # Of tanh's argument: the smaller one where all residuals lie within it. Beyond the larger one tanh is flat to
 # 1e-4; cut off at 3, where it is flat to 0.005, the many that lie beyond left a tint in deep shadows.
 RESIDUAL_REACHES = 3.0, 5.0
@@ -83,11 +85,12 @@ def _pooled(
     means: Sequence[np.ndarray],
     moments: Sequence[np.ndarray],
 ) -> BlockStatistics:
-    """What was found on several pictures."""
+    """What was found on several pictures; ranges hold zero, which features and images have a number for."""
     mean = np.mean(means, 0)
     covariance = np.mean(moments, 0) - np.outer(mean, mean)
     channels = mean.reshape(-1, 9).mean(1)
-    return BlockStatistics(max(features), max(residuals), (min(low), max(high)), images, channels, covariance)
+    image = min(*low, 0.0), max(*high, NARROWEST)
+    return BlockStatistics(max(*features, NARROWEST), max(residuals), image, images, channels, covariance)
 
 
 def _largest(values: Tensor) -> float:
@@ -140,7 +143,9 @@ def _add_eight_bit_block(
     bias[features:] *= step_out / step_residual
     scale = np.r_[np.ones(features), np.full(here.image_channels, step_image / step_in)]
     weight *= scale[:, None, None]
-    steps = np.abs(weight).max((1, 2, 3), keepdims=True) / WEIGHT_LEVELS + 1e-12
+    # filters may be all but zero beside their bias
+    smallest = (np.abs(bias) + zero_residual * step_out) / (step_in * LARGEST_BIAS)
+    steps = np.maximum(np.abs(weight).max((1, 2, 3)) / WEIGHT_LEVELS, smallest)[:, None, None, None]
     spread = np.repeat(scale, 9)
     rounded = round_together((weight / steps).reshape(width, -1), here.covariance / np.outer(spread, spread))
     rounded = rounded.reshape(weight.shape)

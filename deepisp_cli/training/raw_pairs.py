@@ -55,22 +55,27 @@ class RawPairs:
     def __init__(self, folders: Sequence[Path], smallest: int, generator: torch.Generator) -> None:
         self.generator = generator
         files = [pair for folder in folders for pair in find_pairs(folder)]
-        self.scenes = [scene for scene in load_all(files, load_pair) if min(scene[0].shape) >= smallest + 2]
+        self.scenes = [scene for scene in load_all(files, load_pair) if min(scene[0].shape) >= smallest]
         if not self.scenes:
             names = ", ".join(map(str, folders))
             raise InputError(f"{names}: no raw with a reference picture of the same scene")
 
     def __call__(self, count: int, size: int) -> Pairs:
         device = self.generator.device
+        sides = [min(scene[0].shape) // 2 * 2 for scene in self.scenes]
+        size = min(size, max(sides))
+        large = [scene for scene, side in zip(self.scenes, sides, strict=True) if side >= size]
         pictures, targets, matrices = [], [], []
-        for number in torch.randint(len(self.scenes), (count,), generator=self.generator, device=device):
-            mosaic, reference, matrix = self.scenes[int(number)]
-            random = torch.rand(2, generator=self.generator, device=device).tolist()
+        # all numbers at once: a GPU would wait for each
+        for number, *corner in torch.rand(count, 3, generator=self.generator, device=device).tolist():
+            mosaic, reference, matrix = large[int(number * len(large))]
             top, left = (
-                int(share * ((side - size - 2) // 2 + 1)) * 2
-                for share, side in zip(random, mosaic.shape, strict=True)
+                int(share * ((side - size) // 2 + 1)) * 2
+                for share, side in zip(corner, mosaic.shape, strict=True)
             )
-            rgb = demosaic(mosaic[top : top + size + 2, left : left + size + 2], PATTERN)[:size, :size]
+            above, before = min(top, 2), min(left, 2)  # the demosaic sees a sample beyond each side
+            part = mosaic[top - above : top + size + 2, left - before : left + size + 2]
+            rgb = demosaic(part, PATTERN)[above : above + size, before : before + size]
             pictures.append(torch.from_numpy(encode(rgb)).permute(2, 0, 1))
             targets.append(torch.from_numpy(reference[top : top + size, left : left + size].copy()))
             matrices.append(torch.from_numpy(matrix))

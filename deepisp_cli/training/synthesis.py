@@ -100,6 +100,7 @@ class Synthesis:
         xyz_to_camera = cameras.matrices(cameras.TRAINING)
         to_srgb_matrices = np.stack([srgb_from_camera(matrix) for matrix in xyz_to_camera])
         self.matrices = torch.from_numpy(to_srgb_matrices).to(self.device)
+        self.luminance = torch.tensor(LUMINANCE.tolist(), device=self.device)
 
     def _uniform(self, low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(*shape, generator=self.generator, device=self.device)
@@ -127,8 +128,7 @@ class Synthesis:
         count = len(linear)
         chosen = self._uniform(0, 1, count, 1, 1, 1) < self.options.saturated_share
         gain = self.options.saturation ** self._uniform(0, 1, count, 1, 1, 1)
-        weights = linear.new_tensor(LUMINANCE.tolist())
-        luminance = torch.einsum("c,nchw->nhw", weights, linear)[:, None]
+        luminance = torch.einsum("c,nchw->nhw", self.luminance, linear)[:, None]
         return torch.where(chosen, luminance + gain * (linear - luminance), linear)
 
     @torch.no_grad()
@@ -136,7 +136,7 @@ class Synthesis:
         """Scenes (N, 3, H, W) float32 in linear sRGB, any unit, and the photograph a camera would make of
         them: metered on the logarithmic mean, give or take half a stop, clipped, 8 bits."""
         light = light.to(self.device)
-        luminance = torch.einsum("c,nchw->nhw", light.new_tensor(LUMINANCE.tolist()), light)
+        luminance = torch.einsum("c,nchw->nhw", self.luminance, light)
         mean = luminance.clamp(min=1e-6).log().mean((1, 2)).exp()
         key = GREY * torch.exp2(self._uniform(-0.5, 0.5, len(light))) / mean
         scene = light * key.reshape(-1, 1, 1, 1)

@@ -47,7 +47,6 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / CHECKPOINT
-    torch.backends.cudnn.benchmark = True  # the fastest convolutions for crops that stay of one size
     trainer = Trainer(config, device)
     validation = Validation(config, device)
     if resume and checkpoint.exists():

@@ -20,6 +20,7 @@ from deepisp_cli.network import DeepISP, config_from_card
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.growth import deepen, fits_into
 from deepisp_cli.training.losses import (
+    as_seen,
     colour_loss,
     neutral_loss,
     paper_loss,
@@ -45,6 +46,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         torch.manual_seed(config.seed)
+        torch.backends.cudnn.benchmark = True  # the fastest convolutions for crops that stay of one size
         self.config = config
         self.device = device
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # the faster
@@ -153,13 +155,7 @@ class Trainer:
                 pairs.picture, pad=True, separate=separate, blocks=stage.blocks
             )
             coefficients = self.network.coefficients(features, pad=True) if parts != "low" else None
-        restored = image.detach() if parts == "high" else image
-        restoration = restoration_loss(restored, pairs, config.restoration_scales, config.restoration_norm)
-        if config.restoration_structure:
-            restoration = restoration + config.restoration_structure * structure_loss(restored, pairs)
-        if config.restoration_colour:
-            restoration = restoration + config.restoration_colour * colour_loss(restored, pairs)
-        restoration = config.restoration_weight * restoration
+        restoration = image.new_zeros(()) if parts == "high" else self._restoration_loss(image, pairs)
         if coefficients is None:
             return restoration
         gain = self._gains(image, pairs.matrix)
@@ -173,6 +169,18 @@ class Trainer:
             finished = picture_loss(developed, pairs.target)
         return finished + neutral + restoration
 
+    def _restoration_loss(self, image: Tensor, pairs: Pairs) -> Tensor:
+        """The low-level stage's part of the loss. (Of real raws the noise-free frame is not known: 0.)"""
+        config = self.config
+        loss = restoration_loss(image, pairs, config.restoration_scales, config.restoration_norm)
+        if pairs.clean is not None and (config.restoration_structure or config.restoration_colour):
+            ours, theirs = as_seen(image, pairs), as_seen(pairs.clean, pairs)
+            if config.restoration_structure:
+                loss = loss + config.restoration_structure * structure_loss(ours, theirs)
+            if config.restoration_colour:
+                loss = loss + config.restoration_colour * colour_loss(ours, theirs)
+        return config.restoration_weight * loss
+
     def _gains(self, image: Tensor, matrix: Tensor) -> Tensor | None:
         return frame_gains(image, matrix) if self.config.network.metered else None
 
@@ -185,8 +193,8 @@ class Trainer:
     def _update_average(self) -> None:
         steps = self.step if self.stage == 0 else 10**9
         decay = min(self.config.average_decay, (1 + steps) / (10 + steps))
-        for average, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            average.lerp_(value, 1 - decay)
+        averages, values = list(self.average.parameters()), list(self.network.parameters())
+        torch._foreach_lerp_(averages, values, 1 - decay)  # one kernel, as torch's own optimisers do it
 
     def save(self, path: Path) -> None:
         """Replace the checkpoint at ``path`` in one step: a kill leaves the old one or the new one."""
@@ -243,12 +251,18 @@ class Trainer:
         if config_from_card(state["config"]["network"]) != self.config.network:
             raise ModelError(f"{path}: holds a network of another architecture; train into another folder")
         self.stage, self.step, self.elapsed, self.total = state["position"]
-        self.optimisers = self._new_optimisers()
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        self.generator.set_state(state["generator"].cpu())
+        try:
+            self.optimisers = self._new_optimisers()
+            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+            self.generator.set_state(state["generator"].cpu())
+        except (IndexError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{path}: does not go on with these stages on this device ({error});"
+                f" train into another folder with --initial {path}"
+            ) from error
         self.rng.bit_generator.state = state["rng"]
         self.history = state["history"]
 
