@@ -35,7 +35,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(context)
         except DeepIspError as error:
-            click.echo(f"deepisp: {error}", err=True)
+            click.echo(f"deepisp: {_printable(str(error))}", err=True)
             context.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("deepisp: interrupted", err=True)
@@ -180,6 +180,13 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
     sys.exit(report.exit_code)
 
 
+def _printable(text: str) -> str:
+    """Names of files may hold line ends and what terminals take for commands; these are shown as escapes."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+
+
 class _Talk:
     """Says what became of each file: JSON on stdout, words on stderr."""
 
@@ -192,11 +199,12 @@ class _Talk:
             data.pop("exit_code")
             click.echo(json.dumps(data))
         if result.error:
-            click.echo(f"deepisp: {result.error}", err=True)
+            click.echo(f"deepisp: {_printable(result.error)}", err=True)
         elif not self.quiet:
             total = sum(result.seconds.values())
             took = f" ({total:.1f} s)" if result.status == "written" else ""
-            click.echo(f"{result.input} -> {result.output}: {result.status}{took}", err=True)
+            names = _printable(f"{result.input} -> {result.output}")
+            click.echo(f"{names}: {result.status}{took}", err=True)
         if not self.quiet and not result.error:
             for note in result.notes:
                 click.echo(f"  {note}", err=True)

@@ -232,6 +232,18 @@ def test_standard_output_may_lack_letters(night, tiny_model, tmp_path):
             assert str(raw) in json.loads(out).values()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_names_are_no_commands_to_the_terminal(run, night, tmp_path):
+    raw = tmp_path / "a\x1b[31m\n.dng"
+    shutil.copy(night, raw)
+    for source, status in ((raw, 0), (tmp_path / "\x1b[2Jgone.dng", 3)):
+        result = run("process", source)
+        assert result.exit_code == status
+        assert "\\x1b[" in result.stderr
+        assert not set(result.stderr.rstrip("\n")) & {"\x1b"}
+        assert len(result.stderr.splitlines()) == 1
+
+
 def test_a_full_disk_behind_standard_output_is_told(night):
     if not os.path.exists("/dev/full"):
         pytest.skip("Linux's")
