@@ -23,6 +23,7 @@ from deepisp_cli.errors import InputError, ModelError, UsageError
 from deepisp_cli.metering import HEADROOM, TRUST
 from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP, NetworkConfig
+from deepisp_cli.training import losses
 from deepisp_cli.training.config import Stage, TrainConfig, config_from_dict, load_config
 from deepisp_cli.training.export import export_checkpoint
 from deepisp_cli.training.losses import (
@@ -171,6 +172,15 @@ def test_structure_joins_the_restorations_loss(folder):
     image, _ = trainer.network.restore(pairs.picture, pad=True)
     expected = restoration_loss(image, pairs, (1, 4, 16)) + 0.3 * structure_loss(*seen(image, pairs))
     torch.testing.assert_close(trainer.loss(pairs), 0.5 * expected)
+
+
+def test_a_loss_that_validation_computes_first_trains(folder):
+    stages = (Stage(1e-3, 2, 32, steps=1, parts="low"),)
+    trainer = new_trainer(config(folder, stages=stages, restoration_structure=0.3))
+    losses._ssim_window.cache_clear()
+    with torch.inference_mode():
+        trainer.loss(trainer.draw())
+    trainer.train_step()
 
 
 def test_colour_joins_the_restorations_loss(folder):

@@ -116,9 +116,10 @@ def structure_loss(ours: Tensor, theirs: Tensor) -> Tensor:
 @cache
 def _ssim_window(device: torch.device, dtype: torch.dtype) -> Tensor:
     """Gaussian weights (3, 1, 1, 11). pytorch-msssim's own come from the CPU each time, and a GPU waits."""
-    offset = torch.arange(SSIM_SMALLEST, device=device, dtype=dtype) - SSIM_SMALLEST // 2
-    weights = torch.exp(-(offset**2) / (2 * SSIM_SIGMA**2))
-    return (weights / weights.sum()).repeat(3, 1, 1, 1)
+    with torch.inference_mode(False):  # it is kept, and training cannot use what was made in that mode
+        offset = torch.arange(SSIM_SMALLEST, device=device, dtype=dtype) - SSIM_SMALLEST // 2
+        weights = torch.exp(-(offset**2) / (2 * SSIM_SIGMA**2))
+        return (weights / weights.sum()).repeat(3, 1, 1, 1)
 
 
 def colour_loss(ours: Tensor, theirs: Tensor) -> Tensor:
