@@ -76,12 +76,13 @@ def plan_jobs(
         raise InputError(
             f"{error.filename}: cannot be looked up ({error.strerror}); check the path"
         ) from error
-    single = len(sources) + len(missing) == 1 and not any(Path(given).is_dir() for given in inputs)
+    count = len(sources) + len(missing)
+    single = count == 1 and not any(Path(given).is_dir() for given in inputs)
     to_file = output is not None and output != STANDARD_STREAM and single and _names_a_file(output)
     if to_file and template != "{stem}":
         raise UsageError("--name and an output file contradict each other; give a folder with --name")
-    if output == STANDARD_STREAM and len(sources) + len(missing) > 1:
-        raise UsageError(f"{len(sources)} inputs cannot go to standard output; give a folder with -o")
+    if output == STANDARD_STREAM and count > 1:
+        raise UsageError(f"{count} inputs cannot go to standard output; give a folder with -o")
     if not single and output not in (None, STANDARD_STREAM) and _names_a_file(str(output)):
         raise UsageError(f"{output}: is a file name, but a folder or several inputs need a folder")
     if to_file and not is_device(Path(str(output))):
