@@ -1,9 +1,12 @@
 """A frame that stays on the device is developed as one that does not: to a level of 255. On the CPU by way of
 torch, and on CUDA where there is one, in half precision."""
 
+import threading
+
 import numpy as np
 import pytest
 
+from deepisp_cli import doctor
 from deepisp_cli.batch import develop_many
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import normalise_mosaic
@@ -161,6 +164,23 @@ def test_a_frame_that_the_device_does_not_hold_is_developed_in_tiles(
     found = finish(prepare(path, Options(), result, True), engine, Options(), result)
     np.testing.assert_array_equal(found, expected)
     assert result.notes == []
+
+
+def test_doctor_develops_in_all_lanes_at_a_time(write_raw, colourful, engine, monkeypatch):
+    """What it says of a GPU is said of the way that files go there."""
+    path = write_raw("a.dng", colourful)
+    _, expected, *_ = both(path, engine)
+    together = threading.Barrier(2, timeout=20)
+    original = resident.finish_on_device
+
+    def finish_on_device(*arguments):
+        together.wait()
+        return original(*arguments)
+
+    monkeypatch.setattr(resident, "finish_on_device", finish_on_device)
+    monkeypatch.setattr(engine, "lanes", 2)
+    for picture in doctor._pictures(path, engine):
+        np.testing.assert_array_equal(picture, expected)
 
 
 def test_a_nan_is_no_picture(engine):
