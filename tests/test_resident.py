@@ -171,16 +171,17 @@ def test_doctor_develops_in_all_lanes_at_a_time(write_raw, colourful, engine, mo
     path = write_raw("a.dng", colourful)
     _, expected, *_ = both(path, engine)
     together = threading.Barrier(2, timeout=20)
-    original = resident.finish_on_device
+    original, calls = resident.finish_on_device, []
 
     def finish_on_device(*arguments):
-        together.wait()
+        calls.append(together.wait())
         return original(*arguments)
 
     monkeypatch.setattr(resident, "finish_on_device", finish_on_device)
     monkeypatch.setattr(engine, "lanes", 2)
     for picture in doctor._pictures(path, engine):
         np.testing.assert_array_equal(picture, expected)
+    assert len(calls) == 2
 
 
 def test_a_nan_is_no_picture(engine):
