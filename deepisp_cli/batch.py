@@ -99,7 +99,7 @@ def develop_many(
         try:
             contents = read_bytes(STANDARD_STREAM)
         except DeepIspError as error:
-            jobs = [replace(job, error=error) for job in jobs]
+            jobs = [replace(job, error=error) if job.source == STANDARD_STREAM else job for job in jobs]
     batch = _Batch(jobs, engines, options, memory, contents)
     done: dict[int, Result] = {}
     try:
@@ -140,7 +140,7 @@ class _Share:
 
 
 class _Stopped(BaseException):
-    """The batch has ended; leaves a picture between two tiles. No error, so that nothing takes it for one."""
+    """The batch has ended: a thread leaves its picture. No error, so that nothing takes it for one."""
 
 
 class _Batch:
@@ -192,7 +192,7 @@ class _Batch:
             thread.join()
 
     def _run(self, call: Callable[[], None]) -> None:
-        """A thread: what it ends with ends the batch."""
+        """A thread: what it ends with ends the batch, unless that has ended already."""
         try:
             call()
         except BaseException as error:
@@ -292,10 +292,6 @@ class _Batch:
                 yield
         except DeepIspError as error:
             result.error, result.exit_code, result.status = str(error), error.exit_code, "failed"
-        except _Stopped:
-            pass
-        except BaseException as error:
-            self.events.put(error)
 
 
 def reading_threads(engines: Sequence[Engine]) -> int:

@@ -20,12 +20,13 @@ from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import PLACES, open_engine
 from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.models import Model, find_model
+from deepisp_cli.output import JPEG_MAX_SIDE
 from deepisp_cli.peak import multiply_adds, peak_gflops
 from deepisp_cli.pipeline import Options, develop
 from deepisp_cli.plan import Job
 
 FRAME_RATIO = 1.5  # width to height
-SMALLEST_SIDE, LARGEST_SIDE = 64, 65500  # pixels; JPEG holds no more
+SMALLEST_SIDE = 64  # pixels
 TENTH = 10  # file of a batch from which on its memory should be flat
 NETWORK = "network and colour"  # the thread of all stages but those of `THREADS`
 THREADS = {"read": "reading", "demosaic": "reading", "write": "writing"}  # stages beside the network's thread
@@ -186,7 +187,7 @@ def parse_sizes(text: str) -> list[tuple[int, int]]:
             sizes.append((int(width), int(height)) if cross else frame_size(float(part)))
         except (ValueError, OverflowError):
             sizes.append((0, 0))
-        if not SMALLEST_SIDE <= min(sizes[-1]) <= max(sizes[-1]) <= LARGEST_SIDE:
+        if not SMALLEST_SIDE <= min(sizes[-1]) <= max(sizes[-1]) <= JPEG_MAX_SIDE:
             raise UsageError(f"size {part!r}: give megapixels or pixels, such as 3,12,1511x1009")
     return sizes
 

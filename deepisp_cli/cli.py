@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +40,21 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("deepisp: interrupted", err=True)
             context.exit(INTERRUPTED)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: stay quiet
+        except BrokenPipeError:  # nobody reads: stay quiet
+            _give_up_stdout()
             context.exit(1)
         except OSError as error:
+            _give_up_stdout()
             name = error.filename or "standard output"
-            click.echo(f"deepisp: {name}: {error.strerror}; check the disk and the path", err=True)
+            message = f"{name}: {error.strerror}; check the disk and the path"
+            click.echo(f"deepisp: {_printable(message)}", err=True)
             context.exit(OutputError.exit_code)
+
+
+def _give_up_stdout() -> None:
+    """Let what is still to be written go nowhere: Python would fail at it once more when it ends."""
+    with suppress(OSError):  # it may be no file at all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

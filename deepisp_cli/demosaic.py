@@ -11,9 +11,7 @@ import numpy as np
 from deepisp_cli.colour import Array, library
 
 BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
-DARKEST_MEAN = (
-    1e-4  # of full scale: of a mean below it nobody knows what is light and what an uncertain black
-)
+DARKEST_MEAN = 1e-4  # of full scale: what is less may be an uncertain black as well as light
 LARGEST_GAIN = 8.0  # of what the grey world may ask for
 
 

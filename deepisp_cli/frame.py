@@ -41,7 +41,8 @@ class Options:
             raise UsageError(f"unknown format {self.format!r}; known: {', '.join(FORMATS)}")
         depths = FORMATS[self.format].bit_depths if self.format else (8, 16)
         if self.bit_depth not in depths:
-            raise UsageError(f"{self.format} cannot hold {self.bit_depth} bits; 16 bits go into PNG or TIFF")
+            holder = f"{self.format} cannot" if self.format else "no format can"
+            raise UsageError(f"{holder} hold {self.bit_depth} bits; 16 bits go into PNG or TIFF")
         if self.tile is not None and self.tile < 1:
             raise UsageError(f"tiles have a side of 1 pixel at least, got {self.tile}")
         if not -10 <= self.exposure <= 10:

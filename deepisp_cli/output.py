@@ -54,7 +54,6 @@ JPEG_MAX_SEGMENT = 65533  # its length field has 16 bits and counts itself
 TIFF_MAX_BYTES = 2**32 - 2**25  # offsets have 32 bits; room for what is not pixels
 STRIP_BYTES = 1 << 20
 
-_unfinished: set[str] = set()  # temporary files
 REMEDIES = {
     errno.ENOSPC: "free some space or choose another folder",
     errno.EACCES: "choose a folder you may write to",
@@ -219,6 +218,8 @@ def srgb_profile() -> bytes:
 
 
 # --- files ---
+
+_unfinished: set[str] = set()  # temporary files that are being written
 
 
 def _save(target: Path, data: bytes, overwrite: bool) -> None:

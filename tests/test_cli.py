@@ -194,9 +194,12 @@ def test_doctor_passes_here(run):
 
 
 def program(*args, **kwargs):
+    """As in a shell: what it prints waits in a buffer."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, **kwargs}
     return subprocess.Popen(
         [sys.executable, "-c", "from deepisp_cli.cli import main; main()", *map(str, args)],
-        cwd=ROOT, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs},
+        cwd=ROOT, **kwargs,
     )  # fmt: skip
 
 
