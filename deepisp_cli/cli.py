@@ -302,7 +302,7 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
         try:
             facts = describe(raw)
         except DeepIspError as error:
-            click.echo(f"deepisp: {error}", err=True)
+            click.echo(f"deepisp: {_printable(str(error))}", err=True)
             worst = worst or error.exit_code
             continue
         worst = worst or facts.pop("exit_code", 0)
@@ -311,7 +311,7 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
         else:
             for key, value in facts.items():
                 if value not in (None, "", []):
-                    click.echo(f"{key.replace('_', ' ') + ':':24}{_words(value)}")
+                    click.echo(f"{key.replace('_', ' ') + ':':24}{_printable(_words(value))}")
             click.echo()
     sys.exit(worst if len(raws) == 1 or not worst else 1)
 

@@ -265,6 +265,8 @@ def read_bytes(source: Path | str) -> bytes:
                 contents += piece
             return bytes(contents)
         return Path(source).read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{source}: no such file; check the name") from error
     except IsADirectoryError as error:
         raise InputError(f"{source}: is a folder; name raw files") from error
     except OSError as error:

@@ -198,7 +198,7 @@ def program(*args, **kwargs):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, **kwargs}
     return subprocess.Popen(
-        [sys.executable, "-c", "from deepisp_cli.cli import main; main()", *map(str, args)],
+        [sys.executable, "-m", "deepisp_cli", *map(str, args)],
         cwd=ROOT, **kwargs,
     )  # fmt: skip
 
@@ -245,6 +245,10 @@ def test_names_are_no_commands_to_the_terminal(run, night, tmp_path):
         assert "\\x1b[" in result.stderr
         assert not set(result.stderr.rstrip("\n")) & {"\x1b"}
         assert len(result.stderr.splitlines()) == 1
+        facts = run("info", source)
+        assert facts.exit_code == status
+        assert "\\x1b[" in facts.stdout
+        assert "\x1b" not in facts.stdout
 
 
 def test_a_full_disk_behind_standard_output_is_told(night):

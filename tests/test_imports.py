@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "deepisp_cli"
 # From the top down: a module imports from lines below its own only.
 LAYERS = [
+    ["__main__"],
     ["cli"],
     ["benchmark", "doctor"],
     ["peak"],
