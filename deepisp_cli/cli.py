@@ -35,10 +35,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(context)
         except DeepIspError as error:
-            click.echo(f"deepisp: {_printable(str(error))}", err=True)
+            _tell(f"deepisp: {_printable(str(error))}")
             context.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("deepisp: interrupted", err=True)
+            _tell("deepisp: interrupted")
             context.exit(INTERRUPTED)
         except BrokenPipeError:  # nobody reads: stay quiet
             _give_up_stdout()
@@ -47,8 +47,14 @@ class _Commands(click.Group):
             _give_up_stdout()
             name = error.filename or "standard output"
             message = f"{name}: {error.strerror}; check the disk and the path"
-            click.echo(f"deepisp: {_printable(message)}", err=True)
+            _tell(f"deepisp: {_printable(message)}")
             context.exit(OutputError.exit_code)
+
+
+def _tell(text: str, newline: bool = True) -> None:
+    """Say something to people. Where stderr is closed or full the work goes on."""
+    with suppress(OSError):
+        click.echo(text, nl=newline, err=True)
 
 
 def _give_up_stdout() -> None:
@@ -66,8 +72,10 @@ def main() -> None:
     deepisp process night.dng
     deepisp process card/ -r -o pictures/
     """
-    if hasattr(signal, "SIGTERM"):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
+    for name in ("SIGTERM", "SIGHUP"):  # a polite kill or a closed terminal: clean up as at Ctrl-C
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # of names that its encoding has no letters for
 
@@ -80,7 +88,8 @@ def main() -> None:
     default="{stem}",
     metavar="TEMPLATE",
     show_default=True,
-    help="Output name: {stem} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders, not the source's.",
+    help="Output name: {stem} {suffix} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders, not the "
+    "source's.",
 )
 @click.option(
     "--format",
@@ -174,6 +183,8 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
         quality=quality, bit_depth=int(bit_depth), tile=tile, overwrite=overwrite,
     )  # fmt: skip
     to_stdout = jobs[0].target == "-"
+    if to_stdout or as_json:
+        _need_stdout()
     if to_stdout and as_json:
         raise UsageError("--json and a picture cannot both go to standard output; give -o a file")
     if to_stdout and not dry_run and sys.stdout.isatty():
@@ -184,8 +195,17 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
     else:
         report = _develop(jobs, chosen, engine, device, options, memory, talk)
     if len(jobs) > 1 and not quiet:
-        click.echo(str(report), err=True)
+        _tell(str(report))
     sys.exit(report.exit_code)
+
+
+def _need_stdout() -> None:
+    if sys.stdout is None:
+        raise OutputError("standard output is closed; open it, or give -o a file")
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _printable(text: str) -> str:
@@ -207,19 +227,19 @@ class _Talk:
             data.pop("exit_code")
             click.echo(json.dumps(data))
         if result.error:
-            click.echo(f"deepisp: {_printable(result.error)}", err=True)
+            _tell(f"deepisp: {_printable(result.error)}")
         elif not self.quiet:
             total = sum(result.seconds.values())
             took = f" ({total:.1f} s)" if result.status == "written" else ""
             names = _printable(f"{result.input} -> {result.output}")
-            click.echo(f"{names}: {result.status}{took}", err=True)
+            _tell(f"{names}: {result.status}{took}")
         if not self.quiet and not result.error:
             for note in result.notes:
-                click.echo(f"  {note}", err=True)
+                _tell(f"  {note}")
         if self.verbose and result.seconds:
             stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
             where = f"{result.model} on {result.engine}/{result.device}" if result.model else "not developed"
-            click.echo(f"  {where}; {result.width}x{result.height}, {result.bytes} bytes; {stages}", err=True)
+            _tell(f"  {where}; {result.width}x{result.height}, {result.bytes} bytes; {stages}")
 
 
 def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":
@@ -254,20 +274,20 @@ def _develop(
         engines = open_engines(model, engine, devices)
         if talk.verbose:
             for opened in engines:
-                click.echo(f"{opened.model.name} on {opened.name}/{opened.device}", err=True)
+                _tell(f"{opened.model.name} on {opened.name}/{opened.device}")
         bar = click.progressbar(length=1000 * len(jobs), file=sys.stderr, show_pos=False, label="developing")
-        hidden = talk.quiet or not sys.stderr.isatty()
+        hidden = talk.quiet or not _is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb"
         with nullcontext() if hidden else bar as shown:
             move = _mover(shown)
             for index, result in enumerate(develop_many(jobs, engines, options, move, memory)):
                 report.add(result)
                 move(index, 1.0)
                 if not hidden:
-                    click.echo("\r\033[K", nl=False, err=True)
+                    _tell("\r\033[K", newline=False)
                 talk(result)
     except KeyboardInterrupt:
-        click.echo(
-            f"\ndeepisp: interrupted; so far {report.count('written')} written, of {len(jobs)}", err=True
+        _tell(
+            f"\ndeepisp: interrupted; at least {report.count('written')} of {len(jobs)} written, each whole"
         )
         sys.exit(INTERRUPTED)
     return report
@@ -297,12 +317,13 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
     """
     from deepisp_cli.pipeline import describe
 
+    _need_stdout()
     worst = 0
     for raw in raws:
         try:
             facts = describe(raw)
         except DeepIspError as error:
-            click.echo(f"deepisp: {_printable(str(error))}", err=True)
+            _tell(f"deepisp: {_printable(str(error))}")
             worst = worst or error.exit_code
             continue
         worst = worst or facts.pop("exit_code", 0)

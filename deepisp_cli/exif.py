@@ -9,7 +9,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from deepisp_cli.metadata import Metadata, Value
+    from deepisp_cli.exif_values import Value
+    from deepisp_cli.metadata import Metadata
 
 
 class Field(NamedTuple):
@@ -32,19 +33,29 @@ TYPES = {  # where EXIF 2.32 does not say what the Python type of the value sugg
     **dict.fromkeys((("gps", 0), ("gps", 5)), BYTE),
     **dict.fromkeys((("exif", tag) for tag in range(0x8831, 0x8836)), LONG),  # long sensitivities
     **dict.fromkeys((("exif", tag) for tag in (0x9201, 0x9203, 0x9204)), SIGNED_RATIONAL),  # APEX values
+    **dict.fromkeys((("exif", tag) for tag in (0x9400, 0x9403, 0x9405)), SIGNED_RATIONAL),  # °C, m, degrees
+    **dict.fromkeys((("image", tag) for tag in range(0x9C9B, 0x9CA0)), BYTE),
 }
 
 
-def picture_ifds(metadata: Metadata, width: int, height: int, software: str) -> Ifds:
-    """What the source says, and what is true of the new file only: upright, sRGB, so many pixels."""
+def picture_ifds(metadata: Metadata, width: int, height: int, software: str, format: str) -> Ifds:
+    """What the source says, and what is true of the new file only: upright, sRGB, so many pixels.
+
+    With the tags that EXIF 2.32 wants of each kind of file (section 4.6.8).
+    """
     image = {**metadata.image, 0x0112: 1, 0x0131: software}  # Orientation, Software
     exif = {
         **metadata.exif,
         0x9000: b"0232",  # ExifVersion
+        0xA000: b"0100",  # FlashpixVersion
         0xA001: 1,  # ColorSpace: sRGB
-        0xA002: width,  # PixelXDimension
-        0xA003: height,
     }
+    if format != "tiff":  # which says so in its image IFD
+        exif.update({0xA002: width, 0xA003: height})  # PixelXDimension, PixelYDimension
+    if format == "jpeg":
+        image.update({0x011A: Fraction(72), 0x011B: Fraction(72), 0x0128: 2})  # no resolution: 72 per inch
+        image[0x0213] = 1  # YCbCrPositioning: centred
+        exif[0x9101] = b"\1\2\3\0"  # ComponentsConfiguration: Y, Cb, Cr
     given = {"image": image, "exif": exif, "gps": metadata.gps}
     return {
         ifd: {tag: _field(ifd, tag, value) for tag, value in values.items()} for ifd, values in given.items()
@@ -128,12 +139,12 @@ def read_ifd(tiff: bytes, offset: int) -> dict[int, Field]:
     return fields
 
 
-def drop_largest(ifds: Ifds) -> None:
-    """Make room: long comments go first, then whatever is largest."""
+def drop_largest(ifds: Ifds) -> tuple[int, int]:
+    """Make room: long comments go first, then whatever is largest. Returns the tag that went and its size."""
 
     def weight(place: tuple[str, int]) -> tuple[bool, int]:
         size = len(ifds[place[0]][place[1]].data)
         return place in (*COMMENTS, ("image", 0x010E)) and size > 1000, size  # 0x010E: ImageDescription
 
     ifd, tag = max(((ifd, tag) for ifd, fields in ifds.items() for tag in fields), key=weight)
-    del ifds[ifd][tag]
+    return tag, len(ifds[ifd].pop(tag).data)

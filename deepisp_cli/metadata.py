@@ -7,34 +7,38 @@ orientation, thumbnails), how it is to be developed (DNG tags, colour space) and
 import contextlib
 import inspect
 import logging
-import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from fractions import Fraction
 from io import BytesIO
 from typing import Any, BinaryIO
 
 import exifread
 
-Value = int | str | bytes | Fraction | float | tuple[int | Fraction | float, ...]
-"""A text is ``str``, a rational a ``Fraction``; the EXIF rational 0/0, "unknown", is the float NaN."""
+from deepisp_cli.exif_values import READERS, Value, parse_date, parse_offset, positive, to_comment
 
-# Kinds of value, each with a reader below. Tags by number; names as in EXIF 2.32.
+# Kinds of value, each with a reader in `exif_values`. Tags by number; names as in EXIF 2.32.
 IMAGE_TAGS = {
-    **dict.fromkeys((0x010E, 0x010F, 0x0110, 0x013B, 0x8298), "text"),  # description make model artist ©
+    **dict.fromkeys((0x010E, 0x010F, 0x0110, 0x013B), "text"),  # description, make, model, artist
+    0x8298: "copyright",
     0x0132: "date",
     **dict.fromkeys((0x4746, 0x4749), "number"),  # rating, in stars and in percent
+    **dict.fromkeys(range(0x9C9B, 0x9CA0), "bytes"),  # what Windows' file manager lets people type, UTF-16
 }
 EXIF_TAGS = {
     **dict.fromkeys((0x9003, 0x9004), "date"),
-    **dict.fromkeys((0x9010, 0x9011, 0x9012, 0x9290, 0x9291, 0x9292), "text"),  # time zones, sub-seconds
+    **dict.fromkeys((0x9010, 0x9011, 0x9012), "zone"),
+    **dict.fromkeys((0x9290, 0x9291, 0x9292), "text"),  # sub-seconds
     **dict.fromkeys((0x829A, 0x829D, 0x920A, 0xA404), "ratio"),  # exposure time, f-number, focal length, zoom
     **dict.fromkeys(range(0x9201, 0x9207), "ratio"),  # shutter, aperture, brightness, bias, ..., distance
     **dict.fromkeys((0x8822, 0x8827, *range(0x8830, 0x8836)), "number"),  # exposure program, sensitivities
     **dict.fromkeys((0x9207, 0x9208, 0x9209), "number"),  # metering mode, light source, flash
     **dict.fromkeys((0xA402, 0xA403, 0xA405, 0xA406), "number"),  # exposure, white balance, 35 mm, scene
+    **dict.fromkeys((0xA217, 0xA407, 0xA40C, 0xA460), "number"),  # sensor, gain, distance, composite
+    **dict.fromkeys((0xA300, 0xA301), "bytes"),  # a digital camera's, photographed directly
+    **dict.fromkeys(range(0x9400, 0x9406), "ratio"),  # temperature, humidity, pressure, ..., elevation
     0x9286: "comment",
     **dict.fromkeys((0xA420, 0xA430, 0xA431), "text"),  # image id, owner, serial number
     **dict.fromkeys((0xA433, 0xA434, 0xA435), "text"),  # lens make, model, serial number
@@ -48,6 +52,9 @@ GPS_TAGS = {
     0: "bytes",
 }
 DNG_TWINS = {0xC62F: 0xA431, 0xC630: 0xA432}  # CameraSerialNumber, LensInfo -> their EXIF tags
+
+ZERO_IS_UNKNOWN = (0x829A, 0x829D, 0x8827, 0x920A)  # exposure time, f-number, sensitivity, focal length
+DIRECTORIES = {"EXIF": 0x8769, "GPS": 0x8825}
 
 MAX_READS = 50_000  # an honest file needs a few thousand; a damaged one could keep exifread busy for hours
 MAX_VALUE = 1 << 16
@@ -79,12 +86,12 @@ class Metadata:
             (self.image, 0x0132, 0x9010, 0x9290),
         )
         for ifd, tag, offset_tag, fraction_tag in dates:
-            moment = _parse_date(str(ifd.get(tag, "")))
+            moment = parse_date(str(ifd.get(tag, "")))
             if moment is not None:
                 digits = str(self.exif.get(fraction_tag, "")).strip()
                 if digits.isascii() and digits.isdigit():
                     moment = moment.replace(microsecond=int(digits[:6].ljust(6, "0")))
-                return moment.replace(tzinfo=_parse_offset(str(self.exif.get(offset_tag, ""))))
+                return moment.replace(tzinfo=parse_offset(str(self.exif.get(offset_tag, ""))))
         return None
 
     @property
@@ -103,25 +110,25 @@ class Metadata:
     @property
     def exposure_time(self) -> float | None:
         """Seconds."""
-        return _positive(self.exif.get(0x829A))
+        return positive(self.exif.get(0x829A))
 
     @property
     def f_number(self) -> float | None:
         """Focal length over aperture diameter."""
-        return _positive(self.exif.get(0x829D))
+        return positive(self.exif.get(0x829D))
 
     @property
     def iso(self) -> int | None:
         """Sensitivity. From 65535 on the short old tag cannot say, and one of its long successors does."""
-        short = _positive(self.exif.get(0x8827)) or 65535
+        short = positive(self.exif.get(0x8827)) or 65535
         tags = (0x8827,) if short < 65535 else (0x8833, 0x8832, 0x8831, 0x8827)
-        found = (_positive(self.exif.get(tag)) for tag in tags)
+        found = (positive(self.exif.get(tag)) for tag in tags)
         return next((int(value) for value in found if value), None)
 
     @property
     def focal_length(self) -> float | None:
         """Millimetres."""
-        return _positive(self.exif.get(0x920A))
+        return positive(self.exif.get(0x920A))
 
 
 def read_metadata(
@@ -149,19 +156,28 @@ def read_metadata(
     exif: dict[int, Value] = {}
     gps: dict[int, Value] = {}
     notes: list[str] = []
+    refused: set[int] = set()
     files = {"EXIF": source, "EXIF of the preview": BytesIO(preview or b"")}
     for what, file in files.items():
         try:
             for index, stream in enumerate(_tiff_streams(file)):
-                found = _read_tiff(stream, is_gps=index == 2)
-                _add(image, IMAGE_TAGS, {**found["EXIF"], **found["Image"]}, notes, name)
-                _add(exif, EXIF_TAGS, {**found["Image"], **found["EXIF"]}, notes, name)
-                _add(gps, GPS_TAGS, found["GPS"], notes, name)
+                found, lost = _read_tiff(stream, is_gps=index == 2)
                 twins = {exif_tag: found["Image"].get(dng_tag) for dng_tag, exif_tag in DNG_TWINS.items()}
-                _add(exif, EXIF_TAGS, twins, notes, name)
+                faults = {
+                    **_add(image, IMAGE_TAGS, {**found["EXIF"], **found["Image"]}),
+                    **_add(exif, EXIF_TAGS, {**found["Image"], **found["EXIF"]}),
+                    **_add(gps, GPS_TAGS, found["GPS"]),
+                    **_add(exif, EXIF_TAGS, twins),
+                }
+                refused |= faults.keys()
+                notes += [f"{name}: EXIF tag 0x{tag:04X} dropped ({fault})" for tag, fault in faults.items()]
+                notes += [
+                    f"{name}: its {directory} directory is damaged and was dropped" for directory in lost
+                ]
         except Exception as error:  # exifread raises all sorts on damaged files, and none of it is fatal
             notes.append(f"{name}: {what} cannot be read ({type(error).__name__}: {error})")
-    _add_fallback(image, exif, fallback or {})
+    _add_fallback(image, exif, fallback or {}, refused)
+    _settle_iso(exif)
     return Metadata(image, exif, gps, tuple(dict.fromkeys(notes)))
 
 
@@ -208,32 +224,41 @@ class _BoundedReader:
         return self._stream.read(min(size, MAX_VALUE))
 
 
-def _read_tiff(stream: BinaryIO, is_gps: bool) -> dict[str, dict[int, Any]]:
-    """Read the values of a TIFF structure by IFD ("Image", "EXIF", "GPS") and tag number."""
+def _read_tiff(stream: BinaryIO, is_gps: bool) -> tuple[dict[str, dict[int, Any]], list[str]]:
+    """Read the values of a TIFF structure by IFD ("Image", "EXIF", "GPS") and tag number; and name the
+    directories of which nothing could be read."""
     stream.seek(0)
     head = stream.read(4)
     found: dict[str, dict[int, Any]] = {"Image": {}, "EXIF": {}, "GPS": {}}
     if head[:2] not in (b"II", b"MM"):
-        return found
+        return found, []
     tags = exifread.process_file(_BoundedReader(stream), **_QUICK)  # type: ignore[arg-type]
     for key, tag in tags.items():
         ifd = key.partition(" ")[0]
         if ifd in found and hasattr(tag, "values"):
             found["GPS" if is_gps else ifd].setdefault(tag.tag, tag.values)
     order = "<" if head[:2] == b"II" else ">"
+    pointers = {directory: found["Image"].get(tag) for directory, tag in DIRECTORIES.items()}
+    lost = [
+        directory
+        for directory, pointer in pointers.items()
+        if pointer and not found[directory] and _read_at(stream, pointer[0], 2) != b"\0\0"  # none in it
+    ]
     with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; what exifread has found stays
-        pointer = found["Image"].get(0x8769) or struct.unpack(order + "I", _read_at(stream, 4, 4))
-        found["EXIF"][0x9286] = _find_comment(stream, order, pointer[0])
-    return found
+        first = struct.unpack(order + "I", _read_at(stream, 4, 4))
+        found["Image"].update(_find(stream, order, first[0], 0x8298))
+        for comment in _find(stream, order, (pointers["EXIF"] or first)[0], 0x9286).values():
+            found["EXIF"][0x9286] = to_comment(comment, order)
+    return found, lost
 
 
-def _find_comment(stream: BinaryIO, order: str, ifd: int) -> str | None:
-    """Look up UserComment in the EXIF IFD: exifread leaves it out together with the maker notes."""
+def _find(stream: BinaryIO, order: str, ifd: int, wanted: int) -> dict[int, bytes]:
+    """The bytes of a long value. exifread leaves UserComment out, and ends Copyright at its first zero."""
     (count,) = struct.unpack(order + "H", _read_at(stream, ifd, 2))
     for tag, _, size, offset in struct.iter_unpack(order + "HHII", _read_at(stream, ifd + 2, 12 * count)):
-        if tag == 0x9286 and size > 8:
-            return _to_comment(_read_at(stream, offset, min(size, MAX_VALUE)), order)
-    return None
+        if tag == wanted and size > 4:
+            return {tag: _read_at(stream, offset, min(size, MAX_VALUE))}
+    return {}
 
 
 def _read_at(stream: BinaryIO, offset: int, size: int) -> bytes:
@@ -241,143 +266,56 @@ def _read_at(stream: BinaryIO, offset: int, size: int) -> bytes:
     return stream.read(size)
 
 
-def _add(
-    target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int, Any], notes: list[str], name: str
-) -> None:
-    """Convert the values whose tags are in ``kinds`` and add them to ``target`` where it has none."""
+def _add(target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int, Any]) -> dict[int, str]:
+    """Convert the values whose tags are in ``kinds`` and add them to ``target`` where it has none.
+
+    Returns what is wrong with those that make no sense.
+    """
+    faults: dict[int, str] = {}
     for tag, kind in kinds.items():
         if tag in target or values.get(tag) is None:
             continue
         try:
-            value = _READERS[kind](values[tag])
+            value = READERS[kind](values[tag])
         except (TypeError, ValueError, ArithmeticError) as error:
-            notes.append(f"{name}: EXIF tag 0x{tag:04X} dropped ({error})")
+            faults[tag] = str(error)
         else:
-            if value is not None:
+            if value is not None and (tag not in ZERO_IS_UNKNOWN or positive(value)):
                 target[tag] = value
+    return faults
 
 
-def _to_text(values: Any) -> str | None:
-    """ASCII, in practice often UTF-8 or Latin-1; padded, and blank where the user has set nothing."""
-    if not isinstance(values, str):
-        data = bytes(values)
-        try:
-            values = data.decode("utf-8")
-        except UnicodeDecodeError:
-            values = data.decode("latin-1")
-    return values.split("\0")[0].strip() or None
-
-
-def _to_date(values: Any) -> str | None:
-    text = _to_text(values)
-    if text is None or not text.strip("0: "):
-        return None
-    moment = _parse_date(text)
-    if moment is None:
-        raise ValueError(f"{text!r} is no date")
-    return f"{moment:%Y:%m:%d %H:%M:%S}" if moment.year >= 1000 else text
-
-
-def _to_number(values: Any) -> Value | None:
-    numbers = tuple(int(value) for value in values)
-    if not all(0 <= number < 2**32 for number in numbers):
-        raise ValueError(f"{numbers} is out of range")
-    return numbers[0] if len(numbers) == 1 else numbers or None
-
-
-def _to_byte(values: Any) -> Value | None:
-    number = _to_number(values)
-    if number is not None and not (isinstance(number, int) and number < 256):
-        raise ValueError(f"{number!r} is out of range")
-    return number
-
-
-def _to_ratio(values: Any) -> Value | None:
-    ratios: list[Fraction | float] = []
-    for value in values:
-        number = value[0] if isinstance(value, tuple) else value  # exifread wraps floats
-        if isinstance(number, float):
-            number = Fraction(number) if math.isfinite(number) else None
-        known = number is not None and number.denominator != 0  # exifread's ratios may be 0/0
-        ratios.append(Fraction(number.numerator, number.denominator) if known else math.nan)
-    if all(isinstance(ratio, float) for ratio in ratios):
-        return None
-    return ratios[0] if len(ratios) == 1 else tuple(ratios)
-
-
-def _to_comment(values: Any, order: str = "") -> str | None:
-    """Eight bytes that name the encoding, then the text (EXIF 2.32, UserComment)."""
-    if isinstance(values, str):
-        return _to_text(values)
-    data = bytes(values)
-    encoding, body = data[:8].rstrip(b"\0 "), data[8:]
-    if encoding == b"JIS":
-        return _to_text(body.decode("iso2022_jp"))
-    if encoding != b"UNICODE":
-        return _to_text(body if encoding in (b"ASCII", b"") else data)
-    # UTF-16 in the byte order of the file, which half of all writers get wrong: most text has more zeros
-    # among the high bytes than among the low ones.
-    even, odd = body[::2].count(0), body[1::2].count(0)
-    big = even > odd or (even == odd and order == ">")
-    return _to_text(body.decode("utf-16-be" if big else "utf-16-le", "replace").lstrip("\ufeff"))
-
-
-_READERS: dict[str, Callable[[Any], Value | None]] = {
-    "text": _to_text,
-    "date": _to_date,
-    "number": _to_number,
-    "byte": _to_byte,
-    "ratio": _to_ratio,
-    "comment": _to_comment,
-    "bytes": lambda values: bytes(values) or None,
-}
-
-
-def _add_fallback(image: dict[int, Value], exif: dict[int, Value], known: Mapping[str, object]) -> None:
-    """Fill in what LibRaw knows. It says 0 or "" where it does not."""
+def _add_fallback(
+    image: dict[int, Value], exif: dict[int, Value], known: Mapping[str, object], refused: set[int]
+) -> None:
+    """Fill in what LibRaw knows. It says 0 or "" where it does not, and makes a date of a month 13: what was
+    ``refused`` stays unknown."""
     for key, ifd, tag in (("make", image, 0x010F), ("model", image, 0x0110), ("lens", exif, 0xA434)):
         text = str(known.get(key) or "").strip()
         if text:
             ifd.setdefault(tag, text)
     ratios = (("exposure_time", 0x829A, 100_000), ("f_number", 0x829D, 100), ("focal_length", 0x920A, 100))
     for key, tag, steps in ratios:
-        ratio = _positive(known.get(key))
-        if ratio:
+        ratio = positive(known.get(key))
+        if ratio and tag not in refused:
             exif.setdefault(tag, Fraction(ratio).limit_denominator(steps))
-    iso = _positive(known.get("iso"))
-    if iso and not exif.keys() & {0x8827, 0x8831, 0x8832, 0x8833}:
-        exif[0x8827] = min(round(iso), 65535)
-        if iso > 65535:
-            exif.update({0x8830: 2, 0x8832: round(iso)})  # SensitivityType 2: RecommendedExposureIndex
+    iso = positive(known.get("iso"))
+    if iso and not (exif.keys() | refused) & {0x8827, 0x8831, 0x8832, 0x8833}:
+        exif[0x8827] = round(iso)
     moment = known.get("timestamp")
     try:
-        if not isinstance(moment, datetime) and _positive(moment):
+        if not isinstance(moment, datetime) and positive(moment):
             moment = datetime.fromtimestamp(float(moment))  # type: ignore[arg-type]
     except (OverflowError, ValueError, OSError):
         return
-    if isinstance(moment, datetime):
+    if isinstance(moment, datetime) and 0x9003 not in refused:
         exif.setdefault(0x9003, f"{moment:%Y:%m:%d %H:%M:%S}")
 
 
-def _positive(value: object) -> float | None:
-    """The number if it is one and means something: cameras and LibRaw write 0 for "unknown"."""
-    try:
-        number = float(value[0] if isinstance(value, tuple) else value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if 0 < number < math.inf else None
-
-
-def _parse_date(text: str) -> datetime | None:
-    try:
-        return datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S")
-    except ValueError:
-        return None
-
-
-def _parse_offset(text: str) -> timezone | None:
-    """EXIF OffsetTime, "+05:30"."""
-    try:
-        return datetime.strptime(text, "%z").tzinfo  # type: ignore[return-value]
-    except ValueError:
-        return None
+def _settle_iso(exif: dict[int, Value]) -> None:
+    """A sensitivity beyond the 16 bits of its tag goes into the long successor, as EXIF has it."""
+    iso = exif.get(0x8827)
+    if isinstance(iso, int) and iso > 65535:
+        exif[0x8827] = 65535
+        for tag, value in ((0x8830, 2), (0x8832, iso)):  # SensitivityType 2: RecommendedExposureIndex
+            exif.setdefault(tag, value)

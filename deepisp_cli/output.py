@@ -86,6 +86,7 @@ def write_picture(
     quality: int = 95,
     software: str,
     overwrite: bool,
+    notes: list[str] | None = None,
 ) -> int:
     """Write one picture: the whole of it, or nothing and an error.
 
@@ -104,7 +105,9 @@ def write_picture(
     software : str
         EXIF tag Software.
     overwrite : bool
-        Replace an existing file.
+        Replace an existing file; who may read it stays as it was.
+    notes : list of str, optional
+        Gets a sentence if a JPEG has no room for some of the metadata.
 
     Returns
     -------
@@ -129,9 +132,9 @@ def write_picture(
         raise ValueError(f"quality must be 1 to 100, not {quality}")
     if isinstance(target, Path) and not overwrite and os.path.lexists(target) and not is_device(target):
         raise _exists(target)
-    ifds = picture_ifds(metadata, pixels.shape[1], pixels.shape[0], software)
+    ifds = picture_ifds(metadata, pixels.shape[1], pixels.shape[0], software, format)
     if format == "jpeg":
-        data = _encode_jpeg(pixels, ifds, quality, name)
+        data = _encode_jpeg(pixels, ifds, quality, name, [] if notes is None else notes)
     elif format == "png":
         data = _encode_png(pixels, ifds)
     else:
@@ -151,7 +154,7 @@ def write_picture(
 # --- encoding ---
 
 
-def _encode_jpeg(pixels: Pixels, ifds: Ifds, quality: int, name: str) -> bytes:
+def _encode_jpeg(pixels: Pixels, ifds: Ifds, quality: int, name: str, notes: list[str]) -> bytes:
     if max(pixels.shape) > JPEG_MAX_SIDE:
         raise OutputError(
             f"{name}: JPEG holds at most {JPEG_MAX_SIDE} pixels a side, and the picture is "
@@ -160,7 +163,10 @@ def _encode_jpeg(pixels: Pixels, ifds: Ifds, quality: int, name: str) -> bytes:
     jpeg = imagecodecs.jpeg8_encode(np.ascontiguousarray(pixels), quality, subsampling="444", optimize=True)
     exif = b"Exif\0\0" + exif_block(ifds)
     while len(exif) > JPEG_MAX_SEGMENT:
-        drop_largest(ifds)
+        tag, size = drop_largest(ifds)
+        notes.append(
+            f"EXIF tag 0x{tag:04X} dropped: a JPEG has no room for its {size} bytes; TIFF and PNG do"
+        )
         exif = b"Exif\0\0" + exif_block(ifds)
     profile = b"ICC_PROFILE\0\1\1" + srgb_profile()
     segments = [
@@ -224,10 +230,10 @@ _unfinished: set[str] = set()  # temporary files that are being written
 
 def _save(target: Path, data: bytes, overwrite: bool) -> None:
     """Write a file under another name in the same folder and rename it when it is complete."""
-    final = os.path.realpath(target)
     if is_device(target):
-        with open(final, "wb", buffering=0) as device:
+        with open(target, "wb", buffering=0) as device:
             return _pour(device, data)
+    final = os.path.realpath(target)
     temporary = os.path.join(os.path.dirname(final), f".deepisp-{secrets.token_hex(8)}.part")
     _unfinished.add(temporary)
     try:
@@ -236,6 +242,8 @@ def _save(target: Path, data: bytes, overwrite: bool) -> None:
             file.flush()
             os.fsync(file.fileno())
         if overwrite:
+            with contextlib.suppress(OSError):
+                os.chmod(temporary, stat.S_IMODE(os.stat(final).st_mode))
             os.replace(temporary, final)
         else:
             _rename_to_new(temporary, final)

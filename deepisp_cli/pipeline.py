@@ -162,6 +162,7 @@ def write(
             quality=options.quality,
             software=f"deepisp {__version__} ({result.model})",
             overwrite=options.overwrite,
+            notes=result.notes,
         )
 
 
@@ -304,7 +305,7 @@ def describe(source: Path | str) -> dict[str, Any]:
         "white_balance": _rounded(raw.camera_white_balance),
         "daylight_white_balance": _rounded(raw.daylight_white_balance),
         "xyz_to_camera": _rounded(raw.xyz_to_camera),
-        "gps": bool(metadata.gps),
+        "gps": {2, 4} <= metadata.gps.keys(),  # latitude and longitude
         "notes": [*raw.notes, *metadata.notes],
     }
 

@@ -5,16 +5,17 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from glob import glob, has_magic
 from pathlib import Path
 
 from deepisp_cli.errors import DeepIspError, InputError, UsageError
-from deepisp_cli.metadata import read_metadata
+from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import FORMATS, format_of_suffix, is_device
 from deepisp_cli.pipeline import STANDARD_STREAM
+from deepisp_cli.raw import read_capture, read_preview
 
 # What a folder is searched for; a file named outright may end in anything.
 RAW_SUFFIXES = (
@@ -24,9 +25,11 @@ RAW_SUFFIXES = (
 )
 PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # no raws; some raws are .tif
 OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
-FIELDS = ("stem", "model", "date", "camera", "iso")
+METADATA_FIELDS = ("date", "camera", "iso")
+FIELDS = ("stem", "suffix", "model", *METADATA_FIELDS)
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in file names on some system
 DATE = "%Y-%m-%d_%H-%M-%S"  # of {date}, if the template does not say
+STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # where that is a file, it is written to all the same
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def plan_jobs(
     inputs : files, folders, patterns, or "-".
     output : a file (one input), a folder, "-" or None: beside the source.
     template : output name without suffix; folders in it take the place of the source's. Fields:
-        stem, model, date, camera, iso.
+        stem, suffix, model, date, camera, iso.
     format : a key of ``output.FORMATS``, or None: by the suffix of ``output``, else JPEG.
 
     Raises
@@ -70,6 +73,7 @@ def plan_jobs(
     if "" in inputs or output == "":
         raise UsageError("an empty name was given for a file or folder; is a variable not set?")
     _check_template(template)
+    output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
     try:
         sources, missing = _expand(inputs, recursive)
     except OSError as error:  # a folder on the way may not be entered, or a name is too long
@@ -190,7 +194,8 @@ def _check_template(template: str) -> None:
         if unknown:
             known = ", ".join("{" + field + "}" for field in FIELDS)
             raise UsageError(f"--name: unknown field {{{unknown[0]}}}; known: {known}")
-        sample = template.format(stem="a", model="a", date=datetime(2000, 1, 1), camera="a", iso=100)
+        date = _Moment(datetime(2000, 1, 1))
+        sample = template.format(stem="a", suffix="a", model="a", date=date, camera="a", iso=100)
     except (ValueError, IndexError, KeyError, AttributeError, MemoryError) as error:
         raise UsageError(f"--name {template!r}: {error}") from error
     if not _stays_inside(sample):
@@ -207,30 +212,53 @@ def _fill(template: str, source: Path, model: str) -> str:
     fields = {field for _, field, _, _ in string.Formatter().parse(template) if field}
     values: dict[str, object] = {
         "stem": "stdin" if str(source) == STANDARD_STREAM else source.stem,
+        "suffix": source.suffix[1:].lower(),
         "model": model,
     }
-    if fields - set(values):
-        try:
-            with source.open("rb") as file:
-                metadata = read_metadata(file, str(source))
-        except OSError as error:
-            raise InputError(f"{source}: cannot be read ({error.strerror})") from error
-        wanted: dict[str, Callable[[], object]] = {
-            "date": lambda: metadata.captured,
-            "camera": lambda: metadata.camera,
-            "iso": lambda: metadata.iso,
-        }
-        for field in sorted(fields - set(values)):
-            values[field] = wanted[field]()
-            if not values[field]:
-                raise InputError(f"{source}: has no {field} for --name {template!r}; leave the field out")
-    for field in ("camera", "model"):
-        if field in values:
-            values[field] = FORBIDDEN.sub("_", str(values[field]))
-    name = template.replace("{date}", f"{{date:{DATE}}}").format(**values)
+    wanted = fields & {*METADATA_FIELDS}
+    if wanted and str(source) == STANDARD_STREAM:
+        raise UsageError(f"--name {template!r}: of standard input only stem and model are known; use these")
+    if wanted:
+        values |= _metadata_values(source, wanted)
+    for field in sorted(fields):
+        if not values[field]:
+            raise InputError(f"{source}: has no {field} for --name {template!r}; leave the field out")
+    for field in {"camera", "model"} & values.keys():
+        values[field] = FORBIDDEN.sub("_", str(values[field])).rstrip(". ")  # Windows drops these at the end
+    name = template.format(**values)
     if not _stays_inside(name):
         raise InputError(f"{source}: --name {template!r} makes {name!r} of it; choose other fields")
     return name
+
+
+def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
+    """The fields of `METADATA_FIELDS`, empty where unknown, as ``deepisp info`` shows them."""
+
+    def values_of(metadata: Metadata) -> dict[str, object]:
+        date = metadata.captured and _Moment(metadata.captured)
+        return {"date": date, "camera": metadata.camera, "iso": metadata.iso}
+
+    try:
+        with source.open("rb") as file:
+            values = values_of(read_metadata(file, str(source)))
+            if not all(values[field] for field in wanted):  # LibRaw or the preview may know; it takes longer
+                preview, capture = read_preview(file), read_capture(file)
+                values = values_of(
+                    read_metadata(file, str(source), preview=preview, fallback=capture),
+                )
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
+    return values
+
+
+class _Moment:
+    """What {date} is: it may make folders, but no names that some system forbids."""
+
+    def __init__(self, moment: datetime) -> None:
+        self.moment = moment
+
+    def __format__(self, form: str) -> str:
+        return "/".join(FORBIDDEN.sub("_", part) for part in format(self.moment, form or DATE).split("/"))
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
@@ -239,16 +267,19 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
     if clashes:
         first = [job for job in jobs if _key(job.target) in clashes]
         same = [str(job.source) for job in first if _key(job.target) == _key(first[0].target)]
+        kinds = {Path(source).suffix.lower() for source in same}
+        remedy = "{stem}_{suffix}" if len(kinds) == len(same) else "{date}_{stem}"
         raise UsageError(
             f"{' and '.join(same)} would both become {first[0].target}"
-            f" ({len(clashes)} such name(s)); use --name, for instance '{{stem}}_{{iso}}', or separate calls"
+            f" ({len(clashes)} such name(s)); use --name, for instance '{remedy}', or separate calls"
         )
     sources = {_key(job.source) for job in jobs}
     for job in jobs:
         if _key(job.target) in sources and job.target != STANDARD_STREAM and not job.error:
             raise UsageError(f"{job.target}: the output would replace an input; choose another with -o")
         followed = os.path.realpath(job.target)
-        if os.path.islink(job.target) and Path(followed).suffix.lower() not in OUTPUT_SUFFIXES:
+        picture = Path(followed).suffix.lower() in OUTPUT_SUFFIXES or is_device(Path(job.target))
+        if os.path.islink(job.target) and not picture:
             raise UsageError(
                 f"{job.target}: is a link to {followed}, which is no picture; choose another with -o"
             )

@@ -161,6 +161,17 @@ def read_preview(source: BinaryIO) -> bytes | None:
     return data if isinstance(data, bytes) else None
 
 
+def read_capture(source: BinaryIO) -> Mapping[str, Any]:
+    """Return `RawImage.capture` without decoding the samples; empty if LibRaw cannot open the file."""
+    source.seek(0)
+    with rawpy.RawPy() as raw:
+        try:
+            raw.open_buffer(source)
+            return _capture(raw)
+        except (rawpy.LibRawError, rawpy.NotSupportedError):
+            return {}
+
+
 def _decode(source: BinaryIO, name: str) -> _Frame:
     """Let LibRaw decode the file and copy everything out of its memory."""
     source.seek(0)

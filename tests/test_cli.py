@@ -261,8 +261,28 @@ def test_a_full_disk_behind_standard_output_is_told(night):
     assert err.startswith(b"deepisp: standard output: No space left")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
+def test_without_a_stderr_the_work_is_done(night, tiny_model, tmp_path, stderr):
+    target = tmp_path / "a.jpg"
+    command = f'"$0" -m deepisp_cli process "$1" -v -o "$2" --model "$3" {stderr}'
+    arguments = (sys.executable, night, target, tiny_model.folder)
+    assert subprocess.run(["sh", "-c", command, *map(str, arguments)], cwd=ROOT).returncode == 0
+    assert target.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
+@pytest.mark.parametrize("arguments", ["info", "process -o -", "process --json"])
+def test_a_closed_stdout_is_told_before_the_work(night, arguments):
+    command = f'"$0" -m deepisp_cli {arguments} "$1" >&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable, night], cwd=ROOT, capture_output=True)
+    assert done.returncode == 5
+    assert done.stderr.startswith(b"deepisp: standard output is closed")
+    assert sorted(night.parent.iterdir()) == [night]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
-@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_a_killed_program_leaves_whole_files_only(write_raw, grey_ramp, tiny_model, tmp_path, kind):
     scene = np.tile(grey_ramp, (20, 20, 1))
     raws = [write_raw(f"in/{index}.dng", scene) for index in range(12)]

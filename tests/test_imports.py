@@ -23,7 +23,7 @@ LAYERS = [
     ["engine", "output", "dng"],
     ["raw", "exif"],
     ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
-    ["colour", "metering", "network"],
+    ["colour", "metering", "network", "exif_values"],
     ["joining"],
     ["errors", "options", "machine", "__init__"],
 ]

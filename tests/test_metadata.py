@@ -260,7 +260,75 @@ def test_a_tuple_of_sensitivities_means_the_first():
     assert Metadata(exif={0x8827: (200, 0)}).iso == 200
 
 
+@pytest.mark.parametrize(
+    ("stored", "text"),
+    [
+        (b"Photographer\0Editor", "Photographer; Editor"),
+        (b" \0Editor only", "Editor only"),
+        ("Zoë".encode() + bytes(60), "Zoë"),
+        (b"ab\0", "ab"),
+        (b"one\0two\0rubbish", "one; two"),
+    ],
+)
+def test_a_copyright_has_two_parts(stored, text):
+    data = tiff({0x8298: b"x" * len(stored)}, EXIF, None)  # Pillow would cut it at the zero itself
+    assert read(data.replace(b"x" * len(stored), stored)).image[0x8298] == text
+
+
+def test_a_sensitivity_beyond_its_tag_goes_into_the_longer_one():
+    data = tiff(IMAGE, {0x8827: 102400}, None)
+    found = read(data)
+    assert (found.exif, found.iso) == ({0x8827: 65535, 0x8830: 2, 0x8832: 102400}, 102400)
+    kept = read(tiff(IMAGE, {0x8827: 102400, 0x8830: 1, 0x8831: 102400}, None)).exif
+    assert (kept[0x8830], kept[0x8831], kept[0x8827]) == (1, 102400, 65535)
+
+
+def test_zeros_give_way_to_what_is_known():
+    zeros = {0x829A: IFDRational(0, 1), 0x829D: IFDRational(0, 1), 0x8827: 0, 0x920A: IFDRational(0)}
+    assert read(tiff(IMAGE, zeros, None)).exif == {}
+    found = read(tiff(IMAGE, zeros, None), preview=jpeg(tiff()), fallback={"focal_length": 35.0})
+    assert (found.exposure_time, found.f_number, found.iso, found.focal_length) == (0.008, 2.8, 400, 50)
+
+
+def test_nothing_is_made_of_a_date_that_does_not_exist():
+    """LibRaw lets the months run over."""
+    data = tiff({}, {0x9003: "2024:13:06 07:08:09", 0x9011: "+01:00"}, None)
+    found = read(data, fallback={"timestamp": datetime(2025, 1, 6, 7, 8, 9), "iso": 100})
+    assert found.captured is None and 0x9003 not in found.exif and found.iso == 100
+    assert len(found.notes) == 1
+
+
+def test_a_blank_time_zone_is_none():
+    assert 0x9011 not in read(tiff(IMAGE, {**EXIF, 0x9011: "   :  "}, None)).exif
+
+
+def test_what_people_typed_and_what_surrounded_them_is_kept():
+    typed = "schön".encode("utf-16-le") + bytes(2)
+    values = {0x9400: IFDRational(-75, 10), 0x9403: IFDRational(-3), 0xA300: b"\3", 0xA407: 2}
+    found = read(tiff({0x9C9B: typed}, values, None))
+    assert found.image[0x9C9B] == typed
+    assert found.exif == {0x9400: Fraction(-15, 2), 0x9403: -3, 0xA300: b"\3", 0xA407: 2}
+    written = io.BytesIO()
+    write_picture(written, np.zeros((2, 2, 3), np.uint8), found, format="jpeg", software="s", overwrite=False)
+    again = read(written.getvalue())
+    assert (again.image[0x9C9B], again.exif) == (typed, found.exif)
+
+
 # --- damage ---
+
+
+@pytest.mark.parametrize(("directory", "tag"), [("EXIF", 0x8769), ("GPS", 0x8825)])
+def test_a_lost_directory_is_noted(directory, tag):
+    data = bytearray(tiff())
+    data += bytes(len(data) % 2 + 6)  # a directory of no entries
+    (count,) = struct.unpack_from("<H", data, 8)
+    (entry,) = (at for at in range(10, 10 + 12 * count, 12) if struct.unpack_from("<H", data, at) == (tag,))
+    note = f"x.dng: its {directory} directory is damaged and was dropped"
+    for pointer, notes in ((1 << 20, (note,)), (len(data) - 6, ())):
+        struct.pack_into("<I", data, entry + 8, pointer)
+        found = read(bytes(data))
+        assert not (found.gps if directory == "GPS" else found.exif)
+        assert found.notes == notes
 
 
 def check_harmless(data: bytes, preview: bytes | None = None) -> None:

@@ -168,8 +168,6 @@ def test_exifread_finds_everything(format, bit_depth):
         "EXIF SubSecTimeOriginal": "042",
         "EXIF ExposureBiasValue": [Fraction(-2, 3)],
         "EXIF LensModel": "24-70 mm",
-        "EXIF ExifImageWidth": [31],
-        "EXIF ExifImageLength": [23],
         "EXIF ColorSpace": [1],
         "GPS GPSLatitudeRef": "S",
         "GPS GPSLatitude": [33, 51, Fraction(43, 2)],
@@ -197,9 +195,22 @@ def test_pillow_finds_everything(format, bit_depth):
         (0, 0),
         (0, 0),
     ]
-    assert (photo[0xA001], photo[0xA002], photo[0xA003]) == (1, 31, 23)
     assert (gps[5], gps[27]) == (b"\x01", b"ASCII\0\0\0GPS")
     assert gps[2] == (33, 51, Fraction(43, 2))
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_the_tags_that_the_standard_wants_are_there(format, bit_depth):
+    """EXIF 2.32, 4.6.8: of a JPEG more than of a TIFF, whose image directory says the rest."""
+    exif = Image.open(io.BytesIO(written(format, noise(bit_depth), Metadata()))).getexif()
+    photo = exif.get_ifd(0x8769)
+    assert (photo[0x9000], photo[0xA000], photo[0xA001]) == (b"0232", b"0100", 1)
+    assert (photo.get(0xA002), photo.get(0xA003)) == ((None, None) if format == "tiff" else (31, 23))
+    if format == "jpeg":
+        assert [exif[tag] for tag in (0x011A, 0x011B, 0x0128, 0x0213)] == [72, 72, 2, 1]
+        assert photo[0x9101] == b"\1\2\3\0"
+    else:
+        assert 0x0213 not in exif and 0x9101 not in photo
 
 
 @pytest.mark.parametrize(("format", "bit_depth"), KINDS)
@@ -242,7 +253,10 @@ def test_exif_over_64_kib_still_gives_a_jpeg(size):
         {**METADATA.exif, 0x9286: "c" * size},
         METADATA.gps,
     )
-    image = Image.open(io.BytesIO(written("jpeg", noise(8), metadata)))
+    notes = []
+    image = Image.open(io.BytesIO(written("jpeg", noise(8), metadata, notes=notes)))
+    assert [note.split(":")[0] for note in notes] == ["EXIF tag 0x9286 dropped"]
+    assert f"its {size + 8} bytes" in notes[0]
     exif = image.getexif()
     assert 0x9286 not in exif.get_ifd(0x8769)
     assert len(exif[0x010E]) == 2000 and len(exif[0x8298]) == 5000
@@ -375,6 +389,15 @@ def test_permissions_follow_the_umask(tmp_path, umask, mode):
     assert stat.S_IMODE((tmp_path / "x.png").stat().st_mode) == mode
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permission bits are a POSIX matter")
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_what_is_replaced_keeps_its_permissions(tmp_path, mode):
+    write(tmp_path / "x.png")
+    (tmp_path / "x.png").chmod(mode)
+    write(tmp_path / "x.png", overwrite=True)
+    assert stat.S_IMODE((tmp_path / "x.png").stat().st_mode) == mode
+
+
 @pytest.mark.skipif(os.name != "posix", reason="links need a privilege elsewhere")
 def test_a_link_is_followed(tmp_path):
     (tmp_path / "real").mkdir()
@@ -398,6 +421,17 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
         reader.kill()  # it would wait for a writer for ever
         reader.communicate()
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="a shell's >(command) there")
+def test_a_pipe_without_a_name_is_written_to():
+    ends = os.pipe()
+    try:
+        size = write(Path(f"/dev/fd/{ends[1]}"), pixels=noise(8, 4, 4))  # little enough to wait in the pipe
+        assert len(os.read(ends[0], 1 << 16)) == size
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,11 @@ def test_describe(write_raw, grey_ramp, tmp_path):
     assert (facts["width"], facts["height"], facts["orientation"]) == (64, 48, 6)
     assert facts["black"] == [512]
     assert facts["white"] == [16383]
+    for gps, placed in (
+        ({0: b"\2\3\0\0", 9: "V"}, False),
+        ({1: "N", 2: (1, 2, 3), 3: "E", 4: (4, 5, 6)}, True),
+    ):
+        assert describe(write_raw("gps.dng", grey_ramp, gps=gps))["gps"] is placed
     junk = tmp_path / "junk.dng"
     junk.write_bytes(b"no raw at all" * 100)
     facts = describe(junk)

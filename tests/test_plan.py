@@ -136,6 +136,35 @@ def test_names_from_metadata_are_names_on_any_system(card, write_raw, grey_ramp)
     assert targets(jobs) == ["out/PENTAX _ist _D__S 2024-05-06_21-30-00.jpg"]
 
 
+def test_dates_are_names_on_any_system(card, write_raw, grey_ramp):
+    path = write_raw("a.dng", grey_ramp, model="Inc.", exif={0x9003: "2024:05:06 21:30:00"})
+    for template, name in (
+        ("{date:%Y/%H:%M}", "2024/21_30"),
+        ("{date:}", "2024-05-06_21-30-00"),
+        ("{camera}/{stem}", "Test Inc/a"),
+    ):
+        jobs, _ = plan_jobs([str(path)], "out", template=template)
+        assert targets(jobs) == [f"out/{name}.jpg"]
+
+
+def test_what_only_libraw_knows_makes_names(card, write_raw, grey_ramp, monkeypatch):
+    """As info shows it."""
+    monkeypatch.setattr("deepisp_cli.plan.read_capture", lambda file: {"iso": 200.0})
+    path = write_raw("a.dng", grey_ramp)
+    jobs, _ = plan_jobs([str(path)], "out", template="{stem}_{iso}")
+    assert targets(jobs) == ["out/a_200.jpg"]
+
+
+def test_raws_of_one_stem_are_told_apart_by_their_suffix(card):
+    for name in ("same.dng", "same.nef"):
+        (card / name).write_bytes(b"x")
+    both = ["card/same.dng", "card/same.nef"]
+    with pytest.raises(UsageError, match=r"'\{stem\}_\{suffix\}'"):
+        plan_jobs(both, "out")
+    jobs, _ = plan_jobs(both, "out", template="{stem}_{suffix}")
+    assert targets(jobs) == ["out/same_dng.jpg", "out/same_nef.jpg"]
+
+
 def test_metadata_does_not_lead_out_of_the_folder(card, write_raw, grey_ramp):
     path = write_raw("a.dng", grey_ramp, make="", model="..")
     (job,), _ = plan_jobs([str(path)], "out", template="{camera}/{stem}")
@@ -157,6 +186,12 @@ def test_standard_streams(card):
     assert targets(jobs) == ["night.png"]
     jobs, _ = plan_jobs(["card/top.cr2"], "-")
     assert jobs[0].target == "-"
+    jobs, format = plan_jobs(["card/top.cr2"], "/dev/stdout")
+    assert (jobs[0].target, format) == ("-", "jpeg")
+    Path("-").write_bytes(b"x")  # which is not what comes from standard input
+    (job,), _ = plan_jobs(["-"], "out", template="{stem}_{iso}")
+    assert "of standard input only stem and model" in str(job.error)
+    Path("-").unlink()
     with pytest.raises(UsageError, match="standard input"):
         plan_jobs(["-", "card/top.cr2"], "out")
     with pytest.raises(UsageError, match="standard output"):

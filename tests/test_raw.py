@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError, UnsupportedRawError
-from deepisp_cli.raw import read_preview, read_raw
+from deepisp_cli.raw import read_capture, read_preview, read_raw
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 MATRIX = np.array([[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]])
@@ -497,6 +497,15 @@ def test_a_real_preview_is_a_jpeg():
         read_raw(source, "canon_eos_6d.dng")
         preview = read_preview(source)
     assert preview is not None and preview.startswith(b"\xff\xd8")
+
+
+def test_the_capture_is_read_without_the_samples(tmp_path):
+    path = tmp_path / "test.dng"
+    write_dng(path, noise((32, 32)), pattern="RGGB", exif={0x8827: 1600})
+    with open(path, "rb") as source:
+        assert read_capture(source) == read_raw(source, "test.dng").capture
+        assert read_capture(source)["iso"] == 1600
+    assert read_capture(io.BytesIO(b"no raw" * 100)) == {}
 
 
 def test_too_few_bytes_for_the_stated_size(tmp_path):

@@ -1,0 +1,123 @@
+"""Values of EXIF tags as readers find them, to text, numbers and ratios that mean something, or None."""
+
+import math
+from collections.abc import Callable
+from datetime import datetime, timezone
+from fractions import Fraction
+from typing import Any
+
+Value = int | str | bytes | Fraction | float | tuple[int | Fraction | float, ...]
+"""A text is ``str``, a rational a ``Fraction``; the EXIF rational 0/0, "unknown", is the float NaN."""
+
+
+def _to_text(values: Any) -> str | None:
+    """ASCII, in practice often UTF-8 or Latin-1; padded, and blank where the user has set nothing."""
+    if not isinstance(values, str):
+        data = bytes(values)
+        try:
+            values = data.decode("utf-8")
+        except UnicodeDecodeError:
+            values = data.decode("latin-1")
+    return values.split("\0")[0].strip() or None
+
+
+def _to_copyright(values: Any) -> str | None:
+    """The photographer's, a zero, the editor's (EXIF 2.32): both, as most programs stop at the zero."""
+    parts = values.split("\0") if isinstance(values, str) else bytes(values).split(b"\0")
+    return "; ".join(filter(None, map(_to_text, parts[:2]))) or None
+
+
+def _to_zone(values: Any) -> str | None:
+    text = _to_text(values)
+    return text if text and text.strip(": ") else None
+
+
+def _to_date(values: Any) -> str | None:
+    text = _to_text(values)
+    if text is None or not text.strip("0: "):
+        return None
+    moment = parse_date(text)
+    if moment is None:
+        raise ValueError(f"{text!r} is no date")
+    return f"{moment:%Y:%m:%d %H:%M:%S}" if moment.year >= 1000 else text
+
+
+def _to_number(values: Any) -> Value | None:
+    numbers = tuple(int(value) for value in values)
+    if not all(0 <= number < 2**32 for number in numbers):
+        raise ValueError(f"{numbers} is out of range")
+    return numbers[0] if len(numbers) == 1 else numbers or None
+
+
+def _to_byte(values: Any) -> Value | None:
+    number = _to_number(values)
+    if number is not None and not (isinstance(number, int) and number < 256):
+        raise ValueError(f"{number!r} is out of range")
+    return number
+
+
+def _to_ratio(values: Any) -> Value | None:
+    ratios: list[Fraction | float] = []
+    for value in values:
+        number = value[0] if isinstance(value, tuple) else value  # exifread wraps floats
+        if isinstance(number, float):
+            number = Fraction(number) if math.isfinite(number) else None
+        known = number is not None and number.denominator != 0  # exifread's ratios may be 0/0
+        ratios.append(Fraction(number.numerator, number.denominator) if known else math.nan)
+    if all(isinstance(ratio, float) for ratio in ratios):
+        return None
+    return ratios[0] if len(ratios) == 1 else tuple(ratios)
+
+
+def to_comment(values: Any, order: str = "") -> str | None:
+    """Eight bytes that name the encoding, then the text (EXIF 2.32, UserComment)."""
+    if isinstance(values, str):
+        return _to_text(values)
+    data = bytes(values)
+    encoding, body = data[:8].rstrip(b"\0 "), data[8:]
+    if encoding == b"JIS":
+        return _to_text(body.decode("iso2022_jp"))
+    if encoding != b"UNICODE":
+        return _to_text(body if encoding in (b"ASCII", b"") else data)
+    # UTF-16 in the byte order of the file, which half of all writers get wrong: most text has more zeros
+    # among the high bytes than among the low ones.
+    even, odd = body[::2].count(0), body[1::2].count(0)
+    big = even > odd or (even == odd and order == ">")
+    return _to_text(body.decode("utf-16-be" if big else "utf-16-le", "replace").lstrip("\ufeff"))
+
+
+READERS: dict[str, Callable[[Any], Value | None]] = {
+    "text": _to_text,
+    "copyright": _to_copyright,
+    "zone": _to_zone,
+    "date": _to_date,
+    "number": _to_number,
+    "byte": _to_byte,
+    "ratio": _to_ratio,
+    "comment": to_comment,
+    "bytes": lambda values: bytes(values) or None,
+}
+
+
+def positive(value: object) -> float | None:
+    """The number if it is one and means something: cameras and LibRaw write 0 for "unknown"."""
+    try:
+        number = float(value[0] if isinstance(value, tuple) else value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if 0 < number < math.inf else None
+
+
+def parse_date(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+
+
+def parse_offset(text: str) -> timezone | None:
+    """EXIF OffsetTime, "+05:30"."""
+    try:
+        return datetime.strptime(text, "%z").tzinfo  # type: ignore[return-value]
+    except ValueError:
+        return None
