@@ -151,22 +151,30 @@ def demosaic(mosaic: Array, pattern: str) -> Array:
     return rgb
 
 
-def grey_world_gains(samples: np.ndarray, pattern: str, black: np.ndarray, white: np.ndarray) -> np.ndarray:
-    """White-balance gains that make the mean of the unclipped mosaic grey; none where it is too dark to tell.
+def grey_world_gains(
+    samples: np.ndarray, pattern: str | None, black: np.ndarray, white: np.ndarray
+) -> np.ndarray | None:
+    """White-balance gains that make the mean of what is not clipped grey.
 
-    Parameters are those of `normalise_mosaic`. Returns (3,) float32, the smallest 1.
+    Parameters are those of `normalise_mosaic`; if ``pattern`` is None, counts (H, W, 3) and levels (3,).
+
+    Returns
+    -------
+    (3,) float32, the smallest 1; None where the picture is too dark or too bright to tell.
     """
-    mosaic = normalise_mosaic(samples, pattern, black, white, np.ones(3, np.float32))
-    red_row, red_col = red_position(pattern)
-    height, width = (side // 2 * 2 for side in mosaic.shape)
-    cells = mosaic[:height, :width].reshape(height // 2, 2, width // 2, 2)
-    usable = cells.max((1, 3)) < 0.98
-    if not usable.any():
-        return np.ones(3, np.float32)
-    red = cells[:, red_row, :, red_col][usable].mean()
-    blue = cells[:, 1 - red_row, :, 1 - red_col][usable].mean()
-    green = (cells[:, red_row, :, 1 - red_col] + cells[:, 1 - red_row, :, red_col])[usable].mean() / 2
-    means = np.array([red, green, blue])
+    if pattern is None:
+        rgb = normalise(samples.astype(np.float32), black, 1 / (white - black))
+        brightest = rgb.max(-1)
+    else:
+        mosaic = normalise_mosaic(samples, pattern, black, white, np.ones(3, np.float32))
+        row, col = red_position(pattern)
+        height, width = (side // 2 * 2 for side in mosaic.shape)
+        cells = mosaic[:height, :width].reshape(height // 2, 2, width // 2, 2)
+        brightest = cells.max((1, 3))
+        green = (cells[:, row, :, 1 - col] + cells[:, 1 - row, :, col]) / 2
+        rgb = np.stack([cells[:, row, :, col], green, cells[:, 1 - row, :, 1 - col]], axis=-1)
+    usable = rgb[brightest < 0.98]
+    means = usable.mean(0, dtype=np.float64) if len(usable) else np.zeros(3)
     if means.min() < DARKEST_MEAN:
-        return np.ones(3, np.float32)
+        return None
     return np.clip(means.max() / means, 1, LARGEST_GAIN).astype(np.float32)

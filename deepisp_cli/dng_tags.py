@@ -1,4 +1,4 @@
-"""What a raw file says in its own TIFF tags, a DNG above all: areas, levels, colour matrix, opcodes.
+"""What a raw file says in its own TIFF tags, a DNG above all: areas, levels, colour matrix.
 
 These are taken from the tags because LibRaw rounds fractional black levels, hides repeating ones, does not
 apply the default crop, leaves the XYZ matrix of a camera it does not know at zero, and forgets the black
@@ -6,7 +6,6 @@ level of lossy JPEG data. Areas are (top, left) and (height, width). Tags: Adobe
 """
 
 import logging
-import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
@@ -20,11 +19,10 @@ tifffile.logger().addHandler(logging.NullHandler())  # a damaged file is reporte
 Tags = Mapping[str, Any]
 """Values by tag name, as `read_tags` returns them."""
 
-MAP_POLYNOMIAL = 8  # OpcodeList2
-
 _CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
 _VC5, _LOSSY_JPEG = 9, 34892  # Compression
-_FULL_SCALE = 65535.0  # white of decoded lossy data, as LibRaw scales it
+_PLANAR = 2  # PlanarConfiguration
+_SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
 # EXIF LightSource codes from D65 (21) away: D55, D75, daylight kinds, flash, shade, D50; others are further.
 _NEAR_D65 = (21, 20, 22, 1, 9, 10, 4, 11, 23)
 # What the first directory says of its own data, usually a preview, and not of the raw data.
@@ -52,13 +50,13 @@ def read_tags(source: BinaryIO) -> Tags:
     try:
         with tifffile.TiffFile(source) as tif:
             tags = {tag.name: _value(tag) for tag in tif.pages.first.tags if tag.name not in _OWN_TAGS}
-            raw = _raw_page(tif)
+            raw = raw_page(tif)
             return tags if raw is None else tags | {tag.name: _value(tag) for tag in raw.tags}
     except Exception:  # tifffile meets damage in many ways; LibRaw then decides alone
         return {}
 
 
-def _raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:
+def raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:
     """Return the directory of the largest raw image."""
     pages = [page for top in tif.pages for page in (top, *(top.pages or ()))]
     raws = [page for page in pages if page.photometric in (_CFA, _LINEAR_RAW) and not page.subfiletype]
@@ -120,6 +118,11 @@ def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
                 f"{name}: cut off: raw data up to byte {end}, file ends at {size}; copy it again"
             )
     _refuse_too_few_bytes(tags, name)
+    if is_linear(tags) and first_number(tags, "PlanarConfiguration", 1) == _PLANAR:
+        raise UnsupportedRawError(
+            f"{name}: a linear DNG with one plane for each colour is not developed; save it with the colours"
+            " of a pixel together"
+        )
     if first_number(tags, "SampleFormat", 1) == tifffile.SAMPLEFORMAT.IEEEFP:
         raise UnsupportedRawError(f"{name}: floating-point samples are not developed; save it with integers")
     if is_dng(tags) and first_number(tags, "Compression", 1) == _VC5:
@@ -145,6 +148,16 @@ def _refuse_too_few_bytes(tags: Tags, name: str) -> None:
         )
 
 
+def cfa_pattern(tags: Tags) -> np.ndarray | None:
+    """Return the colours (n, n) of the CFA from the first stored sample, margins included; 0 red, 1 green, 2
+    blue. None for a linear DNG, (1, 1) for a monochrome one."""
+    if is_linear(tags):
+        return None if first_number(tags, "SamplesPerPixel", 1) > 1 else np.zeros((1, 1), np.uint8)
+    rows, columns = (int(number) for number in tags["CFARepeatPatternDim"])
+    top, left = tags.get("ActiveArea", np.zeros(4)).astype(int)[:2]
+    return np.roll(tags["CFAPattern"].astype(np.uint8).reshape(rows, columns), (top, left), (0, 1))
+
+
 # Areas
 
 
@@ -160,9 +173,20 @@ def active_area(tags: Tags, stored: tuple[int, ...]) -> tuple[np.ndarray, tuple[
 def default_crop(tags: Tags, visible: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
     """Return DNG's default crop within the visible area, whose (height, width) is ``visible``.
 
-    DefaultCropOrigin and DefaultCropSize are (horizontal, vertical) and count from the ActiveArea. A crop
-    that does not fit is ignored; other raw files keep the visible area.
+    DefaultCropOrigin and DefaultCropSize are (horizontal, vertical) and count from the ActiveArea.
+    DefaultUserCrop, the crop that the photographer chose in the camera, is a part of that. A crop that does
+    not fit is ignored; other raw files keep the visible area.
     """
+    offset, shape = _sensor_crop(tags, visible)
+    user = tags.get("DefaultUserCrop", np.array([0.0, 0.0, 1.0, 1.0]))
+    if is_dng(tags) and user.shape == (4,) and (user >= 0).all() and (user <= 1).all():
+        (top, left), (bottom, right) = np.rint(user.reshape(2, 2) * shape).astype(int)
+        if bottom - top >= 2 and right - left >= 2:
+            return offset + np.array([top, left]), (int(bottom - top), int(right - left))
+    return offset, shape
+
+
+def _sensor_crop(tags: Tags, visible: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
     origin = tags.get("DefaultCropOrigin", np.zeros(2))
     size = tags.get("DefaultCropSize", np.zeros(2))
     if is_dng(tags) and origin.shape == size.shape == (2,) and np.isfinite([origin, size]).all():
@@ -178,8 +202,10 @@ def default_crop(tags: Tags, visible: tuple[int, int]) -> tuple[np.ndarray, tupl
 def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the black tile, at least 2x2, and the 2x2 white levels as seen from the crop's first sample."""
     levels = tags.get("BlackLevel", np.zeros(1))
-    unsaid = (2, 2) if levels.size == 4 else (1, 1)
-    rows, columns = (int(number) for number in tags.get("BlackLevelRepeatDim", unsaid))
+    likely = (2, 2) if levels.size == 4 else (1, 1)
+    rows, columns = (int(number) for number in tags.get("BlackLevelRepeatDim", likely))
+    if levels.size in (1, 4) and rows * columns != levels.size:  # some writers contradict themselves
+        rows, columns = likely
     tile = np.roll(levels.reshape(rows, columns), -offset, axis=(0, 1))  # repeats from the active area
     tile = np.tile(tile, (2 if rows == 1 else 1, 2 if columns == 1 else 1))
     return tile.astype(np.float32), np.full((2, 2), _white_level(tags)[0], np.float32)
@@ -192,6 +218,8 @@ def subtract_deltas(samples: np.ndarray, tags: Tags, offset: np.ndarray) -> np.n
     """
     for axis, tag in enumerate(("BlackLevelDeltaV", "BlackLevelDeltaH")):
         if tag in tags and tags[tag].any():
+            if not np.isfinite(tags[tag]).all():
+                raise ValueError(f"{tag} holds what is not a number")
             deltas = tags[tag][offset[axis] :][: samples.shape[axis]].astype(np.float32)
             samples = samples - np.expand_dims(deltas, 1 - axis)
     return samples
@@ -200,9 +228,14 @@ def subtract_deltas(samples: np.ndarray, tags: Tags, offset: np.ndarray) -> np.n
 def linear_levels(tags: Tags, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return black (3,) and white (3,) of a linear DNG; UnsupportedRawError if its black level varies."""
     black = tags.get("BlackLevel", np.zeros(1))
+    if black.size % 3 == 0 and (black.reshape(-1, 3) == black[:3]).all():  # a tile of equal levels
+        black = black[:3]
     deltas = [tags[tag].any() for tag in ("BlackLevelDeltaH", "BlackLevelDeltaV") if tag in tags]
     if black.size not in (1, 3) or any(deltas):
-        raise UnsupportedRawError(f"{name}: a linear DNG whose black level varies over the picture")
+        raise UnsupportedRawError(
+            f"{name}: a linear DNG whose black level varies over the picture is not developed; save it with"
+            " black subtracted"
+        )
     return np.resize(black, 3).astype(np.float32), np.resize(_white_level(tags), 3).astype(np.float32)
 
 
@@ -225,10 +258,15 @@ def colour_matrix(tags: Tags) -> np.ndarray | None:
     distances = [_NEAR_D65.index(light) if light in _NEAR_D65 else len(_NEAR_D65) for light in lights]
     number = numbers[distances.index(min(distances))]
     matrix = tags[f"ColorMatrix{number}"].reshape(-1, 3)
-    same = tags.get("CameraCalibrationSignature", "") == tags.get("ProfileCalibrationSignature", "")
-    if same and f"CameraCalibration{number}" in tags:
+    camera, profile = (_text(tags.get(tag, "")) for tag in _SIGNATURES)
+    if camera == profile and f"CameraCalibration{number}" in tags:
         matrix = tags[f"CameraCalibration{number}"].reshape(-1, len(matrix)) @ matrix
     return tags.get("AnalogBalance", np.ones(len(matrix)))[:, None] * matrix
+
+
+def _text(value: Any) -> str:
+    """A tag that may be of type ASCII or BYTE."""
+    return value if isinstance(value, str) else value.tobytes().split(b"\0")[0].decode("utf-8", "replace")
 
 
 def as_shot_neutral(tags: Tags, matrix: np.ndarray | None) -> np.ndarray | None:
@@ -240,56 +278,3 @@ def as_shot_neutral(tags: Tags, matrix: np.ndarray | None) -> np.ndarray | None:
         x, y = tags["AsShotWhiteXY"]
         return matrix @ [x / y, 1.0, (1 - x - y) / y]
     return tags.get("AsShotNeutral")
-
-
-# Opcodes and lossy data
-
-
-def opcodes(tags: Tags) -> list[tuple[int, bytes]]:
-    """Return number and parameters of each entry of OpcodeList2."""
-    data = tags["OpcodeList2"].tobytes() if "OpcodeList2" in tags else b""
-    entries, position = [], 4  # behind the count
-    while position + 16 <= len(data):
-        opcode, _version, _flags, length = struct.unpack_from(">4I", data, position)
-        entries.append((opcode, data[position + 16 : position + 16 + length]))
-        position += 16 + length
-    return entries
-
-
-def decode_lossy(source: BinaryIO, tags: Tags, name: str) -> tuple[np.ndarray, Tags]:
-    """Decode the 8-bit JPEG data of a lossy linear DNG as DNG says.
-
-    First black and white, then OpcodeList2's MapPolynomial. LibRaw applies the polynomial to the JPEG
-    values and reports the JPEG's black level for the result.
-
-    Returns
-    -------
-    samples : ndarray of shape (H, W, 3), float32
-        Black is 0, white is full scale; not clipped.
-    tags : mapping
-        ``tags`` with these levels.
-
-    Raises
-    ------
-    InputError
-        If the data are damaged.
-    """
-    black, white = linear_levels(tags, name)
-    source.seek(0)
-    try:
-        with tifffile.TiffFile(source) as tif:
-            page = _raw_page(tif)
-            assert page is not None
-            stored = page.asarray()
-        curves = (np.arange(256)[:, None] - black) / (white - black)
-        for opcode, data in opcodes(tags):
-            if opcode == MAP_POLYNOMIAL:
-                # Area (4), plane, planes, row and column pitch, degree; Adobe writes one plane, all of it.
-                plane, degree = struct.unpack_from(">16xI12xI", data)
-                coefficients = struct.unpack_from(f">{degree + 1}d", data, 36)
-                curves[:, plane] = np.polyval(coefficients[::-1], curves[:, plane])
-        curves = (curves * _FULL_SCALE).astype(np.float32)
-        samples = np.stack([curves[stored[..., plane], plane] for plane in range(3)], axis=-1)
-    except Exception as error:  # tifffile and imagecodecs meet damage in many ways
-        raise InputError(f"{name}: damaged: its JPEG data cannot be decoded; copy it again") from error
-    return samples, {**tags, "BlackLevel": np.zeros(3), "WhiteLevel": np.full(3, _FULL_SCALE)}

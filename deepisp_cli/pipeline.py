@@ -181,22 +181,23 @@ def choose_white_balance(raw: RawImage, wanted: str) -> tuple[np.ndarray, str]:
     """
     if wanted not in ("camera", "daylight", "auto"):
         return parse_gains(wanted), ""
-    if wanted == "camera" and raw.camera_white_balance is not None:
-        return raw.camera_white_balance, ""
-    if wanted == "daylight" and raw.daylight_white_balance is not None:
-        return raw.daylight_white_balance, ""
-    if wanted == "camera" and raw.daylight_white_balance is not None:
-        if raw.pattern and _nearer_to_one(_grey_world(raw), raw.daylight_white_balance):
+    camera, daylight = raw.camera_white_balance, raw.daylight_white_balance
+    if wanted == "daylight" and daylight is not None:
+        return daylight, ""
+    if wanted == "camera" and camera is not None:
+        return camera, ""
+    estimated = grey_world_gains(raw.samples, raw.pattern, raw.black, raw.white)
+    if wanted == "auto" and estimated is not None:
+        return estimated, ""
+    if wanted == "auto" and camera is not None:
+        return camera, "the picture does not show its white balance: the camera's is used"
+    if wanted != "daylight" and daylight is not None:
+        if raw.pattern and estimated is not None and _nearer_to_one(estimated, daylight):
             return np.ones(3, np.float32), "the samples are taken as white-balanced already"
-        return raw.daylight_white_balance, "daylight white balance is used"
-    remark = "" if wanted == "auto" else "white balance is estimated from the picture"
-    if raw.pattern is None:
-        return np.ones(3, np.float32), remark and "no white balance is applied"
-    return _grey_world(raw), remark
-
-
-def _grey_world(raw: RawImage) -> np.ndarray:
-    return grey_world_gains(raw.samples, str(raw.pattern), raw.black, raw.white)
+        return daylight, "daylight white balance is used"
+    if raw.pattern and estimated is not None:
+        return estimated, "white balance is estimated from the picture"
+    return np.ones(3, np.float32), "no white balance is applied"
 
 
 def _nearer_to_one(gains: np.ndarray, other: np.ndarray) -> bool:

@@ -1,7 +1,7 @@
-"""Raw file → ``RawImage``: samples, levels, white balance and matrix, all as the file states them.
+"""Raw file → ``RawImage``: samples, levels, white balance and matrix as the file states them.
 
-LibRaw decodes the samples; what a DNG says in its own tags (`deepisp_cli.dng_tags`) goes before what LibRaw
-makes of it. The only user of rawpy.
+LibRaw decodes the samples, `deepisp_cli.dng_decode` those that it cannot. What a DNG says in its own tags
+(`deepisp_cli.dng_tags`) goes before what LibRaw makes of it.
 """
 
 import struct
@@ -13,9 +13,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import rawpy
 
-from deepisp_cli import dng_tags
+from deepisp_cli import dng_decode, dng_tags
 from deepisp_cli.dng_tags import Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError
+from deepisp_cli.saturation import clipping_level
 
 # LibRaw's flip is "50132467"[orientation & 7], so EXIF orientation N is _FLIPS.index(flip) + 1.
 _FLIPS = (0, 1, 3, 2, 4, 6, 7, 5)
@@ -30,7 +31,11 @@ _STARTS = {
     b"%PDF": "a PDF document",
     b"RIFF": "a RIFF file (WebP, AVI, WAV)",
     b"PK\x03\x04": "a ZIP archive",
+    b"II+\0": "a BigTIFF file",
+    b"MM\0+": "a BigTIFF file",
 }
+_HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
+_ELSEWHERE = "develop it with darktable or RawTherapee"
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,14 @@ class RawImage:
     ``pattern[2 * (y % 2) + x % 2]``.
     """
 
-    # (H, W) mosaic counts or (H, W, 3) linear counts. uint16; float32 of a lossy DNG, and where rows or
-    # columns have black levels of their own, which are subtracted already
+    # (H, W) mosaic counts or (H, W, 3) linear counts. Unsigned integers; float32 of a lossy DNG, and where
+    # rows or columns have black levels of their own, which are subtracted already
     samples: np.ndarray
     pattern: str | None  # colours of samples[:2, :2] in reading order: RGGB, BGGR, GRBG or GBRG; None: linear
     black: np.ndarray  # float32 counts. mosaic: (rows, columns) tile, at least 2x2; linear: (3,)
-    white: np.ndarray  # float32 counts. mosaic: (2, 2), one for each CFA position; linear: (3,)
+    # float32 counts. mosaic: (2, 2), one for each CFA position, lower than the file's where the sensor clips
+    # below that; linear: (3,)
+    white: np.ndarray
     # (3,) float32 RGB gains, smallest 1. As shot, and for D65. None: unknown
     camera_white_balance: np.ndarray | None
     daylight_white_balance: np.ndarray | None
@@ -61,7 +68,10 @@ class RawImage:
 
 
 class _Frame(NamedTuple):
-    """What LibRaw gave, copied out of its memory. Colours are LibRaw's numbers 0 to 3."""
+    """What LibRaw gave, copied out of its memory. Colours are LibRaw's numbers 0 to 3.
+
+    Levels, gains and matrix are not looked at in a DNG, whose tags go before them.
+    """
 
     samples: np.ndarray  # (H, W) or (H, W, 3), with margins
     colours: np.ndarray | None  # (n, n) colour numbers from samples[0, 0]; None: no mosaic
@@ -100,7 +110,8 @@ def read_raw(source: BinaryIO, name: str) -> RawImage:
     tags = dng_tags.read_tags(source)
     try:
         dng_tags.refuse_by_tags(tags, size, name)
-        return _assemble(_decode(source, name), tags, source, name)
+        decode = _decode_dng if dng_decode.is_decoded_here(tags) else _decode
+        return _assemble(decode(source, tags, name), tags, source, name)
     except (ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
         raise InputError(f"{name}: damaged: its tags make no sense ({error}); copy it again") from error
 
@@ -109,17 +120,20 @@ def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImag
     """Put together what LibRaw decoded and what the tags say."""
     pattern = _bayer_pattern(frame, tags, name)
     if pattern is None and dng_tags.is_lossy(tags):
-        decoded, tags = dng_tags.decode_lossy(source, tags, name)
+        decoded, tags = dng_decode.decode_lossy(source, tags, name)
         frame = frame._replace(samples=decoded)
+    elif pattern is not None and dng_tags.is_dng(tags):
+        frame = frame._replace(samples=dng_decode.fix_bad_pixels(frame.samples, tags))
     # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the true one.
     origin, visible = dng_tags.active_area(tags, frame.samples.shape) or (frame.origin, frame.visible)
     offset, shape = dng_tags.default_crop(tags, visible)
     (top, left), (height, width) = origin + offset, shape
     samples = np.ascontiguousarray(frame.samples[top : top + height, left : left + width])
+    _refuse_empty_tail(samples, name)
+    notes = []
     if pattern is None:
         black, white = dng_tags.linear_levels(tags, name)
     else:
-        _refuse_empty_tail(samples, name)
         pattern = "".join(pattern[2 * ((top + y) % 2) + (left + x) % 2] for y in (0, 1) for x in (0, 1))
         if dng_tags.is_dng(tags):
             black, white = dng_tags.mosaic_levels(tags, offset)
@@ -129,6 +143,11 @@ def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImag
         samples = dng_tags.subtract_deltas(samples, tags, offset)
     if not white.min() > black.max():
         raise InputError(f"{name}: damaged: black level {black.max():g}, white level {white.min():g}")
+    if pattern is not None and (share := clipping_level(samples, black, white)) < 1:
+        white = np.float32(black.min()) + np.float32(share) * (white - np.float32(black.min()))
+        notes.append(
+            f"the sensor clips at {share:.0%} of the white level that the file states; that is white"
+        )
     matrix = _xyz_to_camera(frame, tags)
     camera, daylight = _white_balances(frame, tags, matrix)
     image = RawImage(
@@ -139,13 +158,19 @@ def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImag
         camera_white_balance=camera,
         daylight_white_balance=daylight,
         xyz_to_camera=matrix,
-        orientation=frame.orientation,
+        orientation=_orientation(frame, tags),
         make=tags.get("Make", ""),
         model=tags.get("Model", ""),
         capture=frame.capture,
         notes=(),
     )
-    return replace(image, notes=_notes(image, tags, frame.pixel_aspect))
+    return replace(image, notes=(*notes, *_notes(image, tags, frame.pixel_aspect)))
+
+
+def _orientation(frame: _Frame, tags: Tags) -> int:
+    """LibRaw's, but for a DNG that says none of 1 to 8: that LibRaw turns by a quarter."""
+    stated = dng_tags.first_number(tags, "Orientation", 1)
+    return frame.orientation if stated in range(1, 9) or not dng_tags.is_dng(tags) else 1
 
 
 def read_preview(source: BinaryIO) -> bytes | None:
@@ -172,7 +197,7 @@ def read_capture(source: BinaryIO) -> Mapping[str, Any]:
             return {}
 
 
-def _decode(source: BinaryIO, name: str) -> _Frame:
+def _decode(source: BinaryIO, tags: Tags, name: str) -> _Frame:
     """Let LibRaw decode the file and copy everything out of its memory."""
     source.seek(0)
     start = source.read(12)
@@ -183,7 +208,7 @@ def _decode(source: BinaryIO, name: str) -> _Frame:
         except rawpy.LibRawUnsufficientMemoryError as error:
             raise MemoryError(str(error)) from error
         except rawpy.LibRawError as error:
-            raise InputError(f"{name}: {_not_raw(start)}") from error
+            raise InputError(f"{name}: {_not_raw(start, tags)}") from error
         try:
             raw.unpack()
             stored, colours = raw.raw_image, raw.raw_pattern
@@ -213,10 +238,35 @@ def _decode(source: BinaryIO, name: str) -> _Frame:
         )
 
 
-def _not_raw(start: bytes) -> str:
-    for magic, kind in _STARTS.items():
-        if start.startswith(magic):
-            return f"{kind}, not a raw file; give the raw file that the camera wrote"
+def _decode_dng(source: BinaryIO, tags: Tags, name: str) -> _Frame:
+    """A DNG whose data LibRaw cannot decode: its tags say everything else."""
+    samples = dng_decode.decode(source, tags, name)
+    across, down = tags.get("DefaultScale", np.ones(2))
+    return _Frame(
+        samples=samples,
+        colours=dng_tags.cfa_pattern(tags),
+        letters="RGB",
+        origin=np.zeros(2, int),
+        visible=samples.shape[:2],
+        orientation=int(dng_tags.first_number(tags, "Orientation", 1)),
+        pixel_aspect=across / down,
+        black=np.zeros(4, np.float32),
+        white=np.zeros(4, np.float32),
+        camera_gains=np.ones(3),
+        daylight_gains=np.ones(3),
+        xyz_to_camera=np.zeros((3, 3)),
+        capture=read_capture(source),
+    )
+
+
+def _not_raw(start: bytes, tags: Tags) -> str:
+    kind = next((kind for magic, kind in _STARTS.items() if start.startswith(magic)), "")
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        kind = "a HEIF picture"
+    if tags and "PhotometricInterpretation" not in tags:
+        return "a TIFF without raw data that LibRaw can read: a picture, or a damaged, cut off or too new raw"
+    if kind:
+        return f"{kind}, not a raw file; give the raw file that the camera wrote"
     return "not a raw file that LibRaw can read; if a camera wrote it, it is damaged, cut off or too new"
 
 
@@ -236,9 +286,11 @@ def _capture(raw: rawpy.RawPy) -> dict[str, Any]:
 
 
 def _refuse_empty_tail(samples: np.ndarray, name: str) -> None:
-    """Refuse a mosaic that ends in zeros: LibRaw leaves what a damaged file does not give at zero."""
-    filled = np.flatnonzero(samples.any(axis=1))
+    """Refuse samples that end in zeros: LibRaw leaves what a damaged file does not give at zero."""
+    filled = np.flatnonzero(samples.any(axis=tuple(range(1, samples.ndim))))
     end = int(filled[-1]) + 1 if filled.size else 0
+    if end == 0:
+        raise InputError(f"{name}: holds only zeros: its data are lost, or no light came in; copy it again")
     if len(samples) - end > _LARGEST_EMPTY_TAIL:
         raise InputError(f"{name}: damaged: no data after row {end} of {len(samples)}; copy it again")
 
@@ -250,13 +302,18 @@ def _bayer_pattern(frame: _Frame, tags: Tags, name: str) -> str | None:
         if linear and frame.samples.ndim == 3 and dng_tags.first_number(tags, "SamplesPerPixel", 1) == 3:
             return None
         kind = "all colours at each pixel (Foveon, sRAW, YCC, multi-shot)"
-        raise UnsupportedRawError(f"{name}: a file with {kind} is not developed; convert it to a linear DNG")
+        remedy = _ELSEWHERE if linear else "convert it to a linear DNG"
+        raise UnsupportedRawError(f"{name}: a file with {kind} is not developed; {remedy}")
     if linear or frame.colours.shape == (1, 1):
-        raise UnsupportedRawError(f"{name}: a monochrome raw has no colours to develop")
+        raise UnsupportedRawError(f"{name}: a monochrome raw has no colours to develop; {_ELSEWHERE}")
     pattern = "".join(frame.letters[colour] for colour in frame.colours.ravel())
     if pattern not in ("RGGB", "BGGR", "GRBG", "GBRG"):
-        kind = "Fujifilm's X-Trans mosaic" if frame.colours.shape == (6, 6) else f"a mosaic of {pattern}"
-        raise UnsupportedRawError(f"{name}: {kind} is not developed, only Bayer mosaics are")
+        kinds = {
+            (6, 6): "Fujifilm's X-Trans mosaic",
+            (4, 4): "a mosaic of 4x4 samples (quad Bayer, SuperCCD)",
+        }
+        kind = kinds.get(frame.colours.shape, f"a mosaic of {pattern}")
+        raise UnsupportedRawError(f"{name}: {kind} is not developed, only Bayer mosaics are; {_ELSEWHERE}")
     return pattern
 
 
@@ -291,16 +348,14 @@ def _gains(gains: np.ndarray) -> np.ndarray | None:
 
 
 def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
-    brightest = (image.samples.max() - image.black.min()) / (image.white.max() - image.black.min())
-    unapplied = any(
-        not dng_tags.is_lossy(tags) or code != dng_tags.MAP_POLYNOMIAL for code, _ in dng_tags.opcodes(tags)
-    )
+    brightest = max(0.0, (image.samples.max() - image.black.min()) / (image.white.max() - image.black.min()))
+    unapplied = dng_decode.unapplied_lists(tags)
     remarks = {
         "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None,
         "no white balance as shot": image.camera_white_balance is None,
         "no black level, 0 assumed": not image.black.any() and not dng_tags.is_dng(tags),
         f"very dark: nothing is brighter than {brightest:.2%} of white": brightest < 0.01,
         f"pixels are not square ({pixel_aspect:g}): the picture comes out distorted": pixel_aspect != 1,
-        "the corrections in its OpcodeList2 are not applied": unapplied,
+        f"the corrections in its {' and '.join(unapplied)} are not applied": unapplied,
     }
     return tuple(remark for remark, holds in remarks.items() if holds)

@@ -136,7 +136,7 @@ def test_grey_world_does_not_judge_darkness(pattern):
         {"R": 520, "G": 900, "B": 513},
     ):
         samples = np.uint16([[counts["RGB"[channel_of(pattern, y, x)]] for x in range(8)] for y in range(8)])
-        np.testing.assert_array_equal(grey_world_gains(samples, pattern, black, white), 1)
+        assert grey_world_gains(samples, pattern, black, white) is None
 
 
 @pytest.mark.parametrize("pattern", BAYER_PATTERNS)
@@ -147,6 +147,24 @@ def test_grey_world_finds_the_cast(pattern):
     samples = light * np.vectorize(lambda y, x: cast["RGB"[channel_of(pattern, y, x)]])(rows, cols)
     gains = grey_world_gains(samples, pattern, np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32))
     np.testing.assert_allclose(gains, [2.0, 1.0, 2.5], rtol=1e-5)
+
+
+def test_grey_world_of_linear_counts_finds_the_cast():
+    light = np.random.default_rng(0).uniform(0.1, 0.6, (8, 8, 1))
+    counts = np.rint(100 + light * (0.5, 1.0, 0.4) * 60000).astype(np.uint16)
+    gains = grey_world_gains(counts, None, np.full(3, 100, np.float32), np.full(3, 60100, np.float32))
+    np.testing.assert_allclose(gains, [2.0, 1.0, 2.5], rtol=1e-3)
+
+
+@pytest.mark.parametrize("pattern", BAYER_PATTERNS)
+def test_grey_world_looks_at_what_is_not_clipped_and_has_a_limit(pattern):
+    cast = {"R": 0.02, "G": 0.6, "B": 0.3}
+    rows, cols = np.indices((16, 16))
+    samples = np.vectorize(lambda y, x: cast["RGB"[channel_of(pattern, y, x)]])(rows, cols)
+    samples[8:, cols[0] % 2 == 0] = 1.0  # one sample of each row: their cells say nothing
+    levels = np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)
+    np.testing.assert_allclose(grey_world_gains(samples, pattern, *levels), [8, 1, 2], rtol=1e-5)
+    assert grey_world_gains(np.ones((16, 16)), pattern, *levels) is None
 
 
 def test_red_position():

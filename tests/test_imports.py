@@ -22,6 +22,7 @@ LAYERS = [
     ["frame"],
     ["engine", "output", "dng"],
     ["raw", "exif"],
+    ["dng_decode", "saturation"],
     ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
     ["colour", "metering", "network", "exif_values"],
     ["joining"],

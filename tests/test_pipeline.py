@@ -21,7 +21,7 @@ from deepisp_cli.pipeline import (
     linear_rgb,
     prepare,
 )
-from deepisp_cli.raw import read_raw
+from deepisp_cli.raw import RawImage, read_raw
 
 NEUTRAL = Options(look="neutral")
 
@@ -135,6 +135,40 @@ def test_white_balance_choices(write_raw, grey_ramp):
     daylight, _ = choose_white_balance(raw, "daylight")
     assert daylight.min() == 1
     assert np.abs(daylight - camera).max() > 0.05
+
+
+def raw_with(samples, pattern, **known):
+    planes = (3,) if pattern is None else (2, 2)
+    unknown = {"camera_white_balance": None, "daylight_white_balance": None, "xyz_to_camera": None}
+    levels = {"black": np.zeros(planes, np.float32), "white": np.ones(planes, np.float32)}
+    rest = {"orientation": 1, "make": "", "model": "", "capture": {}, "notes": ()}
+    return RawImage(samples, pattern, **{**levels, **unknown, **rest, **known})
+
+
+@pytest.mark.parametrize("pattern", [None, "RGGB"])
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_picture_that_shows_no_white_balance_gets_the_best_known(pattern, level):
+    """A black or blown frame cannot be judged, and no gains at all would be a cast."""
+    samples = np.full((8, 8, 3) if pattern is None else (8, 8), level, np.float32)
+    camera, daylight = np.float32([2, 1, 1.5]), np.float32([1.9, 1, 1.6])
+    raw = raw_with(samples, pattern, camera_white_balance=camera, daylight_white_balance=daylight)
+    gains, remark = choose_white_balance(raw, "auto")
+    assert gains is camera and "the camera's is used" in remark
+    raw = raw_with(samples, pattern, daylight_white_balance=daylight)
+    for wanted in ("auto", "camera"):
+        gains, remark = choose_white_balance(raw, wanted)
+        assert gains is daylight and "daylight white balance is used" in remark
+    for wanted in ("auto", "camera", "daylight"):
+        gains, remark = choose_white_balance(raw_with(samples, pattern), wanted)
+        assert (gains == 1).all() and remark == "no white balance is applied"
+
+
+def test_the_white_balance_of_a_linear_dng_can_be_estimated():
+    samples = np.random.default_rng(0).uniform(0.1, 0.6, (8, 8, 1)) * np.float32([0.5, 1.0, 0.4])
+    gains, remark = choose_white_balance(raw_with(samples, None), "auto")
+    np.testing.assert_allclose(gains, [2, 1, 2.5], rtol=1e-5)
+    assert remark == ""
+    assert choose_white_balance(raw_with(samples, None), "camera")[1] == "no white balance is applied"
 
 
 def test_without_an_as_shot_white_balance_daylight_is_used_and_said(write_raw, identity_engine, grey_ramp):

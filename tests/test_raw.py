@@ -20,7 +20,7 @@ from deepisp_cli.raw import read_capture, read_preview, read_raw
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 MATRIX = np.array([[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]])
 LEVELS = {"R": 3000, "G": 2000, "B": 1000}
-BYTE, ASCII, SHORT, RATIONAL, UNDEFINED, SRATIONAL = 1, 2, 3, 5, 7, 10  # TIFF types
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL = 1, 2, 3, 4, 5, 7, 10  # TIFF types
 
 
 def colours_of(pattern, shape):
@@ -118,6 +118,20 @@ def test_linear_dng(dng):
     np.testing.assert_array_equal(image.white, np.float32([16000] * 3))
 
 
+@pytest.mark.parametrize("stated", [0, 9])
+def test_an_orientation_that_does_not_exist_turns_nothing(dng, stated):
+    assert dng(noise((24, 36)), orientation=stated).orientation == 1
+
+
+def test_the_crop_of_the_photographer_is_taken(dng):
+    samples = noise((60, 80))
+    user = (51125, RATIONAL, 4, rationals([0.25, 0, 0.75, 0.5]))  # top, left, bottom, right
+    image = dng(samples, default_crop=(10, 20, 40, 50), extra=[user])
+    np.testing.assert_array_equal(image.samples, samples[20:40, 20:45])
+    nonsense = (51125, RATIONAL, 4, rationals([0.75, 0, 0.25, 1]))
+    assert dng(samples, extra=[nonsense]).samples.shape == (60, 80)
+
+
 # Levels
 
 
@@ -157,6 +171,40 @@ def test_black_deltas_of_rows_and_columns_are_subtracted(dng):
     expected = samples[2:32, 3:34] - down[2:32, None] - across[None, 3:34]
     np.testing.assert_allclose(image.samples, expected, rtol=1e-6)
     np.testing.assert_array_equal(image.black, np.full((2, 2), 5))
+
+
+@pytest.mark.parametrize(
+    ("levels", "repeat", "meant"),
+    [
+        ([7], (2, 2), np.full((2, 2), 7)),
+        ([1, 2, 3, 4], (1, 1), [[1, 2], [3, 4]]),
+        ([1, 2, 3, 4], None, [[1, 2], [3, 4]]),
+        ([1, 2, 3, 4], (1, 4), [[1, 2, 3, 4]] * 2),
+    ],
+)
+def test_black_levels_that_disagree_with_their_tile(tmp_path, levels, repeat, meant):
+    path = tmp_path / "test.dng"
+    extra = [(50714, SHORT, len(levels), levels)]
+    extra += [(50713, SHORT, 2, repeat)] if repeat else []
+    write_dng(path, noise((24, 24)), pattern="RGGB", white=16000, xyz_to_camera=MATRIX, extra=extra)
+    contents = path.read_bytes()
+    if not repeat:  # another tag in its place, one that nobody reads
+        contents = contents.replace(struct.pack("<HHI", 50713, 3, 2), struct.pack("<HHI", 50712 - 1, 3, 2), 1)
+    np.testing.assert_array_equal(read_bytes(contents).black, meant)
+
+
+def test_the_black_of_a_linear_dng_may_repeat_but_not_vary(dng):
+    samples = noise((24, 24, 3))
+    extra = [(50713, SHORT, 2, (2, 2)), (50714, SHORT, 12, (5, 6, 7) * 4)]
+    np.testing.assert_array_equal(dng(samples, pattern=None, extra=extra).black, [5, 6, 7])
+    extra = [(50713, SHORT, 2, (2, 2)), (50714, SHORT, 12, (5, 6, 7) * 3 + (5, 6, 8))]
+    with pytest.raises(UnsupportedRawError, match="varies over the picture"):
+        dng(samples, pattern=None, extra=extra)
+
+
+def test_black_deltas_that_are_no_numbers_are_damage(dng):
+    with pytest.raises(InputError, match="damaged: its tags make no sense"):
+        dng(noise((24, 24)), extra=[(50715, SRATIONAL, 24, [0, 0] + [1, 1] * 23)])
 
 
 def test_levels_that_contradict_each_other_are_damage(dng):
@@ -218,6 +266,22 @@ def test_the_matrix_nearest_daylight_is_taken_with_calibration_and_analog_balanc
     ]
     image = dng(noise((24, 24)), extra=extra)
     np.testing.assert_allclose(image.xyz_to_camera, np.diag([1.8, 1, 1.65]) @ MATRIX, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [ASCII, BYTE])
+@pytest.mark.parametrize(("profile", "applies"), [("same", True), ("other", False)])
+def test_a_calibration_is_that_of_the_profile_or_left_out(dng, kind, profile, applies):
+    def signature(code, text):
+        return (code, ASCII, 0, text) if kind == ASCII else (code, BYTE, len(text) + 1, text.encode() + b"\0")
+
+    extra = [
+        (50723, SRATIONAL, 9, rationals(np.diag([0.9, 1, 1.1]))),
+        signature(50931, "same"),
+        signature(50932, profile),
+    ]
+    image = dng(noise((24, 24)), extra=extra)
+    expected = np.diag([0.9, 1, 1.1]) @ MATRIX if applies else MATRIX
+    np.testing.assert_allclose(image.xyz_to_camera, expected, atol=1e-3)
 
 
 # What is refused
@@ -288,11 +352,13 @@ def as_tile(path):
         (b"", "empty"),
         (imagecodecs.jpeg_encode(np.zeros((16, 16, 3), np.uint8)), "a JPEG picture"),
         (imagecodecs.png_encode(np.zeros((16, 16, 3), np.uint8)), "a PNG picture"),
+        (b"\0\0\0\x18ftypheic" + bytes(100), "a HEIF picture"),
+        (b"II+\0" + bytes(100), "a BigTIFF"),
         (b"some text\n" * 100, "not a raw file"),
         (np.random.default_rng(1).bytes(5000), "not a raw file"),
         (b"II*\0" + np.random.default_rng(2).bytes(5000), "not a raw file"),
     ],
-    ids=["empty", "jpeg", "png", "text", "random", "random tiff"],
+    ids=["empty", "jpeg", "png", "heif", "bigtiff", "text", "random", "random tiff"],
 )
 def test_other_files_are_named_for_what_they_are(contents, words):
     with pytest.raises(InputError, match=words) as caught:
@@ -304,7 +370,16 @@ def test_other_files_are_named_for_what_they_are(contents, words):
 def test_a_plain_tiff_picture_is_refused():
     file = io.BytesIO()
     tifffile.imwrite(file, noise((32, 32, 3)), photometric="rgb")
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="a TIFF without raw data"):
+        read_bytes(file.getvalue())
+
+
+def test_planar_and_four_colour_linear_dngs_are_refused():
+    file = io.BytesIO()
+    version = [(50706, BYTE, 4, bytes((1, 4, 0, 0))), (50708, ASCII, 0, "Test")]
+    options = {"photometric": "linear_raw", "metadata": None, "extratags": version}
+    tifffile.imwrite(file, noise((3, 32, 32)), planarconfig="separate", **options)
+    with pytest.raises(UnsupportedRawError, match="one plane for each colour"):
         read_bytes(file.getvalue())
 
 
@@ -350,6 +425,10 @@ def test_a_mosaic_that_ends_in_zeros_is_damage(dng):
     samples[-9:] = 0
     with pytest.raises(InputError, match="after row 55 of 64"):
         dng(samples)
+    with pytest.raises(InputError, match="after row 55 of 64"):
+        dng(samples[..., None].repeat(3, 2), pattern=None)
+    with pytest.raises(InputError, match="holds only zeros"):
+        dng(np.zeros((64, 64), np.uint16))
 
 
 def test_corrupt_compressed_data_is_an_error(tmp_path):
@@ -385,40 +464,186 @@ def test_no_preview_is_none(tmp_path):
     assert read_preview(io.BytesIO(b"no picture at all" * 10)) is None
 
 
-def test_lossy_linear_dng_applies_black_before_the_polynomial():
-    """DNG scales black to 0 and white to 1 before OpcodeList2; values below black stay negative."""
-    grey = np.repeat(np.array([[40, 51, 153, 255]], np.uint8).repeat(32, 0).repeat(16, 1)[..., None], 3, 2)
-    jpeg = imagecodecs.jpeg_encode(grey, level=100, colorspace="RGB", outcolorspace="RGB")
-    codes = b"".join(
-        struct.pack(">4I", 8, 0x01030000, 0, 36 + 32)
-        + struct.pack(">9I4d", 0, 0, 32, 64, plane, 1, 1, 1, 3, 0, 0.2, 0, 0.6)
-        for plane in range(3)
-    )
-    opcodes = struct.pack(">I", 3) + codes
-    file = io.BytesIO()
+def polynomial(plane, planes, coefficients):
+    """A MapPolynomial of OpcodeList2 over the whole picture."""
+    data = struct.pack(">9I", 0, 0, 32, 64, plane, planes, 1, 1, len(coefficients) - 1)
+    return 8, data + struct.pack(f">{len(coefficients)}d", *coefficients)
+
+
+def opcode_list(*entries):
+    codes = (struct.pack(">4I", code, 0x01030000, 0, len(data)) + data for code, data in entries)
+    return struct.pack(">I", len(entries)) + b"".join(codes)
+
+
+def lossy_dng(grey, opcodes=None, extra=()):
+    """Read a linear DNG of 8-bit JPEG data, 32x64, four columns of ``grey`` levels, black 51."""
+    picture = np.repeat(np.uint8([grey]).repeat(32, 0).repeat(16, 1)[..., None], 3, 2)
+    jpeg = imagecodecs.jpeg_encode(picture, level=100, colorspace="RGB", outcolorspace="RGB")
     tags = [
         (50706, BYTE, 4, bytes((1, 4, 0, 0))),
         (50708, ASCII, 0, "Test"),
         (50714, SHORT, 3, (51,) * 3),
-        (50717, SHORT, 3, (255,) * 3),
-        (51009, UNDEFINED, len(opcodes), opcodes),
+        *([] if any(code == 50717 for code, *_ in extra) else [(50717, SHORT, 3, (255,) * 3)]),
+        *([(51009, UNDEFINED, len(opcodes), opcodes)] if opcodes else []),
+        *extra,
     ]
+    file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         writer.write(
             iter([jpeg]),
-            shape=grey.shape,
-            dtype=grey.dtype,
+            shape=picture.shape,
+            dtype=picture.dtype,
             photometric="linear_raw",
             compression=34892,
             tile=(32, 64),
             metadata=None,
             extratags=tags,
         )
-    image = read_bytes(file.getvalue())
+    return read_bytes(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        opcode_list(*(polynomial(plane, 1, (0, 0.2, 0, 0.6)) for plane in range(3))),
+        opcode_list(polynomial(0, 3, (0, 0.2, 0, 0.6))),
+    ],
+    ids=["one for each plane", "one for all"],
+)
+def test_lossy_linear_dng_applies_black_before_the_polynomial(opcodes):
+    """DNG scales black to 0 and white to 1 before OpcodeList2; values below black stay negative."""
+    image = lossy_dng([40, 51, 153, 255], opcodes)
     x = (np.array([40, 51, 153, 255]) - 51) / 204
     expected = (0.2 * x + 0.6 * x**3) * image.white[0]
-    np.testing.assert_allclose(image.samples[8, 8::16, 1], expected, atol=0.006 * 65535)
+    for plane in range(3):
+        np.testing.assert_allclose(image.samples[8, 8::16, plane], expected, atol=0.006 * 65535)
     assert image.samples[8, 8, 1] < 0 and not image.black.any()
+
+
+def test_lossy_linear_dng_goes_through_its_table():
+    table = (np.arange(256) ** 2 // 4 + 51).astype(np.uint16)  # 51 to 16307
+    extra = [(50712, SHORT, 256, table), (50717, LONG, 3, (16307,) * 3)]
+    image = lossy_dng([0, 60, 153, 255], extra=extra)
+    expected = (table[[0, 60, 153, 255]] - 51) / (16307 - 51)
+    np.testing.assert_allclose(image.samples[8, 8::16, 1] / 65535, expected, atol=0.012)
+    short = [(50712, SHORT, 200, table[:200]), (50717, LONG, 3, (int(table[199]),) * 3)]
+    np.testing.assert_allclose(lossy_dng([0, 60, 153, 255], extra=short).samples[8, 56] / 65535, 1, atol=0.01)
+
+
+# Data that LibRaw does not read
+
+
+def coded(samples, compression, extra=(), **options):
+    """A DNG of one tile that tifffile has encoded."""
+    file = io.BytesIO()
+    cfa = [(33421, SHORT, 2, (2, 2)), (33422, BYTE, 4, bytes((0, 1, 1, 2)))] if samples.ndim == 2 else []
+    tags = [(50706, BYTE, 4, bytes((1, 7, 1, 0))), (50708, ASCII, 0, "Test"), *cfa, *extra]
+    photometric = "cfa" if samples.ndim == 2 else "linear_raw"
+    options = {"tile": (64, 64), "subfiletype": 0, "metadata": None, **options}
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(samples, photometric=photometric, compression=compression, extratags=tags, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("compression", "options"),
+    [
+        ("jpegxl_dng", {"compressionargs": {"lossless": True}}),
+        ("zlib", {"predictor": True}),
+    ],
+)
+@pytest.mark.parametrize("shape", [(60, 62), (60, 62, 3)])
+def test_what_libraw_cannot_decode_is_decoded(compression, options, shape):
+    samples = noise(shape)
+    crop = [(50719, LONG, 2, (2, 1)), (50720, LONG, 2, (50, 40)), (50829, LONG, 4, (3, 2, 60, 62))]
+    image = read_bytes(coded(samples, compression, crop, **options))
+    np.testing.assert_array_equal(image.samples, samples[4:44, 4:54])
+    assert image.pattern == ("GBRG" if len(shape) == 2 else None)  # RGGB from the second row on
+
+
+def test_a_table_and_interleaved_fields_are_undone():
+    """JPEG XL packs a mosaic better when each colour is a picture of its own (DNG 1.7)."""
+    samples = np.random.default_rng(0).integers(0, 100, (50, 48), dtype=np.uint16)
+    table = (np.arange(90) ** 2).astype(np.uint16)  # the last value is repeated
+    fields = np.concatenate([samples[0::2], samples[1::2]])
+    fields = np.concatenate([fields[:, 0::3], fields[:, 1::3], fields[:, 2::3]], axis=1)
+    extra = [(50712, SHORT, 90, table), (50975, LONG, 1, 2), (52547, LONG, 1, 3)]
+    image = read_bytes(coded(fields, "jpegxl_dng", extra, compressionargs={"lossless": True}))
+    np.testing.assert_array_equal(image.samples, table[np.minimum(samples, 89)])
+
+
+def test_damaged_jpeg_xl_is_an_error():
+    contents = bytearray(coded(noise((60, 62)), "jpegxl_dng"))
+    contents[-3000:-2000] = bytes(1000)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        read_bytes(bytes(contents))
+
+
+# Bad pixels
+
+
+def test_bad_pixels_become_what_their_colour_is_around_them(dng):
+    samples = colours_of("RGGB", (40, 44))
+    bad = samples.copy()
+    bad[[0, 7, 8, 39, 20], [0, 5, 5, 43, 20]] = 9  # corners, neighbours, one inside
+    bad[20, 22] = 9  # of the same colour as the one beside it
+    bad[30, 10] = 8
+    areas = struct.pack(">3I2I4I", 1, 1, 1, 30, 10, 12, 12, 15, 14)
+    bad[12:15, 12:14] = 5
+    constant = struct.pack(">2I", 9, 1)
+    codes = opcode_list((4, constant), (5, areas))
+    image = dng(bad, extra=[(51008, UNDEFINED, len(codes), codes)])
+    np.testing.assert_array_equal(image.samples, samples)
+    assert image.notes == ("no white balance as shot",)
+    image = dng(bad, extra=[(51008, UNDEFINED, 20, opcode_list((9, b"")))])
+    assert image.samples[0, 0] == 9
+    assert "the corrections in its OpcodeList1 are not applied" in image.notes
+
+
+# Where the sensor clips
+
+
+def clipped_scene(level, noise=30.0, blown=0.2):
+    """Counts of a scene with noise, a fifth of which is far beyond ``level``, where the sensor clips."""
+    random = np.random.default_rng(5)
+    light = random.uniform(600, 9000, (160, 160))
+    light[: int(160 * blown)] = 30000
+    return np.clip(light + random.normal(0, noise, light.shape), 0, level).astype(np.uint16)
+
+
+@pytest.mark.parametrize("share", [0.78, 0.85, 0.95, 0.99])
+def test_what_the_sensor_clips_is_white(dng, share):
+    level = int(500 + share * (16000 - 500))
+    image = dng(clipped_scene(level), black=500)
+    assert image.white.max() <= level
+    np.testing.assert_allclose(image.white, level, rtol=0.005)
+    assert f"clips at {share:.0%}" in image.notes[0] or f"clips at {share - 0.01:.0%}" in image.notes[0]
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        clipped_scene(16000),
+        clipped_scene(int(0.6 * 16000)),  # an even thing rather than the end of the scale
+        clipped_scene(14000, blown=0.01),  # too few
+        np.clip(
+            clipped_scene(14000) + np.random.default_rng(1).normal(0, 100, (160, 160)), 0, 16000
+        ),  # noisy
+        np.concatenate([clipped_scene(14000), clipped_scene(16000)]),  # something is brighter
+        np.random.default_rng(2).integers(13000, 14000, (400, 400)),
+    ],
+    ids=["at white", "too low", "too few", "noisy", "brighter", "even"],
+)
+def test_what_is_not_clipped_keeps_its_white(dng, samples):
+    image = dng(samples.astype(np.uint16), black=500)
+    np.testing.assert_array_equal(image.white, 16000)
+
+
+def test_hot_pixels_do_not_hide_where_the_sensor_clips(dng):
+    samples = clipped_scene(14000)
+    for row, column in np.ndindex(2, 2):  # of each colour
+        samples[row::80, column::80] = 16000
+    assert dng(samples, black=500).white.max() <= 14000
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")

@@ -1,0 +1,53 @@
+"""Where the sensor clips, if that is below the white level that the file states.
+
+Blown highlights come out magenta when they are measured against a white level that the sensor never reaches:
+green, whose white-balance gain is the smallest, stays below 1 while red and blue are clipped to it.
+"""
+
+import numpy as np
+
+from deepisp_cli.demosaic import mosaic_levels, normalise
+
+BINS = 1024  # of the range from black to white
+LOWEST = 0.75  # of white; a pile below is a bright, even thing rather than the end of the scale
+SMALLEST_PILE = 200  # samples, of a quarter of all
+NARROW = 1  # bins beside the fullest that belong to the pile
+BELOW = 20  # bins below the pile that it has to tower over
+TOWERS = 10.0  # times as many samples as in any of those
+STRAYS = 0.02  # of the pile: so many hot pixels may lie above
+
+
+def clipping_level(samples: np.ndarray, black: np.ndarray, white: np.ndarray) -> float:
+    """Share of the range from black to white at which the first channel clips; 1 if none clips below white.
+
+    Parameters
+    ----------
+    samples : (H, W) counts of a mosaic.
+    black : (rows, columns) counts, repeating from ``samples[0, 0]``.
+    white : (2, 2) counts, by position in the CFA cell.
+
+    Notes
+    -----
+    Noise spreads whatever is not clipped over many counts, and what is clipped piles up in a few.
+    """
+    levels, scales = mosaic_levels("RGGB", black, white, np.ones(3, np.float32))
+    rows, columns = levels.shape
+    counts = np.zeros((2, 2, BINS + 1), np.int64)
+    for row in range(rows):
+        for column in range(columns):
+            part = samples[row :: 2 * rows, column :: 2 * columns].astype(np.float32)
+            share = normalise(part, levels[row, column], scales[row, column])
+            share = share[share >= LOWEST - BELOW / BINS]
+            counts[row % 2, column % 2] += np.bincount((share * BINS).astype(np.intp), minlength=BINS + 1)
+    return min(_clips_at(histogram) for histogram in counts.reshape(4, -1))
+
+
+def _clips_at(histogram: np.ndarray) -> float:
+    """The lower edge of the pile at the upper end of a histogram of ``BINS`` + 1 bins, or 1."""
+    first = int(LOWEST * BINS)
+    peak = first + int(histogram[first:].argmax())
+    bottom, top = peak - NARROW, peak + NARROW + 1
+    pile = histogram[bottom:top].sum()
+    below = histogram[bottom - BELOW : bottom].max()
+    clipped = pile >= SMALLEST_PILE and pile >= TOWERS * below and histogram[top:].sum() <= STRAYS * pile
+    return bottom / BINS if clipped and top <= BINS else 1.0
