@@ -13,26 +13,43 @@ if TYPE_CHECKING:
     from deepisp_cli.batch import Report, develop_many
     from deepisp_cli.engine import open_engine
     from deepisp_cli.errors import DeepIspError
-    from deepisp_cli.pipeline import Options, develop
-    from deepisp_cli.raw import read_raw
+    from deepisp_cli.frame import Options, Result
+    from deepisp_cli.models import Model, find_model, list_models
+    from deepisp_cli.pipeline import develop
+    from deepisp_cli.plan import Job, plan_jobs
+    from deepisp_cli.raw import RawImage, read_raw
 
 _HOME = {
     "DeepIspError": "errors",
-    "Options": "pipeline",
+    "Job": "plan",
+    "Model": "models",
+    "Options": "frame",
+    "RawImage": "raw",
     "Report": "batch",
+    "Result": "frame",
     "develop": "pipeline",
     "develop_many": "batch",
+    "find_model": "models",
+    "list_models": "models",
     "open_engine": "engine",
+    "plan_jobs": "plan",
     "read_raw": "raw",
 }
 __all__ = [
     "DeepIspError",
+    "Job",
+    "Model",
     "Options",
+    "RawImage",
     "Report",
+    "Result",
     "__version__",
     "develop",
     "develop_many",
+    "find_model",
+    "list_models",
     "open_engine",
+    "plan_jobs",
     "read_raw",
 ]
 

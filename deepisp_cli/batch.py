@@ -28,6 +28,7 @@ from deepisp_cli.pipeline import (
     load,
     read_bytes,
     to_frame,
+    with_format,
     write,
 )
 from deepisp_cli.plan import Job
@@ -223,7 +224,8 @@ class _Batch:
             raise work.job.error
         if work.job.target != STANDARD_STREAM:
             _check_parent(Path(work.job.target))
-        contents = self.contents if work.job.source == STANDARD_STREAM else b""
+        with_format(self.options, work.job.target)  # what cannot be written is told before the work
+        contents = self.contents if work.job.source == STANDARD_STREAM else None
         raw, work.metadata = load(work.job.source, work.result, contents)
         size = frame_bytes(raw)
         self.memory.take(size, self.stop)

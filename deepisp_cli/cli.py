@@ -88,25 +88,25 @@ def main() -> None:
     default="{stem}",
     metavar="TEMPLATE",
     show_default=True,
-    help="Output name: {stem} {suffix} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders, not the "
-    "source's.",
+    help="Output name: {stem} {suffix} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders, instead of "
+    "the source's.",
 )
 @click.option(
     "--format",
     type=click.Choice(["jpeg", "png", "tiff"]),
     help="Picture format. [by the suffix of -o, else jpeg]",
 )
-@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG.")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="JPEG quality.")
 @click.option(
     "--bit-depth",
     type=click.Choice(["8", "16"]),
     default="8",
     show_default=True,
-    help="16 bit for PNG and TIFF.",
+    help="16 bits: PNG and TIFF.",
 )
-@click.option("-r", "--recursive", is_flag=True, help="Search sub-folders too.")
+@click.option("-r", "--recursive", is_flag=True, help="Search sub-folders, too.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option("--skip-existing", is_flag=True, help="Leave inputs out whose output exists.")
+@click.option("--skip-existing", is_flag=True, help="Skip inputs whose output exists.")
 @click.option(
     "--model",
     default="deepisp",
@@ -139,7 +139,7 @@ def main() -> None:
     default=1.0,
     metavar="0..1",
     show_default=True,
-    help="Of the restoration; 0 is the plain picture.",
+    help="Strength of the restoration; 0 leaves it out.",
 )
 @click.option(
     "--look",
@@ -148,10 +148,10 @@ def main() -> None:
     show_default=True,
     help="neutral leaves out the learned tone and colour.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, do nothing.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Stages, seconds and remarks.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print engine, stages and seconds, too.")
 def process(inputs: tuple[str, ...], output: str | None, name: str, format: str | None, quality: int,
             bit_depth: str, recursive: bool, overwrite: bool, skip_existing: bool, model: str, engine: str,
             device: str, tile: int | None, memory: float | None, white_balance: str, exposure: float,
@@ -235,7 +235,7 @@ class _Talk:
             _tell(f"{names}: {result.status}{took}")
         if not self.quiet and not result.error:
             for note in result.notes:
-                _tell(f"  {note}")
+                _tell(f"  {_printable(note)}")
         if self.verbose and result.seconds:
             stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
             where = f"{result.model} on {result.engine}/{result.device}" if result.model else "not developed"
@@ -307,7 +307,7 @@ def _mover(bar: Any) -> Callable[[int, float], None]:
 
 @main.command()
 @click.argument("raws", nargs=-1, required=True, metavar="RAW...")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
 def info(raws: tuple[str, ...], as_json: bool) -> None:
     """Say what the program understands of a raw file.
 
@@ -326,7 +326,8 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
             _tell(f"deepisp: {_printable(str(error))}")
             worst = worst or error.exit_code
             continue
-        worst = worst or facts.pop("exit_code", 0)
+        code = facts.pop("exit_code", 0)
+        worst = worst or code
         if as_json:
             click.echo(json.dumps(facts))
         else:

@@ -57,6 +57,6 @@ def told_of(name: str) -> Iterator[None]:
     except DeepIspError:
         raise
     except MemoryError as error:
-        raise EngineError(f"{name}: not enough memory; try --tile 256") from error
+        raise EngineError(f"{name}: not enough memory; try --tile 128") from error
     except Exception as error:
         raise DeepIspError(f"{name}: bug, please report it: {error!r}") from error

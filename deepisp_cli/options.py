@@ -28,16 +28,16 @@ engine_option = click.option(
     type=click.Choice(ENGINES),
     default="auto",
     show_default=True,
-    help="What runs the network.",
+    help="Library that runs the network.",
 )
-DEVICES = "auto, cpu, cuda, cuda:N or mps. One that is named and missing is an error."
+DEVICES = "auto, cpu, cuda, cuda:N or mps. Naming a device that is missing is an error."
 device_option = click.option("--device", default="auto", metavar="DEVICE", show_default=True, help=DEVICES)
 devices_option = click.option(
     "--device",
     default="auto",
     metavar="DEVICE[,...]",
     show_default=True,
-    help=f"{DEVICES} Several, as cuda:0,cuda:1, share the files.",
+    help=f"{DEVICES} Several, such as cuda:0,cuda:1, share the files.",
 )
 tile_option = click.option(
     "--tile",
@@ -49,5 +49,5 @@ memory_option = click.option(
     "--memory",
     type=Bytes(),
     metavar="SIZE",
-    help="Of all pictures in work, such as 2G; one always may be. [half of the machine's]",
+    help="Limit for all pictures in progress, such as 2G; one is always allowed. [half of the machine's]",
 )

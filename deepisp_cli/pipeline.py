@@ -52,7 +52,7 @@ def develop(
         One of its classes, `InputError`, `UnsupportedRawError`, `EngineError`, `OutputError`, `UsageError`:
         each names the file, what is wrong and what to do.
     """
-    options = _with_format(options or Options(), target)
+    options = with_format(options or Options(), target)
     result = Result(str(source), str(target))
     with told_of(result.input):
         raw, metadata = load(source, result)
@@ -63,8 +63,8 @@ def develop(
     return result
 
 
-def load(source: Path | str, result: Result, contents: bytes = b"") -> tuple[RawImage, Metadata]:
-    """Read and unpack the file; of standard input ``contents``, if that has been read already."""
+def load(source: Path | str, result: Result, contents: bytes | None = None) -> tuple[RawImage, Metadata]:
+    """Read and unpack the file; ``contents`` are those of standard input if that has been read already."""
     with result.timed("read"):
         raw, metadata = _read(source, contents)
         result.notes += [*raw.notes, *metadata.notes]
@@ -152,7 +152,7 @@ def write(
     pixels: np.ndarray, metadata: Metadata, target: Path | str, options: Options, result: Result
 ) -> None:
     """Encode and write, EXIF carried over."""
-    options = _with_format(options, target)
+    options = with_format(options, target)
     with result.timed("write"):
         result.bytes = write_picture(
             sys.stdout.buffer if str(target) == STANDARD_STREAM else Path(target),
@@ -166,7 +166,8 @@ def write(
         )
 
 
-def _with_format(options: Options, target: Path | str) -> Options:
+def with_format(options: Options, target: Path | str) -> Options:
+    """``options`` with the format that the name of ``target`` asks for, if they name none."""
     if options.format:
         return options
     return replace(options, format="jpeg" if str(target) == STANDARD_STREAM else format_of_suffix(target))
@@ -247,9 +248,9 @@ def _on_blocks(work: Callable[[slice], None], height: int) -> None:
         list(pool.map(work, blocks))
 
 
-def _read(source: Path | str, contents: bytes = b"") -> tuple[RawImage, Metadata]:
+def _read(source: Path | str, contents: bytes | None = None) -> tuple[RawImage, Metadata]:
     name = str(source)
-    file = BytesIO(contents or read_bytes(source))
+    file = BytesIO(read_bytes(source) if contents is None else contents)
     raw = read_raw(file, name)
     fallback = {**raw.capture, "make": raw.make, "model": raw.model}
     return raw, read_metadata(file, name, preview=read_preview(file), fallback=fallback)

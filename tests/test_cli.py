@@ -56,8 +56,8 @@ def test_json_is_one_object_a_file_and_nothing_else(run, night, write_raw, grey_
     assert result.exit_code == 1
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [Path(line["input"]).name for line in lines] == ["night.dng", "bad.dng", "other.dng"]
-    for key in ("input", "output", "model", "engine", "device", "seconds", "bytes", "error"):
-        assert key in lines[0]
+    keys = {"input", "output", "model", "engine", "device", "seconds", "bytes", "error", "width", "height"}
+    assert all(line.keys() == keys | {"notes", "status"} for line in lines)
     assert lines[0]["error"] is None
     assert lines[0]["bytes"] == (tmp_path / "out" / "night.jpg").stat().st_size
     assert "bad.dng" in lines[1]["error"]
@@ -68,6 +68,9 @@ def test_dry_run_writes_nothing(run, night, tmp_path):
     result = run("process", night, "-o", tmp_path / "out", "--dry-run", "--json")
     assert json.loads(result.stdout)["status"] == "planned"
     assert not (tmp_path / "out").exists()
+    result = run("process", night, tmp_path / "gone.dng", "-o", tmp_path / "out", "--dry-run")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "1 failed, 1 planned"
 
 
 def test_quiet_is_quiet_but_for_errors(run, night, tmp_path):
@@ -99,6 +102,8 @@ def test_exit_codes(run, night, tmp_path, tiny_model):
     assert run("process", night, "--quality", "101").exit_code == 2
     assert run("process", night, "--bit-depth", "16").exit_code == 2
     assert run("process", night, "--overwrite", "--skip-existing").exit_code == 2
+    assert run("process", night, "-q", "-v").exit_code == 2
+    assert run("process", night, "-o", "-", "--json").exit_code == 2
     assert run("process").exit_code == 2
     blocked = tmp_path / "blocked"
     blocked.write_bytes(b"")
@@ -178,6 +183,11 @@ def test_info(run, night, tmp_path):
     result = run("info", bad, "--json")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["reason"]
+    result = run("info", bad, night, bad, "--json")
+    assert result.exit_code == 1
+    objects = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [facts["supported"] for facts in objects] == [False, True, False]
+    assert all(facts.keys() == {"file", "supported", "reason"} for facts in objects[::2])
 
 
 def test_models_lists_the_default(run):
@@ -199,8 +209,14 @@ def program(*args, **kwargs):
     kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, **kwargs}
     return subprocess.Popen(
         [sys.executable, "-m", "deepisp_cli", *map(str, args)],
-        cwd=ROOT, **kwargs,
+        cwd=ROOT, preexec_fn=_heed_interrupts if os.name == "posix" else None, **kwargs,
     )  # fmt: skip
+
+
+def _heed_interrupts():
+    """Also under a runner that has them ignored, as ``nohup`` and ``&`` do."""
+    for name in ("SIGINT", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def test_pipes(night, tiny_model):
@@ -237,8 +253,12 @@ def test_standard_output_may_lack_letters(night, tiny_model, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
 def test_names_are_no_commands_to_the_terminal(run, night, tmp_path):
-    raw = tmp_path / "a\x1b[31m\n.dng"
+    raw, dated = tmp_path / "a\x1b[31m\n.dng", tmp_path / "b\x1b[31m.dng"
     shutil.copy(night, raw)
+    dated.write_bytes(night.read_bytes().replace(b"2024:05:06", b"2024:13:06"))
+    result = run("process", dated)
+    assert "EXIF tag 0x9003 dropped" in result.stderr  # a remark with the name in it
+    assert "\x1b" not in result.stderr
     for source, status in ((raw, 0), (tmp_path / "\x1b[2Jgone.dng", 3)):
         result = run("process", source)
         assert result.exit_code == status
@@ -249,6 +269,29 @@ def test_names_are_no_commands_to_the_terminal(run, night, tmp_path):
         assert facts.exit_code == status
         assert "\\x1b[" in facts.stdout
         assert "\x1b" not in facts.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals there")
+def test_no_picture_goes_to_a_terminal(night):
+    terminal, end = os.openpty()
+    try:
+        process = program("process", night, "-o", "-", stdout=end)
+        _, err = process.communicate(timeout=60)
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert process.returncode == 2
+    assert b"redirect it" in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise there")
+def test_a_reader_that_leaves_ends_the_program_quietly(night):
+    read, write = os.pipe()
+    os.close(read)
+    process = program("info", night, stdout=write)
+    os.close(write)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, b"")
 
 
 def test_a_full_disk_behind_standard_output_is_told(night):

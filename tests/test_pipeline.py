@@ -14,6 +14,7 @@ from deepisp_cli.errors import DeepIspError, InputError, OutputError, UsageError
 from deepisp_cli.pipeline import (
     Options,
     Result,
+    camera_matrix,
     choose_white_balance,
     describe,
     develop,
@@ -169,6 +170,14 @@ def test_the_white_balance_of_a_linear_dng_can_be_estimated():
     np.testing.assert_allclose(gains, [2, 1, 2.5], rtol=1e-5)
     assert remark == ""
     assert choose_white_balance(raw_with(samples, None), "camera")[1] == "no white balance is applied"
+
+
+@pytest.mark.parametrize("matrix", [None, np.zeros((3, 3)), np.full((3, 3), np.nan)])
+def test_a_matrix_that_is_no_use_is_told(matrix):
+    raw = raw_with(np.ones((8, 8)), "RGGB", xyz_to_camera=matrix)
+    found, remark = camera_matrix(raw)
+    np.testing.assert_array_equal(found, srgb_from_camera(None))
+    assert ("camera RGB is taken for sRGB" in remark) == (matrix is not None)  # the reader has told of none
 
 
 def test_without_an_as_shot_white_balance_daylight_is_used_and_said(write_raw, identity_engine, grey_ramp):

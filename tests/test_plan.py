@@ -70,6 +70,14 @@ def test_two_inputs_of_one_name_are_refused_before_work(card):
         plan_jobs(["card/a/one.dng", "card/b/one.dng"], "out")
 
 
+def test_one_name_in_two_encodings_clashes(card):
+    """ "é" as one character, and as a letter and an accent: macOS holds both to be one name."""
+    for folder, name in (("a", "caf\u00e9.dng"), ("b", "cafe\u0301.dng")):
+        (card / folder / name).write_bytes(b"x")
+    with pytest.raises(UsageError, match="would both become"):
+        plan_jobs(["card/a/caf\u00e9.dng", "card/b/cafe\u0301.dng"], "out")
+
+
 def test_names_that_differ_in_case_only_clash(card):
     (card / "two.cr2").write_bytes(b"x")
     with pytest.raises(UsageError, match="would both become"):
@@ -134,6 +142,8 @@ def test_names_from_metadata_are_names_on_any_system(card, write_raw, grey_ramp)
     )
     jobs, _ = plan_jobs([str(path)], "out", template="{camera} {date}")
     assert targets(jobs) == ["out/PENTAX _ist _D__S 2024-05-06_21-30-00.jpg"]
+    jobs, _ = plan_jobs([str(path)], "out", template="{model}", model="a/b:c")
+    assert targets(jobs) == ["out/a_b_c.jpg"]
 
 
 def test_dates_are_names_on_any_system(card, write_raw, grey_ramp):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError, UnsupportedRawError
-from deepisp_cli.raw import read_capture, read_preview, read_raw
+from deepisp_cli.raw import _assemble, _Frame, read_capture, read_preview, read_raw
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 MATRIX = np.array([[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]])
@@ -210,6 +210,25 @@ def test_black_deltas_that_are_no_numbers_are_damage(dng):
 def test_levels_that_contradict_each_other_are_damage(dng):
     with pytest.raises(InputError, match="black level 16000"):
         dng(noise((24, 24)), black=16000)
+
+
+@pytest.mark.parametrize("origin", [(0, 0), (1, 0), (0, 1), (3, 5)])
+def test_levels_of_other_raws_follow_their_colours(origin):
+    """LibRaw gives them for each colour number; of a Bayer mosaic these are red, green, blue, other green."""
+    colours = np.array([[0, 1], [3, 2]])
+    top, left = origin
+    black, white = np.float32([10, 20, 30, 40]), np.float32([1000, 2000, 3000, 4000])
+    frame = _Frame(
+        samples=noise((40, 40)), colours=colours, letters="RGBG", origin=np.array(origin), visible=(30, 31),
+        orientation=1, pixel_aspect=1.0, black=black, white=white, camera_gains=np.ones(3),
+        daylight_gains=np.ones(3), xyz_to_camera=np.zeros((3, 3)), capture={},
+    )  # fmt: skip
+    image = _assemble(frame, {}, io.BytesIO(), "test.nef")
+    for y, x in np.ndindex(2, 2):
+        number = colours[(top + y) % 2, (left + x) % 2]
+        assert image.pattern[2 * y + x] == "RGBG"[number]
+        assert (image.black[y, x], image.white[y, x]) == (black[number], white[number])
+    np.testing.assert_array_equal(image.samples, noise((40, 40))[top : top + 30, left : left + 31])
 
 
 # Colour
