@@ -40,9 +40,8 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             _tell("deepisp: interrupted")
             context.exit(INTERRUPTED)
-        except BrokenPipeError:  # nobody reads: stay quiet
-            _give_up_stdout()
-            context.exit(1)
+        except BrokenPipeError:
+            raise  # nobody reads: click ends quietly, with 1
         except OSError as error:
             _give_up_stdout()
             name = error.filename or "standard output"
