@@ -1,5 +1,6 @@
 """Many files: overlap, order, failures, interruption."""
 
+import os
 import threading
 from contextlib import contextmanager
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import IdentityEngine
 
+from deepisp_cli import batch
 from deepisp_cli.batch import Report, develop_many
 from deepisp_cli.errors import EngineError, UnsupportedRawError
 from deepisp_cli.pipeline import BYTES_PER_PIXEL, Options, Result
@@ -75,36 +77,30 @@ def test_an_engine_that_fails_fails_its_file_only(raws, tmp_path):
     assert "--tile" in results[2].error
 
 
-def test_reading_goes_on_while_the_network_works(raws, tmp_path):
-    """The second file is read before the first one's network is done: else this would wait for ever."""
+def test_reading_goes_on_while_the_network_works(raws, tmp_path, monkeypatch):
+    """The second file is read before the first one's network is done."""
     jobs = jobs_for(raws[:2], tmp_path / "out")
     second_read = threading.Event()
+    original, was_read = batch.load, []
 
     class Waiting(IdentityEngine):
         def run(self, tile):
-            assert second_read.wait(20)
+            was_read.append(second_read.wait(20))  # looked at below: an error here would only fail the file
             return super().run(tile)
 
-    import deepisp_cli.batch as batch
-
-    original = batch.load
-
-    def load(source, result):
+    def load(source, result, contents=b""):
         if source == jobs[1].source:
             second_read.set()
-        return original(source, result)
+        return original(source, result, contents)
 
-    batch.load = load
-    try:
-        assert len(list(develop_many(jobs, Waiting(), NEUTRAL))) == 2
-    finally:
-        batch.load = original
+    monkeypatch.setattr(batch, "load", load)
+    results = list(develop_many(jobs, Waiting(), NEUTRAL))
+    assert [result.status for result in results] == ["written"] * 2
+    assert was_read == [True] * 2
 
 
 def test_the_end_wakes_threads_that_wait(raws, tmp_path, identity_engine, monkeypatch):
     """They look for the end now and then; a single small file is not to take that long."""
-    import deepisp_cli.batch as batch
-
     monkeypatch.setattr(batch, "WAIT", 3600)
     jobs = jobs_for(raws, tmp_path / "out")
     thread = threading.Thread(target=lambda: list(develop_many(jobs, identity_engine, NEUTRAL)), daemon=True)
@@ -114,30 +110,28 @@ def test_the_end_wakes_threads_that_wait(raws, tmp_path, identity_engine, monkey
     assert len(list((tmp_path / "out").iterdir())) == len(raws)
 
 
-def test_queues_are_bounded(raws, tmp_path):
+def test_queues_are_bounded(raws, tmp_path, monkeypatch):
     """While the network holds one file, at most one other is read ahead, however many wait."""
-    import deepisp_cli.batch as batch
-
-    read = []
-    original = batch.load
+    original, read, most = batch.load, [], []
+    third_read = threading.Event()
 
     class Slow(IdentityEngine):
         def run(self, tile):
-            threading.Event().wait(0.3)
+            if not most:
+                third_read.wait(0.5)  # in vain
             most.append(len(read))
             return super().run(tile)
 
-    def load(source, result):
+    def load(source, result, contents=b""):
         read.append(source)
-        return original(source, result)
+        if len(read) == 3:
+            third_read.set()
+        return original(source, result, contents)
 
-    most: list[int] = []
-    batch.load = load
-    try:
-        for _ in develop_many(jobs_for(raws, tmp_path / "out"), Slow(cell=64), NEUTRAL):
-            pass
-    finally:
-        batch.load = original
+    monkeypatch.setattr(batch, "load", load)
+    results = list(develop_many(jobs_for(raws, tmp_path / "out"), Slow(cell=64), NEUTRAL))
+    assert {result.status for result in results} == {"written"}
+    assert len(most) >= len(raws)
     assert all(count <= index + 2 for index, count in enumerate(most))
 
 
@@ -187,6 +181,26 @@ def test_an_output_without_a_folder_is_told_before_the_work(raws, tmp_path, iden
     assert not identity_engine.tiles
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
+    raws, tmp_path, identity_engine, monkeypatch
+):
+    """Of the folders above the output the nearest that is there counts; it has to be open for both."""
+    asked = []
+
+    def access(path, mode):
+        asked.append((path, mode))
+        return False
+
+    monkeypatch.setattr(batch.os, "access", access)
+    jobs = [Job(raws[0], tmp_path / "new" / "sub" / "a.jpg")]
+    (result,) = develop_many(jobs, identity_engine, NEUTRAL)
+    assert (result.status, result.exit_code) == ("failed", 5)
+    assert f"{tmp_path}: cannot be written to" in result.error
+    assert asked == [(tmp_path, os.W_OK | os.X_OK)]
+    assert not identity_engine.tiles
+    assert not (tmp_path / "new").exists()
+
+
 def test_two_engines_share_the_files_and_the_order_stays(raws, tmp_path):
     """Each engine is held until the other one has a picture, too: with one at a time this would not end."""
     both = threading.Barrier(2, timeout=20)
@@ -234,10 +248,8 @@ def test_lanes_of_an_engine_work_at_a_time_each_in_its_own_context(raws, tmp_pat
     assert sorted(entered) == sorted(left)
 
 
-def test_pictures_in_work_fit_into_the_memory_given(raws, tmp_path):
+def test_pictures_in_work_fit_into_the_memory_given(raws, tmp_path, monkeypatch):
     """With room for one, the next file waits until the one before is written; the pictures all come."""
-    import deepisp_cli.batch as batch
-
     in_work, most = set(), []
     original, original_write = batch.to_frame, batch.write
 
@@ -251,17 +263,15 @@ def test_pictures_in_work_fit_into_the_memory_given(raws, tmp_path):
         in_work.discard(result.input)
         return original_write(pixels, metadata, target, options, result)
 
-    batch.to_frame, batch.write = to_frame, write
-    try:
-        for memory, allowed in ((1, 1), (2 * 48 * 64 * BYTES_PER_PIXEL, 2), (None, 4)):
-            most.clear()
-            jobs = jobs_for(raws, tmp_path / str(memory))
-            results = list(develop_many(jobs, IdentityEngine(), NEUTRAL, memory=memory))
-            assert {result.status for result in results} == {"written"}
-            assert max(most) <= allowed, memory
-        assert max(most) > 1
-    finally:
-        batch.to_frame, batch.write = original, original_write
+    monkeypatch.setattr(batch, "to_frame", to_frame)
+    monkeypatch.setattr(batch, "write", write)
+    for memory, allowed in ((1, 1), (2 * 48 * 64 * BYTES_PER_PIXEL, 2), (None, 4)):
+        most.clear()
+        jobs = jobs_for(raws, tmp_path / str(memory))
+        results = list(develop_many(jobs, IdentityEngine(), NEUTRAL, memory=memory))
+        assert {result.status for result in results} == {"written"}
+        assert max(most) <= allowed, memory
+    assert max(most) > 1
 
 
 def test_memory_that_a_failed_file_took_is_given_back(raws, tmp_path):
