@@ -17,6 +17,7 @@ from deepisp_cli.frame import Options, Result
 from deepisp_cli.pipeline import develop, finish, prepare
 from deepisp_cli.plan import Job
 from deepisp_cli.raw import read_raw
+from deepisp_cli.render import DITHER_SIDE
 
 torch = pytest.importorskip("torch")
 resident = pytest.importorskip("deepisp_cli.resident")
@@ -32,10 +33,15 @@ def engine(tiny_model, request):
 
 @pytest.fixture
 def colourful():
-    """(61, 83, 3) linear camera RGB, odd sizes, some of it beyond white."""
-    row, col = np.mgrid[:61, :83]
-    waves = [np.sin(row / 7 + phase) * np.cos(col / (9 + phase)) for phase in range(3)]
-    return 0.5 + 0.6 * np.stack(waves, -1)
+    """Odd sizes."""
+    return waves(61, 83)
+
+
+def waves(height, width):
+    """(height, width, 3) linear camera RGB, some of it beyond white."""
+    row, col = np.mgrid[:height, :width]
+    channels = [np.sin(row / 7 + phase) * np.cos(col / (9 + phase)) for phase in range(3)]
+    return 0.5 + 0.6 * np.stack(channels, -1)
 
 
 def both(path, engine, **options):
@@ -98,7 +104,19 @@ def test_a_metered_model_meters_on_the_device(write_raw, colourful, engine):
     assert found.mean() > unmetered.mean() + 20
 
 
-def test_black_levels_may_repeat_in_any_period(write_raw, colourful, engine):
+def test_blocks_of_rows_join(write_raw, engine, monkeypatch):
+    """A frame of more rows than are worked on at a time."""
+    assert resident.BLOCK_ROWS % DITHER_SIDE == 0  # each block begins with the dither's first row
+    monkeypatch.setattr(resident, "BLOCK_ROWS", DITHER_SIDE)
+    path = write_raw("tall.dng", waves(DITHER_SIDE + 45, 83), orientation=3)
+    expected, found, *_ = both(path, engine)
+    assert_near(found, expected, engine)
+    assert expected[DITHER_SIDE:].std() > 10  # there is a picture to be equal to
+
+
+def test_black_levels_may_repeat_in_any_period(write_raw, colourful, engine, monkeypatch):
+    """One that divides neither the frame nor the rows that are worked on at a time."""
+    monkeypatch.setattr(resident, "BLOCK_ROWS", 25)
     with write_raw("a.dng", colourful).open("rb") as file:
         raw = read_raw(file, "a.dng")
     black = np.float32([[500, 510, 520], [530, 540, 550], [512, 512, 512]])
