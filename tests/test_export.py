@@ -1,0 +1,117 @@
+"""A model folder is written only where ONNX Runtime and torch agree; else nothing is left or changed."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from deepisp_cli.errors import ModelError
+from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE
+from deepisp_cli.network import DeepISP, NetworkConfig
+from deepisp_cli.training import export as exporting
+from deepisp_cli.training.export import eight_bit_difference, export
+
+FACTS = {"summary": "for tests", "training": {}, "results": []}
+PICTURES = [torch.full((1, 3, 48, 48), level) for level in (0.2, 0.6)]
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return DeepISP(NetworkConfig(fold=1, dilations=(1, 1, 1, 1), width=8, high_blocks=1)).eval()
+
+
+@pytest.fixture
+def differ(monkeypatch):
+    """Sets what the comparisons find; returns the arguments that they are called with, by name."""
+
+    def set_them(**found):
+        calls = {}
+        for name, difference in found.items():
+
+            def compare(*arguments, name=name, difference=difference):
+                calls[name] = arguments
+                return difference
+
+            monkeypatch.setattr(exporting, name, compare)
+        return calls
+
+    return set_them
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("difference", [1.1e-4, np.nan, np.inf])
+def test_engines_that_differ_leave_no_folder(network, tmp_path, differ, difference):
+    calls = differ(largest_difference=difference)
+    with pytest.raises(
+        ModelError, match=r"new/model: torch and ONNX Runtime differ by .*nothing was written"
+    ):
+        export(network, tmp_path / "new" / "model", FACTS)
+    assert calls
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("found", [(5.1e-3, 0.0), (0.0, 0.031), (np.nan, 0.0), (0.0, np.nan)])
+def test_an_8_bit_form_that_is_off_leaves_no_folder(network, tmp_path, differ, found):
+    calls = differ(eight_bit_difference=found)
+    with pytest.raises(ModelError, match=r"new/model: the 8-bit form is off by .*nothing was written"):
+        export(network, tmp_path / "new" / "model", FACTS, PICTURES)
+    assert calls
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_there_already_stays_as_it_was(network, tmp_path, differ):
+    export(network, tmp_path, FACTS, PICTURES)
+    before = contents(tmp_path)
+    differ(eight_bit_difference=(1.0, 0.0))
+    other = DeepISP(network.config).eval()
+    with pytest.raises(ModelError):
+        export(other, tmp_path, FACTS, PICTURES)
+    differ(largest_difference=1.0)
+    with pytest.raises(ModelError):
+        export(other, tmp_path, FACTS)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("checks", [(), PICTURES[:1]])
+def test_what_is_compared_is_what_is_written(network, tmp_path, differ, checks):
+    """On the pictures that are there for it, if any; the card says how far it was off."""
+    calls = differ(largest_difference=9e-5, eight_bit_difference=(4.9e-3, 0.029))
+    export(network, tmp_path / "model", FACTS, PICTURES, checks)
+    files = contents(tmp_path / "model")
+    assert calls["largest_difference"] == (network, files[ONNX_FILE])
+    assert calls["eight_bit_difference"] == (network, files[EIGHT_BIT_FILE], checks or PICTURES)
+    assert list(json.loads(files["card.json"])["parity"].values()) == [9e-5, 4.9e-3, 0.029]
+
+
+@pytest.mark.parametrize("high_blocks", [1, 0])
+def test_what_an_8_bit_form_is_off_by(monkeypatch, high_blocks):
+    """Of its images the root mean square over all of them, of W the worst coefficient of the worst frame."""
+    torch.manual_seed(0)
+    network = DeepISP(NetworkConfig(fold=2, dilations=(1,), width=20, high_blocks=high_blocks)).eval()
+    config = network.config
+    side = 2 * config.cell + config.lead + 2 * config.reach
+    pictures = [torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) for _ in range(2)]
+    errors = iter([(0.01, 0.1), (-0.03, -0.2)])
+
+    class Session:
+        def run(self, names, inputs):
+            assert names == ["image", "coefficients"]
+            image, coefficients = (
+                each.numpy().copy() for each in network(torch.from_numpy(inputs["picture"]))
+            )
+            off, coefficient_off = next(errors)
+            if coefficients.size:
+                coefficients[0, 7, 0, 1] += coefficient_off  # of one of four cells
+            return image + np.float32(off), coefficients
+
+    monkeypatch.setattr(exporting, "open_session", lambda graph: Session())
+    with torch.inference_mode():
+        image, transform = eight_bit_difference(network, b"", pictures)
+    assert image == pytest.approx(np.sqrt((0.01**2 + 0.03**2) / 2), rel=1e-3)
+    assert transform == pytest.approx(0.05 if high_blocks else 0, rel=1e-3)
