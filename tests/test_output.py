@@ -129,6 +129,24 @@ def test_a_jpeg_that_is_too_long_says_what_to_choose():
     assert written("jpeg", np.zeros((1, 65500, 3), np.uint8))
 
 
+def test_a_tiff_of_4_gib_says_what_to_choose(tmp_path, monkeypatch):
+    monkeypatch.setattr(tifffile, "imwrite", refuse)
+    # in no memory; of pixels alone 30 MB less than 4 GiB
+    large = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (37700, 37700, 3))
+    with pytest.raises(OutputError, match=r"x\.tif: .*4 GiB; choose PNG"):
+        write(tmp_path / "x.tif", "tiff", pixels=large)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_limit_of_a_tiff_is_of_its_pixels(monkeypatch):
+    pixels = noise(16)
+    monkeypatch.setattr(output, "TIFF_MAX_BYTES", pixels.nbytes)
+    assert written("tiff", pixels)
+    assert written("png", noise(16, 24, 31))
+    with pytest.raises(OutputError, match="output stream: a TIFF"):
+        written("tiff", noise(16, 24, 31))
+
+
 @pytest.mark.parametrize(
     ("format", "pixels", "options"),
     [
@@ -376,6 +394,29 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch, step, fail
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == (
         {"x.png": b"old"} if overwrite else {}
     )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file cannot be removed elsewhere")
+def test_the_end_of_the_program_leaves_nothing_half_written(tmp_path):
+    """A thread is still writing, and nobody waits for it."""
+    program = """if True:
+        import os, sys, threading
+        from pathlib import Path
+        from deepisp_cli import output
+        writing = threading.Event()
+        def fsync(_):
+            writing.set()
+            threading.Event().wait()
+        os.fsync = fsync
+        target = Path(sys.argv[1])
+        threading.Thread(target=output._save, args=(target, b"half", False), daemon=True).start()
+        assert writing.wait(60)
+        print(os.listdir(target.parent))
+    """
+    run = [sys.executable, "-c", program, tmp_path / "x.png"]
+    printed = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert ".part" in printed
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permission bits are a POSIX matter")
