@@ -87,6 +87,60 @@ def test_the_clean_frame_leads_back_to_the_photograph():
     torch.testing.assert_close(srgb[unclipped], pairs.target[unclipped], atol=2e-3, rtol=0)
 
 
+def test_the_tone_curve_is_undone():
+    """The smoothstep curve carries 1/4 to 5/32; `inverse_tone` is how much of it there was."""
+    linear = torch.linspace(0, 1, 1001).expand(2, 3, 1, -1)
+    whole, none, half = (
+        Synthesis(SynthesisOptions(inverse_tone=(share,) * 2), torch.Generator()) for share in (1, 0, 0.5)
+    )
+    torch.testing.assert_close(whole._tone(whole._invert_tone(linear)), linear, atol=1e-5, rtol=0)
+    quarter, toned = torch.full((1, 3, 1, 1), 1 / 4), torch.full((1, 3, 1, 1), 5 / 32)
+    torch.testing.assert_close(whole._tone(quarter), toned)
+    torch.testing.assert_close(whole._invert_tone(toned), quarter)
+    torch.testing.assert_close(half._tone(quarter), (toned + quarter) / 2)
+    torch.testing.assert_close(half._invert_tone(toned), (toned + quarter) / 2)
+    assert torch.equal(none._tone(linear), linear)
+    assert torch.equal(none._invert_tone(linear), linear)
+
+
+def test_photographs_are_taken_for_toned_and_those_of_scenes_are():
+    options = SynthesisOptions(exposure=(0, 0), inverse_tone=(1, 1), highlight_share=0)
+    pairs = pairs_of(options)
+    scene = synthesis.to_linear(pairs.clean, pairs.matrix)
+    unclipped = (pairs.clean < 0.999).all(1, keepdim=True).expand_as(scene)
+    toned = colour.srgb_encode(3 * scene**2 - 2 * scene**3)
+    torch.testing.assert_close(toned[unclipped], pairs.target[unclipped], atol=4e-3, rtol=0)
+    light = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    plain, toned = (
+        Synthesis(replace(options, inverse_tone=(share,) * 2), torch.Generator().manual_seed(0))
+        .of_scenes(light)
+        .target
+        for share in (0, 1)
+    )
+    linear = synthesis.srgb_decode(plain)
+    expected = colour.srgb_encode(3 * linear**2 - 2 * linear**3)
+    torch.testing.assert_close(toned, expected, atol=1.5 / 255, rtol=0)
+
+
+def test_highlights_are_extended_beyond_white():
+    """White by up to a factor of 8, log-uniform; what is almost white by less; hues stay."""
+    levels = torch.tensor([[1, 1, 1], [0.9, 0.9, 0.9], [1, 0.95, 0.9], [0.8, 0.8, 0.8], [1, 1, 0.5]])
+    linear = levels.T.reshape(1, 3, 1, 5).expand(2000, -1, -1, -1)
+    options = SynthesisOptions(highlight_share=1.0, highlight_gain=8.0)
+    extended = Synthesis(options, torch.Generator().manual_seed(0))._extend_highlights(linear)
+    assert torch.equal(extended[..., 3:], linear[..., 3:])
+    gain = extended[:, 0, 0, 0]
+    assert 1 <= gain.min() < 1.01
+    assert 7.9 < gain.max() <= 8
+    assert gain.log2().mean().item() == pytest.approx(1.5, abs=0.06)
+    less = (1 + (gain - 1) / 4)[:, None]
+    torch.testing.assert_close(extended[:, :, 0, 1], 0.9 * less.expand(-1, 3))
+    torch.testing.assert_close(extended[:, :, 0, 2], levels[2] * less)
+    some = Synthesis(replace(options, highlight_share=0.25), torch.Generator().manual_seed(0))
+    changed = (some._extend_highlights(linear) != linear).flatten(1).any(1)
+    assert changed.float().mean().item() == pytest.approx(0.25, abs=0.04)
+
+
 def test_saturated_colours_go_beyond_srgb_and_greys_stay():
     options = replace(QUIET, exposure=(0, 0), inverse_tone=(0, 0), saturated_share=1.0)
     photographs = torch.randint(0, 160, (6, 3, 8, 8), generator=torch.Generator().manual_seed(4)).byte()

@@ -39,11 +39,13 @@ from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.optimiser import Muon, orthogonalise
 from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.synthesis import (
+    Pairs,
     Synthesis,
     SynthesisOptions,
     frame_gains,
     srgb_decode,
     to_picture,
+    to_srgb,
 )
 from deepisp_cli.training.train import train
 from deepisp_cli.training.trainer import Trainer
@@ -231,6 +233,72 @@ def test_training_lowers_the_loss(folder, mosaic, precision):
     assert all(parameter.dtype == torch.float32 for parameter in trainer.average.parameters())
 
 
+def test_the_rate_warms_up_and_follows_a_cosine(folder):
+    trainer = new_trainer(config(folder, stages=(Stage(2e-3, 1, 32, steps=200), Stage(5e-3, 1, 32, steps=1))))
+    pairs = trainer.draw()
+    for step, share in {
+        0: 0.01,  # the first of a hundred that warm up
+        50: 0.51 * (2 + math.sqrt(2)) / 4,  # a quarter of the cosine
+        99: (1 + math.sin(math.pi / 200)) / 2,
+        100: 0.5,
+        150: (2 - math.sqrt(2)) / 4,
+        199: math.pi**2 / 4 / 200**2,
+    }.items():
+        trainer.step = step
+        trainer.train_step(pairs)
+        assert rates(trainer) == pytest.approx([2e-3 * share, 2e-4 * share], rel=1e-4), step
+    trainer.advance_stage()
+    trainer.train_step(pairs)
+    assert rates(trainer) == pytest.approx([5e-5, 5e-6])  # warms up again
+
+
+def rates(trainer):
+    """Of the filters, and of the rest."""
+    return [group["lr"] for optimiser in trainer.optimisers for group in optimiser.param_groups]
+
+
+def test_the_rate_follows_the_clock_where_that_is_ahead(folder):
+    trainer = new_trainer(config(folder, stages=(Stage(2e-3, 1, 32, steps=1000, minutes=1),)))
+    trainer.step, trainer.elapsed = 250, 30.0
+    trainer.train_step()
+    assert rates(trainer) == pytest.approx([1e-3, 1e-4])
+    trainer.step, trainer.elapsed = 500, 15.0
+    trainer.train_step()
+    assert rates(trainer) == pytest.approx([1e-3, 1e-4])
+
+
+@pytest.mark.parametrize("largest", [1e-4, 1e6])
+def test_the_gradients_of_each_stage_are_clipped(folder, largest):
+    trainer = new_trainer(config(folder, gradient_norm=largest))
+    pairs = trainer.draw()
+    trainer.loss(pairs).backward()
+    parts = trainer.network.low, trainer.network.high
+    before = [[parameter.grad.clone() for parameter in part.parameters()] for part in parts]
+    trainer.train_step(pairs)
+    for part, gradients in zip(parts, before, strict=True):
+        norm = math.sqrt(sum(gradient.square().sum().item() for gradient in gradients))
+        share = min(1, largest / norm)
+        assert (share < 1) == (largest < 1)
+        for parameter, gradient in zip(part.parameters(), gradients, strict=True):
+            torch.testing.assert_close(parameter.grad, share * gradient, rtol=1e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["noise-free frame", "real raw"])
+def test_w0_is_what_most_frames_agree_on(folder, monkeypatch, known):
+    """One of five is a failure: its photograph is black. The mean would be four fifths of the identity."""
+    trainer = new_trainer(config(folder))
+    frames = torch.rand(5, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    matrix = torch.eye(3).expand(5, 3, 3)
+    target = to_srgb(frames, matrix)
+    target[3] = 0
+    pairs = Pairs(0 * frames if known else frames, frames if known else None, target, matrix, torch.zeros(5))
+    monkeypatch.setattr(trainer, "draw", lambda count: pairs)
+    trainer.set_w0()
+    identity = torch.cat([torch.eye(3), torch.zeros(3, 7)], 1)
+    for network in (trainer.network, trainer.average):
+        torch.testing.assert_close(network.w0.reshape(3, 10), identity, atol=5e-3, rtol=0)
+
+
 def test_a_stopped_run_ends_with_the_same_weights(folder, tmp_path):
     stages = (Stage(2e-3, 4, 32, steps=4), Stage(1e-3, 2, 48, steps=3, parts="high"))
     settings = config(folder, stages=stages)
@@ -390,6 +458,22 @@ def test_muons_step_moves_all_directions_alike():
     assert (weight.detach() * gradient).sum() < 0  # downhill
 
 
+def test_muons_second_step_remembers_the_first():
+    """By Nesterov's momentum; the size of a step is not the gradient's."""
+    first, second = torch.randn(2, 8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    weight = torch.zeros(8, 4, 3, 3, requires_grad=True)
+    optimiser = Muon([weight], lr=0.01, momentum=0.9)
+    weight.grad = first
+    optimiser.step()
+    before = weight.detach().clone()
+    weight.grad = second
+    optimiser.step()
+    momentum = 0.9 * (0.1 * first) + 0.1 * second
+    expected = orthogonalise((0.9 * momentum + 0.1 * second)[None])[0]
+    step = 0.01 * 0.2 * 6 * expected
+    torch.testing.assert_close(before - weight.detach(), step, atol=1e-5, rtol=1e-3)
+
+
 @pytest.mark.parametrize("change", ["stages", "parts", "device"])
 def test_a_run_of_other_stages_or_another_device_is_not_resumed(folder, tmp_path, change):
     two = config(folder, stages=(Stage(1e-3, 2, 32, 2), Stage(1e-3, 2, 32, 4)))
@@ -490,15 +574,28 @@ def test_results_stay_with_the_weights_that_they_are_of(folder, tmp_path):
     assert (card["results"], card["summary"]) == ([], "mine")
 
 
-def test_the_averages_are_the_weights_of_all_steps(folder):
-    trainer = new_trainer(config(folder))
+@pytest.mark.parametrize(
+    ("stage", "step", "share"),
+    [
+        (0, 0, 0.9),  # early steps count for more
+        (0, 90, 0.09),
+        (0, 10**6, 0.001),
+        (1, 0, 0.001),  # not as if all were forgotten that came before
+    ],
+)
+def test_the_averages_are_the_weights_of_all_steps(folder, stage, step, share):
+    stages = (Stage(2e-3, 4, 32, steps=6),) * 2
+    trainer = new_trainer(config(folder, stages=stages, average_decay=0.999))
+    for _ in range(stage):
+        trainer.advance_stage()
+    trainer.step = step
     before = [parameter.clone() for parameter in trainer.average.parameters()]
     with torch.no_grad():
         for parameter in trainer.network.parameters():
             parameter += 1
     trainer._update_average()
     for old, average in zip(before, trainer.average.parameters(), strict=True):
-        torch.testing.assert_close(average, old + 0.9)  # early steps count for more
+        torch.testing.assert_close(average, old + share)
 
 
 @pytest.mark.parametrize("other", [LOW_ONLY, replace(TINY, metered=True)])
