@@ -4,12 +4,14 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from conftest import IdentityEngine
 
-from deepisp_cli import peak
+from deepisp_cli import batch, benchmark, peak
 from deepisp_cli.benchmark import measure, parse_sizes, places
 from deepisp_cli.cli import main
 from deepisp_cli.engine import PLACES, open_engine
 from deepisp_cli.errors import EngineError, UsageError
+from deepisp_cli.frame import Result
 from deepisp_cli.models import find_model
 from deepisp_cli.peak import eight_bit_multiply_adds, multiply_adds, peak_gflops
 
@@ -70,6 +72,63 @@ def test_each_size_is_measured_smallest_first():
         assert batch["slowest"] in ("reading", "network and colour", "writing")
         assert batch["ratio"] > 0
         assert batch["peak_mb"] is None or 0 <= batch["grown_mb"] < batch["peak_mb"]
+
+
+@pytest.fixture
+def measure_batch(tmp_path, monkeypatch):
+    """``measure_batch(engine, **seconds)`` of two files whose stages took so long; 12 s by the clock."""
+
+    class Clock:
+        times = iter([100.0, 112.0])
+
+        def perf_counter(self):
+            return next(self.times)
+
+    def run(engine, error=None, **seconds):
+        def develop_many(jobs, *_):
+            for job in jobs:
+                job.target.touch()
+                yield Result("", str(job.target), seconds=seconds, error=error)
+
+        monkeypatch.setattr(benchmark, "develop_many", develop_many)
+        monkeypatch.setattr(benchmark, "open_engine", lambda *_: engine)
+        found = benchmark._measure_batch("deepisp", "", "", None, tmp_path / "frame.dng", 2)
+        assert not list(tmp_path.iterdir())
+        return found
+
+    monkeypatch.setattr(benchmark, "time", Clock())
+    monkeypatch.setattr(benchmark, "share_one_heap", lambda: None)  # of this process
+    monkeypatch.setattr(batch, "available_cores", lambda: 8)
+    return run
+
+
+SECONDS = {"read": 1.0, "demosaic": 2.0, "network": 3.0, "colour": 0.5, "render": 0.5, "write": 3.5}
+
+
+@pytest.mark.parametrize(
+    ("device", "changes", "slowest", "busy"),
+    [
+        ("cpu", {}, "network and colour", 2 * (3 + 0.5 + 0.5)),
+        ("cpu", {"read": 3.0}, "reading", 2 * (3 + 2)),
+        ("cpu", {"write": 5.0}, "writing", 2 * 5),
+        # two lanes, which demosaic, too, and four threads that read, as many as write
+        ("cuda", {}, "network and colour", 2 * (2 + 3 + 0.5 + 0.5) / 2),
+        ("cuda", {"read": 13.0}, "reading", 2 * 13 / 4),
+        ("cuda", {"write": 13.0}, "writing", 2 * 13 / 4),
+    ],
+)
+def test_threads_of_a_kind_share_the_files_of_a_batch(measure_batch, device, changes, slowest, busy):
+    engine = IdentityEngine()
+    engine.device, engine.resident, engine.lanes = device, device == "cuda", 2 if device == "cuda" else 1
+    found = measure_batch(engine, **{**SECONDS, **changes})
+    assert found["slowest"] == slowest
+    assert found["ratio"] == pytest.approx(12 / busy, abs=1e-3)
+    assert (found["files"], found["wall"]) == (2, 12)
+
+
+def test_a_batch_that_fails_is_not_measured(measure_batch):
+    with pytest.raises(EngineError, match="moody"):
+        measure_batch(IdentityEngine(), "moody", **SECONDS)
 
 
 def test_all_engines_are_those_that_open(tiny_model):

@@ -160,6 +160,14 @@ def test_onnxruntime_that_quietly_falls_back_is_an_error(tiny_model, monkeypatch
         OnnxEngine(tiny_model, "cuda")
 
 
+def test_onnxruntime_without_cuda_is_an_error_that_says_what_to_install(tiny_model, monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(EngineError, match=r"device cuda:1: .*install onnxruntime-gpu"):
+        OnnxEngine(tiny_model, "cuda:1")
+
+
 def test_without_torch_the_error_says_what_to_install(tiny_model, monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"deepisp\[torch\]"):

@@ -15,8 +15,9 @@ from scipy.ndimage import convolve, gaussian_filter
 
 from deepisp_cli.cli import main
 from deepisp_cli.demosaic import demosaic, normalise_mosaic
+from deepisp_cli.evaluation import evaluate as evaluation
 from deepisp_cli.evaluation import metrics
-from deepisp_cli.evaluation.benchmarks import Settings
+from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings, spread
 from deepisp_cli.evaluation.evaluate import evaluate
 from deepisp_cli.evaluation.photographs import Demosaic, LowLight
 from deepisp_cli.evaluation.report import HEAD, as_markdown, table
@@ -174,13 +175,50 @@ def test_low_light_raws_have_the_exposure_and_the_noise_that_the_table_says(tmp_
         assert green.var() == pytest.approx(shot * 0.456 / 4 + 3.32 * shot**2.18, rel=0.06)
 
 
+def test_a_limit_takes_files_from_all_over_the_folder():
+    files = list("abcdefghij")
+    assert spread(files, 2) == ["a", "f"]
+    assert spread(files, 3) == ["a", "d", "g"]
+    assert spread(files, 9) == list("abcdefghi")
+    for limit in (None, 10, 11):
+        assert spread(files, limit) == files
+
+
+def test_the_seconds_are_those_of_the_method_on_all_pictures(monkeypatch):
+    class Clock:
+        now = 100.0
+
+        def perf_counter(self):
+            return self.now
+
+    class Two(Benchmark):
+        def cases(self):
+            yield Case("a", {}, 2.0, None)
+            yield Case("b", {}, 0.5, None)
+
+        def method(self, engine):
+            raise NotImplementedError
+
+        def measure(self, picture, case):
+            clock.now += 50  # metrics do not count
+            return {"psnr": 30.0}
+
+    def work(seconds):
+        clock.now += seconds
+        return np.zeros((10, int(100 * seconds), 3), np.uint8)
+
+    clock = Clock()
+    monkeypatch.setattr(evaluation, "time", clock)
+    (row,) = evaluate(Two(None, Settings()), {"mine": work})
+    assert row["seconds_per_megapixel"] == pytest.approx(2.5 / (10 * 250) * 1e6)
+
+
 def run(*arguments):
     return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
 
 
 def test_two_networks_of_one_name_are_refused(folder, tmp_path, monkeypatch):
     from deepisp_cli.errors import UsageError
-    from deepisp_cli.evaluation import evaluate as evaluation
 
     class File:
         def __init__(self, path):

@@ -48,6 +48,19 @@ def test_unknown_names_list_the_known_ones():
         find_model("./deepsleep")
 
 
+def test_here_and_above_are_paths(copy, monkeypatch):
+    (copy / "sub").mkdir()
+    for folder, name in ((copy, "."), (copy / "sub", ".."), (copy, "sub/..")):
+        monkeypatch.chdir(folder)
+        assert find_model(name).name == "tiny"
+
+
+@pytest.mark.parametrize("name", ["./nobody", r"..\nobody", r"C:\models\nobody"])
+def test_of_a_path_the_card_is_missed_and_not_the_name(name):
+    with pytest.raises(ModelError, match=r"card\.json: cannot be read"):
+        find_model(name)
+
+
 def test_the_default_comes_first():
     assert list_models()[0].name == "deepisp"
 

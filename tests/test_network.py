@@ -52,6 +52,20 @@ def test_untrained_network_does_not_change_the_picture(config):
         torch.testing.assert_close(transform[:, :3], torch.eye(3), atol=0.1, rtol=0)
 
 
+@torch.no_grad()
+def test_a_new_networks_features_see_variation_of_the_usual_size_and_no_constant():
+    """In the picture about a quarter of unit size, in features and what follows about one."""
+    torch.manual_seed(0)
+    network = DeepISP(NetworkConfig(dilations=(1, 1), width=64, high_blocks=1))
+    for layer, size in ((network.low[0], 0.25), (network.low[1], 1.0), (network.high[0], 1.0)):
+        noise = size * torch.randn(1, layer.in_channels, 40, 40)
+        features = layer(noise).std((0, 2, 3))[:61]
+        assert features.square().mean().sqrt().item() == pytest.approx(
+            2**0.5, rel=0.1
+        )  # ReLU halves the power
+        assert layer(torch.ones_like(noise)).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_padding_matters_at_the_border_only(config):
     """Away from the border, training's padded form and the tile form are one function."""

@@ -215,6 +215,27 @@ def test_as_many_tiles_at_a_time_as_there_are_workers():
     np.testing.assert_array_equal(image, picture)
 
 
+def test_the_next_band_begins_while_the_last_tile_of_one_is_worked_on():
+    below_has_begun, waited = threading.Event(), []
+
+    class Waiting(IdentityEngine):
+        workers = 2
+
+        def run(self, tile):
+            image, coefficients = super().run(tile)
+            place = tuple(int(number) for number in image[0, :2, 0, 0])
+            if place == (32, 0):
+                below_has_begun.set()
+            if place == (0, 32):
+                waited.append(below_has_begun.wait(20))
+            return image, coefficients
+
+    picture = np.dstack([*np.mgrid[:64, :64], np.zeros((64, 64))]).astype(np.float32)
+    image, _ = run_tiled(Waiting(), picture, tile=32)
+    np.testing.assert_array_equal(image, picture)
+    assert waited == [True]
+
+
 @pytest.mark.parametrize("workers, tiles", [(1, 1), (2, 2), (6, 6), (10**4, 3 * 4)])
 def test_a_small_frame_gives_every_worker_a_tile(workers, tiles):
     """Unless the tiles would be smaller than their halo."""
