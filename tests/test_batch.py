@@ -201,6 +201,29 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_format_that_cannot_be_is_told_before_the_work(raws, tmp_path, identity_engine):
+    jobs = [*jobs_for(raws[:1], tmp_path), Job(raws[1], tmp_path / "1.bmp"), Job(raws[2], tmp_path / "2.png")]
+    results = list(develop_many(jobs, identity_engine, Options(look="neutral", bit_depth=16)))
+    assert [result.exit_code for result in results] == [2, 2, 0]
+    assert "16" in results[0].error and "suffix" in results[1].error
+    assert not results[0].seconds and not results[1].seconds
+
+
+def test_standard_input_is_read_once_also_where_it_is_empty(tmp_path, identity_engine, monkeypatch):
+    """By the caller, whom an interrupt reaches."""
+    readers = []
+
+    def read(source):
+        readers.append(threading.current_thread())
+        return b""
+
+    monkeypatch.setattr(batch, "read_bytes", read)
+    monkeypatch.setattr("deepisp_cli.pipeline.read_bytes", read)
+    (result,) = develop_many([Job("-", tmp_path / "a.jpg")], identity_engine, NEUTRAL)
+    assert "the file is empty" in result.error
+    assert readers == [threading.current_thread()]
+
+
 def test_two_engines_share_the_files_and_the_order_stays(raws, tmp_path):
     """Each engine is held until the other one has a picture, too: with one at a time this would not end."""
     both = threading.Barrier(2, timeout=20)
