@@ -1,7 +1,7 @@
 """deepisp: develop raw photographs with the DeepISP network.
 
-The names below are the library; they are imported when first used, so that the command line starts at once.
-The stages are in the modules of their name: ``deepisp_cli.demosaic.demosaic``.
+The names below are the library; they are imported on first use, so that the command line starts at once.
+Each stage is in the module of its name: ``deepisp_cli.demosaic.demosaic``.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""``python -m deepisp_cli`` does what ``deepisp`` does, where scripts are not on the path."""
+"""``python -m deepisp_cli`` runs ``deepisp`` where scripts are not on the path."""
 
 from deepisp_cli.cli import main
 

@@ -1,4 +1,4 @@
-"""Many files: the next ones are read and the last ones written while the network works on these."""
+"""Develop many files: the next are read and the last written while the network works."""
 
 import ctypes
 import os
@@ -33,7 +33,7 @@ from deepisp_cli.pipeline import (
 )
 from deepisp_cli.plan import Job
 
-WAIT = 0.1  # seconds after which a thread that waits looks whether the batch has ended
+WAIT = 0.1  # seconds between a waiting thread's checks whether the batch has ended
 M_ARENA_MAX = -8  # glibc's malloc.h
 Item = TypeVar("Item")
 
@@ -74,17 +74,16 @@ def develop_many(
 ) -> Iterator[Result]:
     """Develop ``jobs``; yields one `Result` for each, in order, failures included.
 
-    Each engine works on a picture of its own, in a thread of its own; other threads read and write, as many
-    as keep the engines busy. When the caller stops early or is interrupted, the pictures being written are
-    completed and no other is begun.
+    Each engine works on its own picture in its own thread; enough other threads read and write to keep the
+    engines busy. If the caller stops early or is interrupted, pictures being written are completed and no
+    others are started.
 
     Parameters
     ----------
-    engines : one, or one for each device; who is free takes the next picture. The pictures do not depend on
-        it.
-    progress : called with the index of the job and the share of its network time that is done.
-    memory : bytes that the pictures in work may take, by default half of the machine's; one picture always
-        may be in work, and each thread that reads holds a raw file beside them.
+    engines : one, or one per device; whichever is free takes the next picture, with the same result.
+    progress : called with a job's index and the completed share of its network time.
+    memory : bytes that all pictures being developed may take, by default half of the machine's; one picture
+        is always allowed, and each reading thread holds a raw file besides.
 
     Raises
     ------
@@ -96,7 +95,7 @@ def develop_many(
         raise EngineError("no engine to develop with")
     contents = b""
     if any(job.source == STANDARD_STREAM for job in jobs):
-        # here, where Ctrl-C arrives: it would not reach a thread that waits for more
+        # in the caller's thread: Ctrl-C would not reach another that waits for input
         try:
             contents = read_bytes(STANDARD_STREAM)
         except DeepIspError as error:
@@ -121,12 +120,12 @@ def develop_many(
 
 @dataclass
 class _Work:
-    """A job on its way."""
+    """A job in progress."""
 
     index: int
     job: Job
     result: Result
-    size: int = 0  # bytes of `Memory` that are taken for it
+    size: int = 0  # bytes of `Memory` taken for it
     frame: Frame | None = None
     pixels: np.ndarray | None = None
     metadata: Metadata | None = None
@@ -134,21 +133,21 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Share:
-    """How much of a job's network time is done."""
+    """The completed share of a job's network time."""
 
     index: int
     share: float
 
 
 class _Stopped(BaseException):
-    """The batch has ended: a thread leaves its picture. No error, so that nothing takes it for one."""
+    """The batch has ended: a thread drops its picture. Not an Exception, so that nothing handles it."""
 
 
 class _Batch:
-    """The threads, and the queues between them: to be read, to be developed, to be written, events.
+    """The threads, and the queues between them: to read, to develop, to write, events.
 
-    A frame is 300 MB at 24 megapixels. So many files may be ahead of the engines as there are readers, and so
-    many wait to be written as there are writers.
+    A frame is 300 MB at 24 megapixels, so no more files are ahead of the engines than there are readers, and
+    no more wait to be written than there are writers.
     """
 
     def __init__(
@@ -179,13 +178,13 @@ class _Batch:
             thread.start()
 
     def next_event(self) -> _Work | _Share | BaseException:
-        """A job that is done, a share of one, or what a thread ended with."""
+        """A finished job, a share of one, or the exception that ended a thread."""
         events: Iterator[_Work | _Share | BaseException] = self._each(self.events.get)
         return next(events)
 
     def close(self) -> None:
         self.stop.set()
-        for _ in self.threads:  # wake those that wait for work: WAIT is long after one small file
+        for _ in self.threads:  # wake those that wait for work: for one small file WAIT is long
             self.prepared.put(None)
             with suppress(Full):
                 self.finished.put_nowait(None)
@@ -193,7 +192,7 @@ class _Batch:
             thread.join()
 
     def _run(self, call: Callable[[], None]) -> None:
-        """A thread: what it ends with ends the batch, unless that has ended already."""
+        """The body of a thread: an exception in it ends the batch, unless that has ended already."""
         try:
             call()
         except BaseException as error:
@@ -217,7 +216,7 @@ class _Batch:
                 self._done(work)
             else:
                 self.prepared.put(work)
-            del work  # its frame must not live on until the next file is there
+            del work  # its frame must not stay alive until the next file arrives
 
     def _prepare(self, work: _Work) -> None:
         if work.job.error:
@@ -276,7 +275,7 @@ class _Batch:
         self.events.put(work)
 
     def _each(self, get: Callable[..., Item | None]) -> Iterator[Item]:
-        """What comes out of a queue until the batch ends."""
+        """Items from a queue until the batch ends."""
         while not self.stop.is_set():
             try:
                 item = get(timeout=WAIT)
@@ -287,7 +286,7 @@ class _Batch:
 
     @contextmanager
     def _caught(self, work: _Work) -> Iterator[None]:
-        """Turn an exception into the failure of one result: a batch goes on after a bad file."""
+        """Turn an exception into one failed result: a batch continues after a bad file."""
         result = work.result
         try:
             with told_of(result.input):
@@ -297,16 +296,16 @@ class _Batch:
 
 
 def reading_threads(engines: Sequence[Engine]) -> int:
-    """Threads that read, and as many that write: a network on the CPU keeps all cores busy; one elsewhere has
-    to be fed by them."""
+    """The number of reading threads, and of writing ones: a network on the CPU keeps all cores busy; one
+    elsewhere has to be fed by them."""
     return 1 if all(engine.device == "cpu" for engine in engines) else max(1, available_cores() // 2)
 
 
 class Memory:
-    """Bytes that may be taken, by several threads; one that asks for more than is left waits.
+    """A budget of bytes that threads share; one that asks for more than is left waits.
 
-    Whoever comes while nothing is taken gets what it asks for, so that a picture larger than the limit is
-    developed, too, by itself.
+    While nothing is taken any request is granted, so that a picture larger than the limit is developed by
+    itself.
     """
 
     def __init__(self, limit: float) -> None:
@@ -314,7 +313,7 @@ class Memory:
         self.given_back = Condition()
 
     def take(self, size: int, stop: Event) -> None:
-        """Wait until ``size`` bytes fit; in vain once ``stop`` is set."""
+        """Wait until ``size`` bytes fit; give up once ``stop`` is set."""
         with self.given_back:
             while self.taken and self.taken + size > self.limit:
                 if stop.is_set():
@@ -329,7 +328,7 @@ class Memory:
 
 
 def share_one_heap() -> None:
-    """Let all threads allocate from one heap: glibc's one for each keeps 100 MB of freed tiles to itself.
+    """Let all threads allocate from one heap: with glibc's heap per thread, each keeps 100 MB of freed tiles.
 
     For programs, before their threads start: it changes the whole process.
     """
@@ -348,8 +347,8 @@ def _make_parent(target: Path) -> None:
 
 
 def _check_parent(target: Path) -> None:
-    """See before the work whether its picture will find a folder; `_make_parent` makes it afterwards."""
-    with suppress(OSError):  # which will be told when the folder is made
+    """Check before the work that the picture's folder can be written; `_make_parent` makes it afterwards."""
+    with suppress(OSError):  # reported when the folder is made
         folder = next(parent for parent in target.absolute().parents if parent.exists())
         if not folder.is_dir():
             raise OutputError(f"{folder}: is not a folder; choose another -o")

@@ -1,4 +1,4 @@
-"""How fast and in how much memory this machine develops: ``deepisp benchmark``."""
+"""How fast this machine develops, and in how much memory: ``deepisp benchmark``."""
 
 import math
 import multiprocessing
@@ -27,19 +27,19 @@ from deepisp_cli.plan import Job
 
 FRAME_RATIO = 1.5  # width to height
 SMALLEST_SIDE = 64  # pixels
-TENTH = 10  # file of a batch from which on its memory should be flat
-NETWORK = "network and colour"  # the thread of all stages but those of `THREADS`
-THREADS = {"read": "reading", "demosaic": "reading", "write": "writing"}  # stages beside the network's thread
+TENTH = 10  # the file of a batch after which its memory should be flat
+NETWORK = "network and colour"  # the thread of all stages not in `THREADS`
+THREADS = {"read": "reading", "demosaic": "reading", "write": "writing"}  # stages in other threads
 Returned = TypeVar("Returned")
 
 
 def places(model: Model, engine: str, device: str) -> list[tuple[str, str]]:
-    """The engine and device asked for, or with the engine "all" each pair that opens here.
+    """The engine and device asked for; with the engine "all", each pair that opens here.
 
     Raises
     ------
     EngineError
-        If what was named cannot be had, or nothing opens.
+        If what was named is not available, or nothing opens.
     """
     if engine != "all":
         opened = open_engine(model, engine, device)
@@ -66,13 +66,13 @@ def measure(
     tile: int | None = None,
     batch: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """Develop computed frames, smallest first, each size in a process of its own.
+    """Develop computed frames, smallest first, each size in its own process.
 
     Parameters
     ----------
     engine, device : as for `deepisp_cli.engine.open_engine`.
     sizes : (width, height) in pixels.
-    repeat : runs of each size; the medians are reported, after one run on a small frame to warm up.
+    repeat : runs of each size, after one on a small frame to warm up; the medians are reported.
     tile : side of a tile in pixels; None: what suits the engine.
     batch : files of each size that are then developed as one batch; 0: none.
 
@@ -80,8 +80,8 @@ def measure(
     ------
     For each size ``{"model", "engine", "device", "megapixels", "width", "height", "seconds": {stage: s},
     "total", "per_megapixel", "network_gflops", "peak_gflops", "peak_mb", "batch"}``. ``peak_gflops`` is what
-    `deepisp_cli.peak.peak_gflops` returns. ``peak_mb`` is the largest memory of the process, in 10^6 bytes
-    (None on Windows). ``batch`` is what `_measure_batch` returns.
+    `deepisp_cli.peak.peak_gflops` returns. ``peak_mb`` is the process's peak memory in 10^6 bytes (None on
+    Windows). ``batch`` is what `_measure_batch` returns.
     """
     with tempfile.TemporaryDirectory() as folder:
         raw, small = Path(folder) / "frame.dng", Path(folder) / "small.dng"
@@ -129,12 +129,11 @@ def _measure_frame(
 def _measure_batch(
     folder: Path, engine: str, device: str, tile: int | None, raw: Path, files: int
 ) -> dict[str, Any]:
-    """One raw as ``files`` files: ``{"files", "wall", "files_per_second", "slowest", "ratio", "peak_mb",
+    """Develop one raw ``files`` times: ``{"files", "wall", "files_per_second", "slowest", "ratio", "peak_mb",
     "grown_mb"}``.
 
-    ``ratio`` is the wall clock over the seconds of the slowest of the three kinds of threads, which share its
-    files (1: all else is hidden behind it), ``grown_mb`` by how much the peak of the memory has grown since
-    the tenth file.
+    ``ratio`` is wall-clock seconds over those of the slowest of the three kinds of threads, per thread (1:
+    all else is hidden behind it); ``grown_mb`` is how much peak memory has grown since the tenth file.
     """
     share_one_heap()
     opened = open_engine(find_model(str(folder)), engine, device)
@@ -147,7 +146,7 @@ def _measure_batch(
             raise EngineError(result.error)
         for stage, seconds in result.seconds.items():
             thread = NETWORK if opened.resident and stage == "demosaic" else THREADS.get(stage, NETWORK)
-            # threads of a kind share its files
+            # threads of one kind share the files
             threads[thread] += seconds / (opened.lanes if thread == NETWORK else reading_threads([opened]))
         early = peak_memory() if index == TENTH - 1 else early
         Path(result.output).unlink()
@@ -166,14 +165,14 @@ def _measure_batch(
 
 
 def _elsewhere(function: Callable[..., Returned], *arguments: Any) -> Returned:
-    """Call it in a process of its own, whose memory is counted by itself."""
+    """Call it in a new process, so that its memory is counted separately."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def parse_sizes(text: str) -> list[tuple[int, int]]:
-    """ "3,1511x1009" to widths and heights: megapixels, or pixels.
+    """Parse sizes in megapixels or pixels, such as "3,1511x1009", to widths and heights.
 
     Raises
     ------
@@ -193,7 +192,7 @@ def parse_sizes(text: str) -> list[tuple[int, int]]:
 
 
 def frame_size(megapixels: float) -> tuple[int, int]:
-    """Width and height in pixels of a frame of so many megapixels."""
+    """Width and height in pixels of a frame of ``megapixels``."""
     height = max(2, round(math.sqrt(megapixels * 1e6 / FRAME_RATIO)))
     return max(2, round(megapixels * 1e6 / height)), height
 
@@ -209,7 +208,7 @@ def write_frame(path: Path, width: int, height: int) -> None:
 
 
 def peak_memory() -> float | None:
-    """The largest memory of this process so far, in 10^6 bytes; None on Windows."""
+    """The peak memory of this process so far, in 10^6 bytes; None on Windows."""
     try:
         import resource
     except ImportError:  # Windows

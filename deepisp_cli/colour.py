@@ -1,7 +1,6 @@
 """Transfer curves, camera colour and the paper's quadratic transform. Pure functions of arrays.
 
-What is annotated as ``Array`` takes NumPy arrays and torch tensors alike, so that training and GPUs run the
-very code of the CPU.
+An ``Array`` is a NumPy array or a torch tensor, so that training and GPUs run the same code as the CPU.
 """
 
 import sys
@@ -16,7 +15,7 @@ XYZ_FROM_SRGB = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
 
-# Offset of the square-root curve: its slope at black is then 13.0, that of sRGB being 12.92.
+# Offset of the square-root curve: makes its slope at black 13.0; sRGB's is 12.92.
 CURVE_OFFSET = 0.04
 CURVE_SCALE = (1 + CURVE_OFFSET**2) ** 0.5 - CURVE_OFFSET
 
@@ -27,7 +26,7 @@ def encode(linear: Array) -> Array:
     """Linear light to the network's scale: an odd square-root curve, 0 to 0 and 1 to 1.
 
     The square root gives shot noise the same strength at every brightness (Anscombe 1948); the offset keeps
-    the slope at black finite, so that negative noise survives. Only correctly rounded operations are used:
+    the slope at black finite, so that negative noise survives. Only correctly rounded operations are used, so
     NumPy and torch agree to the bit.
 
     Parameters
@@ -35,7 +34,7 @@ def encode(linear: Array) -> Array:
     linear : float32 array of any shape; 1.0 is the white level, negatives are kept.
     """
     square = abs(linear) + CURVE_OFFSET**2
-    # torch's float32 square root is off by a bit now and then; by way of float64 it is right
+    # torch's float32 square root is sometimes off by a bit; via float64 it is right
     root = square.double().sqrt().float() if hasattr(square, "double") else np.sqrt(square)
     return linear / ((root + CURVE_OFFSET) * CURVE_SCALE)
 
@@ -47,8 +46,8 @@ def decode(encoded: Array) -> Array:
 
 
 def srgb_encode(linear: Array) -> Array:
-    """Linear light to the sRGB curve (IEC 61966-2-1), mirrored for negatives; any shape, float32. Of a tensor
-    the gradient at black is finite."""
+    """Linear light to the sRGB curve (IEC 61966-2-1), mirrored for negatives; any shape, float32. A tensor's
+    gradient at black is finite."""
     xp = library(linear)
     magnitude = abs(linear)
     curve = 1.055 * magnitude.clip(0.0031308) ** (1 / 2.4) - 0.055
@@ -64,19 +63,19 @@ def srgb_decode(encoded: Array) -> Array:
 
 
 def library(array: Any) -> Any:
-    """The module whose functions take this array: NumPy, or torch, which then is imported already."""
+    """The module whose functions take this array: NumPy, or torch, which is then already imported."""
     return np if isinstance(array, np.ndarray | np.generic) else sys.modules["torch"]
 
 
 def srgb_from_camera(xyz_to_camera: np.ndarray | None) -> np.ndarray:
     """Matrix from white-balanced camera RGB to linear sRGB.
 
-    The rows of camera-from-sRGB are scaled so that white is (1, 1, 1) on both sides, as dcraw does; white
-    balance is thereby wholly in the gains.
+    The rows of camera-from-sRGB are scaled so that white is (1, 1, 1) on both sides, as dcraw does; this
+    leaves white balance entirely to the gains.
 
     Parameters
     ----------
-    xyz_to_camera : (3, 3) matrix as in DNG ColorMatrix2, or None: camera RGB is taken for sRGB.
+    xyz_to_camera : (3, 3) matrix as in DNG ColorMatrix2, or None: camera RGB is taken as sRGB.
 
     Returns
     -------
@@ -125,7 +124,7 @@ def apply_transform(r: Array, g: Array, b: Array, transform: Any) -> list[Array]
 
 
 def fit_transform(picture: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The least-squares W that carries ``picture`` to ``target``.
+    """The least-squares W that maps ``picture`` to ``target``.
 
     Parameters
     ----------

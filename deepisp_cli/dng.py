@@ -1,6 +1,6 @@
 """Write a DNG: a Bayer mosaic or linear RGB with levels, white balance, matrix, crops and EXIF.
 
-Tag names and meanings: Adobe DNG Specification 1.4, which every reader of DNG knows.
+Tag names and meanings: Adobe DNG Specification 1.4, which every DNG reader supports.
 """
 
 import io
@@ -18,7 +18,7 @@ from PIL import TiffImagePlugin
 
 _EXIF_IFD, _GPS_IFD = 34665, 34853
 _D65 = 21  # EXIF LightSource
-_SMALLEST_STEP = 1_000_000  # denominator that real numbers are rounded to
+_SMALLEST_STEP = 1_000_000  # largest denominator for real numbers
 
 
 class _Tag(NamedTuple):
@@ -56,15 +56,15 @@ def write_dng(
     Parameters
     ----------
     path : path
-        Written as a whole at the end; an existing file is replaced.
+        Written in one go at the end; an existing file is replaced.
     samples : ndarray of shape (H, W) for a mosaic or (H, W, 3) for linear camera RGB, uint8 or uint16
         Counts, black not subtracted.
     pattern : str or None
         CFA colours from the first sample of the active area in reading order, e.g. "RGGB"; None: linear.
     black : number, or array of shape (rows, columns) for a mosaic, (3,) for linear
-        Counts; a mosaic's repeat from the first sample of the active area.
+        Counts; a mosaic's pattern repeats from the first sample of the active area.
     white : int, optional
-        Counts; the largest number of the dtype if not given.
+        Counts; by default the largest of the dtype.
     white_balance : three numbers, optional
         RGB gains as shot; AsShotNeutral is their inverse.
     xyz_to_camera : ndarray of shape (3, 3), optional
@@ -80,7 +80,7 @@ def write_dng(
     exif, gps : mapping from tag number to value, optional
         Values as Pillow takes them, also ``float`` and ``Fraction`` for rationals, and tuples of these.
     extra : (code, TIFF type number, count, value), optional
-        Further tags as tifffile takes them; they win over those made here.
+        Further tags as tifffile takes them; they override those made here.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def write_dng(
         profile = tuple(noise_profile)
         tags.append(_Tag(51041, 12, len(profile), profile))
     directories = {_EXIF_IFD: exif, _GPS_IFD: gps}
-    # tifffile leaves out pointers that it did not make, so they are written one number lower at first.
+    # tifffile drops pointers that it did not make, so they are first written under their tag number minus 1.
     tags += [_Tag(code - 1, 4, 1, 0) for code, values in directories.items() if values]
     further = [_Tag(*tag) for tag in extra]
     replaced = {tag.code for tag in further}

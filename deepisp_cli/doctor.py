@@ -1,4 +1,4 @@
-"""Is this installation able to work: versions, engines and devices that really open, a self-test."""
+"""Check this installation: versions, engines and devices that really open, a self-test."""
 
 import platform
 import tempfile
@@ -82,7 +82,7 @@ def _noisy() -> np.ndarray:
 
 
 def _pictures(raw: Path, engine: Engine) -> list[np.ndarray]:
-    """The file as a batch develops it, once in each of the engine's lanes at a time."""
+    """The file developed as in a batch, in all of the engine's lanes at the same time."""
 
     def develop(_: int) -> np.ndarray:
         with engine.lane():
@@ -94,7 +94,7 @@ def _pictures(raw: Path, engine: Engine) -> list[np.ndarray]:
 
 
 def _judge(reference: Engine, noisy: np.ndarray) -> tuple[str, bool]:
-    """The default model must take away at least half of the ramp's noise."""
+    """The default model must remove at least half of the ramp's noise."""
     image, transform = run_tiled(reference, noisy, tile=256)
     if not np.isfinite(image).all() or (transform is not None and not np.isfinite(transform).all()):
         return "failed: the model returns numbers that are not finite", False

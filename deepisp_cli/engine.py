@@ -1,6 +1,6 @@
 """Engines run a model's network on tiles: ONNX Runtime, or torch.
 
-The heavy libraries are imported when an engine opens. A device asked for by name is what runs, or an error.
+The heavy libraries are imported when an engine opens. A device asked for by name either runs or is an error.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ from deepisp_cli.machine import available_cores
 from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE, Model
 from deepisp_cli.options import ENGINES
 
-PLACES = (  # engines and the devices that they may run on
+PLACES = (  # engines and the devices they can run on
     ("onnx", "cpu"),
     ("onnx-int8", "cpu"),
     ("onnx", "cuda"),
@@ -27,36 +27,36 @@ PLACES = (  # engines and the devices that they may run on
     ("torch", "cuda"),
     ("torch", "mps"),
 )
-TILE = 768  # pixels a side, where nothing else is known
-STRIP = 128  # pixels: height of the tiles of an engine that continues; low ones stay in the cache
+TILE = 768  # pixels a side, the default
+STRIP = 128  # pixels: tile height for an engine that continues; low tiles stay in the cache
 MOST_WORKERS = 8  # tiles at a time on a CPU; more cores are shared among them
 CPU_TILES = (256, 1024)  # smallest and largest width: long rows do not fit into a core's cache (measured)
-CPU_MEMORY = (300e6, 500e6)  # bytes of all tiles at a time, beside a large frame and beside none
-FRAME_BYTES = 16  # of each pixel: in float32, and what waits to take its place
+CPU_MEMORY = (300e6, 500e6)  # bytes of all tiles in progress, beside a large frame and beside none
+FRAME_BYTES = 16  # per pixel: the float32 frame, and restored parts waiting to replace it
 GPU_TILES = (512, 4096)  # smallest and largest
-GPU_SHARE = 0.5  # of the GPU's free memory that the activations of all tiles at a time may take
-CUDA_LANES = 2  # pictures at a time: while the pixels of one travel, those of the other are computed
-ACTIVATIONS = 4  # of a block that live at a time: its input joined, its output, features, image
-EIGHT_BIT_EXTENSIONS = {"AVX2", "X86_V3"}  # products of 8-bit numbers; NumPy's names, old and new
+GPU_SHARE = 0.5  # share of the GPU's free memory for the activations of all tiles in progress
+CUDA_LANES = 2  # pictures at a time: while one is transferred, the other is computed
+ACTIVATIONS = 4  # tensors of a block alive at a time: its joined input, its output, features, image
+EIGHT_BIT_EXTENSIONS = {"AVX2", "X86_V3"}  # have 8-bit products; NumPy's names, old and new
 
 
 class Engine(Protocol):
-    """What `tiling.run_tiled` and the pipeline ask of an engine."""
+    """What `tiling.run_tiled` and the pipeline need from an engine."""
 
     name: str  # one of `ENGINES`, never "auto"
     device: str  # "cpu", "cuda:0", "mps"
     model: Model
     resident: bool  # whether `resident.finish_on_device` develops whole frames on the device
-    workers: int  # threads that `run` is best called from at a time
-    continues: bool  # whether it is a `ContinuingEngine`, which goes on where the tile above has ended
-    lanes: int  # pictures at a time that keep the device busy, each in a thread and a `lane` of its own
+    workers: int  # how many threads should call `run` at a time
+    continues: bool  # whether it is a `ContinuingEngine`, which continues where the tile above ended
+    lanes: int  # pictures at a time that keep the device busy, each in its own thread and `lane`
 
     def tile(self, pixels: int) -> int:
-        """Side in pixels of the largest tiles that suit the device beside a frame of so many pixels; of an
-        engine that continues their width."""
+        """Side in pixels of the largest tiles that suit the device beside a frame of ``pixels``; for an
+        engine that continues, their width."""
 
     def lane(self) -> AbstractContextManager[Any]:
-        """What a thread that develops pictures does so in."""
+        """The context in which a thread develops pictures."""
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Run the network on one tile with its halo.
@@ -81,15 +81,15 @@ class Engine(Protocol):
 
 
 class ContinuingEngine(Engine, Protocol):
-    """An engine that continues."""
+    """An engine whose tiles continue where the ones above ended."""
 
     def run_below(self, tile: np.ndarray, above: Any | None) -> tuple[np.ndarray, np.ndarray, Any]:
-        """`run` on a tile right below another one of the same columns.
+        """`run` on a tile directly below another one of the same columns.
 
         Parameters
         ----------
-        tile : without a halo above, and below the halo of the other tile; with a halo above if there is none.
-        above : what the run of the other tile returned last; None if there is none.
+        tile : begins below the other tile's halo, without a halo above; with one if there is no other tile.
+        above : ``below`` as returned for the other tile; None if there is none.
 
         Returns
         -------
@@ -99,10 +99,10 @@ class ContinuingEngine(Engine, Protocol):
 
 
 class OnnxEngine:
-    """ONNX Runtime on the CPU or, where onnxruntime-gpu is installed, on CUDA; on the CPU in 8 bits, too.
+    """ONNX Runtime on the CPU (also in 8 bits) or, where onnxruntime-gpu is installed, on CUDA.
 
-    On the CPU each core works on a tile of its own: neither cutting tiles out nor what ONNX Runtime does with
-    one thread (it splits and transposes) keeps another waiting.
+    On the CPU each core works on its own tile, so that neither cutting tiles out nor ONNX Runtime's
+    single-threaded work (splits and transposes) keeps the others waiting.
     """
 
     resident = False
@@ -140,12 +140,12 @@ class OnnxEngine:
         self.model = model
 
     def tile(self, pixels: int) -> int:
-        """What the memory allows, but more than the halo, which would be most of the work."""
+        """As wide as memory allows, but wider than the halo, which would otherwise be most of the work."""
         if not self.continues:
             return TILE
         halo = self.model.tile_needs.halo
         memory = max(CPU_MEMORY[1] - FRAME_BYTES * pixels, CPU_MEMORY[0]) / self.workers
-        # the first tiles are the largest: they see all of the halo
+        # the first tiles are the largest: they have the full halo
         width = int(memory / _activations(self.model, 4) / (STRIP + halo)) - halo
         smallest, largest = CPU_TILES
         return max(min(width, largest), smallest, halo * 5 // 4)
@@ -177,7 +177,7 @@ class OnnxEngine:
 
 
 def import_onnxruntime() -> Any:
-    """ONNX Runtime, which from 1.32 on tells its maker about each run unless this is set before."""
+    """ONNX Runtime, which from 1.32 on reports each run to its maker unless this is set first."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
@@ -185,21 +185,22 @@ def import_onnxruntime() -> Any:
 
 
 def open_session(graph: bytes, provider: Any = "CPUExecutionProvider", threads: int | None = None) -> Any:
-    """ONNX Runtime with this graph and `session_options`."""
+    """An ONNX Runtime session with this graph and `session_options`."""
     onnxruntime = import_onnxruntime()
     return onnxruntime.InferenceSession(graph, session_options(threads), providers=[provider])
 
 
 def session_options(threads: int | None = None) -> Any:
-    """How ONNX Runtime runs a graph: with so many threads, by default on all cores, in little memory."""
+    """Options for running a graph with ``threads`` threads, by default one per core, in little memory."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cores()
-    options.log_severity_level = 4  # what goes wrong is raised; the log would only repeat it
-    options.enable_mem_pattern = False  # which takes twice the memory and is no faster
-    # or rows are kept for the tile below at the end only, and all that they are cut from until then
+    options.log_severity_level = 4  # errors are raised; the log would only repeat them
+    options.enable_mem_pattern = False  # it takes twice the memory and is no faster
+    # Otherwise the kept rows are sliced off only at the end, and every tensor they come from stays alive
+    # until then.
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-    # or its threads wait for more work on the cores that colour and the next file need
+    # Otherwise its idle threads spin on the cores that colour and the next file need.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
@@ -235,12 +236,12 @@ class TorchEngine:
             return TILE
         cuda = self._torch.cuda
         free, _ = cuda.mem_get_info(self.device)
-        free += cuda.memory_reserved(self.device) - cuda.memory_allocated(self.device)  # torch's own stock
+        free += cuda.memory_reserved(self.device) - cuda.memory_allocated(self.device)  # torch's own cache
         side = (GPU_SHARE / self.lanes * free / _activations(self.model, 2)) ** 0.5  # in half precision
         return int(min(max(side, GPU_TILES[0]), GPU_TILES[1]))
 
     def lane(self) -> AbstractContextManager[Any]:
-        """On CUDA a stream of its own."""
+        """On CUDA, a new stream."""
         if self._kind != "cuda":
             return nullcontext()
         return self._torch.cuda.stream(self._torch.cuda.Stream(self.device))
@@ -253,9 +254,9 @@ class TorchEngine:
             return image.float().cpu().numpy(), coefficients.float().cpu().numpy()
 
     def run_on_device(self, tile: Any) -> tuple[Any, Any]:
-        """`run` of a tensor on the device, best with channels last; returns tensors there."""
+        """`run` for a tensor on the device, best with channels last; returns tensors there."""
         half: AbstractContextManager[Any] = nullcontext()
-        if self._kind == "cuda":  # the cache is one for all threads, and each lane has a stream of its own
+        if self._kind == "cuda":  # all threads would share the cache, but each lane has its own stream
             half = self._torch.autocast("cuda", self._torch.float16, cache_enabled=False)
         with self.errors(), self._torch.inference_mode(), half:
             return self._network(tile)
@@ -274,7 +275,7 @@ class TorchEngine:
             raise EngineError(f"torch failed on {self.device}: {error}") from error
 
     def synchronise(self) -> None:
-        """Wait until the device has done what this thread told it."""
+        """Wait until the device has finished this thread's work."""
         if self._kind == "cuda":
             self._torch.cuda.current_stream(self.device).synchronize()
 
@@ -290,7 +291,7 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Eng
     Raises
     ------
     EngineError
-        If what was named cannot be had. Only "auto" falls back.
+        If what was named is not available. Only "auto" falls back.
     """
     if engine not in ENGINES:
         raise EngineError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
@@ -314,7 +315,7 @@ def _open(model: Model, kind: str, device: str) -> Engine:
         if kind == "torch"
         else OnnxEngine(model, device, eight_bit=kind == "onnx-int8")
     )
-    if opened.device != "cpu":  # a GPU may be there and too old for the library, or full
+    if opened.device != "cpu":  # a GPU may be there but full, or too old for the library
         needs = model.tile_needs
         opened.run(np.zeros((1, 3, *[needs.cell + needs.halo] * 2), np.float32))
     return opened
@@ -326,7 +327,7 @@ def open_engines(model: Model, engine: str = "auto", devices: str = "auto") -> l
 
 
 def _activations(model: Model, size: int) -> float:
-    """Bytes of a tile's activations for each of its pixels, their numbers of ``size`` bytes."""
+    """Bytes of activations per pixel of a tile, with ``size`` bytes per number."""
     architecture = model.card["architecture"]
     return ACTIVATIONS * size * architecture["width"] / architecture["fold"] ** 2
 
@@ -378,6 +379,6 @@ def _has_nvidia_driver() -> bool:
 
 
 def _has_eight_bit_instructions() -> bool:
-    """Whether the CPU is known to be faster in 8 bits: only x86 was measured. NumPy looks what it has."""
+    """Whether the CPU, as NumPy detects it, is known to be faster in 8 bits: only x86 was measured."""
     extensions: Any = (np.show_config(mode="dicts") or {}).get("SIMD Extensions", {})
     return not EIGHT_BIT_EXTENSIONS.isdisjoint(extensions.get("baseline", []) + extensions.get("found", []))

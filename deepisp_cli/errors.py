@@ -6,7 +6,7 @@ A message says which file, what is wrong and what to do. The library raises; onl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-INTERRUPTED = 130  # exit code after Ctrl-C or a polite kill
+INTERRUPTED = 130  # exit code after Ctrl-C, SIGTERM or SIGHUP
 
 
 class DeepIspError(Exception):
@@ -28,7 +28,7 @@ class InputError(DeepIspError):
 
 
 class UnsupportedRawError(InputError):
-    """An input is whole, but of a kind that is not developed: X-Trans, monochrome, Foveon, ..."""
+    """An input is intact, but of a kind that is not developed: X-Trans, monochrome, Foveon, ..."""
 
 
 class ModelError(DeepIspError):
@@ -38,7 +38,7 @@ class ModelError(DeepIspError):
 
 
 class EngineError(DeepIspError):
-    """The engine or device that was asked for cannot be had, or failed."""
+    """The engine or device that was asked for is not available, or failed."""
 
     exit_code = 4
 

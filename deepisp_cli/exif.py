@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Field(NamedTuple):
-    """One value as it stands in an EXIF file, little-endian."""
+    """One value as stored in an EXIF file, little-endian."""
 
     type: int
     length: int
@@ -29,7 +29,7 @@ BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SIGNED_RATIONAL = 1, 2, 3, 4, 5, 
 INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I"}
 SIZES = {BYTE: 1, ASCII: 1, SHORT: 2, LONG: 4, RATIONAL: 8, UNDEFINED: 1, SIGNED_RATIONAL: 8}
 COMMENTS = (("exif", 0x9286), ("gps", 27), ("gps", 28))  # UserComment, GPS processing method and area
-TYPES = {  # where EXIF 2.32 does not say what the Python type of the value suggests
+TYPES = {  # where EXIF 2.32 wants another type than the Python value suggests
     **dict.fromkeys((("gps", 0), ("gps", 5)), BYTE),
     **dict.fromkeys((("exif", tag) for tag in range(0x8831, 0x8836)), LONG),  # long sensitivities
     **dict.fromkeys((("exif", tag) for tag in (0x9201, 0x9203, 0x9204)), SIGNED_RATIONAL),  # APEX values
@@ -39,9 +39,9 @@ TYPES = {  # where EXIF 2.32 does not say what the Python type of the value sugg
 
 
 def picture_ifds(metadata: Metadata, width: int, height: int, software: str, format: str) -> Ifds:
-    """What the source says, and what is true of the new file only: upright, sRGB, so many pixels.
+    """The source's metadata, and what is true only of the new file: upright, sRGB, its size.
 
-    With the tags that EXIF 2.32 wants of each kind of file (section 4.6.8).
+    Includes the tags that EXIF 2.32 requires for each kind of file (section 4.6.8).
     """
     image = {**metadata.image, 0x0112: 1, 0x0131: software}  # Orientation, Software
     exif = {
@@ -50,7 +50,7 @@ def picture_ifds(metadata: Metadata, width: int, height: int, software: str, for
         0xA000: b"0100",  # FlashpixVersion
         0xA001: 1,  # ColorSpace: sRGB
     }
-    if format != "tiff":  # which says so in its image IFD
+    if format != "tiff":  # which has these in its image IFD
         exif.update({0xA002: width, 0xA003: height})  # PixelXDimension, PixelYDimension
     if format == "jpeg":
         image.update({0x011A: Fraction(72), 0x011B: Fraction(72), 0x0128: 2})  # no resolution: 72 per inch
@@ -65,7 +65,7 @@ def picture_ifds(metadata: Metadata, width: int, height: int, software: str, for
 def _field(ifd: str, tag: int, value: Value) -> Field:
     """Encode a value with the type EXIF wants for the tag."""
     if isinstance(value, str):
-        if (ifd, tag) not in COMMENTS:  # ASCII, says EXIF; UTF-8 is what writers and readers have agreed on
+        if (ifd, tag) not in COMMENTS:  # EXIF says ASCII; writers and readers have agreed on UTF-8
             encoded = value.replace("\0", " ").encode("utf-8", "replace") + b"\0"
             return Field(ASCII, len(encoded), encoded)
         if value.isascii():
@@ -85,7 +85,7 @@ def _field(ifd: str, tag: int, value: Value) -> Field:
 
 
 def _rational(value: int | Fraction | float, signed: bool) -> bytes:
-    """Two integers of 32 bits; 0/0 says "unknown"."""
+    """Two 32-bit integers; 0/0 means "unknown"."""
     if not math.isfinite(value):
         return bytes(8)
     low, high = (-(2**31), 2**31 - 1) if signed else (0, 2**32 - 1)
@@ -97,7 +97,7 @@ def _rational(value: int | Fraction | float, signed: bool) -> bytes:
 
 
 def exif_block(ifds: Ifds) -> bytes:
-    """What a JPEG or PNG carries: a little-endian TIFF without a picture."""
+    """EXIF for a JPEG or PNG: a little-endian TIFF without a picture."""
     return struct.pack("<2sHI", b"II", 42, 8) + ifd_blocks(ifds, 8)
 
 
@@ -115,7 +115,7 @@ def ifd_blocks(ifds: Ifds, offset: int) -> bytes:
 
 
 def _ifd_bytes(fields: Mapping[int, Field], offset: int) -> bytes:
-    """An image file directory (TIFF 6.0, section 2) for the place ``offset``, its long values after it."""
+    """An image file directory (TIFF 6.0, section 2) to be placed at ``offset``, long values after it."""
     entries, values = [], b""
     offset += 2 + 12 * len(fields) + 4
     for tag, (kind, count, data) in sorted(fields.items()):
@@ -128,7 +128,7 @@ def _ifd_bytes(fields: Mapping[int, Field], offset: int) -> bytes:
 
 
 def read_ifd(tiff: bytes, offset: int) -> dict[int, Field]:
-    """The other way round, for IFDs that tifffile has written."""
+    """The inverse of `_ifd_bytes`, for IFDs that tifffile has written."""
     fields = {}
     (entries,) = struct.unpack_from("<H", tiff, offset)
     for start in range(offset + 2, offset + 2 + 12 * entries, 12):
@@ -140,7 +140,7 @@ def read_ifd(tiff: bytes, offset: int) -> dict[int, Field]:
 
 
 def drop_largest(ifds: Ifds) -> tuple[int, int]:
-    """Make room: long comments go first, then whatever is largest. Returns the tag that went and its size."""
+    """Make room by dropping a tag, long comments first, then whatever is largest; returns it and its size."""
 
     def weight(place: tuple[str, int]) -> tuple[bool, int]:
         size = len(ifds[place[0]][place[1]].data)

@@ -22,8 +22,8 @@ class Options:
     exposure: float = 0.0  # EV added to the finished picture, in linear light
     strength: float = 1.0  # 0: the plain bilinear picture, 1: the network's restoration
     look: str = "learned"  # "learned": the network's transform; "neutral": exposure and colour as metered
-    format: str | None = None  # a key of output.FORMATS; None: by the suffix of the file, JPEG for a stream
-    quality: int = 95  # of JPEG, 1 to 100
+    format: str | None = None  # a key of output.FORMATS; None: by the file's suffix, JPEG for a stream
+    quality: int = 95  # JPEG only, 1 to 100
     bit_depth: int = 8  # 8, or 16 for PNG and TIFF
     tile: int | None = None  # side of a tile in pixels, None: what suits the engine
     overwrite: bool = False  # replace an output that exists
@@ -76,8 +76,8 @@ class Result:
 
 @dataclass
 class Frame:
-    """A raw file on its way through the stages: what the network sees, or the raw itself where the engine
-    will make that of it on its device."""
+    """A raw file between stages: the network's input, or the raw itself where the engine will compute that
+    on its device."""
 
     picture: np.ndarray | None  # (H, W, 3) float32, encoded camera RGB
     origin: tuple[int, int]  # rows and columns to put in front so that the network sees red first
@@ -88,7 +88,7 @@ class Frame:
 
 
 def parse_gains(text: str) -> np.ndarray:
-    """ "R,G,B" to (3,) float32, the smallest 1."""
+    """Parse "R,G,B" to (3,) float32, scaled so that the smallest is 1."""
     try:
         gains = np.array([float(part) for part in text.split(",")], np.float32)
     except ValueError:

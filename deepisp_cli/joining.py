@@ -1,6 +1,6 @@
-"""What lies between two low-level blocks, in one pass over memory each way.
+"""All operations between two low-level blocks, in one pass over memory each way.
 
-On a GPU the convolutions take less time than ReLU, tanh, padding and concatenation do one after the other.
+On a GPU, ReLU, tanh, padding and concatenation take longer than the convolutions when done one by one.
 """
 
 from typing import Any
@@ -12,17 +12,17 @@ RESIDUAL_LIMIT = 0.1  # a block's residual is tanh(x) / 10 (authors' code)
 
 
 def join(output: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Correct the running image by a block's residual, in the place of ``output``.
+    """Correct the running image by a block's residual, in place of ``output``.
 
     Parameters
     ----------
-    output : (N, C, H, W) of a block's convolution: features, then as many residual channels as the image has.
+    output : (N, C, H, W), a block's convolution: features, then as many residual channels as the image has.
         It is overwritten.
     image : (N, I, H, W) float32.
 
     Returns
     -------
-    stem : (N, C, H, W), what the next block sees: ReLU of the features, then the corrected image.
+    stem : (N, C, H, W), the next block's input: ReLU of the features, then the corrected image.
     image : corrected.
     """
     count = output.shape[1] - image.shape[1]
@@ -35,8 +35,8 @@ def join(output: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
 class PaddedJoin(torch.autograd.Function):
     """`join` for training: the stem comes padded by replication, and gradients flow.
 
-    ``PaddedJoin.apply(output, image, padding)`` leaves ``output`` as it is; the stem is (N, C, H + 2 padding,
-    W + 2 padding).
+    ``PaddedJoin.apply(output, image, padding)`` leaves ``output`` unchanged; the stem is (N, C, H + 2
+    padding, W + 2 padding).
     """
 
     @staticmethod
@@ -73,8 +73,8 @@ class PaddedJoin(torch.autograd.Function):
 
 
 def _fold(gradient: Tensor, padding: int) -> Tensor:
-    """The gradient (N, C, H, W) of what was padded by replication: what reaches the padding reaches the
-    border that it repeats."""
+    """The gradient (N, C, H, W) before padding by replication: the padding's part is added to the border
+    that it repeats."""
     middle = slice(padding, -padding)
     inner = gradient[:, :, middle, middle].clone(memory_format=_layout(gradient))
     for rows, border in ((slice(0, padding), 0), (slice(-padding, None), -1)):

@@ -9,13 +9,13 @@ from deepisp_cli.metering import QUANTILE, expose, meter
 
 
 def frame_gain(image: Array, matrix: Array) -> float:
-    """What the light meter makes of a restored frame (H, W, 3), encoded camera RGB, of any size."""
+    """The light meter's gain for a restored frame (H, W, 3), encoded camera RGB, of any size."""
     height, width = image.shape[:2]
     step = ceil((height * width / 1e6) ** 0.5)  # a million pixels are enough
     linear = decode(image[::step, ::step]) @ matrix.T
     xp = library(linear)
     red, green, blue = linear[..., 0], linear[..., 1], linear[..., 2]
-    brightest = xp.maximum(xp.maximum(red, green), blue)  # of NumPy's, amax takes seven times as long
+    brightest = xp.maximum(xp.maximum(red, green), blue)  # NumPy's amax takes seven times as long
     return float(meter(xp.quantile(brightest, QUANTILE)))
 
 
@@ -27,9 +27,9 @@ def develop_colour(
     Parameters
     ----------
     matrix : (3, 3), white-balanced camera RGB to linear sRGB.
-    transform : W (3, 10), NumPy's or numbers, or None for the neutral look.
+    transform : W (3, 10), an array or nested numbers, or None for the neutral look.
     exposure : EV, applied last and in linear light, so that it brightens whatever the transform made.
-    gain : of the light meter, which the transform expects; None: it takes the frame as it was exposed.
+    gain : the light meter's, which the transform expects; None: it takes the frame as exposed.
     """
     linear = decode(image) @ matrix.T
     if transform is not None and gain is not None:

@@ -1,4 +1,4 @@
-"""What of the machine this process may use: cores and memory, also within a container that limits them."""
+"""The cores and memory that this process may use, also within a container that limits them."""
 
 import math
 import os
@@ -16,7 +16,7 @@ def available_cores() -> int:
 
 
 def available_memory() -> float:
-    """Bytes of memory that this process may use; infinite where it is not told (Windows)."""
+    """Bytes of memory that this process may use; infinite where unknown (Windows)."""
     memory = math.inf
     with suppress(AttributeError, ValueError, OSError):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -24,7 +24,7 @@ def available_memory() -> float:
 
 
 def _numbers(name: str, count: int) -> list[float]:
-    """The numbers in a file of the cgroup; infinite where there is none or it says "max"."""
+    """The numbers in a cgroup file; infinite where it is missing or says "max"."""
     words = []
     with suppress(OSError, UnicodeDecodeError):
         words = (CGROUP / name).read_text().split()

@@ -1,10 +1,9 @@
-"""Metering: the exposure at which a frame meets the learned transform.
+"""Metering: the exposure at which a frame reaches the learned transform.
 
-W is a mean of guesses, one per cell, and follows an exposure only in part: dark raws come out dark, bright
+W is a mean of guesses, one per cell, and follows the exposure only in part: dark raws come out dark, bright
 ones too bright (docs/training.md has the figures). A light meter takes that burden off it. It looks at the
-highlights: how bright a scene is on the whole differs from photograph to photograph by far more than how near
-its brightest parts come to white. Pure functions of NumPy arrays and torch tensors alike, so that training
-runs the very code of the product.
+highlights: overall brightness varies between photographs far more than how close their brightest parts come
+to white. Pure functions of NumPy arrays and torch tensors alike, so that training runs the product's code.
 """
 
 from typing import Any, TypeVar
@@ -13,20 +12,20 @@ Array = TypeVar("Array", Any, Any)
 
 QUANTILE = 0.999  # of the largest channel's values: hot pixels and glints do not set the exposure
 LEVEL = 1.0  # linear light of that quantile at which a frame is left as it is: just white
-TRUST = 0.94  # share of the way to `LEVEL`, in stops, that a frame is taken
-MOST = 32.0  # gain, 5 EV: beyond that a frame is meant to be dark
-BLACK = 2.0**-9  # highlights below which a frame is as good as black: a lens cap is not to be lit
-HEADROOM = 4.0  # highlights that T still sees, 2 EV above white; brighter ones are held there
+TRUST = 0.94  # share of the way to `LEVEL`, in stops, that a frame is moved
+MOST = 32.0  # largest gain, 5 EV: darker frames are meant to be dark
+BLACK = 2.0**-9  # highlights below which a frame counts as black: a lens cap should stay dark
+HEADROOM = 4.0  # brightest highlights that T sees, 2 EV above white; the rest are clipped to it
 
 
 def meter(highlights: Array) -> Array:
-    """The gain (`LEVEL` / highlights) ** `TRUST` of a frame, 1 to `MOST`, and less again below `BLACK`.
+    """The gain (`LEVEL` / highlights) ** `TRUST` of a frame, 1 to `MOST`, falling again below `BLACK`.
 
-    Not all the way, because a dark frame is now and then a dark scene and no short exposure;
-    ``benchmarks/metering.py`` prints the slope that fits photographs best (0.9, of a level a little above
+    Not all the way, because a dark frame is sometimes a dark scene and not a short exposure;
+    ``benchmarks/metering.py`` prints the slope that fits photographs best (0.9, for a level a little above
     white). A frame is never darkened: what the sensor clipped stays white. Below `BLACK` the gain falls with
-    the highlights: a picture of nothing would show what the restoration is off by, less than a thousandth of
-    white, and nothing else.
+    the highlights: a picture of nothing would show only the restoration's error, less than a thousandth of
+    white.
 
     Parameters
     ----------
@@ -38,5 +37,5 @@ def meter(highlights: Array) -> Array:
 
 
 def expose(linear: Array, gain: Any) -> Array:
-    """Linear light of any shape times ``gain``, which broadcasts; highlights are held at `HEADROOM`."""
+    """Linear light of any shape times ``gain``, which broadcasts; highlights are clipped at `HEADROOM`."""
     return (linear * gain).clip(max=HEADROOM)

@@ -13,23 +13,23 @@ DEFAULT_MODEL = "deepisp"
 CARD_FILE = "card.json"
 ONNX_FILE = "model.onnx"
 EIGHT_BIT_FILE = "model-int8.onnx"  # optional
-OPSET = 17  # of ONNX, that our graphs are written in
+OPSET = 17  # of our ONNX graphs
 IR_VERSION = 8  # what onnxruntime 1.17 reads
 WEIGHTS_FILE = "weights.safetensors"
 
 
 @dataclass(frozen=True)
 class TileNeeds:
-    """What the network of a model asks of its input, in pixels."""
+    """What a model's network needs from its input, in pixels."""
 
     cell: int  # sides of the core are multiples of this
     before: int  # halo above and to the left of the core
     after: int  # halo below and to the right of it
-    continues: bool = False  # whether the ONNX graphs go on below a tile (see `training.onnx_graph`)
+    continues: bool = False  # whether the ONNX graphs can continue a tile (see `training.onnx_graph`)
 
     @property
     def halo(self) -> int:
-        """By how much a tile with its halo is longer than its core."""
+        """How much longer a tile with its halo is than its core."""
         return self.before + self.after
 
 
@@ -86,7 +86,7 @@ class Model:
 
 
 def find_model(name: str) -> Model:
-    """The model called ``name``: one that the program carries, or a folder.
+    """The model called ``name``: one that ships with the program, or a folder.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def find_model(name: str) -> Model:
 
 
 def list_models() -> list[Model]:
-    """The models that the program carries, the default first."""
+    """The models that ship with the program, the default first."""
     folders = sorted(card.parent for card in _models_folder().glob(f"*/{CARD_FILE}"))
     folders.sort(key=lambda folder: folder.name != DEFAULT_MODEL)
     return [_load(folder) for folder in folders]

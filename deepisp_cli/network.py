@@ -24,7 +24,7 @@ MIDDLE = 0.2
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """All that decides the shape of a network.
+    """Everything that determines a network's shape.
 
     The paper's full pipeline is ``fold=1, dilations=(1,) * 15, width=64, high_blocks=3``.
     """
@@ -33,7 +33,7 @@ class NetworkConfig:
     dilations: tuple[int, ...] = (1,) * 15  # one low-level block each; the paper's blocks are not dilated
     width: int = 64  # channels of a block: 3 * fold**2 of them residual image, the rest features
     high_blocks: int = 3  # stride-2 convolutions with max-pool; 0: denoise + demosaic alone, no transform
-    metered: bool = False  # T is applied to the frame as `metering` exposes it; the paper knows no meter
+    metered: bool = False  # T is applied to the frame as `metering` exposes it; the paper has no meter
 
     def __post_init__(self) -> None:
         if self.fold not in (1, 2):
@@ -71,17 +71,17 @@ class NetworkConfig:
 
 
 def config_from_card(architecture: dict) -> NetworkConfig:
-    """What a card or a checkpoint says of a network; older ones leave out what is new."""
+    """The config in a card or a checkpoint; older ones lack newer fields."""
     return NetworkConfig(**{**architecture, "dilations": tuple(architecture["dilations"])})
 
 
 class DeepISP(nn.Module):
     """The network of one `NetworkConfig`.
 
-    ``forward`` takes encoded camera RGB (N, 3, H, W) float32, values about [0, 1], the red sample of the CFA
+    ``forward`` takes encoded camera RGB (N, 3, H, W) float32, values about [0, 1], with the CFA's red sample
     at the first pixel, and returns the corrected image and the coefficients per cell: (N, 30, rows, columns),
-    deviations from ``w0`` included, so that a frame's W is their mean over its cells. With
-    ``high_blocks == 0`` the coefficients have no cells.
+    ``w0`` included, so that a frame's W is their mean over its cells. With ``high_blocks == 0`` the
+    coefficients have no cells.
 
     ``pad=True`` (training): H and W multiples of ``fold``; the image has the input's size.
     ``pad=False`` (tiles): the input carries a halo of ``reach + lead`` pixels above and left and of ``reach``
@@ -117,7 +117,7 @@ class DeepISP(nn.Module):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             layer.weight -= layer.weight.mean((1, 2, 3), keepdim=True)
             nn.init.zeros_(layer.bias)
-        self.low[0].weight *= 4  # what varies in the picture is about a quarter of unit size
+        self.low[0].weight *= 4  # the picture varies by about a quarter of unit size
         for layer in self.low:
             layer.weight[-self.config.image_channels :] = 0
         if self.config.high_blocks:
@@ -133,9 +133,9 @@ class DeepISP(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The low-level stage: the corrected image and the features of its last block.
 
-        ``separate`` (training): the features, which only the high-level stage uses, pass no gradient on to
-        the blocks before. ``blocks`` (training, with ``pad``): the first so many alone, which is the whole
-        network as long as the residuals of the others are zero.
+        ``separate`` (training): the features, which only the high-level stage uses, pass no gradient back to
+        earlier blocks. ``blocks`` (training, with ``pad``): how many blocks to run, which is the whole
+        network while the residuals of the others are zero.
         """
         config = self.config
         image = picture - MIDDLE
@@ -151,7 +151,7 @@ class DeepISP(nn.Module):
     def _run_blocks(
         self, image: Tensor, pad: bool, separate: bool, blocks: nn.ModuleList
     ) -> tuple[Tensor, Tensor]:
-        """From each block features (ReLU) and a residual (tanh / 10) of the running image."""
+        """Each block yields features (ReLU) and a residual (tanh / 10) for the running image."""
         dilations = self.config.dilations
         stem = F.pad(image, (dilations[0],) * 4, mode="replicate") if pad else image
         for layer, dilation, following in zip(blocks, dilations, (*dilations[1:], 0), strict=False):
@@ -169,8 +169,8 @@ class DeepISP(nn.Module):
     def coefficients(self, features: Tensor, pad: bool) -> Tensor:
         """The high-level stage: coefficients per cell.
 
-        The paper's global mean and fully connected layer commute: the layer is applied to each cell here, the
-        mean is the caller's.
+        The paper's global mean and fully connected layer commute: here the layer is applied to each cell, and
+        the caller takes the mean.
         """
         if not self.config.high_blocks:
             return features.new_zeros(features.shape[0], TRANSFORM_SIZE, 0, 0)

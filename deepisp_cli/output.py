@@ -1,7 +1,7 @@
-"""Finished pixels to a JPEG, PNG or TIFF with EXIF, GPS and colour profile; whole or absent.
+"""Write finished pixels as JPEG, PNG or TIFF with EXIF, GPS and colour profile: a whole file or none.
 
 imagecodecs and tifffile encode the pixels, Pillow supplies the sRGB profile. Pillow's own optimised JPEGs
-fail on noisy pictures: it guesses how large they get ("broken data stream when writing image file").
+fail on noisy pictures, whose size it guesses ("broken data stream when writing image file").
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 class Format(NamedTuple):
-    """How files of one output format end, and what they can hold."""
+    """Suffixes and bit depths of one output format."""
 
     suffixes: tuple[str, ...]
     bit_depths: tuple[int, ...]
@@ -51,7 +51,7 @@ FORMATS: Mapping[str, Format] = {
 
 JPEG_MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 JPEG_MAX_SEGMENT = 65533  # its length field has 16 bits and counts itself
-TIFF_MAX_BYTES = 2**32 - 2**25  # offsets have 32 bits; room for what is not pixels
+TIFF_MAX_BYTES = 2**32 - 2**25  # of pixels: offsets have 32 bits; the rest needs room too
 STRIP_BYTES = 1 << 20
 
 REMEDIES = {
@@ -68,7 +68,7 @@ REMEDIES = {
 
 
 def format_of_suffix(path: str | os.PathLike[str]) -> str:
-    """Name of the format a file name asks for, a key of ``FORMATS``."""
+    """The format that a file name asks for, a key of ``FORMATS``."""
     suffix = Path(path).suffix.lower()
     for name, known in FORMATS.items():
         if suffix in known.suffixes:
@@ -88,12 +88,12 @@ def write_picture(
     overwrite: bool,
     notes: list[str] | None = None,
 ) -> int:
-    """Write one picture: the whole of it, or nothing and an error.
+    """Write one picture completely, or raise and write nothing.
 
     Parameters
     ----------
     target : Path or writable binary stream
-        A path gets a temporary file next to it that is renamed when complete; a link is followed.
+        For a path, a temporary file beside it is renamed when complete; links are followed.
     pixels : ndarray of shape (H, W, 3), uint8 or uint16
         Upright sRGB.
     metadata : Metadata
@@ -101,11 +101,11 @@ def write_picture(
     format : str
         A key of ``FORMATS``; JPEG holds 8 bits only.
     quality : int
-        Of a JPEG, 1 to 100. The chroma has full resolution.
+        JPEG only, 1 to 100. The chroma has full resolution.
     software : str
         EXIF tag Software.
     overwrite : bool
-        Replace an existing file; who may read it stays as it was.
+        Replace an existing file, keeping its permissions.
     notes : list of str, optional
         Gets a sentence if a JPEG has no room for some of the metadata.
 
@@ -189,9 +189,9 @@ def _encode_png(pixels: Pixels, ifds: Ifds) -> bytes:
 
 
 def _encode_tiff(pixels: Pixels, ifds: Ifds, name: str) -> bytes:
-    """tifffile writes the picture; its image IFD, with ours merged in, is written anew behind it.
+    """tifffile writes the picture; its image IFD, with ours merged in, is written again after it.
 
-    (tifffile writes no EXIF IFD, and an IFD cannot grow where it stands.)
+    (tifffile writes no EXIF IFD, and an IFD cannot grow in place.)
     """
     if pixels.nbytes > TIFF_MAX_BYTES:
         raise OutputError(f"{name}: a TIFF holds at most 4 GiB; choose PNG")
@@ -218,7 +218,7 @@ def _encode_tiff(pixels: Pixels, ifds: Ifds, name: str) -> bytes:
 
 @cache
 def srgb_profile() -> bytes:
-    """The ICC profile of sRGB, with a fixed date of creation so that equal input gives equal bytes."""
+    """The ICC profile of sRGB, with a fixed creation date so that equal input gives equal bytes."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]
 
@@ -261,13 +261,13 @@ def _remove(temporary: str) -> None:
 
 @atexit.register
 def _remove_unfinished() -> None:
-    """What threads were still writing when the program was made to end at once."""
+    """Remove what threads were still writing when the program was forced to end."""
     for temporary in list(_unfinished):
         _remove(temporary)
 
 
 def _rename_to_new(temporary: str, final: str) -> None:
-    """Rename, and fail if the new name exists, also if it has come into being just now."""
+    """Rename, and fail if the new name exists, even if it has only just appeared."""
     try:
         os.link(temporary, final)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""The operations that a network takes, and how many a second the machine could do."""
+"""How many operations a network takes, and how many a second the machine could do."""
 
 import math
 import time
@@ -10,8 +10,8 @@ import numpy as np
 from deepisp_cli.engine import Engine, open_session
 from deepisp_cli.models import EIGHT_BIT_FILE, IR_VERSION, OPSET, Model
 
-SIDES = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # of the matrices whose product measures the peak
-REPEAT = 5  # products, of which the fastest counts
+SIDES = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # sizes of the matrices whose product measures the peak
+REPEAT = 5  # products; the fastest counts
 
 
 def multiply_adds(architecture: dict[str, Any]) -> float:
@@ -30,8 +30,8 @@ def peak_gflops(engine: Engine) -> float | None:
     """The peak of the engine's device in 10^9 operations a second, as large matrix products reach it.
 
     In the engine's precision: NumPy's products in float32 on the CPU, torch's on a GPU, in half precision on
-    CUDA. The 8-bit form does some convolutions in float32: the peak of the mixture, each at its own. None
-    where a library that this takes is not installed, or has not the device: torch, or onnx for 8 bits.
+    CUDA. The 8-bit form does some convolutions in float32: its peak is that of the mixture. None where a
+    library that this needs (torch, or onnx for 8 bits) is not installed or lacks the device.
     """
     kind = engine.device.partition(":")[0]
     try:
@@ -47,7 +47,7 @@ def peak_gflops(engine: Engine) -> float | None:
 
 
 def eight_bit_multiply_adds(model: Model) -> float:
-    """Those of `multiply_adds` that the model's 8-bit form does in 8 bits."""
+    """The part of `multiply_adds` that the model's 8-bit form does in 8 bits."""
     import onnx
 
     graph = onnx.load_from_string(model.read(EIGHT_BIT_FILE)).graph
@@ -64,7 +64,7 @@ def _numpy_peak() -> float:
 def _torch_peak(engine: Engine, kind: str) -> float | None:
     import torch
 
-    if not getattr(torch, kind).is_available():  # ONNX Runtime has the device, this torch has not
+    if not getattr(torch, kind).is_available():  # ONNX Runtime has the device, this torch does not
         return None
     half = torch.float16 if engine.name == "torch" and kind == "cuda" else torch.float32
     a, b = torch.rand(2, SIDES[kind], SIDES[kind], device=engine.device, dtype=half)
@@ -80,7 +80,7 @@ def _torch_peak(engine: Engine, kind: str) -> float | None:
 
 
 def _eight_bit_peak() -> float:
-    """ONNX Runtime's product of 8-bit numbers without sign and such with one, as in the convolutions."""
+    """ONNX Runtime's product of unsigned and signed 8-bit numbers, as in the convolutions."""
     from onnx import TensorProto, helper, numpy_helper
 
     side = SIDES["cpu"]
@@ -100,7 +100,7 @@ def _eight_bit_peak() -> float:
 
 
 def _rate(multiply: Callable[[], Any], side: int) -> float:
-    """10^9 operations a second of the fastest of several products of square matrices."""
+    """10^9 operations a second in the fastest of several products of square matrices."""
     best = math.inf
     for _ in range(REPEAT):
         started = time.perf_counter()

@@ -26,7 +26,7 @@ def render(
     Parameters
     ----------
     picture : ndarray of shape (H, W, 3), float32
-        Display-referred sRGB, already gamma-encoded; 1.0 is white. What lies outside [0, 1] is clipped.
+        Display-referred sRGB, already gamma-encoded; 1.0 is white. Values outside [0, 1] are clipped.
     orientation : int
         EXIF orientation of ``picture``, 1 to 8. The result is upright, so its own orientation is 1.
     bit_depth : int
@@ -102,7 +102,7 @@ def dither(seed: int = 0) -> NDArray[np.float32]:
     """A tile of noise, (DITHER_SIDE, DITHER_SIDE, 3) float32 in [0, 1), weak at low frequencies.
 
     White noise is high-passed and its values replaced by their ranks, twice over: every value then
-    occurs exactly once a tile (so the mean is right), and neighbours differ (so it is right locally, too,
+    occurs exactly once per tile (so the mean is right), and neighbours differ (so it is right locally too,
     and the grain is as fine as it can be). The channels use the same tile, shifted, so that they do not
     rise and fall together. The values are multiples of 2^-16: 255 plus the largest is exact in float32.
     """

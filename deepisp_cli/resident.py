@@ -1,6 +1,6 @@
-"""A picture that stays on a GPU: the sensor's counts go up, finished pixels come down.
+"""Develop a picture that stays on a GPU: the sensor's counts go up, finished pixels come down.
 
-The same stages as on the CPU, by the same functions, on tensors. Imported when an engine asks for it.
+The same stages as on the CPU, with the same functions, on tensors. Imported only when needed.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def finish_on_device(
     result: Result,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
-    """`pipeline.finish` of a frame that holds the raw itself: (H, W, 3) uint8 or uint16, upright.
+    """`pipeline.finish` for a frame that holds the raw itself: (H, W, 3) uint8 or uint16, upright.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def finish_on_device(
             gain = frame_gain(image, matrix) if engine.model.metered else None
             if options.strength < 1:
                 image = picture + options.strength * (image - picture)
-            picture = picture.new_empty(0)  # 288 MB of a 24-megapixel frame
+            picture = picture.new_empty(0)  # frees 288 MB for a 24-megapixel frame
             if options.look == "neutral":
                 transform = None
             for rows in image.split(BLOCK_ROWS):
@@ -71,7 +71,7 @@ def _timed(result: Result, stage: str, engine: TorchEngine) -> Iterator[None]:
 
 
 def _to_picture(raw: RawImage, gains: np.ndarray, device: str) -> Tensor:
-    """What the network sees: encoded camera RGB (H, W, 3) float32, black 0, white 1, neutral grey."""
+    """The network's input: encoded camera RGB (H, W, 3) float32, black 0, white 1, neutral grey."""
     counts = _upload(raw.samples, device)
     if raw.pattern is None:
         levels = (raw.black, gains / (raw.white - raw.black))
@@ -92,7 +92,7 @@ def _to_picture(raw: RawImage, gains: np.ndarray, device: str) -> Tensor:
 
 
 def _upload(samples: np.ndarray, device: str) -> Tensor:
-    """Counts as float32. Those of 16 bits travel as such; torch computes with signed numbers only."""
+    """Counts as float32. 16-bit counts are transferred as such; torch computes only with signed numbers."""
     if samples.dtype != np.uint16:
         return torch.from_numpy(np.asarray(samples, np.float32)).to(device, copy=True)
     signed = torch.from_numpy(np.ascontiguousarray(samples).view(np.int16)).to(device)
@@ -100,7 +100,7 @@ def _upload(samples: np.ndarray, device: str) -> Tensor:
 
 
 def _halve_on_memory_error(run: Callable[[int], Returned], tile: int, cell: int) -> Returned:
-    """``run`` with tiles of this side, or half of it and so on while memory does not suffice."""
+    """``run`` with tiles of this side, halved for as long as memory does not suffice."""
     while True:
         try:
             return run(tile)
@@ -117,7 +117,7 @@ def _run(
     tile: int,
     progress: Callable[[float], None] | None,
 ) -> tuple[Tensor, list[list[float]] | None]:
-    """`tiling.run_tiled` on the device; the transform as numbers."""
+    """`tiling.run_tiled` on the device; the transform comes as lists of numbers."""
     height, width = picture.shape[:2]
     needs = engine.model.tile_needs
     image = torch.empty_like(picture)

@@ -15,14 +15,14 @@ from deepisp_cli.demosaic import mirror
 from deepisp_cli.engine import STRIP, ContinuingEngine, Engine
 from deepisp_cli.models import TileNeeds
 
-BANDS_IN_WORK = 2  # rows of tiles
+BANDS_IN_WORK = 2  # rows of tiles in progress
 
 
 def spans(length: int, origin: int, cell: int, tile: int) -> Iterator[tuple[int, int]]:
     """Cut an axis into the cores of tiles of about the same length.
 
     The first span starts at ``-origin``; every span is a multiple of ``cell`` long and at most ``tile`` (one
-    cell where that is smaller); together they cover ``length``, the last by less than one cell too much.
+    cell where that is smaller); together they cover ``length`` and less than one cell beyond it.
     """
     cells = ceil((length + origin) / cell)
     count = ceil(cells / max(tile // cell, 1))
@@ -42,17 +42,17 @@ def run_tiled(
 
     The tile size changes speed and memory, never the result: each tile comes with the halo that the network
     sees, and the coefficients are averaged over the cells of the whole frame. Beyond the frame's borders the
-    picture is mirrored about the border pixel. An engine that continues needs the halo above for the first
-    tile of a column only: the next one goes on with what the layers have kept.
+    picture is mirrored about the border pixel. An engine that continues needs the halo above only for the
+    first tile of a column: the next one continues with what the layers have kept.
 
     Parameters
     ----------
     picture : (H, W, 3) float32, encoded camera RGB.
     origin : rows and columns, 0 or 1, to mirror in front so that the network sees a red sample first.
     tile : side of a tile's core in pixels, rounded down to whole cells, by default what suits the engine.
-        Where memory does not suffice for the first tiles they are cut into smaller ones.
-    progress : called with the share that is done, 0 to 1.
-    in_place : whether the restored frame takes the picture's place, which saves its memory.
+        If memory does not suffice for the first tiles, they are cut into smaller ones.
+    progress : called with the completed share, 0 to 1.
+    in_place : whether the restored frame overwrites ``picture``, which saves its memory.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def run_tiled(
     Raises
     ------
     MemoryError
-        If memory does not suffice for a tile of one cell, or to go on.
+        If memory does not suffice for a tile of one cell, or to continue.
     """
     height, width = picture.shape[:2]
     needs = engine.model.tile_needs
@@ -81,7 +81,7 @@ def run_tiled(
         for goes_on in (False, True)
     }
     image = picture if in_place else np.empty_like(picture)
-    waiting: deque[_Part] = deque()  # in whose place later tiles have to see the plain picture
+    waiting: deque[_Part] = deque()  # parts held back until no later tile needs the pixels they replace
     total, cells = np.zeros(30), 0
     done, count = 0, len(row_spans) * len(col_spans)
     with closing(_in_work(engine, picture, row_spans, col_spans)) as bands:
@@ -104,11 +104,11 @@ def run_tiled(
 
 
 def best_tile(height: int, width: int, needs: TileNeeds, largest: int, workers: int) -> tuple[int, int]:
-    """Height and width in pixels of the tiles that a frame is restored with in the least time.
+    """Height and width in pixels of the tiles that restore a frame in the least time.
 
     The workers take turns, and a tile costs its area with a third of its halo, which shrinks from layer to
-    layer (measured). Its area is at most a square's of side ``largest``; a side is about the halo's or more
-    and at most half as long again as ``largest``: long rows do not fit into a core's cache.
+    layer (measured). Its area is at most ``largest`` squared; each side is at least about the halo and at
+    most 1.5 times ``largest``: long rows do not fit into a core's cache.
     """
     halo = needs.halo
     smallest = max(halo // needs.cell, 1)
@@ -126,8 +126,8 @@ def best_tile(height: int, width: int, needs: TileNeeds, largest: int, workers: 
 def best_strip(width: int, needs: TileNeeds, widest: int, workers: int) -> tuple[int, int]:
     """Height and width in pixels of the tiles for an engine that continues.
 
-    They are low and up to ``widest``, so that only halos to the left and to the right are computed twice; but
-    each worker gets a column unless that is narrower than its halo.
+    They are low and up to ``widest`` wide, so that only halos to the left and right are computed twice; but
+    each worker gets a column, unless that would be narrower than its halo.
     """
     columns = max(ceil(width / widest), min(workers, width // needs.halo))
     return max(STRIP // needs.cell, 1) * needs.cell, ceil(width / columns / needs.cell) * needs.cell
@@ -135,7 +135,7 @@ def best_strip(width: int, needs: TileNeeds, widest: int, workers: int) -> tuple
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of the frame."""
+    """A restored part of the frame."""
 
     top: int
     left: int
@@ -147,14 +147,14 @@ class _Part:
         return self.top + self.core.shape[1]
 
     def put(self, image: np.ndarray) -> None:
-        """What of it lies within the frame."""
+        """Write what lies within the frame."""
         top, left = max(self.top, 0), max(self.left, 0)
         core = self.core[:, top - self.top :, left - self.left :].transpose(1, 2, 0)
         target = image[top : top + len(core), left : left + core.shape[1]]
         target[:] = core[: target.shape[0], : target.shape[1]]
 
 
-_Restored = tuple[list[_Part], bool]  # a tile, and whether the one below goes on
+_Restored = tuple[list[_Part], bool]  # a tile, and whether the one below continues it
 
 
 @dataclass
@@ -163,14 +163,14 @@ class _Column:
 
     left: int
     right: int
-    kept: Any | None = None  # of the last tile, for the one below; None: it begins anew
+    kept: Any | None = None  # by the last tile for the one below; None: that one starts afresh
 
 
 def _in_work(
     engine: Engine, picture: np.ndarray, row_spans: list[tuple[int, int]], col_spans: list[tuple[int, int]]
 ) -> Generator[list[Future[_Restored]]]:
-    """The bands (rows of tiles) of a frame, from top to bottom. The next has begun when one's last tiles are
-    worked on."""
+    """The bands (rows of tiles) of a frame, from top to bottom. The next starts while the last tiles of one
+    are in progress."""
     pool = ThreadPoolExecutor(engine.workers)
     columns = [_Column(*span) for span in col_spans]
     bands: deque[list[Future[_Restored]]] = deque()
@@ -194,7 +194,7 @@ def _go_down(
     column: _Column,
     above: Future[_Restored] | None,
 ) -> _Restored:
-    """The next tile of a column, when the one above is done."""
+    """Restore the next tile of a column, once the one above is done."""
     if above:
         above.result()
     parts, column.kept = _restore(engine, picture, rows, (column.left, column.right), column.kept)
@@ -204,10 +204,10 @@ def _go_down(
 def _restore(
     engine: Engine, picture: np.ndarray, rows: tuple[int, int], columns: tuple[int, int], kept: Any | None
 ) -> tuple[list[_Part], Any | None]:
-    """One tile and what the one below goes on with; or several smaller ones where memory does not suffice.
+    """One tile and what the one below continues with; or several smaller ones if memory does not suffice.
 
-    None goes on below those; and what is too large only after others have gone on cannot be cut up any more:
-    the picture above may be restored already.
+    Nothing continues below those. A tile that continues another cannot be cut up: the picture above may
+    already be overwritten.
     """
     needs = engine.model.tile_needs
     (top, bottom), (left, right) = rows, columns
@@ -234,7 +234,7 @@ def _restore(
 
 
 def _rows_seen(rows: tuple[int, int], height: int, needs: TileNeeds, goes_on: bool) -> np.ndarray:
-    """The rows of the picture that a tile takes in; those above it, too, unless it goes on."""
+    """The rows of the picture that a tile reads, including those above it unless it continues another."""
     top, bottom = rows
     return mirror(top + needs.after if goes_on else top - needs.before, bottom + needs.after, height)
 
