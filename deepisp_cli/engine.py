@@ -115,7 +115,7 @@ class OnnxEngine:
         if eight_bit and kind != "cpu":
             raise EngineError(f"the 8-bit form runs on the CPU only, not on {device!r}")
         if eight_bit and not model.has_eight_bit_form:
-            raise EngineError(f"the model {model.name} has no 8-bit form; take the onnx engine")
+            raise EngineError(f"the model {model.name} has no 8-bit form; use the onnx engine")
         if kind not in ("cpu", "cuda"):
             raise EngineError(f"the onnx engine has no device {device!r}; it runs on cpu and cuda")
         provider: Any = "CPUExecutionProvider"
@@ -304,7 +304,7 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Eng
             failures.append(str(error))
         except MemoryError:
             failures.append(
-                f"device {place}: not enough memory; close what else uses it, or take --device cpu"
+                f"device {place}: not enough memory; close what else uses it, or use --device cpu"
             )
     raise EngineError("; ".join(failures))
 

@@ -19,7 +19,7 @@ class Bytes(click.ParamType):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", value.strip().upper())
         if not match or not float(match[1]):
-            self.fail(f"{value!r} is no size; give bytes such as 1500M or 2G", parameter, context)
+            self.fail(f"{value!r} is not a size; give bytes such as 1500M or 2G", parameter, context)
         return float(match[1]) * UNITS[match[2]]
 
 
