@@ -1,3 +1,3 @@
-"""How good is a model: benchmarks, baselines, metrics, reports."""
+"""Measure how good a model is: benchmarks, baselines, metrics, reports."""
 
-PROTOCOLS = ("unclipped", "clipped", "cropped")  # of "msr"; see docs/benchmarks.md
+PROTOCOLS = ("unclipped", "clipped", "cropped")  # for "msr"; see docs/benchmarks.md

@@ -1,4 +1,4 @@
-"""Two pictures of one scene, laid on each other."""
+"""Align two pictures of one scene."""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -7,14 +7,14 @@ from skimage.registration import phase_cross_correlation
 from deepisp_cli.colour import LUMINANCE
 from deepisp_cli.training.raw_pairs import LARGEST_BORDER
 
-DETAIL_SCALE = 8.0  # pixels; what is coarser says nothing about a shift
+DETAIL_SCALE = 8.0  # pixels; coarser detail says nothing about a shift
 
 
 def align(picture: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The parts of two pictures (H, W, 3) uint8 that show the same, pixel on pixel.
+    """The parts of two pictures (H, W, 3) uint8 that show the same, pixel for pixel.
 
-    Programs leave out different borders, and cameras trim their own pictures. Both are cut to the middle that
-    they share, then shifted by whole pixels to where their fine detail correlates best.
+    Programs leave out different borders, and cameras trim their own pictures. Both are cropped to their
+    common middle, then shifted by whole pixels to where their fine detail correlates best.
     """
     ours, theirs = common_middle(picture, truth)
     down, right = _shift(ours, theirs)
@@ -22,7 +22,7 @@ def align(picture: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def common_middle(picture: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two pictures cut to the middle that they share."""
+    """Two pictures cropped to their common middle."""
     height, width = (min(sides) for sides in zip(picture.shape[:2], truth.shape[:2], strict=True))
     return _middle(picture, height, width), _middle(truth, height, width)
 
@@ -33,13 +33,13 @@ def _middle(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _moved(image: np.ndarray, down: int, right: int) -> np.ndarray:
-    """What is left of ``image`` when it lies so many pixels below and to the right of another of its size."""
+    """The part of ``image``, moved by so many pixels, that overlaps another of its size."""
     height, width = image.shape[:2]
     return image[max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
 
 
 def _shift(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, int]:
-    """Pixels down and right by which ``theirs`` must be moved to lie on ``ours``; 0 if beyond belief."""
+    """Pixels down and right by which ``theirs`` must be moved to match ``ours``; 0 if implausibly large."""
     shift, _, _ = phase_cross_correlation(_detail(ours), _detail(theirs), normalization=None)
     down, right = (int(pixels) for pixels in shift)
     return (down, right) if max(abs(down), abs(right)) <= LARGEST_BORDER else (0, 0)

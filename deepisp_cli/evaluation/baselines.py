@@ -1,7 +1,7 @@
 """What people use today, and what a model does with a mosaic or a raw file.
 
-A method of mosaics takes (H, W) float32, RGGB, 1.0 being white, and yields (H, W, 3) floating-point values
-that are not clipped. A method of raws takes a path and yields a finished picture (H, W, 3) uint8.
+A method for mosaics takes (H, W) float32, RGGB, 1.0 being white, and returns (H, W, 3) floating-point values
+that are not clipped. A method for raws takes a path and returns a finished picture (H, W, 3) uint8.
 """
 
 import re
@@ -32,12 +32,12 @@ TIME_LIMIT = 600  # seconds that another program may take for one file
 
 
 def restored(engine: Engine) -> Method:
-    """The network's restored image of a mosaic, bilinear at first, without colour transform."""
+    """The network's restored image of a mosaic (demosaiced bilinearly first), without colour transform."""
     return lambda mosaic: run_tiled(engine, demosaic(mosaic, PATTERN))[0]
 
 
 def developed(engine: Engine) -> Method:
-    """What ``deepisp process`` writes of a raw file, before it is compressed."""
+    """What ``deepisp process`` makes of a raw file, before it is compressed."""
 
     def develop(raw: Path) -> np.ndarray:
         result = Result(str(raw), "")
@@ -47,7 +47,7 @@ def developed(engine: Engine) -> Method:
 
 
 def plain(raw: Path) -> np.ndarray:
-    """A raw file as the network meets it, (H, W, 3) uint8: bilinear, exposure and colour as metered."""
+    """A raw file as the network sees it, (H, W, 3) uint8: bilinear, exposure and colour as metered."""
     frame = prepare(raw, Options(), Result(str(raw), ""))
     return render(develop_colour(frame.picture, frame.matrix, None, 0.0), frame.orientation, 8)
 
@@ -55,7 +55,7 @@ def plain(raw: Path) -> np.ndarray:
 def _colour_demosaicing(name: str) -> Method:
     """Demosaicing by the package colour-demosaicing.
 
-    It repeats border pixels, which puts red where green should be; the mosaic is mirrored before.
+    It repeats border pixels, which puts red where green should be; so the mosaic is mirrored first.
     """
 
     def method(mosaic: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def _colour_demosaicing(name: str) -> Method:
 
 
 def _libraw(**options: Any) -> Method:
-    """LibRaw by rawpy, its defaults but for the white balance as shot and ``options``."""
+    """LibRaw via rawpy, with its defaults except for white balance as shot and ``options``."""
 
     def develop(path: Path) -> np.ndarray:
         with path.open("rb") as file, rawpy.imread(file) as raw:
@@ -81,7 +81,7 @@ def _libraw(**options: Any) -> Method:
 
 
 def _program(command: Sequence[str]) -> Method:
-    """A program that develops {raw} into {picture} with its defaults; {folder} is an empty one.
+    """A program that develops {raw} into {picture} with its defaults; {folder} is an empty folder.
 
     Raises
     ------
@@ -117,7 +117,7 @@ MOSAIC_BASELINES: Mapping[str, Method] = {
 }
 
 _DCB = {"demosaic_algorithm": rawpy.DemosaicAlgorithm.DCB}
-# LibRaw's other noise reduction, wavelets (noise_thr), ends the process: rawpy 0.28 with LibRaw 0.22
+# LibRaw's other noise reduction, wavelets (noise_thr), crashes the process: rawpy 0.28 with LibRaw 0.22
 _DENOISE = {"fbdd_noise_reduction": rawpy.FBDDNoiseReductionMode.Full}
 PROGRAMS = {
     "darktable": (
@@ -135,7 +135,7 @@ RAW_BASELINES: Mapping[str, Method] = {
 
 
 def program_version(name: str) -> str | None:
-    """What a program among the baselines says of its version; None for other baselines."""
+    """The version that a baseline's program reports; None for other baselines."""
     if name not in PROGRAMS:
         return None
     option = "--version" if name == "darktable" else "-v"
@@ -145,12 +145,12 @@ def program_version(name: str) -> str | None:
 
 
 def is_installed(name: str) -> bool:
-    """False for a baseline whose program is not there."""
+    """False for a baseline whose program is missing."""
     return name not in PROGRAMS or shutil.which(PROGRAMS[name][0]) is not None
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Raise a UsageError if a program among the baselines is not there: before any work."""
+    """Raise a UsageError if a baseline's program is missing, before any work."""
     for name in names:
         if not is_installed(name):
             raise UsageError(f"baseline {name}: {PROGRAMS[name][0]} is not installed")

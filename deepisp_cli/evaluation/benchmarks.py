@@ -1,4 +1,4 @@
-"""What a benchmark is: cases, methods that work on a case's input, and what is measured of their pictures."""
+"""What makes up a benchmark: cases, methods that work on a case's input, and metrics of their pictures."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +17,11 @@ Metric = Callable[[np.ndarray, np.ndarray], float]  # of a picture and the truth
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user can choose of a benchmark."""
+    """What a user can choose for a benchmark."""
 
-    sigmas: Sequence[float] = (0, 5, 10, 15, 20)  # noise of "demosaic", of 255
+    sigmas: Sequence[float] = (0, 5, 10, 15, 20)  # noise for "demosaic", of 255
     limit: int | None = None  # pictures taken, spread evenly; None: all
-    protocol: str = PROTOCOLS[0]  # of "msr"
+    protocol: str = PROTOCOLS[0]  # for "msr"
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class Case:
     """One picture to make."""
 
     name: str  # of the file
-    settings: Mapping[str, Any]  # cases of the same settings are averaged
+    settings: Mapping[str, Any]  # cases with the same settings are averaged
     input: Any  # what the benchmark's methods take
     truth: np.ndarray | None  # (H, W, 3); None where there is none
-    baselines: Mapping[str, Method] = field(default_factory=dict)  # of this case alone: what came with it
+    baselines: Mapping[str, Method] = field(default_factory=dict)  # for this case only: what came with it
 
 
 class Benchmark(ABC):
     """One protocol on one folder of data.
 
-    Making one finds the data and looks at each file, so that what is missing or broken is an error before
+    Creating one finds the data and checks each file, so that anything missing or broken is an error before
     any long work starts.
 
     Raises
@@ -51,16 +51,16 @@ class Benchmark(ABC):
     metrics: ClassVar[Mapping[str, Metric]] = {}
     baselines: ClassVar[Mapping[str, Method]]
     own_baselines: ClassVar[Sequence[str]] = ()  # names that `Case.baselines` may have
-    usual_baseline: ClassVar[str]  # the one that is measured where none is asked for
+    usual_baseline: ClassVar[str]  # the one that is measured if none is asked for
     seeds: ClassVar[str] = "none: nothing is random"
 
     def __init__(self, data: Path, settings: Settings) -> None:
         self.data, self.settings = data, settings
-        self.remarks: list[str] = []  # for people, said once
+        self.remarks: list[str] = []  # for people, printed once
 
     @abstractmethod
     def cases(self) -> Iterator[Case]:
-        """The cases, one after the other."""
+        """The cases, one by one."""
 
     @abstractmethod
     def method(self, engine: Engine) -> Method:

@@ -42,7 +42,7 @@ def evaluate(
     sigmas: tuple[float, ...], protocol: str, limit: int | None, output: Path | None, overwrite: bool,
     engine: str, device: str, quiet: bool,
 ) -> None:  # fmt: skip
-    """Measure models and what people use today on a folder of pictures.
+    """Measure models, and what people use today, on a folder of pictures.
 
     \b
     deepisp evaluate lowlight photographs/
@@ -78,7 +78,7 @@ def evaluate(
     methods, files = choose_baselines(chosen, baselines)
     for name in models or ("deepisp",):
         opened = open_engine(find_model(name), engine, device)
-        shown = name if opened.model.name in methods else opened.model.name  # two of one name: by folder
+        shown = name if opened.model.name in methods else opened.model.name  # if two share a name: the folder
         methods[shown] = chosen.method(opened)
         files[shown] = opened.model.card["files"]
     for remark in chosen.remarks:
@@ -145,7 +145,7 @@ def benchmark(
 
 
 def _as_lines(row: Mapping[str, Any]) -> str:
-    """What was measured of one size, for people."""
+    """The measurements for one size, for people."""
     stages = ", ".join(f"{stage} {seconds:g}" for stage, seconds in row["seconds"].items())
     memory = f", peak {row['peak_mb']:g} MB" if row["peak_mb"] else ""
     peak = row["peak_gflops"]

@@ -25,12 +25,12 @@ BENCHMARKS: Mapping[str, type[Benchmark]] = {
 
 
 def open_benchmark(name: str, data: Path, settings: Settings) -> Benchmark:
-    """A benchmark by name, its data found and looked at.
+    """A benchmark by name, its data found and checked.
 
     Raises
     ------
     UsageError
-        If there is none of that name.
+        If there is none by that name.
     InputError
         If the data is missing or broken.
     """
@@ -42,7 +42,7 @@ def open_benchmark(name: str, data: Path, settings: Settings) -> Benchmark:
 def choose_baselines(
     benchmark: Benchmark, names: Sequence[str]
 ) -> tuple[dict[str, Method | None], dict[str, Mapping[str, str]]]:
-    """The methods of these names, or the benchmark's usual one, and the SHA-256 of those that are files.
+    """The methods with these names, or the benchmark's usual one, and the SHA-256 of those that are files.
 
     Raises
     ------
@@ -109,8 +109,8 @@ def evaluate(
     Returns
     -------
     For each method and setting ``{"name", "settings", "mean": {metric: value}, "seconds_per_megapixel",
-    "images": [{"name", metric: value, ...}]}``; published results, where there are, at the end. None stands
-    for values that cannot be had.
+    "images": [{"name", metric: value, ...}]}``; published results, if any, at the end. None stands for
+    missing values.
     """
     rows: dict[tuple[str, str], _Row] = {}
     strips: list[np.ndarray] = []
@@ -148,5 +148,5 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _rounded(value: float) -> float | None:
-    """To four decimals; None for NaN, which JSON does not know."""
+    """To four decimals; None for NaN, which JSON lacks."""
     return None if math.isnan(value) else round(value, 4)

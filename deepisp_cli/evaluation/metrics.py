@@ -1,4 +1,4 @@
-"""How near a picture is to the truth, or how natural it looks: metrics of (H, W, 3) uint8 sRGB.
+"""How close a picture is to the truth, or how natural it looks: metrics of (H, W, 3) uint8 sRGB.
 
 Definitions, protocols and sources are in docs/benchmarks.md.
 """
@@ -15,7 +15,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from deepisp_cli.colour import apply_transform, fit_transform
 
-LARGEST_PSNR = 120.0  # dB, of equal pictures: JSON knows no infinity
+LARGEST_PSNR = 120.0  # dB, for equal pictures: JSON has no infinity
 
 
 def psnr(picture: np.ndarray, truth: np.ndarray) -> float:
@@ -29,7 +29,7 @@ def psnr(picture: np.ndarray, truth: np.ndarray) -> float:
 
 
 def channel_psnr(picture: np.ndarray, truth: np.ndarray) -> float:
-    """Mean of the PSNR of R, G and B in dB: what some papers print as the PSNR of a picture."""
+    """Mean of the PSNR of R, G and B in dB: what some papers report as the PSNR of a picture."""
     return float(np.mean([psnr(picture[..., channel], truth[..., channel]) for channel in range(3)]))
 
 
@@ -40,7 +40,7 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
 
 def ms_ssim(picture: np.ndarray, truth: np.ndarray) -> float:
     """Multi-scale structural similarity (Wang et al. 2003) by pytorch-msssim: five scales, mean of the three
-    channels. NaN for pictures below 161 pixels a side, which five scales do not fit into."""
+    channels. NaN for pictures below 161 pixels a side, which are too small for five scales."""
     import torch
     from pytorch_msssim import ms_ssim as library_ms_ssim
 
@@ -58,7 +58,7 @@ def delta_e(picture: np.ndarray, truth: np.ndarray) -> float:
 
 
 def matched_psnr(picture: np.ndarray, truth: np.ndarray) -> float:
-    """PSNR in dB after the quadratic colour transform (3x10, least squares) that brings ``picture`` nearest
+    """PSNR in dB after the quadratic colour transform (3x10, least squares) that brings ``picture`` closest
     to ``truth``: forgives brightness and colour, leaves noise and detail."""
     ours, theirs = picture.astype(np.float64) / 255, truth.astype(np.float64) / 255
     planes = apply_transform(ours[..., 0], ours[..., 1], ours[..., 2], fit_transform(ours, theirs))
@@ -77,19 +77,19 @@ FULL_REFERENCE: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 def brisque(picture: np.ndarray) -> float:
     """BRISQUE (Mittal et al. 2012), which needs no truth: 0 is natural, 100 distorted. By the package
-    brisque, with the model it carries."""
+    brisque, with its own model."""
     return float(_brisque_model().score(picture))
 
 
 @cache
 def _brisque_model() -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of the package's own imports
+        warnings.simplefilter("ignore", DeprecationWarning)  # from the package's own imports
         from brisque import BRISQUE
 
     class Brisque(BRISQUE):
         def scale_features(self, features: Any) -> Any:
-            """With NumPy 2.4 an array of one number is no number any more; brisque 0.2 yields such."""
+            """brisque 0.2 yields arrays of one number, which NumPy 2.4 no longer takes as numbers."""
             return super().scale_features([np.ravel(feature)[0] for feature in features])
 
     return Brisque(url=False)

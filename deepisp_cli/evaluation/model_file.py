@@ -1,4 +1,4 @@
-"""Networks of others in the same place: any ONNX or TorchScript file with the contract of `FileEngine`."""
+"""Other people's networks in place of ours: any ONNX or TorchScript file that fits `FileEngine`."""
 
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
@@ -12,15 +12,15 @@ from deepisp_cli.errors import EngineError, ModelError
 from deepisp_cli.models import Model
 
 SUFFIXES = (".onnx", ".pt", ".ts")
-HALO = 64  # pixels of surroundings that a tile comes with
-CELL = 16  # tiles are a multiple of it: networks that halve the picture need that
+HALO = 64  # pixels of surroundings around each tile
+CELL = 16  # tile sides are multiples of it: networks that halve the picture need that
 
 
 class FileEngine:
-    """A network in a file, as an `deepisp_cli.engine.Engine` on the CPU.
+    """A network in a file, as a `deepisp_cli.engine.Engine` on the CPU.
 
-    The contract: one input (1, 3, H, W) float32, the bilinear picture that the product's own network gets,
-    and as first output the restored picture of the same shape. H and W are multiples of 16. It is run on
+    The contract: one input (1, 3, H, W) float32, the bilinear picture that the product's own network gets;
+    the first output is the restored picture of the same shape. H and W are multiples of 16. It is run on
     tiles with 64 pixels of surroundings.
 
     Raises

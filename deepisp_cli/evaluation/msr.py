@@ -44,17 +44,17 @@ PAPER = {
 
 @dataclass(frozen=True)
 class Transform:
-    """The dataset's way from its cameras' linear RGB to sRGB.
+    """The dataset's conversion from its cameras' linear RGB to sRGB.
 
-    Its numbers belong to the dataset; they are read from `TRANSFORM_FILES`, the files of the evaluation code
-    that Klatzer et al. (2016) published with theirs.
+    Its numbers belong to the dataset; they are read from `TRANSFORM_FILES`, which come with the evaluation
+    code of Klatzer et al. (2016).
     """
 
     matrix: np.ndarray  # (3, 3); rows are the camera's channels, columns those of sRGB
     curve: np.ndarray  # (3,): a, gamma, slope
 
     def __call__(self, linear: np.ndarray) -> np.ndarray:
-        """(H, W, 3) linear camera RGB, 1.0 being white, to sRGB of the same scale; not clipped."""
+        """(H, W, 3) linear camera RGB, 1.0 being white, to sRGB on the same scale; not clipped."""
         colour = linear @ self.matrix
         offset, gamma, slope = self.curve
         counts = WHITE * np.maximum(colour, 0)
@@ -101,7 +101,7 @@ class Msr(Benchmark):
                 yield Case(mosaic.name, settings, _read(mosaic, 2), _read(truth, 3))
 
     def method(self, engine: Engine) -> Method:
-        """The network's restored image in linear light; it sees the scale that it sees of raw files."""
+        """The network's restored image in linear light; its input has the same scale as with raw files."""
 
         def restore(mosaic: np.ndarray) -> np.ndarray:
             return decode(run_tiled(engine, encode(demosaic(mosaic, PATTERN)))[0])
@@ -141,7 +141,7 @@ class Msr(Benchmark):
 
 
 def _find_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Mosaics and truths that the folder's test.txt names."""
+    """The mosaics and truths named in the folder's test.txt."""
     listing = folder / "test.txt"
     try:
         names = listing.read_text("utf-8").split()

@@ -1,4 +1,4 @@
-"""Benchmarks made of photographs: ``demosaic`` and ``lowlight``."""
+"""Benchmarks made from photographs: ``demosaic`` and ``lowlight``."""
 
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -44,7 +44,7 @@ def load_even(path: Path) -> np.ndarray:
 
 
 class _OfPhotographs(Benchmark):
-    """A benchmark of a folder of photographs."""
+    """A benchmark on a folder of photographs."""
 
     def __init__(self, data: Path, settings: Settings) -> None:
         super().__init__(data, settings)
@@ -52,9 +52,8 @@ class _OfPhotographs(Benchmark):
 
 
 class Demosaic(_OfPhotographs):
-    """Mosaics of finished pictures with Gaussian noise, the protocol of the field: sRGB values sampled RGGB,
-    noise of ``sigma`` / 255 added and neither clipped nor quantised; the result in 8 bits, no border left
-    out."""
+    """Mosaics of finished pictures with Gaussian noise, the field's protocol: sRGB values sampled RGGB, noise
+    of ``sigma`` / 255 added, neither clipped nor quantised; the result in 8 bits, no border left out."""
 
     name = "demosaic"
     metrics: ClassVar[Mapping[str, Metric]] = {
@@ -123,7 +122,7 @@ class LowLight(_OfPhotographs):
         return developed(engine)
 
     def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
-        """On what both show: RawTherapee leaves out four pixels at each border."""
+        """Measured on what both show: RawTherapee leaves out four pixels at each border."""
         assert case.truth is not None
         picture, truth = common_middle(picture, case.truth)
         return super().measure(picture, replace(case, truth=truth))

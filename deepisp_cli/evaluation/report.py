@@ -1,4 +1,4 @@
-"""What a benchmark found, as a table, a JSON file, a Markdown page and a contact sheet."""
+"""A benchmark's results as a table, a JSON file, a Markdown page and a contact sheet."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ LIBRARIES = (
     *("deepisp", "numpy", "onnxruntime", "rawpy", "torch"),
     *("scikit-image", "pytorch-msssim", "brisque", "colour-demosaicing"),
 )
-DECIMALS = {"ssim": 3, "ms_ssim": 3}  # of a table; 2 for the others
+DECIMALS = {"ssim": 3, "ms_ssim": 3}  # in a table; 2 for the others
 SHEET_ROWS = 8
 SHEET_SIDE = 256  # pixels of a crop on the sheet
-HEAD = 18  # pixels of the names above it
+HEAD = 18  # pixels for the names above it
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -65,7 +65,7 @@ def report(
     models: Mapping[str, Mapping[str, str]],
     programs: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What ``results.json`` holds: results, the name of the data, the command that printed them, seeds,
+    """The contents of ``results.json``: results, the name of the data, the command that printed them, seeds,
     versions of libraries and other ``programs``, and the SHA-256 of each model's files."""
     libraries = {name: installed_version(name) for name in LIBRARIES}
     return {

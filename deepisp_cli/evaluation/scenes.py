@@ -1,4 +1,4 @@
-"""Benchmarks of real raw files: ``s7`` and ``pairs`` with a reference picture each, ``raws`` without."""
+"""Benchmarks on real raw files: ``s7`` and ``pairs`` with reference pictures, ``raws`` without."""
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
@@ -65,7 +65,7 @@ class Raws(Benchmark):
 
 
 class Pairs(Raws):
-    """Raw files with a reference picture of the same scene: of the same name, side by side."""
+    """Raw files, each beside a reference picture of the same scene and name."""
 
     name = "pairs"
     metrics = metrics.FULL_REFERENCE
@@ -75,7 +75,7 @@ class Pairs(Raws):
 
 
 class S7(Pairs):
-    """The S7-ISP dataset of the paper: in each scene's folder a raw of a quarter of the exposure
+    """The S7-ISP dataset of the paper: in each scene's folder a raw at a quarter of the exposure
     (short_exposure.dng), the phone's own picture of it, and the well-lit picture (medium_exposure.jpg)."""
 
     name = "s7"
