@@ -18,22 +18,22 @@ from deepisp_cli.options import ENGINES, device_option, engine_option, tile_opti
 @click.option("--model", "models", multiple=True, metavar="NAME|DIR", help="Several are compared. [deepisp]")
 @click.option(
     "--baseline", "baselines", multiple=True, metavar="NAME|FILE",
-    help="Of mosaics: bilinear, malvar, menon. Of raws: libraw, libraw-denoised, libraw-dcb, "
-    "libraw-dcb-denoised, darktable, rawtherapee; of s7 also phone. Or an .onnx or .pt file. [one of them]",
+    help="For mosaics: bilinear, malvar, menon. For raws: libraw, libraw-denoised, libraw-dcb, "
+    "libraw-dcb-denoised, darktable, rawtherapee; for s7 also phone. Or an .onnx or .pt file. [one of them]",
 )  # fmt: skip
 @click.option(
     "--sigma", "sigmas", multiple=True, type=click.FloatRange(min=0), metavar="N",
-    help="Noise of 'demosaic', of 255. [0, 5, 10, 15, 20]",
+    help="Noise for 'demosaic', out of 255. [0, 5, 10, 15, 20]",
 )  # fmt: skip
 @click.option(
-    "--protocol", type=click.Choice(PROTOCOLS), default=PROTOCOLS[0], show_default=True, help="Of 'msr'."
+    "--protocol", type=click.Choice(PROTOCOLS), default=PROTOCOLS[0], show_default=True, help="For 'msr'."
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take N pictures.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only N pictures.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Write results.json, results.md and sheet.jpg there.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace results that DIR holds.")
+@click.option("--overwrite", is_flag=True, help="Replace results in DIR.")
 @engine_option
 @device_option
 @click.option("-q", "--quiet", is_flag=True, help="Only the table.")
@@ -108,7 +108,7 @@ def evaluate(
 @click.command()
 @click.option(
     "--sizes", default="3,12,24,1511x1009", metavar="SIZE,...", show_default=True,
-    help="Of the frames, in megapixels or pixels.",
+    help="Frame sizes, in megapixels or pixels.",
 )  # fmt: skip
 @click.option("--model", "names", multiple=True, metavar="NAME|DIR", help="Several are compared. [all]")
 @click.option(
@@ -122,7 +122,7 @@ def evaluate(
     "--batch", type=click.IntRange(min=0), default=0, metavar="N", show_default=True,
     help="Also develop N files of each size as one batch.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a measurement.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per measurement.")
 def benchmark(
     sizes: str, names: tuple[str, ...], engine: str, device: str, tile: int | None, repeat: int, batch: int,
     as_json: bool,
