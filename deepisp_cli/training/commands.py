@@ -39,14 +39,14 @@ def train(
     config: Path, output: Path | None, photographs: tuple[str, ...], validation: tuple[str, ...],
     resume: bool, initial: Path | None, steps: int | None, minutes: float | None, device: str,
 ) -> None:  # fmt: skip
-    """Train the model that CONFIG, a TOML, describes.
+    """Train the model that CONFIG, a TOML file, describes.
 
     \b
     deepisp train models/deepisp/train.toml --photographs FOLDER
     deepisp train models/deepisp/train.toml --resume
 
-    The run's folder gets checkpoint.pt, log.csv and sheets of validation pictures. Stopped by --steps,
-    --minutes, Ctrl-C or a kill, a run goes on with --resume.
+    The run's folder gets checkpoint.pt, log.csv and sheets of validation pictures. A run stopped by --steps,
+    --minutes, Ctrl-C or a kill continues with --resume.
     """
     _need_torch()
     from deepisp_cli.training.config import load_config, on_photographs
@@ -90,9 +90,9 @@ def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tup
     \b
     deepisp export runs/mine/checkpoint.pt mine --calibrate FOLDER
 
-    NAME is models/NAME, or a folder if it is a path: weights.safetensors, model.onnx and card.json go there
-    once torch and ONNX Runtime agree on the graph. What a person wrote into the folder's card (summary,
-    limitations, ...) is kept, results while the weights are the same.
+    NAME means models/NAME, or a folder if it is a path: weights.safetensors, model.onnx and card.json go
+    there once torch and ONNX Runtime agree on the graph. What a person wrote into the folder's card (summary,
+    limitations, ...) is kept, results only while the weights are the same.
     """
     _need_torch()
     from deepisp_cli.training.export import export_checkpoint
@@ -111,12 +111,12 @@ def _need_torch() -> None:
 
 
 def _open_device(name: str) -> Any:
-    """The torch.device, after something was computed on it.
+    """The torch.device, after a trial computation on it.
 
     Raises
     ------
     EngineError
-        If it cannot be had.
+        If it cannot be used.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Everything that decides a model, as read from its TOML."""
+"""Everything that defines a model, as read from its TOML file."""
 
 import sys
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Stage:
-    """One leg of training with a cosine learning rate of its own.
+    """One leg of training with its own cosine learning rate.
 
-    With ``minutes`` the rate follows the clock where that is ahead of the steps, and a resumed run is no
-    longer the run that was not stopped; bounded by steps alone it is.
+    With ``minutes`` the rate follows the clock where that is ahead of the steps, and a resumed run differs
+    from an uninterrupted one; with steps alone it does not.
     """
 
-    learning_rate: float  # of the filters
+    learning_rate: float  # for the filters
     batch: int  # crops a step
     crop: int  # pixels a side
     steps: int | None = None
     minutes: float | None = None
     parts: str = "separate"  # see `Trainer.loss`
-    blocks: int | None = None  # low-level blocks trained, the first so many; None: all. With "low" only
+    blocks: int | None = None  # train only the first so many low-level blocks; None: all. Needs "low"
 
     def __post_init__(self) -> None:
         if not self.steps and not self.minutes:
@@ -57,20 +57,20 @@ class TrainConfig:
     photographs: tuple[str, ...] = ()  # folders of 8- or 16-bit pictures
     panoramas: tuple[str, ...] = ()  # folders of linear HDR files
     raw_pairs: tuple[str, ...] = ()  # folders of raws and their reference pictures
-    shares: tuple[float, float, float] = (1.0, 0.0, 0.0)  # of steps on each of the three, as weights
+    shares: tuple[float, float, float] = (1.0, 0.0, 0.0)  # relative shares of steps on each of the three
     validation: tuple[str, ...] = ()  # folders of photographs
-    longest_side: int = 2048  # pixels that photographs are reduced to: memory, and their own noise
+    longest_side: int = 2048  # pixels that photographs are reduced to, for memory and against their own noise
     reductions: tuple[float, ...] = (1.0, 1.41, 2.0, 2.83, 4.0)
     synthesis: SynthesisOptions = field(default_factory=SynthesisOptions)
-    mosaic: MosaicOptions | None = None  # given: mosaics of finished pictures, in place of raws
-    restoration_weight: float = 0.5  # of the restored image's loss against the finished picture's
-    restoration_scales: tuple[int, ...] = (1, 4, 16)  # pixels a side of the means that this loss is taken of
+    mosaic: MosaicOptions | None = None  # if given: mosaics of finished pictures instead of raws
+    restoration_weight: float = 0.5  # weight of the restored image's loss against the finished picture's
+    restoration_scales: tuple[int, ...] = (1, 4, 16)  # sides in pixels of the means in the restoration loss
     restoration_norm: str = "l1"  # "l1", or "rms" of each crop
-    restoration_structure: float = 0.0  # of structural similarity in it; see `losses.structure_loss`
-    restoration_colour: float = 0.0  # of the colour of squares in it; see `losses.colour_loss`
-    neutral_weight: float = 0.0  # of the transform's faults on greys and white; see `losses.neutral_loss`
+    restoration_structure: float = 0.0  # weight of `losses.structure_loss` in the restoration loss
+    restoration_colour: float = 0.0  # weight of `losses.colour_loss` in the restoration loss
+    neutral_weight: float = 0.0  # weight of `losses.neutral_loss`
     picture_loss: str = "rgb"  # "rgb": `losses.picture_loss`; "lab": `losses.paper_loss`
-    structure_weight: float = 0.2  # of structural similarity in "lab"
+    structure_weight: float = 0.2  # weight of structural similarity in "lab"
     average_decay: float = 0.999  # of the exponential moving average of the weights
     gradient_norm: float = 0.5
     precision: str = "auto"  # of the convolutions. auto: bfloat16 on a GPU, float32 on a CPU
@@ -112,12 +112,12 @@ def on_photographs(config: TrainConfig, folders: Sequence[str]) -> TrainConfig:
 
 
 def load_config(path: Path) -> TrainConfig:
-    """Read a TOML.
+    """Read a TOML file.
 
     Raises
     ------
     UsageError
-        If it is no TOML, misses a key, has an unknown one or a value that makes no sense.
+        If it is not TOML, lacks a key, has an unknown one or a value that makes no sense.
     """
     try:
         return config_from_dict(tomllib.loads(path.read_text("utf-8")))

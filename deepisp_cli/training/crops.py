@@ -1,4 +1,4 @@
-"""Random crops of pictures that lie in the device's memory, in a few operations for a whole batch."""
+"""Random crops of pictures in the device's memory, a whole batch in a few operations."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ from deepisp_cli.errors import InputError
 class Crops:
     """Pictures of one dtype, in one tensor, and random crops of them.
 
-    Each crop is turned and mirrored at random, and every second one is the more detailed of two draws: flat
-    sky teaches little.
+    Each crop is turned and mirrored at random, and half of them are the more detailed of two draws: flat sky
+    teaches little.
 
     Parameters
     ----------
-    levels : for each scale pictures (H, W, 3), all uint8 or all float32. A crop's scale is drawn first, then
-        one of the pictures of that scale.
-    generator : on the device that is to hold them.
+    levels : for each scale, pictures (H, W, 3), all uint8 or all float32. A crop's scale is drawn first, then
+        one of that scale's pictures.
+    generator : on the device that will hold them.
     """
 
     def __init__(self, levels: Sequence[Sequence[np.ndarray]], generator: torch.Generator) -> None:

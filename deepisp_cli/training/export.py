@@ -1,4 +1,4 @@
-"""A checkpoint to a model folder (``deepisp export``).
+"""Export a checkpoint to a model folder (``deepisp export``).
 
 Writes ``weights.safetensors``, ``model.onnx``, on request ``model-int8.onnx``, and ``card.json``. Before
 anything is written, ONNX Runtime and torch must agree on the exported graphs.
@@ -28,11 +28,11 @@ from deepisp_cli.training.trainer import read_checkpoint
 # what a person writes into a card
 KEPT = ("summary", "licence", "training", "results", "limitations", "openness")
 PARITY = 1e-4  # largest difference allowed between the two engines
-EIGHT_BIT_PARITY = 5e-3  # root mean square of the restored image that the 8-bit form may be off by
+EIGHT_BIT_PARITY = 5e-3  # largest root mean square error allowed in the 8-bit form's restored image
 CALIBRATION = 12, 2, 384  # batches, crops in each, pixels a side
-CHECKS = 3  # batches more, which the statistics have not seen
-REDUCTIONS = (1.0, 2.0, 3.0)  # of their photographs: near and far, not what the last stage of training saw
-# What lies beyond the ranges stays in the picture, so the rare has to be there
+CHECKS = 3  # further batches, which the statistics have not seen
+REDUCTIONS = (1.0, 2.0, 3.0)  # of their photographs: near and far, unlike the last stage of training
+# Values beyond the ranges would stay in the picture, so the rare ones have to be included
 HOT_SHARE = 2e-4  # of samples
 SATURATED_SHARE = 0.5  # of photographs
 TRANSFORM_PARITY = 0.03  # largest difference of a coefficient of W
@@ -62,7 +62,7 @@ def largest_difference(network: DeepISP, graph: bytes, seed: int = 0) -> float:
 def eight_bit_difference(
     network: DeepISP, graph: bytes, pictures: Sequence[torch.Tensor]
 ) -> tuple[float, float]:
-    """What the 8-bit form is off by on ``pictures`` (N, 3, H, W): its restored images (root mean square), and
+    """The 8-bit form's error on ``pictures`` (N, 3, H, W): of its restored images (root mean square), and of
     its W (the largest difference of a coefficient)."""
     session = open_session(graph)
     errors, transform = [], [0.0]
@@ -88,9 +88,9 @@ def export(
 
     Parameters
     ----------
-    facts : what else the card says: summary, training, results, ...
-    pictures : typical inputs of the network, (N, 3, H, W); given, the 8-bit form is written, too.
-    checks : others, on which it must agree; by default the same.
+    facts : further entries of the card: summary, training, results, ...
+    pictures : typical inputs of the network, (N, 3, H, W); if given, the 8-bit form is written too.
+    checks : other inputs on which it must agree; by default the same.
 
     Raises
     ------
@@ -140,13 +140,13 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     Parameters
     ----------
     checkpoints : one, or several of one network, whose mean is taken (Wortsman et al., "Model soups", 2022).
-        The card tells the training of the first.
-    photographs : folders; raws made of them calibrate the 8-bit form.
+        The card records the training of the first.
+    photographs : folders; raws made from them calibrate the 8-bit form.
 
     Raises
     ------
     ModelError
-        If one is no checkpoint or of another network, or the engines do not agree.
+        If one is not a checkpoint or has another network, or the engines do not agree.
     """
     state, *others = [read_checkpoint(checkpoint) for checkpoint in checkpoints]
     for path, other in zip(checkpoints[1:], others, strict=True):
@@ -162,7 +162,7 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     old = json.loads(path.read_text("utf-8")) if path.exists() else {}
     facts = {key: old[key] for key in KEPT if key in old}
     if old.get("files", {}).get(WEIGHTS_FILE) != hashlib.sha256(_weights_file(network)).hexdigest():
-        facts.pop("results", None)  # of other weights
+        facts.pop("results", None)  # they belong to other weights
     facts = {"summary": "", "training": {}, "results": [], **facts}
     facts["training"] |= {
         "config": state["config"],
@@ -178,7 +178,7 @@ def _weights_file(network: DeepISP) -> bytes:
 
 
 def _raws(config: TrainConfig, photographs: Sequence[str]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """The network's inputs (N, 3, H, W) that calibrate the 8-bit form, and those that it is checked on."""
+    """The network's inputs (N, 3, H, W) that calibrate the 8-bit form, and those it is checked on."""
     generator = torch.Generator().manual_seed(config.seed)
     synthesis = replace(config.synthesis, hot_share=HOT_SHARE, saturated_share=SATURATED_SHARE)
     calibration = replace(on_photographs(config, photographs), synthesis=synthesis, reductions=REDUCTIONS)

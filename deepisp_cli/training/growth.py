@@ -1,4 +1,4 @@
-"""Make a trained network deeper without changing what it computes, so that training goes on from there
+"""Make a trained network deeper without changing what it computes, so that training can continue from there
 (Chen, Goodfellow, Shlens: "Net2Net", 2016)."""
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from deepisp_cli.network import NetworkConfig
 
 
 def fits_into(old: NetworkConfig, new: NetworkConfig) -> bool:
-    """Whether `deepen` leads from one to the other: the same but for blocks put in at one place."""
+    """Whether `deepen` leads from one to the other: the same except for blocks inserted at one place."""
     if replace(old, dilations=new.dilations) != new or len(old.dilations) > len(new.dilations):
         return False
     first, added = _place(old, new)
@@ -21,10 +21,10 @@ def fits_into(old: NetworkConfig, new: NetworkConfig) -> bool:
 
 
 def deepen(weights: Mapping[str, Tensor], old: NetworkConfig, new: NetworkConfig) -> dict[str, Tensor]:
-    """The state of a network of ``new`` that computes what one of ``old`` with ``weights`` does.
+    """The state of a ``new`` network that computes what the ``old`` one does with ``weights``.
 
-    The blocks that ``old`` lacks, after the longest common beginning of the dilations, hand their
-    features on (those are not negative, so that ReLU keeps them) and correct the image by nothing.
+    The blocks that ``old`` lacks, after the longest common beginning of the dilations, pass their
+    features on (these are not negative, so ReLU keeps them) and leave the image unchanged.
     """
     first, added = _place(old, new)
     grown = {name: value for name, value in weights.items() if not name.startswith("low.")}

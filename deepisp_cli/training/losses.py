@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from deepisp_cli.colour import XYZ_FROM_SRGB, apply_transform
 from deepisp_cli.training.synthesis import Pairs, srgb_decode, to_srgb
 
-LAB_EDGE = 6 / 29  # where CIE Lab's cube root turns into a line, on the scale of the root
-MS_SSIM_SMALLEST = 161  # pixels a side: five scales of 11x11 windows do not fit into less
+LAB_EDGE = 6 / 29  # where CIE Lab's cube root becomes a line, on the scale of the root
+MS_SSIM_SMALLEST = 161  # pixels a side: what five scales of 11x11 windows need
 SSIM_SMALLEST = 11  # pixels a side: the window
 SSIM_SIGMA = 1.5  # pixels
 COLOUR_SCALES = (16, 64)  # pixels a side
@@ -21,7 +21,7 @@ COLOUR_SCALES = (16, 64)  # pixels a side
 def picture_loss(picture: Tensor, target: Tensor) -> Tensor:
     """L1 between finished pictures (N, 3, H, W), on every pixel and on means of 8x8 pixels.
 
-    The means give blotches, which a pixel-wise loss hardly sees, a voice of their own.
+    The means make blotches count, which a pixel-wise loss hardly sees.
     """
     error = _clip_where_clipped(picture, target) - target
     return error.abs().mean() + 0.5 * F.avg_pool2d(error, 8).abs().mean()
@@ -33,7 +33,7 @@ def paper_loss(picture: Tensor, target: Tensor, structure_weight: float) -> Tens
     Parameters
     ----------
     picture, target : (N, 3, H, W) sRGB, at least 161 pixels a side.
-    structure_weight : of 1 - MS-SSIM against the mean of L1 in L, a and b, all three divided by 100.
+    structure_weight : weight of 1 - MS-SSIM against the mean L1 of L, a and b, all divided by 100.
     """
     ours, theirs = to_lab(_clip_where_clipped(picture, target)), to_lab(target)
     structure = 1 - ms_ssim(ours[:, :1], theirs[:, :1], data_range=1)
@@ -42,7 +42,7 @@ def paper_loss(picture: Tensor, target: Tensor, structure_weight: float) -> Tens
 
 def to_lab(srgb: Tensor) -> Tensor:
     """sRGB (N, 3, H, W) to CIE Lab of D65, divided by 100: white is (1, 0, 0). Finite gradients at black."""
-    xyz_from_srgb = XYZ_FROM_SRGB / XYZ_FROM_SRGB.sum(1, keepdims=True)  # of white: (1, 1, 1)
+    xyz_from_srgb = XYZ_FROM_SRGB / XYZ_FROM_SRGB.sum(1, keepdims=True)  # white is (1, 1, 1)
     matrix = torch.from_numpy(xyz_from_srgb).to(srgb)
     xyz = torch.einsum("ij,njhw->nihw", matrix, srgb_decode(srgb))
     line = xyz / (3 * LAB_EDGE**2) + 4 / 29
@@ -51,23 +51,23 @@ def to_lab(srgb: Tensor) -> Tensor:
 
 
 def _clip_where_clipped(picture: Tensor, target: Tensor) -> Tensor:
-    """What lies beyond white (black) where the photograph is white (black) will be clipped: no error."""
+    """Values beyond white (black) where the photograph is white (black) will be clipped, so are no error."""
     picture = torch.where(target >= 1, picture.clamp(max=1), picture)
     return torch.where(target <= 0, picture.clamp(min=0), picture)
 
 
 def neutral_loss(coefficients: Tensor, white: Tensor | float = 1.0, levels: int = 9) -> Tensor:
-    """What the transform does wrong to greys: tint them, or leave white below white.
+    """The transform's errors on greys: tinting them, or leaving white below white.
 
-    Grey is grey for every camera, light and exposure, for white balance and matrix have been applied. What
-    the sensor clipped is ``white`` and has to come out as white at least. The photographs hold too few pure
-    greys and blown lamps to teach that by themselves.
+    Grey is grey for every camera, light and exposure, because white balance and matrix have been applied.
+    What the sensor clipped is ``white`` and has to come out at least white. The photographs hold too few
+    pure greys and blown lamps to teach that by themselves.
 
     Parameters
     ----------
-    coefficients : (N, 30, h, w) of the cells, as the network yields them.
-    white : what the transform gets where the sensor is clipped; one for all or (N,).
-    levels : greys from black to white that are looked at.
+    coefficients : (N, 30, h, w) of the cells, as the network returns them.
+    white : what the transform gets where the sensor clipped; one for all or (N,).
+    levels : number of greys from black to white.
     """
     transform = coefficients.mean((2, 3)).reshape(-1, 3, 10)
     grey = torch.linspace(0, 1, levels, device=coefficients.device).reshape(-1, 1) * white
@@ -78,14 +78,14 @@ def neutral_loss(coefficients: Tensor, white: Tensor | float = 1.0, levels: int 
 
 
 def restoration_loss(image: Tensor, pairs: Pairs, scales: Sequence[int], norm: str = "l1") -> Tensor:
-    """Error of the low-level stage's image against the noise-free frame: the sum over means of squares of
+    """Error of the low-level stage's image against the noise-free frame, summed over means of blocks of
     ``scales`` pixels a side, 1 being the pixels themselves.
 
-    ``norm`` is "l1", or "rms": the root mean square of each crop, which is what PSNR judges by. (The mean
+    ``norm`` is "l1", or "rms": the root mean square of each crop, which is what PSNR measures. (The mean
     square itself would leave crops without noise next to no weight.)
 
     Each frame counts as if it had been exposed fully: on the square-root scale an exposure of -2 EV halves
-    every value. Where the noise-free frame is not known (real raws) there is no such loss: 0.
+    every value. Where the noise-free frame is not known (real raws) the loss is 0.
     """
     if pairs.clean is None:
         return image.new_zeros(())
@@ -115,19 +115,18 @@ def structure_loss(ours: Tensor, theirs: Tensor) -> Tensor:
 
 @cache
 def _ssim_window(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Gaussian weights (3, 1, 1, 11). pytorch-msssim's own come from the CPU each time, and a GPU waits."""
-    with torch.inference_mode(False):  # it is kept, and training cannot use what was made in that mode
+    """Gaussian weights (3, 1, 1, 11). pytorch-msssim's own come from the CPU each time, so a GPU waits."""
+    with torch.inference_mode(False):  # they are cached, and training cannot use tensors made in that mode
         offset = torch.arange(SSIM_SMALLEST, device=device, dtype=dtype) - SSIM_SMALLEST // 2
         weights = torch.exp(-(offset**2) / (2 * SSIM_SIGMA**2))
         return (weights / weights.sum()).repeat(3, 1, 1, 1)
 
 
 def colour_loss(ours: Tensor, theirs: Tensor) -> Tensor:
-    """L1 between means of squares of `COLOUR_SCALES` pixels a side of an image and the noise-free frame, the
-    sum over the scales, both `as_seen`.
+    """L1 between means of blocks of `COLOUR_SCALES` pixels a side of an image and the noise-free frame, both
+    `as_seen`, summed over the scales.
 
-    Deep shadows that are brightened show a tint that `restoration_loss`, on the scale of the raw, hardly
-    sees.
+    Brightened deep shadows show a tint that `restoration_loss`, on the scale of the raw, hardly sees.
     """
     error = ours - theirs
     return sum((F.avg_pool2d(error, scale).abs().mean() for scale in COLOUR_SCALES), error.new_zeros(()))

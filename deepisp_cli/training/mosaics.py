@@ -1,6 +1,6 @@
 """Mosaics of finished pictures with Gaussian noise: the protocol of the field's demosaicing benchmarks.
 
-The photograph's sRGB values are sampled as they are, as if they were what a sensor counts.
+The photograph's sRGB values are sampled as they are, as if they were sensor counts.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class MosaicOptions:
     """Ranges that a mosaic is drawn from."""
 
     sigma: tuple[float, float] = (0.0, 20.0)  # standard deviation of the noise, of 255; uniform
-    clean_share: float = 0.0  # of mosaics without noise
+    clean_share: float = 0.0  # share of mosaics without noise
 
 
 class MosaicSynthesis:

@@ -1,4 +1,4 @@
-"""ONNX graphs node by node."""
+"""Build ONNX graphs node by node."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from onnx import helper, numpy_helper
 
 
 class Graph:
-    """Nodes and constants in the making."""
+    """A graph under construction."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
-        self.above: list[onnx.ValueInfoProto] = []  # inputs that may be left out
-        self.below: list[onnx.ValueInfoProto] = []  # outputs, the same rows of this tile
+        self.above: list[onnx.ValueInfoProto] = []  # optional inputs
+        self.below: list[onnx.ValueInfoProto] = []  # outputs: the same rows, of this tile
 
     def node(self, kind: str, inputs: list[str], output: str = "", **attributes: object) -> str:
         output = output or f"{kind.lower()}_{len(self.nodes)}"
@@ -29,7 +29,7 @@ class Graph:
         return self.node("DequantizeLinear", [name, *self.scale(step, zero)])
 
     def scale(self, step: float, zero: int = 0) -> list[str]:
-        """The two inputs that say what 8-bit numbers mean."""
+        """The two inputs that define what 8-bit numbers mean."""
         number = self.constant(f"step_{step:.9g}", np.array(step, np.float32))
         return [number, self.constant(f"zero_{zero}", np.array(zero, np.uint8))]
 
@@ -48,11 +48,11 @@ class Graph:
     def joined(
         self, name: str, rows: int, channels: int, axis: int = 2, kind: type[np.generic] = np.float32
     ) -> str:
-        """A tensor with the rows in front that the tile above has kept of it. The last ``rows`` are kept for
-        the tile below, as many as the next layer has to see again.
+        """A tensor preceded by the rows of it that the tile above has kept. Its last ``rows``, as many as the
+        next layer has to see again, are kept for the tile below.
 
-        They come in as ``above_N``, by default no row, and go out as ``below_N``. ``axis`` is the tensor's
-        rows; the columns come next.
+        They come in as ``above_N``, by default no rows, and go out as ``below_N``. ``axis`` is the row axis;
+        the column axis comes next.
         """
         above, below = f"above_{len(self.above)}", f"below_{len(self.below)}"
         shape: list[int | str] = [1, *(f"{letter}_{above}" for letter in "chw")]
@@ -67,7 +67,7 @@ class Graph:
         return whole
 
     def crop(self, name: str, before: int, after: int, first_axis: int = 2) -> str:
-        """Cut rows and columns off a tensor whose rows are ``first_axis``."""
+        """Cut rows and columns off a tensor whose row axis is ``first_axis``."""
         end = np.iinfo(np.int64).max if after == 0 else -after
         return self._slice(name, [before] * 2, [end] * 2, [first_axis, first_axis + 1])
 

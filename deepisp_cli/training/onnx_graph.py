@@ -22,10 +22,10 @@ from deepisp_cli.training.quantise import LAST_IN_FLOAT, Block, BlockStatistics,
 def to_onnx(network: DeepISP, statistics: Sequence[BlockStatistics] | None = None) -> bytes:
     """The serialised graph, ``picture`` to ``image`` and ``coefficients``: `forward` without padding.
 
-    A tile right below another one needs no halo above: the rows that its layers would have to see again are
-    the other's outputs ``below_N`` and its own inputs ``above_N``, which may be left out.
+    A tile directly below another needs no halo above: the rows that its layers have to see again are the
+    other's outputs ``below_N`` and its own inputs ``above_N``, which are optional.
 
-    With ``statistics``, one per block, all blocks but the first and the last two work on 8-bit numbers.
+    With ``statistics``, one per block, all blocks except the first and the last two work on 8-bit numbers.
     """
     config = network.config
     fold, images = config.fold, config.image_channels
@@ -44,7 +44,7 @@ def to_onnx(network: DeepISP, statistics: Sequence[BlockStatistics] | None = Non
         weight, bias = layer.weight.numpy()[outputs][:, inputs], layer.bias.numpy()[outputs]
         blocks.append(Block(weight, bias, dilation))
 
-    end = max(1, len(blocks) - LAST_IN_FLOAT) if statistics else 1  # of the blocks in 8 bits
+    end = max(1, len(blocks) - LAST_IN_FLOAT) if statistics else 1  # where the 8-bit blocks end
     extracted, image = _add_block(graph, blocks[0], features, "", image)
     if statistics and end > 1:
         middle = [statistics[0], *(each.reordered(outputs) for each in statistics[1:end])]

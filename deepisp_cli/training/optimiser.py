@@ -1,7 +1,7 @@
 """Muon (Jordan et al., 2024), the optimiser of the convolutions' filters.
 
-PyTorch's own `torch.optim.Muon` takes matrices only and orthogonalises in bfloat16, which CPUs without
-bfloat16 units do slowly; this one takes filters as they are and keeps float32 there.
+PyTorch's own `torch.optim.Muon` takes matrices only and orthogonalises in bfloat16, which is slow on CPUs
+without bfloat16 units; this one takes filters as they are and keeps float32 there.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from torch import Tensor
 class Muon(torch.optim.Optimizer):
     """Momentum whose step is orthogonalised: all directions of a filter bank move equally far.
 
-    Adam moves every weight by about the same amount. In a network of dark frames, whose pixels and features
+    Adam moves every weight by about the same amount. In a network for dark frames, whose pixels and features
     are nearly constant, most weights then move together and change little but the mean; see docs/training.md.
 
     ``params``: tensors of two or more axes, the first one the outputs. ``lr``: as for Adam, whose steps have
@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(filters: Tensor, iterations: int = 5) -> Tensor:
     """The nearest matrices with singular values of about one (0.7 to 1.2), by Newton-Schulz iteration.
 
-    ``filters`` (N, outputs, ...), a batch: axes after the second are taken together; the shape is kept. The
+    ``filters`` (N, outputs, ...), a batch: axes after the second are flattened; the shape is kept. The
     quintic's coefficients are Jordan's: fast growth of small singular values at the price of that spread.
     """
     flat = filters.flatten(2)

@@ -34,7 +34,7 @@ def list_files(folders: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]
 
 
 def load_all(files: Iterable[Named], load: Callable[[Named], Loaded]) -> list[Loaded]:
-    """What can be loaded of ``files``, on all cores; the others are named in the log and left out."""
+    """Load ``files`` on all cores; those that cannot be loaded are named in the log and left out."""
     loaded = []
     with ThreadPoolExecutor(available_cores()) as pool:
         for future in [pool.submit(load, file) for file in files]:

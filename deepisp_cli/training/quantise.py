@@ -1,8 +1,8 @@
-"""The 8-bit form of the low-level blocks for ONNX Runtime, and the statistics it needs to know.
+"""The 8-bit form of the low-level blocks for ONNX Runtime, and the statistics it needs.
 
 Weights and features of the middle blocks become 8-bit numbers; the running image, the first block, the last
-two and the high-level stage stay float32. Weights do not take all 256 values: AVX2 adds two products of a
-feature and a weight in 16 bits, and twice the product of the largest must not overflow.
+two and the high-level stage stay float32. Weights do not use all 256 values: AVX2 adds two products of a
+feature and a weight in 16 bits, and twice the largest product must not overflow.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,13 +19,13 @@ from deepisp_cli.network import DeepISP
 from deepisp_cli.training.onnx_builder import Graph
 
 PATCH_STRIDE = 3  # every third pixel of each row and column is enough
-DAMPING = 0.01  # of the mean variance, added to each: GPTQ's own
-LAST_IN_FLOAT = 2  # blocks: no later one corrects what these are off by
+DAMPING = 0.01  # share of the mean variance added to each, as in GPTQ
+LAST_IN_FLOAT = 2  # blocks: no later one corrects their errors
 RARE = 1e-6  # share of values that may lie beyond a range
-NARROWEST = 1e-3  # range of features or image, where a block hardly uses any
+NARROWEST = 1e-3  # smallest range of features or image, for blocks that hardly use any
 LARGEST_BIAS = 2**28  # in steps; rounding adds to it, and it has 32 bits
-# Of tanh's argument: the smaller one where all residuals lie within it. Beyond the larger one tanh is flat to
-# 1e-4; cut off at 3, where it is flat to 0.005, the many that lie beyond left a tint in deep shadows.
+# Ranges of tanh's argument: the smaller is used where all residuals lie within it. Beyond the larger, tanh is
+# flat to 1e-4; clipping at 3, where it is flat to 0.005, left a tint in deep shadows: many lie beyond.
 RESIDUAL_REACHES = 3.0, 5.0
 LEVELS = 255  # of features and image above zero
 WEIGHT_LEVELS = 63  # on either side of zero
@@ -34,17 +34,17 @@ RESIDUAL_LEVELS = 127  # on either side of zero
 
 @dataclass(frozen=True)
 class BlockStatistics:
-    """Of one block of the low-level stage, over all calibration frames."""
+    """Statistics of one low-level block over all calibration frames."""
 
     features: float  # largest output of the ReLU
     residual: float  # largest magnitude of the residual, before the tanh
-    image: tuple[float, float]  # smallest and largest value of the running image that comes in
+    image: tuple[float, float]  # smallest and largest value of the incoming running image
     image_channels: int
-    mean: np.ndarray  # (channels,) of what goes in
-    covariance: np.ndarray  # (9 channels, 9 channels) of the 3x3 patches that go in, as unfold orders them
+    mean: np.ndarray  # (channels,) of the input
+    covariance: np.ndarray  # (9 channels, 9 channels) of the input's 3x3 patches, as unfold orders them
 
     def reordered(self, channels: np.ndarray) -> "BlockStatistics":
-        """The same where the channels that go in are these, in this order."""
+        """The same for these input channels, in this order."""
         values = (9 * channels[:, None] + np.arange(9)).reshape(-1)
         covariance = self.covariance[np.ix_(values, values)]
         return replace(self, mean=self.mean[channels], covariance=covariance)
@@ -52,7 +52,7 @@ class BlockStatistics:
 
 @torch.inference_mode()
 def measure(network: DeepISP, pictures: Iterable[Tensor]) -> list[BlockStatistics]:
-    """Statistics of each block over ``pictures``, the network's inputs (N, 3, H, W) float32; one at least."""
+    """Statistics of each block over ``pictures``, the network's inputs (N, 3, H, W) float32; at least one."""
     images = network.config.image_channels
     found: list[list[tuple[float, float, float, float, np.ndarray, np.ndarray]]] = [[] for _ in network.low]
 
@@ -85,7 +85,7 @@ def _pooled(
     means: Sequence[np.ndarray],
     moments: Sequence[np.ndarray],
 ) -> BlockStatistics:
-    """What was found on several pictures; ranges hold zero, which features and images have a number for."""
+    """Pool the findings of several pictures; ranges include zero, so that an 8-bit number stands for it."""
     mean = np.mean(means, 0)
     covariance = np.mean(moments, 0) - np.outer(mean, mean)
     channels = mean.reshape(-1, 9).mean(1)
@@ -112,9 +112,9 @@ class Block:
 def add_eight_bit_blocks(
     graph: Graph, blocks: Sequence[Block], statistics: Sequence[BlockStatistics], extracted: str, image: str
 ) -> tuple[str, str]:
-    """The middle blocks in 8 bits. ``statistics`` begin with those of the block before. Features and image
-    come and go in float32, channels first; in between channels are last, as ONNX Runtime's kernels want
-    them."""
+    """Add the middle blocks in 8 bits. ``statistics`` begin with those of the preceding block. Features and
+    image come and go in float32, channels first; in between, channels are last, as ONNX Runtime's kernels
+    want them."""
     first, last = statistics[0].features / LEVELS, statistics[-1].features / LEVELS
     extracted = graph.node("Transpose", [graph.quantised(extracted, first)], perm=[0, 2, 3, 1])
     image = graph.node("Transpose", [image], perm=[0, 2, 3, 1])
@@ -127,9 +127,9 @@ def add_eight_bit_blocks(
 def _add_eight_bit_block(
     graph: Graph, block: Block, before: BlockStatistics, here: BlockStatistics, extracted: str, image: str
 ) -> tuple[str, str]:
-    """One convolution for features and residual. It knows one step size and one zero for all that goes in and
-    one for all that comes out: the steps and zeros of the image and of the residual are put into the weights
-    and the bias. The ReLU is what 8 bits without sign cut off."""
+    """One convolution for features and residual. It has one step size and one zero for all of its input, and
+    one of each for its output: the steps and zeros of the image and of the residual are folded into weights
+    and bias. Unsigned 8-bit numbers, clipped at zero, are the ReLU."""
     name = f"middle_{len(graph.nodes)}"
     width, (low, high) = len(block.weight), here.image
     step_in, step_out = before.features / LEVELS, here.features / LEVELS
@@ -143,13 +143,13 @@ def _add_eight_bit_block(
     bias[features:] *= step_out / step_residual
     scale = np.r_[np.ones(features), np.full(here.image_channels, step_image / step_in)]
     weight *= scale[:, None, None]
-    # filters may be all but zero beside their bias
+    # filters may be almost zero compared with their bias
     smallest = (np.abs(bias) + zero_residual * step_out) / (step_in * LARGEST_BIAS)
     steps = np.maximum(np.abs(weight).max((1, 2, 3)) / WEIGHT_LEVELS, smallest)[:, None, None, None]
     spread = np.repeat(scale, 9)
     rounded = round_together((weight / steps).reshape(width, -1), here.covariance / np.outer(spread, spread))
     rounded = rounded.reshape(weight.shape)
-    # what rounding the weights does to the mean of an output is known
+    # compensate for what rounding the weights does to the mean of an output
     bias += (weight - steps * rounded).sum((2, 3)) @ (here.mean / scale)
     bias -= zero_image * step_in * (steps * rounded)[:, features:].sum((1, 2, 3))
     bias[features:] += zero_residual * step_out
@@ -181,13 +181,13 @@ def _add_eight_bit_block(
 
 
 def round_together(weights: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Weights to whole numbers, `WEIGHT_LEVELS` at most, so that the outputs change least: what one weight's
-    rounding does is made up for by those not yet rounded (Frantar et al., "GPTQ", 2023).
+    """Round weights to whole numbers, at most `WEIGHT_LEVELS`, so that the outputs change least: weights not
+    yet rounded make up for each rounding (Frantar et al., "GPTQ", 2023).
 
     Parameters
     ----------
-    weights : (outputs, inputs) in units of the steps they are rounded to.
-    covariance : (inputs, inputs) of what they are multiplied with.
+    weights : (outputs, inputs) in units of their rounding steps.
+    covariance : (inputs, inputs) of the inputs.
     """
     order = np.argsort(-covariance.diagonal(), kind="stable")
     damping = DAMPING * covariance.diagonal().mean() + 1e-12

@@ -1,6 +1,6 @@
-"""Real pairs: raws and well-lit reference pictures of the same scene, pixel on pixel.
+"""Real pairs: raws and well-lit reference pictures of the same scene, pixel for pixel.
 
-Two layouts are known. A scene in a folder of its own, as in the S7-ISP dataset of the paper
+Two layouts are supported: each scene in its own folder, as in the S7-ISP dataset of the paper
 (``SCENE/short_exposure.dng`` and ``SCENE/medium_exposure.jpg``); or raws and pictures of the same name side
 by side (``night.dng`` and ``night.jpg``).
 """
@@ -86,12 +86,12 @@ class RawPairs:
 
 
 def load_pair(pair: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A raw and its reference.
+    """Load a raw and its reference.
 
     Returns
     -------
     mosaic : (H, W) float32, white-balanced, red first.
-    reference : (H, W, 3) uint8 sRGB, turned as the sensor lay.
+    reference : (H, W, 3) uint8 sRGB, in the sensor's orientation.
     matrix : (3, 3) float32, camera to linear sRGB.
     """
     path, reference_path = pair

@@ -1,4 +1,4 @@
-"""A camera for scenes of known light: linear sRGB to raw counts, one frame, NumPy.
+"""A simulated camera for scenes of known light: linear sRGB to raw counts, one frame, NumPy.
 
 `deepisp_cli.training.synthesis` draws thousands of frames on the training device; this is for the few that
 are written as DNG: the sample that ships, and the benchmarks.
@@ -57,7 +57,7 @@ class Sensor:
         compression: str = "none",
         exif: Mapping[int, Any] | None = None,
     ) -> None:
-        """Write what `expose` records as a DNG; the last three are those of `deepisp_cli.dng.write_dng`."""
+        """Write what `expose` records as a DNG; see `deepisp_cli.dng.write_dng` for the last three."""
         write_dng(
             path,
             self.expose(scene, exposure, rng),

@@ -29,11 +29,11 @@ class Source(Protocol):
     """Draws training pairs."""
 
     def __call__(self, count: int, size: int) -> Pairs:
-        """``count`` pairs of ``size`` pixels a side, or as many as the largest picture has."""
+        """``count`` pairs of ``size`` pixels a side, or as large as the largest picture allows."""
 
 
 class Synthesised:
-    """Pairs made of crops of pictures."""
+    """Pairs made from crops of pictures."""
 
     def __init__(self, crops: Crops, synthesis: Callable[[Tensor], Pairs]) -> None:
         self.crops, self.synthesis = crops, synthesis

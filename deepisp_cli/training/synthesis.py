@@ -1,8 +1,8 @@
-"""Photographs to raw frames and back to the network's input, batched on the training device.
+"""Turn photographs into raw frames, and these into the network's input, batched on the training device.
 
 The un-rendering follows Brooks et al., "Unprocessing Images for Learned Raw Denoising" (CVPR 2019): inverse
-tone curve and sRGB curve, camera matrix, white balance, exposure, shot and read noise. What turns the frame
-into the network's input is the product's own code.
+tone curve and sRGB curve, camera matrix, white balance, exposure, shot and read noise. The product's own code
+turns the frame into the network's input.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from deepisp_cli.demosaic import demosaic, normalise
 from deepisp_cli.metering import QUANTILE, expose, meter
 from deepisp_cli.training import cameras
 
-GREY = 0.18  # what a light meter makes of the mean of a scene
+GREY = 0.18  # the level to which a light meter brings a scene's mean
 PATTERN = "RGGB"  # the product presents every mosaic with its red sample first
 
 
@@ -26,21 +26,21 @@ class SynthesisOptions:
 
     exposure: tuple[float, float] = (-3.0, 0.0)  # EV against the photograph's own exposure
     usual_exposure: tuple[float, float] = (-2.0, 0.5)  # mean and spread of low light: the paper's quarter
-    usual_share: float = 0.0  # of frames drawn from it (normal, within `exposure`); the rest is uniform
+    usual_share: float = 0.0  # share of frames drawn from it (normal, within `exposure`); others are uniform
     shot_noise: tuple[float, float] = (1e-4, 2e-2)  # variance per unit of signal, log-uniform
     read_slope: float = 2.18  # Brooks et al. 2019: log(read) = slope * log(shot) + offset, +- spread
     read_offset: float = 1.20
     read_spread: float = 0.26
     inverse_tone: tuple[float, float] = (0.0, 0.5)  # share of the inverse smoothstep tone curve
-    highlight_share: float = 0.5  # of frames whose near-white areas are made brighter than white
+    highlight_share: float = 0.5  # share of frames whose near-white areas are made brighter than white
     highlight_gain: float = 8.0  # by up to this factor, log-uniform
-    saturated_share: float = 0.0  # of photographs whose colours are made more saturated
+    saturated_share: float = 0.0  # share of photographs whose colours are made more saturated
     saturation: float = 3.0  # by up to this factor, log-uniform
     bits: tuple[int, int] = (12, 14)  # of the sensor's converter
     black_share: tuple[float, float] = (0.0, 0.13)  # black level as a share of full scale
-    black_error: float = 2e-4  # spread of what the file's black level is off by, of full scale
-    row_noise: float = 0.1  # spread of each row's offset against the read noise; up to this, uniform
-    hot_share: float = 2e-5  # of samples that are hot: brighter by up to full scale, mostly by little
+    black_error: float = 2e-4  # spread of the error in the file's black level, of full scale
+    row_noise: float = 0.1  # spread of row offsets relative to the read noise, uniform up to this
+    hot_share: float = 2e-5  # share of hot samples: brighter by up to full scale, mostly by little
     white_balance_spread: float = 0.1  # log-normal spread around the daylight-to-tungsten line
 
 
@@ -56,7 +56,7 @@ class Pairs:
 
 
 def srgb_decode(encoded: Tensor) -> Tensor:
-    """Inverse of `srgb_encode` from 0 on, a line below; with finite gradients everywhere."""
+    """Inverse of `srgb_encode` from 0 up, a line below; finite gradients everywhere."""
     curve = ((encoded.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
     return torch.where(encoded <= 0.04045, encoded / 12.92, curve)
 
@@ -74,12 +74,12 @@ def to_srgb(image: Tensor, matrix: Tensor, gain: Tensor | None = None) -> Tensor
 
 @torch.no_grad()
 def frame_gains(image: Tensor, matrix: Tensor) -> Tensor:
-    """What the light meter makes of frames, encoded camera RGB (N, 3, H, W): a gain (N,) each."""
+    """The light meter's gains (N,) for frames in encoded camera RGB (N, 3, H, W)."""
     return meter(highlights(to_linear(image, matrix)))
 
 
 def highlights(linear: Tensor) -> Tensor:
-    """What the light meter looks at (N,), of linear sRGB (N, 3, H, W)."""
+    """The light meter's readings (N,) of linear sRGB (N, 3, H, W)."""
     return torch.quantile(linear.amax(1).flatten(1), QUANTILE, 1)
 
 
@@ -91,7 +91,7 @@ def to_picture(image: Tensor, coefficients: Tensor, matrix: Tensor, gain: Tensor
 
 
 class Synthesis:
-    """Draws cameras, exposures and noise from a generator of its own and makes `Pairs`."""
+    """Draws cameras, exposures and noise from a generator and makes `Pairs`."""
 
     def __init__(self, options: SynthesisOptions, generator: torch.Generator) -> None:
         self.options = options
@@ -119,11 +119,11 @@ class Synthesis:
         return self._capture(self.unrender(linear), target)
 
     def unrender(self, linear: Tensor) -> Tensor:
-        """Photographs in linear sRGB (N, 3, H, W) to scenes in it: 1 is the photograph's white."""
+        """Photographs in linear sRGB (N, 3, H, W) to scenes, in which 1 is the photograph's white."""
         return self._extend_highlights(self._invert_tone(linear))
 
     def _saturate(self, linear: Tensor) -> Tensor:
-        """More saturated colours in some photographs, beyond sRGB's too: a flower's petals lie there, and no
+        """Make colours more saturated in some photographs, even beyond sRGB: petals lie there, and no
         photograph in sRGB has them."""
         count = len(linear)
         chosen = self._uniform(0, 1, count, 1, 1, 1) < self.options.saturated_share

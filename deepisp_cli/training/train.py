@@ -36,10 +36,10 @@ def train(
     Parameters
     ----------
     folder : where the checkpoint, the log and the validation pictures go; made if missing.
-    resume : go on from the folder's checkpoint, if there is one.
+    resume : continue from the folder's checkpoint, if there is one.
     initial : a model folder, or another run's checkpoint, to take the weights from.
-    steps, minutes : stop after so many steps in all, or minutes of this call. The schedule stays, so that a
-        run that goes on later is the same run.
+    steps, minutes : stop after so many steps in total, or minutes of this call. The schedule stays, so that a
+        run continued later is the same run.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def train(
 
 
 class _Reporter:
-    """Every so often a line on the log, a row in the CSV, a sheet of validation pictures."""
+    """At intervals, a line in the log, a row in the CSV, a sheet of validation pictures."""
 
     def __init__(self, trainer: Trainer, validation: Validation, folder: Path) -> None:
         self.trainer, self.validation, self.folder = trainer, validation, folder

@@ -1,4 +1,4 @@
-"""One training step, and all that a run needs to go on as if it had not stopped."""
+"""One training step, and all that a run needs to continue as if it had not stopped."""
 
 import math
 import os
@@ -32,7 +32,7 @@ from deepisp_cli.training.optimiser import Muon
 from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.synthesis import Pairs, frame_gains, to_picture, to_srgb
 
-ADAM_SHARE = 0.1  # learning rate of biases and the fully connected layer against that of the filters
+ADAM_SHARE = 0.1  # learning rate of biases and the fully connected layer, relative to the filters'
 
 
 class Trainer:
@@ -46,10 +46,10 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         torch.manual_seed(config.seed)
-        torch.backends.cudnn.benchmark = True  # the fastest convolutions for crops that stay of one size
+        torch.backends.cudnn.benchmark = True  # finds the fastest convolutions for crops of one size
         self.config = config
         self.device = device
-        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # the faster
+        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # the faster one
         self.network = DeepISP(config.network).to(device, memory_format=layout)
         self.average = deepcopy(self.network).eval().requires_grad_(False)
         self.generator = torch.Generator(device).manual_seed(config.seed)
@@ -66,7 +66,7 @@ class Trainer:
         """Muon for the filters, Adam for the biases and the fully connected layer."""
         stage = self.config.stages[self.stage]
         low, high = list(self.network.low), list(self.network.high)
-        # the features of the last block serve the high-level stage alone
+        # only the high-level stage uses the features of the last block
         kept = low[:-1] if stage.parts == "high" else []
         for layer in low:
             layer.requires_grad_(layer not in kept)
@@ -117,8 +117,8 @@ class Trainer:
         return source(count or stage.batch, stage.crop)
 
     def train_step(self, pairs: Pairs | None = None) -> Tensor:
-        """One optimiser step, on ``pairs`` or on what the sources give; returns the loss, on the device: to
-        fetch it would be to wait for the step."""
+        """One optimiser step, on ``pairs`` or on pairs from the sources; returns the loss, on the device:
+        fetching it would mean waiting for the step."""
         started = time.monotonic()
         stage = self.config.stages[self.stage]
         warm_up = min(1.0, (self.step + 1) / 100)
@@ -143,13 +143,13 @@ class Trainer:
         """The loss of one batch, by the stage's ``parts``.
 
         "low": the low-level stage alone, on the restored image; crops may be smaller than a cell.
-        "separate": beside it the high-level stage, on the picture only. A wrong guess of the brightness then
-        does not push the restoration about. "joint": the picture's loss reaches both. "high": the
-        restoration is kept as it is.
+        "separate": also the high-level stage, on the picture only, so that a wrong guess of the brightness
+        does not push the restoration around. "joint": the picture's loss reaches both. "high": the
+        restoration stays as it is.
         """
         config, stage = self.config, self.config.stages[self.stage]
         parts = stage.parts
-        separate = parts in ("separate", "high")  # "low" has no use for the features
+        separate = parts in ("separate", "high")  # "low" does not use the features
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             image, features = self.network.restore(
                 pairs.picture, pad=True, separate=separate, blocks=stage.blocks
@@ -170,7 +170,7 @@ class Trainer:
         return finished + neutral + restoration
 
     def _restoration_loss(self, image: Tensor, pairs: Pairs) -> Tensor:
-        """The low-level stage's part of the loss. (Of real raws the noise-free frame is not known: 0.)"""
+        """The low-level stage's part of the loss. (0 for real raws: their noise-free frame is not known.)"""
         config = self.config
         loss = restoration_loss(image, pairs, config.restoration_scales, config.restoration_norm)
         if pairs.clean is not None and (config.restoration_structure or config.restoration_colour):
@@ -213,15 +213,15 @@ class Trainer:
         os.replace(temporary, path)
 
     def start_from(self, path: Path) -> None:
-        """Begin with the weights of a model folder, or with the averaged ones of another run's checkpoint.
+        """Start from the weights of a model folder, or from the averaged ones of another run's checkpoint.
 
-        A network that has fewer low-level blocks is made deeper (see `growth`). A transform that is another
-        one (of frames that are metered otherwise, or none) begins anew.
+        A network that has fewer low-level blocks is made deeper (see `growth`). A transform that differs
+        (for frames that are metered differently, or none) starts afresh.
 
         Raises
         ------
         ModelError
-            If the low-level stage is another one.
+            If the low-level stage differs.
         """
         if path.is_dir():
             model = find_model(str(path.resolve()))
@@ -273,7 +273,7 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
     Raises
     ------
     ModelError
-        If it is none.
+        If it is not one.
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)

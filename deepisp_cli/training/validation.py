@@ -1,4 +1,4 @@
-"""How good the network is while it trains: on frames that are the same every time."""
+"""How good the network is while it trains, always measured on the same frames."""
 
 import logging
 import math
@@ -55,7 +55,7 @@ class Validation:
 
     @torch.no_grad()
     def result(self, network: DeepISP, pairs: Pairs) -> Tensor:
-        """What the network makes of a frame: the finished picture, or without high-level stage the image."""
+        """What the network makes of a frame: the finished picture or, without high-level stage, the image."""
         image, coefficients = network(pairs.picture, pad=True)
         if not self.finished:
             return image.clamp(0, 1)
