@@ -1,4 +1,4 @@
-"""Set up an environment of its own and run everything a change must pass: lint, types, tests.
+"""Set up a separate environment and run everything a change must pass: lint, types, tests.
 
 python3 tools/check.py [PYTEST ARGUMENTS]
 """

@@ -27,7 +27,7 @@ def option_table(command: click.Command) -> str:
 
 
 def with_options(readme: str) -> str:
-    """``readme`` with the tables between the markers written anew."""
+    """``readme`` with the tables between the markers rewritten."""
     before, rest = readme.split(START)
     after = rest.split(END)[1]
     return f"{before}{START}\n\n{option_table(program.commands['process'])}\n\n{END}{after}"

@@ -2,7 +2,7 @@
 
 python tools/write_results.py
 
-A test holds them equal. The JSON files are the results.json of `deepisp evaluate ... -o FOLDER`.
+A test checks that they agree. The JSON files are the results.json of `deepisp evaluate ... -o FOLDER`.
 """
 
 import json
@@ -34,7 +34,7 @@ def load_reports() -> list[dict[str, Any]]:
 
 
 def written(reports: list[dict[str, Any]]) -> Iterator[tuple[Path, str]]:
-    """Each file that shows results, and what it should hold."""
+    """Each file that shows results, and what it should contain."""
     yield _between_markers(ROOT / "docs" / "benchmarks.md", "\n\n".join(map(_section, reports)))
     yield _between_markers(ROOT / "README.md", _readme_table(reports))
     for path in sorted((ROOT / "models").glob("*/card.json")):
@@ -57,7 +57,7 @@ def _section(report: dict[str, Any]) -> str:
 
 
 def _engine(report: dict[str, Any]) -> str:
-    """The engine asked for, to stand behind a name; "" where it was left to the machine."""
+    """The engine asked for, to put after a name; "" where it was left to the machine."""
     named = re.search(r"--engine \S+", report["command"])
     return f", `{named[0]}`" if named else ""
 
