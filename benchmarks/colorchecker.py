@@ -3,10 +3,10 @@
     python benchmarks/colorchecker.py RAW DARK_SKIN BLUISH_GREEN WHITE BLACK [--model NAME|DIR] [--balance]
 
 The last four are the centres of the chart's corner patches in the upright picture, as X,Y in shares of its
-width and height. Printed for the learned look, for the neutral look and for LibRaw: mean and worst CIEDE2000
-of the 24 patches against X-Rite's values (charts made after November 2014), after one gain in linear light
-that makes the six greys as bright as published; and the largest chroma of the greys. With --balance the raw
-is balanced on the chart's second grey first, which leaves what matrix and model do to colours.
+width and height. Prints for the learned look, the neutral look and LibRaw: mean and worst CIEDE2000 of the 24
+patches against X-Rite's values (charts made after November 2014), after one gain in linear light that makes
+the six greys as bright as published; and the largest chroma of the greys. With --balance the raw is first
+balanced on the chart's second grey, which leaves what matrix and model do to colours.
 """
 
 import sys
@@ -27,7 +27,7 @@ from deepisp_cli.models import find_model
 from deepisp_cli.pipeline import Options, Result, finish, linear_rgb, prepare
 from deepisp_cli.raw import read_raw
 
-PATCH = 0.3  # share of the patches' distance that is looked at, in each direction
+PATCH = 0.3  # share of the patches' spacing that is measured, in each direction
 GREYS = slice(18, 24)
 
 

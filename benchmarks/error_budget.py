@@ -2,9 +2,9 @@
 
     python benchmarks/error_budget.py FOLDER [--model NAME|DIR] [--engine ENGINE] [--limit N]
 
-The raws of `deepisp evaluate lowlight`, developed with parts of the pipeline replaced by the truth. Printed:
-mean PSNR and SSIM of the picture as it is; with the exposure that suits it best; without the transform, as
-metered and as truly exposed; and after the best transform. At the end by how many stops the meter is off.
+Develops the raws of `deepisp evaluate lowlight` with parts of the pipeline replaced by the truth. Prints mean
+PSNR and SSIM of the picture as it is; with the exposure that suits it best; without the transform, as metered
+and as truly exposed; and after the best transform. At the end, by how many stops the meter is off.
 """
 
 import sys

@@ -1,13 +1,12 @@
-"""How a model holds brightness, grey, white and detail from -4 EV to +0.5 EV.
+"""How well a model holds brightness, grey, white and detail from -4 EV to +0.5 EV.
 
     python benchmarks/exposures.py FOLDER [--model NAME|DIR] [--engine ENGINE] [--limit N]
 
-Photographs become raws of cameras that training never saw, with little noise. Printed for each exposure: by
-how much the result is brighter than the photograph (L of Lab, mean of a picture: mean and worst over the
+Photographs become raws of cameras that training never saw, with little noise. Prints for each exposure: how
+much brighter the result is than the photograph (L of Lab, mean of a picture: mean and worst over the
 pictures), the largest chroma of a grey ramp's levels, of the same in the raw (in linear light, exposed fully:
-what noise has done to them) and of the ramp's blocks, and the darkest value of a window 8 times as bright as
-white.
-At the end the matched PSNR of raws without noise at 0 EV, and by how much the mean colour of a picture
+the effect of noise) and of the ramp's blocks, and the darkest value of a window 8 times as bright as white.
+At the end, the matched PSNR of raws without noise at 0 EV, and by how much the mean colour of a picture
 changes (CIEDE2000) if the scene has eight times as many pixels, as from 3 to 24 megapixels, at -2 EV.
 """
 
@@ -68,7 +67,7 @@ def main(folder: Path, model: str, kind: str, limit: int | None) -> None:
 
 
 def _grey_chroma(ramp: np.ndarray) -> tuple[float, float]:
-    """The largest chroma of the mean of a level of `RAMP`, and of a block."""
+    """The largest chroma of the mean of any level of `RAMP`, and of any block."""
     blocks = rgb2lab(ramp)[..., 1:].reshape(16, 16, 24, 16, 2).mean((1, 3))
     return tuple(float(np.linalg.norm(part, axis=-1).max()) for part in (blocks.mean(0), blocks))
 
@@ -92,7 +91,7 @@ def _develop(
 
 
 def _noise_chroma(exposure: float) -> float:
-    """The largest chroma of the mean of a level of `RAMP` in the raw."""
+    """The largest chroma of the mean of any level of `RAMP` in the raw."""
     with _raw_file(RAMP, exposure, 0, SHOT_NOISE) as raw:
         frame = prepare(raw, Options(), Result(str(raw), ""))
     linear = decode(frame.picture) @ frame.matrix.T * np.float32(2.0**-exposure)

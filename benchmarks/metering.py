@@ -1,10 +1,10 @@
-"""What tells the exposure of a raw: how far each statistic of the frame is off, in stops.
+"""How well each statistic of a frame predicts the exposure of its raw: its error, in stops.
 
     python benchmarks/metering.py FOLDER...
 
 Photographs, whole but reduced, get part of their tone curve undone and a random exposure of -4 to +0.5 EV,
 clipped at white. For each statistic a line from its logarithm to the exposure is fitted on six sevenths of
-the photographs and judged on the rest, in turn. Printed: the error (root mean square and median, EV), the
+the photographs and judged on the rest, in turn. Prints the error (root mean square and median, EV), the
 slope (the trust of `metering`) and the level at which a frame is left as it is.
 """
 

@@ -2,7 +2,7 @@
 
     python benchmarks/peers.py [RAW]... [--megapixels M] [--repeat N]
 
-Without raws one computed frame is developed. Each program has its defaults and writes to memory or a
+Without raws one computed frame is developed. Each program uses its defaults and writes to memory or a
 temporary PNG; the median of N runs counts, after one to warm up.
 """
 
@@ -47,7 +47,7 @@ def main(raws: tuple[Path, ...], megapixels: float, repeat: int) -> None:
             for name, method in methods.items():
                 try:
                     method(raw)
-                except EngineError as error:  # a program that cannot read the file; the others go on
+                except EngineError as error:  # a program that cannot read the file; the others continue
                     click.echo(f"{name}: {error}", err=True)
                     continue
                 seconds[name] = statistics.median(_seconds(method, raw) for _ in range(repeat))

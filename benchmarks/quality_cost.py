@@ -1,7 +1,7 @@
-"""Draw quality over cost from benchmarks/results/*.json: python benchmarks/quality_cost.py [PICTURE]
+"""Plot quality against cost from benchmarks/results/*.json: python benchmarks/quality_cost.py [PICTURE]
 
-PSNR of mosaics without noise and with noise of 10 / 255, and matched PSNR of low-light raws, over seconds per
-megapixel, for every model and baseline.
+PSNR of mosaics without noise and with noise of 10 / 255, and matched PSNR of low-light raws, against seconds
+per megapixel, for every model and baseline.
 """
 
 import json

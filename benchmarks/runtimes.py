@@ -3,12 +3,12 @@
     pip install openvino nncf
     python benchmarks/runtimes.py [--model NAME|DIR] [--tile PIXELS] [--repeat N]
 
-Each core works on a tile of its own, with all of its halo. Printed: the median of N runs after one to warm
-up, in seconds per tile, its ratio against ONNX Runtime in float32, and the largest difference of the restored
-tile from it. OpenVINO's 8-bit form is made by NNCF ("mixed" preset) of the float32 graph. Without NNCF, or
-without OpenVINO, what needs it is left out. Of ONNX Runtime also the time with all cores on one tile, and the
-share of a core's time that convolutions take, by its own profile; the rest splits, joins, adds and changes
-layouts.
+Each core works on its own tile, with its full halo. Prints the median of N runs after one to warm up, in
+seconds per tile, its ratio to ONNX Runtime in float32, and the largest difference of the restored tile from
+its result. OpenVINO's 8-bit form is made by NNCF ("mixed" preset) from the float32 graph. Without NNCF or
+OpenVINO, what needs it is left out. For ONNX Runtime, also prints the time with all cores on one tile, and
+the share of a core's time that convolutions take, by its own profile; the rest splits, joins, adds and
+changes layouts.
 """
 
 import json
@@ -96,7 +96,7 @@ def _openvino(model: Model, picture: np.ndarray, workers: int) -> dict[str, Run]
 
 
 def _infer(network: Any, picture: np.ndarray, own: Any) -> np.ndarray:
-    """OpenVINO wants a request for each thread."""
+    """OpenVINO needs a request for each thread."""
     if not hasattr(own, "request"):
         own.request = network.create_infer_request()
     return own.request.infer([picture])[0].copy()

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from deepisp_cli.training.config import load_config, on_photographs
 from deepisp_cli.training.trainer import Trainer
 
-WARM_UP = 3  # steps that are not counted
+WARM_UP = 3  # uncounted steps
 
 
 @click.command(help=__doc__.split("\n")[0])
