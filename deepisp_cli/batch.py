@@ -159,7 +159,7 @@ class _Batch:
         contents: bytes,
     ) -> None:
         self.options = options
-        self.contents = contents  # of standard input
+        self.contents = contents  # from standard input
         self.resident = all(engine.resident for engine in engines)
         workers = reading_threads(engines)
         self.memory = Memory(memory or available_memory() / 2)

@@ -58,7 +58,7 @@ class Result:
     model: str = ""
     engine: str = ""
     device: str = ""
-    width: int = 0  # of the output, pixels
+    width: int = 0  # output size in pixels
     height: int = 0
     bytes: int = 0
     seconds: dict[str, float] = field(default_factory=dict)  # by stage

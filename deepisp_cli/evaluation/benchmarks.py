@@ -12,7 +12,7 @@ from deepisp_cli.engine import Engine
 from deepisp_cli.evaluation import PROTOCOLS
 
 Method = Callable[[Any], np.ndarray]  # a case's input to a picture (H, W, 3)
-Metric = Callable[[np.ndarray, np.ndarray], float]  # of a picture and the truth
+Metric = Callable[[np.ndarray, np.ndarray], float]  # compares a picture with the truth
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Settings:
 class Case:
     """One picture to make."""
 
-    name: str  # of the file
+    name: str  # the file's
     settings: Mapping[str, Any]  # cases with the same settings are averaged
     input: Any  # what the benchmark's methods take
     truth: np.ndarray | None  # (H, W, 3); None where there is none

@@ -20,7 +20,7 @@ from deepisp_cli.tiling import run_tiled
 
 FOLDER = "Dataset_LINEAR_with_noise"
 CAMERAS = ("panasonic", "canon")
-WHITE = 65535  # of the 16-bit files
+WHITE = 65535  # in the 16-bit files
 BLACK_OFFSET = 15 / WHITE  # subtracted after the curve, as in the published evaluation code
 TRANSFORM_FILES = ("colortrans.npy", "gammaparams.npy")
 
