@@ -71,9 +71,9 @@ class TrainConfig:
     neutral_weight: float = 0.0  # weight of `losses.neutral_loss`
     picture_loss: str = "rgb"  # "rgb": `losses.picture_loss`; "lab": `losses.paper_loss`
     structure_weight: float = 0.2  # weight of structural similarity in "lab"
-    average_decay: float = 0.999  # of the exponential moving average of the weights
+    average_decay: float = 0.999  # for the exponential moving average of the weights
     gradient_norm: float = 0.5
-    precision: str = "auto"  # of the convolutions. auto: bfloat16 on a GPU, float32 on a CPU
+    precision: str = "auto"  # for the convolutions. auto: bfloat16 on a GPU, float32 on a CPU
     seed: int = 0
 
     def __post_init__(self) -> None:

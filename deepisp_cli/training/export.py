@@ -33,8 +33,8 @@ CALIBRATION = 12, 2, 384  # batches, crops in each, pixels a side
 CHECKS = 3  # further batches, which the statistics have not seen
 REDUCTIONS = (1.0, 2.0, 3.0)  # of their photographs: near and far, unlike the last stage of training
 # Values beyond the ranges would stay in the picture, so the rare ones have to be included
-HOT_SHARE = 2e-4  # of samples
-SATURATED_SHARE = 0.5  # of photographs
+HOT_SHARE = 2e-4  # share of samples
+SATURATED_SHARE = 0.5  # share of photographs
 TRANSFORM_PARITY = 0.03  # largest difference of a coefficient of W
 
 

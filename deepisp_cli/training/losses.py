@@ -51,7 +51,7 @@ def to_lab(srgb: Tensor) -> Tensor:
 
 
 def _clip_where_clipped(picture: Tensor, target: Tensor) -> Tensor:
-    """Values beyond white (black) where the photograph is white (black) will be clipped, so are no error."""
+    """Values beyond white (black) where the photograph is white (black) will be clipped: no error."""
     picture = torch.where(target >= 1, picture.clamp(max=1), picture)
     return torch.where(target <= 0, picture.clamp(min=0), picture)
 

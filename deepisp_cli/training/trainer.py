@@ -56,7 +56,7 @@ class Trainer:
         self.rng = np.random.default_rng(config.seed)  # which source a step draws from
         self.sources, self.shares = open_sources(config, self.generator)
         self.stage = 0
-        self.step = 0  # of the stage
+        self.step = 0  # within the stage
         self.elapsed = 0.0  # seconds of the stage
         self.total = 0  # steps of all stages
         self.history: list[dict[str, float]] = []
