@@ -23,7 +23,7 @@ from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_
 from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions, srgb_decode
 
 SIDE = 384  # pixels of the longer side
-FRAMES = 12  # of each photograph
+FRAMES = 12  # per photograph
 FOLDS = 7
 
 
@@ -31,7 +31,7 @@ def quantile(share: float) -> Callable[[np.ndarray], float]:
     return lambda linear: np.quantile(linear.max(-1), share)
 
 
-METERS: dict[str, Callable[[np.ndarray], float]] = {  # of linear sRGB (H, W, 3)
+METERS: dict[str, Callable[[np.ndarray], float]] = {  # each takes linear sRGB (H, W, 3)
     "mean": np.mean,
     "root mean square": lambda linear: np.sqrt(np.square(linear).mean()),
     "median": lambda linear: np.median(linear @ LUMINANCE),
