@@ -7,7 +7,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from deepisp_cli.colour import decode, encode, srgb_encode
 from deepisp_cli.demosaic import demosaic
@@ -17,6 +17,7 @@ from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.baselines import MOSAIC_BASELINES, PATTERN
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings, eight_bit, spread
 from deepisp_cli.tiling import run_tiled
+from deepisp_cli.training.pictures import damage_told
 
 FOLDER = "Dataset_LINEAR_with_noise"
 CAMERAS = ("panasonic", "canon")
@@ -155,16 +156,20 @@ def _find_pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as picture:
-            return picture.size
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{path}: cannot be read as a picture ({error})") from error
+    with damage_told(path, "a picture"), Image.open(path) as picture:
+        return picture.size
 
 
 def _read(path: Path, axes: int) -> np.ndarray:
-    """A 16-bit PNG as float32, 1.0 being white: a mosaic (H, W) or a picture (H, W, 3)."""
-    samples = imagecodecs.imread(path)
+    """A 16-bit PNG as float32, 1.0 being white: a mosaic (H, W) or a picture (H, W, 3).
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or is something else.
+    """
+    with damage_told(path, "a picture"):
+        samples = imagecodecs.imread(path)
     if samples.dtype != np.uint16 or samples.ndim != axes:
         kind = "mosaic" if axes == 2 else "picture"
         raise InputError(f"{path}: is no 16-bit {kind} ({samples.dtype}, shape {samples.shape})")

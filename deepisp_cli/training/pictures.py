@@ -1,8 +1,9 @@
 """Picture files to arrays: photographs as 8-bit sRGB, HDR files as linear light."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -45,6 +46,23 @@ def load_all(files: Iterable[Named], load: Callable[[Named], Loaded]) -> list[Lo
     return loaded
 
 
+@contextmanager
+def damage_told(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever goes wrong while ``path`` is decoded into an `InputError` that names it.
+
+    ``kind`` is what it should be: "a picture".
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # decoders meet damage in many ways
+        reason = next(iter(str(error).splitlines()), type(error).__name__)  # imagecodecs lists all its codecs
+        raise InputError(
+            f"{path}: cannot be read as {kind} ({reason}); replace it or take it out of the folder"
+        ) from error
+
+
 def load_photograph(path: Path) -> Image.Image:
     """One photograph, 8 or 16 bits, as an upright 8-bit sRGB picture; its ICC profile is respected.
 
@@ -53,21 +71,18 @@ def load_photograph(path: Path) -> Image.Image:
     InputError
         If it cannot be read.
     """
-    try:
-        with Image.open(path) as picture:
-            if picture.mode == "F":
-                raise InputError(f"{path}: holds floating-point numbers; photographs have 8 or 16 bits")
-            if picture.mode.startswith("I;16") or picture.mode == "I":  # Pillow would clip it
-                return _eight_bit(path)
-            upright = ImageOps.exif_transpose(picture)
-            profile = upright.info.get("icc_profile")
-            rgb = upright.convert("RGB") if upright.mode not in ("RGB", "CMYK") else upright
-            if profile:
-                given = ImageCms.ImageCmsProfile(BytesIO(profile))
-                rgb = ImageCms.profileToProfile(rgb, given, SRGB, outputMode="RGB") or rgb
-            return rgb.convert("RGB")
-    except (OSError, Image.DecompressionBombError, ImageCms.PyCMSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a picture ({error})") from error
+    with damage_told(path, "a picture"), Image.open(path) as picture:
+        if picture.mode == "F":
+            raise InputError(f"{path}: holds floating-point numbers; photographs have 8 or 16 bits")
+        if picture.mode.startswith("I;16") or picture.mode == "I":  # Pillow would clip it
+            return _eight_bit(path)
+        upright = ImageOps.exif_transpose(picture)
+        profile = upright.info.get("icc_profile")
+        rgb = upright.convert("RGB") if upright.mode not in ("RGB", "CMYK") else upright
+        if profile:
+            given = ImageCms.ImageCmsProfile(BytesIO(profile))
+            rgb = ImageCms.profileToProfile(rgb, given, SRGB, outputMode="RGB") or rgb
+        return rgb.convert("RGB")
 
 
 def _eight_bit(path: Path) -> Image.Image:
@@ -86,13 +101,11 @@ def load_linear(path: Path) -> np.ndarray:
     InputError
         If it cannot be read or is not linear light.
     """
-    try:
+    with damage_told(path, "an HDR file"):
         if path.suffix.lower() == ".hdr":
             light = imagecodecs.rgbe_decode(path.read_bytes())
         else:
             light = tifffile.imread(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be read as an HDR file ({error})") from error
     if light.ndim != 3 or light.shape[2] < 3 or not np.issubdtype(light.dtype, np.floating):
         raise InputError(f"{path}: is no linear RGB picture ({light.dtype}, {light.shape})")
     return np.nan_to_num(light[..., :3].astype(np.float32)).clip(0)

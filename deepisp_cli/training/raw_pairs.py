@@ -17,7 +17,7 @@ from deepisp_cli.errors import InputError
 from deepisp_cli.pipeline import Options, camera_matrix, choose_white_balance
 from deepisp_cli.raw import read_raw
 from deepisp_cli.render import orient
-from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, load_all, load_photograph
+from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, damage_told, load_all, load_photograph
 from deepisp_cli.training.synthesis import PATTERN, Pairs
 
 TURN_BACK = {6: 8, 8: 6}  # EXIF orientations that undo others; the rest undo themselves
@@ -95,7 +95,7 @@ def load_pair(pair: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray, np.ndarr
     matrix : (3, 3) float32, camera to linear sRGB.
     """
     path, reference_path = pair
-    with path.open("rb") as file:
+    with damage_told(path, "a raw file"), path.open("rb") as file:
         raw = read_raw(file, str(path))
     if raw.pattern is None:
         raise InputError(f"{path}: is not a mosaic; training pairs need one")

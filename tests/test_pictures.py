@@ -1,0 +1,87 @@
+"""Pictures to train on and to measure with: damaged files are named, whatever their decoder says of them."""
+
+import logging
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from deepisp_cli.errors import InputError
+from deepisp_cli.training.pictures import load_all, load_linear, load_photograph
+
+
+def write_png(path):
+    """A PNG whose second chunk of pixels has no known name."""
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    contents = path.read_bytes()
+    second = contents.index(b"IDAT", contents.index(b"IDAT") + 4)
+    path.write_bytes(contents[:second] + b"I\0AT" + contents[second + 4 :])
+
+
+def write_tiff(path, values):
+    """A floating-point TIFF that says something else of itself: ``values`` of tags by number."""
+    tifffile.imwrite(path, np.ones((8, 8, 3), np.float32), photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for tag, value in values.items():
+            file.pages[0].tags[tag].overwrite(value)
+
+
+DAMAGED = {  # what the decoders of today say of it
+    "SyntaxError": (write_png, load_photograph),
+    "ZeroDivisionError": (lambda path: write_tiff(path, {256: 0}), load_linear),  # the width
+    "TypeError": (lambda path: write_tiff(path, {256: (1, 2)}), load_linear),
+    "MemoryError": (lambda path: write_tiff(path, {256: 2**23, 257: 2**31 - 1}), load_linear),  # and height
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_picture_is_named_and_left_out(tmp_path, caplog, kind):
+    damage, load = DAMAGED[kind]
+    suffix = ".png" if load is load_photograph else ".tif"
+    broken, whole = tmp_path / f"broken{suffix}", tmp_path / f"whole{suffix}"
+    damage(broken)
+    if suffix == ".png":
+        Image.new("RGB", (8, 6)).save(whole)
+    else:
+        tifffile.imwrite(whole, np.ones((6, 8, 3), np.float32), photometric="rgb")
+    with pytest.raises(InputError, match=rf"broken\{suffix}: cannot be read as .*; replace it") as told:
+        load(broken)
+    with caplog.at_level(logging.WARNING, "deepisp_cli"):
+        assert len(load_all([broken, whole], load)) == 1
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("deepisp_cli")] == [
+        f"{told.value}; left out"
+    ]
+
+
+def test_an_error_without_words_is_called_by_its_name(tmp_path, monkeypatch):
+    def fail(path):
+        raise MemoryError
+
+    monkeypatch.setattr(tifffile, "imread", fail)
+    with pytest.raises(InputError, match=r"a\.tif: cannot be read as an HDR file \(MemoryError\)"):
+        load_linear(tmp_path / "a.tif")
+
+
+def test_a_pair_that_is_gone_is_left_out(tmp_path, caplog):
+    pytest.importorskip("torch")
+    from deepisp_cli.training.raw_pairs import load_pair
+
+    assert load_all([(tmp_path / "gone.dng", tmp_path / "gone.jpg")], load_pair) == []
+    assert "gone.dng: cannot be read as a raw file" in caplog.text
+
+
+def test_a_damaged_picture_of_the_msr_dataset_is_named(tmp_path):
+    pytest.importorskip("skimage")
+    from deepisp_cli.evaluation.msr import _read
+
+    path = tmp_path / "7.png"
+    whole = imagecodecs.png_encode(np.random.default_rng(0).integers(0, 65536, (48, 64), np.uint16))
+    path.write_bytes(whole)
+    assert _read(path, 2).shape == (48, 64)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"7\.png: cannot be read as a picture") as told:
+        _read(path, 2)
+    assert len(str(told.value).splitlines()) == 1
