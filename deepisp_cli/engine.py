@@ -16,7 +16,7 @@ import numpy as np
 
 from deepisp_cli.errors import EngineError
 from deepisp_cli.machine import available_cores
-from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE, Model
+from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE, Model, unknown_network
 from deepisp_cli.options import ENGINES
 
 PLACES = (  # engines and the devices they can run on
@@ -223,8 +223,12 @@ class TorchEngine:
         self._torch = torch
         self.device = _check_torch_device(torch, device)
         self.model = model
-        network = DeepISP(config_from_card(model.card["architecture"]))
-        network.load_state_dict(safetensors.torch.load(model.read(WEIGHTS_FILE)))
+        weights = model.read(WEIGHTS_FILE)
+        try:
+            network = DeepISP(config_from_card(model.card["architecture"]))
+            network.load_state_dict(safetensors.torch.load(weights))
+        except (TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+            raise unknown_network(model.folder, error) from error
         self._kind = self.device.partition(":")[0]
         self.resident = self._kind == "cuda"  # Metal lacks the float64 of `colour.encode`
         self.lanes = CUDA_LANES if self._kind == "cuda" else 1

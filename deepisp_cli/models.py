@@ -127,12 +127,41 @@ def _models_folder() -> Path:
 def _load(folder: Path) -> Model:
     path = folder / CARD_FILE
     try:
-        model = Model(folder, json.loads(path.read_text("utf-8")))
-        _ = model.name, model.tile_needs, model.has_transform, model.card["files"]
+        card = json.loads(path.read_text("utf-8"))
+        _check(card)
     except OSError as error:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror}); a model folder holds card.json"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: is not a model card ({error}); export the model again") from error
-    return model
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ModelError(
+            f"{path}: is no model card that this version knows ({reason});"
+            " update deepisp, or export the model again"
+        ) from error
+    return Model(folder, card)
+
+
+def _check(card: dict[str, Any]) -> None:
+    """Raise an error of some kind if the card lacks what the program reads of one."""
+    needs, architecture = TileNeeds(**card["tile"]), card["architecture"]
+    for text in (card["name"], *card["files"], *card["files"].values()):
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} is no text")
+    for key, number, smallest in (
+        ("cell", needs.cell, 1),
+        ("before", needs.before, 0),
+        ("after", needs.after, 0),
+        ("fold", architecture["fold"], 1),
+        ("width", architecture["width"], 1),
+        ("high_blocks", architecture["high_blocks"], 0),
+        *(("dilations", dilation, 1) for dilation in architecture["dilations"]),
+    ):
+        if not isinstance(number, int) or number < smallest:
+            raise ValueError(f"{key}: {number!r} is no whole number from {smallest} on")
+
+
+def unknown_network(path: Path, error: Exception) -> ModelError:
+    """What to raise where the network of a model folder or a checkpoint cannot be made of its description."""
+    reason = " ".join(str(error).split())[:200]  # torch lists every layer
+    return ModelError(f"{path}: holds a network that this version does not know ({reason}); update deepisp")

@@ -9,7 +9,8 @@ import pytest
 
 from deepisp_cli import engine as engines
 from deepisp_cli.engine import OnnxEngine, TorchEngine, open_engine
-from deepisp_cli.errors import EngineError
+from deepisp_cli.errors import EngineError, ModelError
+from deepisp_cli.models import Model
 from deepisp_cli.tiling import run_tiled
 
 
@@ -172,6 +173,17 @@ def test_without_torch_the_error_says_what_to_install(tiny_model, monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"deepisp\[torch\]"):
         TorchEngine(tiny_model)
+
+
+@pytest.mark.parametrize("change", [{"attention": True}, {"width": 24}, {"fold": 3}], ids=str)
+def test_a_network_of_a_later_version_is_told_as_such(tiny_model, tile, change):
+    """torch builds it by its description; ONNX Runtime has all that it needs in the graph."""
+    pytest.importorskip("torch")
+    architecture = {**tiny_model.card["architecture"], **change}
+    later = Model(tiny_model.folder, {**tiny_model.card, "architecture": architecture})
+    with pytest.raises(ModelError, match=r"tiny: holds a network that this version does not know .*update"):
+        open_engine(later, "torch", "cpu")
+    assert open_engine(later, "onnx", "cpu").run(tile)
 
 
 def test_running_out_of_memory_is_a_memory_error(tiny_model, tile):

@@ -41,6 +41,45 @@ def test_a_card_that_is_none(copy, card):
         find_model(str(copy))
 
 
+def lacking(card, table, key):
+    """The card without one number of a table."""
+    return {**card, table: {name: value for name, value in card[table].items() if name != key}}
+
+
+def saying(card, table, **values):
+    """The card with other values in a table."""
+    return {**card, table: {**card[table], **values}}
+
+
+@pytest.mark.parametrize("key", ["fold", "dilations", "width", "high_blocks"])
+def test_a_card_without_a_number_that_the_program_needs(tiny_model, copy, key):
+    (copy / "card.json").write_text(json.dumps(lacking(tiny_model.card, "architecture", key)))
+    with pytest.raises(ModelError, match=rf"card\.json: .*'{key}' is missing.*; update deepisp"):
+        find_model(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [
+        ("architecture", {"width": "wide"}),
+        ("architecture", {"width": 64.5}),
+        ("architecture", {"high_blocks": -1}),
+        ("architecture", {"fold": 0}),
+        ("architecture", {"dilations": [1, 0]}),
+        ("tile", {"cell": 0}),
+        ("tile", {"before": -1}),
+        ("tile", {"after": -1}),
+        ("tile", {"shape": "round"}),
+        ("files", {"model.onnx": 7}),
+    ],
+    ids=str,
+)
+def test_a_card_of_values_that_make_no_sense(tiny_model, copy, table, values):
+    (copy / "card.json").write_text(json.dumps(saying(tiny_model.card, table, **values)))
+    with pytest.raises(ModelError, match=r"card\.json: is no model card that this version knows"):
+        find_model(str(copy))
+
+
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(ModelError, match=r"known: deepisp"):
         find_model("deepsleep")

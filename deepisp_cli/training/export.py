@@ -17,7 +17,7 @@ import torch
 
 from deepisp_cli.engine import open_session
 from deepisp_cli.errors import InputError, ModelError
-from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE
+from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE, unknown_network
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import TrainConfig, config_from_dict, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
@@ -146,13 +146,17 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     Raises
     ------
     ModelError
-        If one is not a checkpoint or has another network, or the engines do not agree.
+        If one is not a checkpoint, has another network or one that this version does not know, or the engines
+        do not agree.
     """
     state, *others = [read_checkpoint(checkpoint) for checkpoint in checkpoints]
     for path, other in zip(checkpoints[1:], others, strict=True):
         if other["config"]["network"] != state["config"]["network"]:
             raise ModelError(f"{path}: holds a network of another architecture")
-    config = config_from_dict(state["config"])
+    try:
+        config = config_from_dict(state["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise unknown_network(checkpoints[0], error) from error
     pictures, checks = _raws(config, photographs) if photographs else ([], [])
     network = DeepISP(config.network)
     weights = [other["average"] for other in (state, *others)]

@@ -15,8 +15,8 @@ from torch import Tensor
 from deepisp_cli.colour import fit_transform, srgb_encode
 from deepisp_cli.errors import ModelError
 from deepisp_cli.metering import expose
-from deepisp_cli.models import WEIGHTS_FILE, find_model
-from deepisp_cli.network import DeepISP, config_from_card
+from deepisp_cli.models import WEIGHTS_FILE, find_model, unknown_network
+from deepisp_cli.network import DeepISP, NetworkConfig, config_from_card
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.growth import deepen, fits_into
 from deepisp_cli.training.losses import (
@@ -221,15 +221,15 @@ class Trainer:
         Raises
         ------
         ModelError
-            If the low-level stage differs.
+            If the low-level stage differs, or is one that this version does not know.
         """
         if path.is_dir():
             model = find_model(str(path.resolve()))
             weights = safetensors.torch.load(model.read(WEIGHTS_FILE))
-            network = config_from_card(model.card["architecture"])
+            network = read_network(path, model.card["architecture"])
         else:
             state = read_checkpoint(path, self.device)
-            weights, network = state["average"], config_from_card(state["config"]["network"])
+            weights, network = state["average"], read_network(path, state["config"]["network"])
         ours = self.config.network
         theirs = replace(network, high_blocks=ours.high_blocks, metered=ours.metered)
         if not fits_into(theirs, ours):
@@ -248,7 +248,7 @@ class Trainer:
     def load(self, path: Path) -> None:
         """Continue from the checkpoint at ``path``."""
         state = read_checkpoint(path, self.device)
-        if config_from_card(state["config"]["network"]) != self.config.network:
+        if read_network(path, state["config"]["network"]) != self.config.network:
             raise ModelError(f"{path}: holds a network of another architecture; train into another folder")
         self.stage, self.step, self.elapsed, self.total = state["position"]
         self.network.load_state_dict(state["network"])
@@ -265,6 +265,20 @@ class Trainer:
             ) from error
         self.rng.bit_generator.state = state["rng"]
         self.history = state["history"]
+
+
+def read_network(path: Path, architecture: dict) -> NetworkConfig:
+    """`config_from_card` of what ``path`` says of its network.
+
+    Raises
+    ------
+    ModelError
+        If this version does not know such a network.
+    """
+    try:
+        return config_from_card(architecture)
+    except (KeyError, TypeError, ValueError) as error:
+        raise unknown_network(path, error) from error
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
