@@ -231,6 +231,32 @@ def test_two_networks_of_one_name_are_refused(folder, tmp_path, monkeypatch):
         evaluation.choose_baselines(Demosaic(folder, Settings()), ["a/net.onnx", "b/net.onnx"])
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_network_is_not_called_as_a_baseline_is(folder, tiny_model, tmp_path, order):
+    from deepisp_cli.errors import UsageError
+    from deepisp_cli.evaluation.evaluate import choose_baselines
+
+    chosen = Demosaic(folder, Settings())
+    names = ["bilinear", str(tiny_model.folder / "model.onnx")]
+    assert list(choose_baselines(chosen, [*names, *names])[0]) == ["bilinear", "model"]  # each of them once
+    names[1] = str(shutil.copy(names[1], tmp_path / "bilinear.onnx"))
+    with pytest.raises(UsageError, match="another baseline is called bilinear"):
+        choose_baselines(chosen, names[::order])
+
+
+def test_a_network_in_a_file_does_not_take_the_place_of_a_model(folder, tiny_model, tmp_path):
+    theirs = shutil.copy(tiny_model.folder / "model.onnx", tmp_path / "deepisp-jdd.onnx")
+    refused = run("demosaic", folder, "--baseline", theirs, "--model", "deepisp-jdd", "--sigma", 0, "-q")
+    assert refused.exit_code == 2, refused.output
+    assert "another model or baseline is called deepisp-jdd" in refused.stderr
+
+
+def test_a_model_that_is_named_twice_is_measured_once(folder, tiny_model):
+    result = run("demosaic", folder, *("--model", tiny_model.folder) * 2, "--sigma", 0, "-q")
+    assert result.exit_code == 0, result.output
+    assert [line.split()[2] for line in result.stdout.splitlines()[1:]] == ["bilinear", "tiny"]
+
+
 def test_the_command_writes_what_it_prints(folder, tmp_path):
     out = tmp_path / "out"
     arguments = ("lowlight", folder, "--limit", 2, "-o", out, "--engine", "onnx", "-q")

@@ -76,9 +76,14 @@ def evaluate(
         report.refuse_to_overwrite(output)
     chosen = open_benchmark(benchmark, data, Settings(sigmas or Settings.sigmas, limit, protocol))
     methods, files = choose_baselines(chosen, baselines)
-    for name in models or ("deepisp",):
+    for name in dict.fromkeys(models) or ("deepisp",):
         opened = open_engine(find_model(name), engine, device)
         shown = name if opened.model.name in methods else opened.model.name  # if two share a name: the folder
+        if shown in methods:
+            raise UsageError(
+                f"{name}: another model or baseline is called {shown}, too; rename the baseline's file,"
+                " or give the model as a folder"
+            )
         methods[shown] = chosen.method(opened)
         files[shown] = opened.model.card["files"]
     for remark in chosen.remarks:

@@ -47,19 +47,21 @@ def choose_baselines(
     Raises
     ------
     UsageError
-        If a name is unknown or a program is not installed.
+        If a name is unknown, two are the same or a program is not installed.
     ModelError
         If a file cannot be opened as a network.
     """
     methods: dict[str, Method | None] = {}
     files = {}
-    for name in names or (benchmark.usual_baseline,):
-        if Path(name).suffix in model_file.SUFFIXES:
+    for name in dict.fromkeys(names) or (benchmark.usual_baseline,):
+        is_file = Path(name).suffix in model_file.SUFFIXES
+        shown = Path(name).stem if is_file else name
+        if shown in methods:
+            raise UsageError(f"{name}: another baseline is called {shown}, too; rename one")
+        if is_file:
             engine = model_file.FileEngine(Path(name))
-            if engine.model.name in methods:
-                raise UsageError(f"{name}: another baseline is called {engine.model.name}, too; rename one")
-            methods[engine.model.name] = benchmark.method(engine)
-            files[engine.model.name] = engine.model.card["files"]
+            methods[shown] = benchmark.method(engine)
+            files[shown] = engine.model.card["files"]
         elif name in benchmark.own_baselines:
             methods[name] = None
         elif name in benchmark.baselines:
