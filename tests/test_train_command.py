@@ -36,6 +36,22 @@ def run(tmp_path, monkeypatch):
     return run
 
 
+def test_resume_needs_a_checkpoint(run, tmp_path):
+    result = run("-o", "gone", "--resume")
+    assert result.exit_code == 2, result.output
+    assert "checkpoint.pt: there is no checkpoint to go on from; leave --resume out" in result.output
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_run_that_goes_on_takes_no_other_weights(run, tiny_model, tmp_path):
+    assert run("-o", "run").exit_code == 0
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    result = run("-o", "run", "--resume", "--initial", tiny_model.folder)
+    assert result.exit_code == 2, result.output
+    assert "leave --resume or --initial out" in result.output
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+
+
 def test_a_run_cannot_begin_with_a_network_of_a_later_version(run, tiny_model, tmp_path):
     later = shutil.copytree(tiny_model.folder, tmp_path / "later")
     card = json.loads((later / "card.json").read_text("utf-8"))

@@ -59,8 +59,15 @@ def train(
         settings = on_photographs(settings, photographs)
     settings = dataclasses.replace(settings, validation=validation or settings.validation)
     folder = output or Path("runs") / config.resolve().parent.name
+    if resume and initial:
+        raise UsageError("a run that goes on has weights of its own: leave --resume or --initial out")
     if (folder / CHECKPOINT).exists() and not resume:
         raise UsageError(f"{folder} holds a run already: go on with --resume, or give -o another folder")
+    if resume and not (folder / CHECKPOINT).exists():
+        raise UsageError(
+            f"{folder / CHECKPOINT}: there is no checkpoint to go on from;"
+            " leave --resume out to begin, or give -o the run's folder"
+        )
     checkpoint = run(settings, folder, device=_open_device(device), resume=resume, initial=initial,
                      steps=steps, minutes=minutes)  # fmt: skip
     click.echo(str(checkpoint))

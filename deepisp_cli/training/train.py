@@ -37,7 +37,7 @@ def train(
     ----------
     folder : where the checkpoint, the log and the validation pictures go; made if missing.
     resume : continue from the folder's checkpoint, if there is one.
-    initial : a model folder, or another run's checkpoint, to take the weights from.
+    initial : a model folder, or another run's checkpoint, to take the weights from when a run begins.
     steps, minutes : stop after so many steps in total, or minutes of this call. The schedule stays, so that a
         run continued later is the same run.
 
