@@ -9,7 +9,8 @@ import tifffile
 from PIL import Image
 
 from deepisp_cli.errors import InputError
-from deepisp_cli.training.pictures import load_all, load_linear, load_photograph
+from deepisp_cli.plan import plan_jobs
+from deepisp_cli.training.pictures import list_files, load_all, load_linear, load_photograph
 
 
 def write_png(path):
@@ -85,3 +86,50 @@ def test_a_damaged_picture_of_the_msr_dataset_is_named(tmp_path):
     with pytest.raises(InputError, match=r"7\.png: cannot be read as a picture") as told:
         _read(path, 2)
     assert len(str(told.value).splitlines()) == 1
+
+
+@pytest.fixture
+def card(write_raw, grey_ramp, tmp_path):
+    """Two raws, one in a sub-folder, with their pictures; and what macOS leaves beside them."""
+    card = tmp_path / "card"
+    for name in ("night.dng", "sub/day.DNG"):
+        raw = write_raw(f"card/{name}", grey_ramp)
+        Image.new("RGB", grey_ramp.shape[1::-1]).save(raw.with_suffix(".jpg"))
+        for suffix in (raw.suffix, ".jpg"):
+            raw.with_name(f"._{raw.stem}{suffix}").write_bytes(b"\0\5\x16\7")
+    (card / ".Trashes").mkdir()
+    for suffix in (".dng", ".jpg"):
+        (card / ".Trashes" / f"old{suffix}").write_bytes(b"nothing")
+        (card / f"folder{suffix}").mkdir()
+    return card
+
+
+def test_all_commands_find_the_same_raws(card):
+    """Those that ``deepisp process -r`` finds: neither hidden ones nor folders called so."""
+    pytest.importorskip("skimage")
+    from deepisp_cli.evaluation.benchmarks import Settings
+    from deepisp_cli.evaluation.evaluate import open_benchmark
+    from deepisp_cli.training.raw_pairs import find_pairs
+
+    jobs, _ = plan_jobs([str(card)], None, recursive=True, overwrite=True)
+    expected = [card / "night.dng", card / "sub" / "day.DNG"]
+    pairs = [(raw, raw.with_suffix(".jpg")) for raw in expected]
+    assert [job.source for job in jobs] == expected
+    assert open_benchmark("raws", card, Settings()).scenes == [(raw, None) for raw in expected]
+    assert open_benchmark("pairs", card, Settings()).scenes == pairs
+    assert find_pairs(card) == pairs
+
+
+def test_hidden_pictures_are_passed_over(card):
+    assert list_files([card, card / "sub"], (".jpg",)) == [card / "night.jpg", card / "sub" / "day.jpg"]
+
+
+def test_folders_that_cannot_be_searched_are_named(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from deepisp_cli.training import raw_pairs
+
+    with pytest.raises(InputError, match="gone: is not a folder"):
+        raw_pairs.find_pairs(tmp_path / "gone")
+    monkeypatch.setattr(raw_pairs, "_search", lambda folder, recursive: ([], [f"{folder}/closed"]))
+    with pytest.raises(InputError, match="closed: cannot be searched"):
+        raw_pairs.find_pairs(tmp_path)

@@ -13,9 +13,8 @@ from deepisp_cli.evaluation.alignment import align
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, plain
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings, spread
 from deepisp_cli.pipeline import describe
-from deepisp_cli.plan import RAW_SUFFIXES
-from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, load_photograph
-from deepisp_cli.training.raw_pairs import LARGEST_BORDER
+from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph
+from deepisp_cli.training.raw_pairs import LARGEST_BORDER, find_raws
 
 
 class Raws(Benchmark):
@@ -40,7 +39,7 @@ class Raws(Benchmark):
 
     def _find(self) -> list[tuple[Path, Path | None]]:
         """Raws and their references."""
-        return [(raw, None) for raw in _find_raws(self.data)]
+        return [(raw, None) for raw in _raws_of(self.data)]
 
     def cases(self) -> Iterator[Case]:
         for raw, reference in self.scenes:
@@ -71,7 +70,7 @@ class Pairs(Raws):
     metrics = metrics.FULL_REFERENCE
 
     def _find(self) -> list[tuple[Path, Path | None]]:
-        return [(raw, _of_the_same_name(raw)) for raw in _find_raws(self.data)]
+        return [(raw, _of_the_same_name(raw)) for raw in _raws_of(self.data)]
 
 
 class S7(Pairs):
@@ -83,7 +82,7 @@ class S7(Pairs):
     usual_baseline = "phone"
 
     def _find(self) -> list[tuple[Path, Path | None]]:
-        shorts = [raw for raw in _find_raws(self.data) if raw.stem.startswith("short_exposure")]
+        shorts = [raw for raw in _raws_of(self.data) if raw.stem.startswith("short_exposure")]
         if not shorts:
             raise InputError(f"{self.data}: holds no SCENE/short_exposure.dng")
         for raw in shorts:
@@ -94,8 +93,8 @@ class S7(Pairs):
         return {"phone": lambda _: np.asarray(load_photograph(_of_the_same_name(raw)))}
 
 
-def _find_raws(folder: Path) -> list[Path]:
-    raws = sorted(path for path in folder.rglob("*") if path.suffix.lower() in RAW_SUFFIXES)
+def _raws_of(folder: Path) -> list[Path]:
+    raws = find_raws(folder)
     if not raws:
         raise InputError(f"{folder}: holds no raw files")
     return raws
@@ -109,8 +108,8 @@ def _picture_beside(raw: Path, wanted: str, fits: Callable[[str], bool]) -> Path
     InputError
         If there is none.
     """
-    for path in sorted(raw.parent.iterdir()):
-        if path.suffix.lower() in PHOTOGRAPH_SUFFIXES and fits(path.stem):
+    for path in list_files([raw.parent], PHOTOGRAPH_SUFFIXES):
+        if fits(path.stem):
             return path
     raise InputError(f"{raw}: there is no picture {wanted} beside it")
 

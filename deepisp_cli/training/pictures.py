@@ -25,12 +25,19 @@ Loaded = TypeVar("Loaded")
 
 
 def list_files(folders: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
-    """All files of these kinds directly in ``folders``, sorted by folder and name."""
-    files = []
+    """All files of these kinds directly in ``folders`` but the hidden ones, sorted by folder and name.
+
+    Raises
+    ------
+    InputError
+        If one is no folder.
+    """
+    files: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: is not a folder; name folders of pictures")
-        files += sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+        there = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+        files += [path for path in there if path.is_file() and not path.name.startswith(".")]
     return files
 
 

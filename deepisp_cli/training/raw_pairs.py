@@ -15,22 +15,43 @@ from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import demosaic, normalise_mosaic, red_position
 from deepisp_cli.errors import InputError
 from deepisp_cli.pipeline import Options, camera_matrix, choose_white_balance
+from deepisp_cli.plan import _search
 from deepisp_cli.raw import read_raw
 from deepisp_cli.render import orient
-from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, damage_told, load_all, load_photograph
+from deepisp_cli.training.pictures import (
+    PHOTOGRAPH_SUFFIXES,
+    damage_told,
+    list_files,
+    load_all,
+    load_photograph,
+)
 from deepisp_cli.training.synthesis import PATTERN, Pairs
 
 TURN_BACK = {6: 8, 8: 6}  # EXIF orientations that undo others; the rest undo themselves
 LARGEST_BORDER = 64  # pixels a side by which a camera may have trimmed its own picture
 
 
+def find_raws(folder: Path) -> list[Path]:
+    """The raws that ``deepisp process -r`` finds in a folder, sorted; hidden ones are passed over.
+
+    Raises
+    ------
+    InputError
+        If it is no folder, or one below it may not be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder; name folders of raws")
+    files, closed = _search(folder, recursive=True)
+    if closed:
+        raise InputError(f"{closed[0]}: cannot be searched; check who may read it")
+    return files
+
+
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Raws and their references below ``folder``."""
+    """Raws and their references below ``folder``; see `find_raws`."""
     pairs = []
-    for raw in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if raw.suffix.lower() in PHOTOGRAPH_SUFFIXES or raw.name.startswith("."):
-            continue
-        beside = [path for path in raw.parent.iterdir() if path.suffix.lower() in PHOTOGRAPH_SUFFIXES]
+    for raw in find_raws(folder):
+        beside = list_files([raw.parent], PHOTOGRAPH_SUFFIXES)
         if raw.stem.startswith("short_exposure"):
             found = [path for path in beside if path.stem.startswith("medium_exposure")]
         else:
