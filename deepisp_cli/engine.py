@@ -16,7 +16,14 @@ import numpy as np
 
 from deepisp_cli.errors import EngineError
 from deepisp_cli.machine import available_cores
-from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE, Model, unknown_network
+from deepisp_cli.models import (
+    EIGHT_BIT_FILE,
+    ONNX_FILE,
+    WEIGHTS_FILE,
+    Model,
+    not_installed,
+    unknown_network,
+)
 from deepisp_cli.options import ENGINES
 
 PLACES = (  # engines and the devices they can run on
@@ -214,7 +221,7 @@ class TorchEngine:
 
     def __init__(self, model: Model, device: str = "cpu") -> None:
         if find_spec("torch") is None or find_spec("safetensors") is None:
-            raise EngineError("the torch engine is not installed; install deepisp[torch]")
+            raise EngineError(not_installed("the torch engine", "torch"))
         import safetensors.torch
         import torch
 

@@ -171,7 +171,7 @@ def test_onnxruntime_without_cuda_is_an_error_that_says_what_to_install(tiny_mod
 
 def test_without_torch_the_error_says_what_to_install(tiny_model, monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(EngineError, match=r"deepisp\[torch\]"):
+    with pytest.raises(EngineError, match=r"pip install '\.\[torch\]'"):
         TorchEngine(tiny_model)
 
 

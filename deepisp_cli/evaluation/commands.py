@@ -59,18 +59,19 @@ def evaluate(
 
     docs/benchmarks.md defines each, and the metrics.
     """
+    from deepisp_cli.models import find_model, not_installed
+
     try:
         import pytorch_msssim  # noqa: F401
         import skimage  # noqa: F401
     except ImportError as error:
-        raise UsageError(f"{error.name} is not installed: pip install 'deepisp[evaluate]'") from error
+        raise UsageError(not_installed(str(error.name), "evaluate")) from error
     from deepisp_cli.engine import open_engine
     from deepisp_cli.evaluation import report
     from deepisp_cli.evaluation.baselines import program_version
     from deepisp_cli.evaluation.benchmarks import Settings
     from deepisp_cli.evaluation.evaluate import choose_baselines, open_benchmark
     from deepisp_cli.evaluation.evaluate import evaluate as run
-    from deepisp_cli.models import find_model
 
     if output and not overwrite:
         report.refuse_to_overwrite(output)

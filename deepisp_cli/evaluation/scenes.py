@@ -12,6 +12,7 @@ from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.alignment import align
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, plain
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings, spread
+from deepisp_cli.models import not_installed
 from deepisp_cli.pipeline import describe
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph
 from deepisp_cli.training.raw_pairs import LARGEST_BORDER, find_raws
@@ -33,9 +34,9 @@ class Raws(Benchmark):
                 _check_sizes(raw, size, reference)
         self.brisque = find_spec("brisque") is not None
         if not self.brisque and self.metrics:
-            self.remarks.append("no BRISQUE: pip install 'deepisp[brisque]'")
+            self.remarks.append(f"no BRISQUE: {not_installed('brisque', 'brisque')}")
         elif not self.brisque:
-            raise UsageError("brisque is not installed: pip install 'deepisp[brisque]'")
+            raise UsageError(not_installed("brisque", "brisque"))
 
     def _find(self) -> list[tuple[Path, Path | None]]:
         """Raws and their references."""

@@ -109,12 +109,14 @@ def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tup
 
 
 def _need_torch() -> None:
+    from deepisp_cli.models import not_installed
+
     try:
         import onnx  # noqa: F401
         import pytorch_msssim  # noqa: F401
         import torch  # noqa: F401
     except ImportError as error:
-        raise UsageError(f"{error.name} is not installed: pip install 'deepisp[train]'") from error
+        raise UsageError(not_installed(str(error.name), "train")) from error
 
 
 def _open_device(name: str) -> Any:
