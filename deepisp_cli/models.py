@@ -14,7 +14,7 @@ CARD_FILE = "card.json"
 ONNX_FILE = "model.onnx"
 EIGHT_BIT_FILE = "model-int8.onnx"  # optional
 OPSET = 17  # of our ONNX graphs
-IR_VERSION = 8  # what onnxruntime 1.17 reads
+IR_VERSION = 8  # of their files, the one that came with this opset
 WEIGHTS_FILE = "weights.safetensors"
 
 

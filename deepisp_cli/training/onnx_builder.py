@@ -18,7 +18,8 @@ class Graph:
 
     def node(self, kind: str, inputs: list[str], output: str = "", **attributes: object) -> str:
         output = output or f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        # below 1.22 ONNX Runtime does not open graphs whose nodes have no names
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
     def quantised(self, name: str, step: float, zero: int = 0) -> str:
