@@ -14,7 +14,8 @@ import torch
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import demosaic, normalise_mosaic, red_position
 from deepisp_cli.errors import InputError
-from deepisp_cli.pipeline import Options, camera_matrix, choose_white_balance
+from deepisp_cli.frame import Options
+from deepisp_cli.pipeline import camera_matrix, choose_white_balance
 from deepisp_cli.plan import _search
 from deepisp_cli.raw import read_raw
 from deepisp_cli.render import orient
