@@ -83,13 +83,6 @@ class Benchmark(ABC):
         return None
 
 
-def spread(files: Sequence[Any], limit: int | None) -> list[Any]:
-    """``limit`` of the files spread evenly, or all."""
-    if not limit or limit >= len(files):
-        return list(files)
-    return [files[index * len(files) // limit] for index in range(limit)]
-
-
 def eight_bit(image: np.ndarray) -> np.ndarray:
     """Floating-point values, 1.0 being white, as uint8."""
     return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)

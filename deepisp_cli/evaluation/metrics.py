@@ -14,6 +14,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from deepisp_cli.colour import apply_transform, fit_transform
+from deepisp_cli.evaluation.benchmarks import eight_bit
 
 LARGEST_PSNR = 120.0  # dB, for equal pictures: JSON has no infinity
 
@@ -62,8 +63,7 @@ def matched_psnr(picture: np.ndarray, truth: np.ndarray) -> float:
     to ``truth``: forgives brightness and colour, leaves noise and detail."""
     ours, theirs = picture.astype(np.float64) / 255, truth.astype(np.float64) / 255
     planes = apply_transform(ours[..., 0], ours[..., 1], ours[..., 2], fit_transform(ours, theirs))
-    matched = np.round(255 * np.clip(np.stack(planes, -1), 0, 1)).astype(np.uint8)
-    return psnr(matched, truth)
+    return psnr(eight_bit(np.stack(planes, -1)), truth)
 
 
 FULL_REFERENCE: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {

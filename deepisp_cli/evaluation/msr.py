@@ -15,9 +15,9 @@ from deepisp_cli.engine import Engine
 from deepisp_cli.errors import InputError
 from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.baselines import MOSAIC_BASELINES, PATTERN
-from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings, eight_bit, spread
+from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings, eight_bit
 from deepisp_cli.tiling import run_tiled
-from deepisp_cli.training.pictures import damage_told
+from deepisp_cli.training.pictures import damage_told, spread
 
 FOLDER = "Dataset_LINEAR_with_noise"
 CAMERAS = ("panasonic", "canon")

@@ -14,10 +14,10 @@ from deepisp_cli.errors import InputError
 from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.alignment import common_middle
 from deepisp_cli.evaluation.baselines import MOSAIC_BASELINES, RAW_BASELINES, developed, plain, restored
-from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Metric, Settings, eight_bit, spread
+from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Metric, Settings, eight_bit
 from deepisp_cli.training.cameras import HELD_OUT, matrices
-from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph
-from deepisp_cli.training.sensor import Sensor, sample_rggb, usual_read_noise
+from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph, spread
+from deepisp_cli.training.sensor import LOW_LIGHT, Sensor, sample_rggb, usual_read_noise
 
 
 def find_photographs(folder: Path, limit: int | None = None) -> list[Path]:
@@ -99,7 +99,6 @@ class LowLight(_OfPhotographs):
     usual_baseline = "libraw"
     seeds = "picture i: numpy default_rng(1000 + i)"
     exposure = -2.0  # EV
-    shot_noise = (0.002, 0.006, 0.015)
     gains = ((2.1, 1.0, 1.5), (1.9, 1.0, 1.7), (1.6, 1.0, 2.1))
 
     def cases(self) -> Iterator[Case]:
@@ -111,7 +110,7 @@ class LowLight(_OfPhotographs):
                 yield Case(path.name, {"exposure": "-2 EV"}, dng, truth)
 
     def _write(self, dng: Path, photograph: np.ndarray, index: int) -> None:
-        shot = self.shot_noise[(index + index // 3) % 3]
+        shot = LOW_LIGHT[(index + index // 3) % 3]
         camera, gains = matrices(HELD_OUT)[index % 3], self.gains[index // 3 % 3]
         sensor = Sensor(camera, gains, shot, usual_read_noise(shot))
         scene = srgb_decode(photograph.astype(np.float32) / 255)

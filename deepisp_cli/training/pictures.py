@@ -1,12 +1,12 @@
 """Picture files to arrays: photographs as 8-bit sRGB, HDR files as linear light."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import imagecodecs
 import numpy as np
@@ -39,6 +39,13 @@ def list_files(folders: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]
         there = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
         files += [path for path in there if path.is_file() and not path.name.startswith(".")]
     return files
+
+
+def spread(files: Sequence[Any], limit: int | None) -> list[Any]:
+    """``limit`` of the files spread evenly, or all."""
+    if not limit or limit >= len(files):
+        return list(files)
+    return [files[index * len(files) // limit] for index in range(limit)]
 
 
 def load_all(files: Iterable[Named], load: Callable[[Named], Loaded]) -> list[Loaded]:

@@ -15,6 +15,11 @@ import numpy as np
 from deepisp_cli.colour import srgb_from_camera
 from deepisp_cli.dng import write_dng
 
+# Brooks et al. 2019, equation 2: log(read) = slope * log(shot) + offset, both variances at full scale 1
+READ_SLOPE = 2.18
+READ_OFFSET = 1.20
+LOW_LIGHT = (0.002, 0.006, 0.015)  # shot noise of dark frames to measure with: from little to much
+
 
 @dataclass(frozen=True)
 class Sensor:
@@ -82,5 +87,5 @@ def sample_rggb(picture: np.ndarray) -> np.ndarray:
 
 
 def usual_read_noise(shot: float) -> float:
-    """The read noise variance that goes with a shot noise (Brooks et al. 2019, equation 2)."""
-    return math.exp(2.18 * math.log(shot) + 1.20)
+    """The read noise variance that goes with a shot noise."""
+    return math.exp(READ_SLOPE * math.log(shot) + READ_OFFSET)

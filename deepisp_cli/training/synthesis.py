@@ -15,6 +15,7 @@ from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_
 from deepisp_cli.demosaic import demosaic, normalise
 from deepisp_cli.metering import QUANTILE, expose, meter
 from deepisp_cli.training import cameras
+from deepisp_cli.training.sensor import READ_OFFSET, READ_SLOPE
 
 GREY = 0.18  # the level to which a light meter brings a scene's mean
 PATTERN = "RGGB"  # the product presents every mosaic with its red sample first
@@ -28,8 +29,8 @@ class SynthesisOptions:
     usual_exposure: tuple[float, float] = (-2.0, 0.5)  # mean and spread of low light: the paper's quarter
     usual_share: float = 0.0  # share of frames drawn from it (normal, within `exposure`); others are uniform
     shot_noise: tuple[float, float] = (1e-4, 2e-2)  # variance per unit of signal, log-uniform
-    read_slope: float = 2.18  # Brooks et al. 2019: log(read) = slope * log(shot) + offset, +- spread
-    read_offset: float = 1.20
+    read_slope: float = READ_SLOPE  # log(read) = slope * log(shot) + offset, +- spread
+    read_offset: float = READ_OFFSET
     read_spread: float = 0.26
     inverse_tone: tuple[float, float] = (0.0, 0.5)  # share of the inverse smoothstep tone curve
     highlight_share: float = 0.5  # share of frames whose near-white areas are made brighter than white

@@ -12,7 +12,8 @@ from torch import Tensor
 from deepisp_cli.network import DeepISP
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
-from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_all, load_photograph
+from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_all, load_photograph, spread
+from deepisp_cli.training.sensor import LOW_LIGHT
 from deepisp_cli.training.synthesis import (
     Pairs,
     Synthesis,
@@ -23,7 +24,6 @@ from deepisp_cli.training.synthesis import (
 )
 
 log = logging.getLogger(__name__)
-SHOT_NOISE = (0.002, 0.006, 0.015)
 SIGMAS = (0.0, 10.0, 20.0)
 
 
@@ -39,8 +39,7 @@ class Validation:
             if not folder.is_dir():
                 log.warning("%s: is not there; training goes on without these validation pictures", folder)
         files = list_files(filter(Path.is_dir, folders), PHOTOGRAPH_SUFFIXES)
-        files = files[:: max(1, len(files) // count)][:count]
-        for seed, picture in enumerate(load_all(files, load_photograph)):
+        for seed, picture in enumerate(load_all(spread(files, count), load_photograph)):
             pixels = np.asarray(picture)
             top, left = (max(0, (side - size) // 2) for side in pixels.shape[:2])
             crop = pixels[top : top + size, left : left + size]
@@ -80,7 +79,7 @@ def _fixed_synthesis(
     if config.mosaic:
         sigma = SIGMAS[index % 3]
         return MosaicSynthesis(MosaicOptions(sigma=(sigma, sigma)), generator)
-    shot = SHOT_NOISE[index % 3]
+    shot = LOW_LIGHT[index % 3]
     options = SynthesisOptions(
         exposure=(-2, -2), shot_noise=(shot, shot), inverse_tone=(0, 0), highlight_share=0,
         black_error=0, row_noise=0, hot_share=0,
