@@ -17,11 +17,12 @@ from deepisp_cli.cli import main
 from deepisp_cli.demosaic import demosaic, normalise_mosaic
 from deepisp_cli.evaluation import evaluate as evaluation
 from deepisp_cli.evaluation import metrics
-from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings, spread
+from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings
 from deepisp_cli.evaluation.evaluate import evaluate
 from deepisp_cli.evaluation.photographs import Demosaic, LowLight
 from deepisp_cli.evaluation.report import HEAD, as_markdown, table
 from deepisp_cli.raw import read_raw
+from deepisp_cli.training.pictures import spread
 from deepisp_cli.training.sensor import sample_rggb
 
 
