@@ -1,7 +1,7 @@
 """The command line: options → `Options` → one call.
 
 Only this module and the ``commands.py`` of the sub-packages print; this one turns errors into exit codes.
-stdout is data (pictures, JSON, tables that were asked for), stderr is for people.
+stdout is for data (pictures, JSON, requested tables), stderr is for people.
 """
 
 import io
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _Commands(click.Group):
-    """A group that turns our errors into a line on stderr and an exit code."""
+    """A group that turns our errors into one line on stderr and an exit code."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -41,7 +41,7 @@ class _Commands(click.Group):
             _tell("deepisp: interrupted")
             context.exit(INTERRUPTED)
         except BrokenPipeError:
-            raise  # nobody reads: click ends quietly, with 1
+            raise  # nobody is reading: click ends quietly, with 1
         except OSError as error:
             _give_up_stdout()
             name = error.filename or "standard output"
@@ -51,14 +51,14 @@ class _Commands(click.Group):
 
 
 def _tell(text: str, newline: bool = True) -> None:
-    """Say something to people. Where stderr is closed or full the work goes on."""
+    """Print a line for people. If stderr is closed or full, the work goes on."""
     with suppress(OSError):
         click.echo(text, nl=newline, err=True)
 
 
 def _give_up_stdout() -> None:
-    """Let what is still to be written go nowhere: Python would fail at it once more when it ends."""
-    with suppress(OSError):  # it may be no file at all
+    """Discard what is still to be written: Python would fail on it once more at exit."""
+    with suppress(OSError):  # it may not be a file at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -71,12 +71,12 @@ def main() -> None:
     deepisp process night.dng
     deepisp process card/ -r -o pictures/
     """
-    for name in ("SIGTERM", "SIGHUP"):  # a polite kill or a closed terminal: clean up as at Ctrl-C
+    for name in ("SIGTERM", "SIGHUP"):  # killed, or the terminal was closed: clean up as after Ctrl-C
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # of names that its encoding has no letters for
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names that its encoding cannot represent
 
 
 @main.command()
@@ -87,13 +87,13 @@ def main() -> None:
     default="{stem}",
     metavar="TEMPLATE",
     show_default=True,
-    help="Output name: {stem} {suffix} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders, instead of "
-    "the source's.",
+    help="Output name: {stem} {suffix} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders, which "
+    "replace the source's.",
 )
 @click.option(
     "--format",
     type=click.Choice(["jpeg", "png", "tiff"]),
-    help="Picture format. [by the suffix of -o, else jpeg]",
+    help="Picture format. [from the suffix of -o, else jpeg]",
 )
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="JPEG quality.")
 @click.option(
@@ -101,10 +101,10 @@ def main() -> None:
     type=click.Choice(["8", "16"]),
     default="8",
     show_default=True,
-    help="16 bits: PNG and TIFF.",
+    help="16 bits: PNG and TIFF only.",
 )
-@click.option("-r", "--recursive", is_flag=True, help="Search sub-folders, too.")
-@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders.")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 @click.option("--skip-existing", is_flag=True, help="Skip inputs whose output exists.")
 @click.option(
     "--model",
@@ -138,7 +138,7 @@ def main() -> None:
     default=1.0,
     metavar="0..1",
     show_default=True,
-    help="Strength of the restoration; 0 leaves it out.",
+    help="Strength of the restoration; 0 turns it off.",
 )
 @click.option(
     "--look",
@@ -147,16 +147,16 @@ def main() -> None:
     show_default=True,
     help="neutral leaves out the learned tone and colour.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, but do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-@click.option("-v", "--verbose", is_flag=True, help="Print engine, stages and seconds, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print engine, stages and seconds.")
 def process(inputs: tuple[str, ...], output: str | None, name: str, format: str | None, quality: int,
             bit_depth: str, recursive: bool, overwrite: bool, skip_existing: bool, model: str, engine: str,
             device: str, tile: int | None, memory: float | None, white_balance: str, exposure: float,
             strength: float, look: str, dry_run: bool, as_json: bool, quiet: bool,
             verbose: bool) -> None:  # fmt: skip
-    """Develop raw files, folders of them, quoted patterns, or '-' for stdin.
+    """Develop raw files, folders, quoted patterns, or stdin ('-').
 
     \b
     deepisp process night.dng                     writes night.jpg beside it
@@ -208,14 +208,14 @@ def _is_terminal(stream: Any) -> bool:
 
 
 def _printable(text: str) -> str:
-    """Names of files may hold line ends and what terminals take for commands; these are shown as escapes."""
+    """Escape what is not printable: file names may hold line ends and terminal commands."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )
 
 
 class _Talk:
-    """Says what became of each file: JSON on stdout, words on stderr."""
+    """Reports what became of each file: JSON on stdout, words on stderr."""
 
     def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:
         self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
@@ -293,7 +293,7 @@ def _develop(
 
 
 def _mover(bar: Any) -> Callable[[int, float], None]:
-    """Move the bar when the share of a job becomes known; several may be in work at a time."""
+    """Move the bar when a job progresses; several may be in progress at a time."""
     shares: dict[int, float] = {}
 
     def move(index: int, share: float) -> None:
@@ -308,7 +308,7 @@ def _mover(bar: Any) -> Callable[[int, float], None]:
 @click.argument("raws", nargs=-1, required=True, metavar="RAW...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
 def info(raws: tuple[str, ...], as_json: bool) -> None:
-    """Say what the program understands of a raw file.
+    """Show what the program reads from a raw file.
 
     \b
     deepisp info night.dng
@@ -348,7 +348,7 @@ def _words(value: Any) -> str:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="The cards as one JSON list.")
 def models(as_json: bool) -> None:
-    """List the models: name, size, what each is for, its numbers.
+    """List the models: name, size, purpose and figures.
 
     \b
     deepisp models

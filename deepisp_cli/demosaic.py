@@ -1,7 +1,7 @@
 """Sensor counts to linear camera RGB: levels, white balance, bilinear demosaic. Pure functions of arrays.
 
-`normalise` and `demosaic` use only operators that NumPy arrays and torch tensors share and accept leading
-batch dimensions, so that training feeds the network exactly what the product feeds it.
+`normalise` and `demosaic` use only operators that NumPy arrays and torch tensors share, and accept leading
+batch dimensions, so that training feeds the network exactly what the product does.
 """
 
 from typing import Any
@@ -11,8 +11,8 @@ import numpy as np
 from deepisp_cli.colour import Array, library
 
 BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
-DARKEST_MEAN = 1e-4  # of full scale: what is less may be an uncertain black as well as light
-LARGEST_GAIN = 8.0  # of what the grey world may ask for
+DARKEST_MEAN = 1e-4  # of full scale: less may come from an inexact black level rather than from light
+LARGEST_GAIN = 8.0  # of the grey world
 
 
 def red_position(pattern: str) -> tuple[int, int]:
@@ -23,10 +23,10 @@ def red_position(pattern: str) -> tuple[int, int]:
 
 
 def normalise(counts: Array, black: Any, scale: Any) -> Array:
-    """Subtract black, scale, clip highlights to 1. Negatives are kept: they are half of the noise.
+    """Subtract black, scale, clip highlights to 1. Negative values are kept: they are half of the noise.
 
-    Clipping *after* white balance makes blown highlights white: a clipped channel must not outshine the
-    others by its gain.
+    Clipping *after* white balance makes blown highlights white: otherwise a clipped channel would outshine
+    the others by its gain.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def normalise_mosaic(
 
     Returns
     -------
-    (H, W) float32; 1.0 is the white level, highlights clipped to it, negatives kept.
+    (H, W) float32; 1.0 is the white level, highlights are clipped to it, negative values kept.
     """
     if samples.ndim != 2:
         raise ValueError(f"a mosaic has two dimensions, got shape {samples.shape}")
@@ -69,7 +69,7 @@ def normalise_mosaic(
 def mosaic_levels(
     pattern: str, black: np.ndarray, white: np.ndarray, gains: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Black and scale for `normalise`, float32, of one period of a mosaic: whole CFA cells.
+    """Black and scale for `normalise`, float32, for one period of a mosaic: whole CFA cells.
 
     The parameters are those of `normalise_mosaic`.
     """
@@ -84,8 +84,8 @@ def mosaic_levels(
 def mirror(start: int, stop: int, length: int) -> np.ndarray:
     """Indices start..stop into an axis of ``length``, mirrored about its first and last element.
 
-    The mirror keeps parity at the front (-1 is 1), so a CFA keeps its phase there; at the back it does so
-    too, whatever the length: index length is length - 2.
+    Mirroring keeps parity, and so the CFA's phase: at the front -1 becomes 1, at the back ``length`` becomes
+    length - 2, whatever the length.
     """
     if length == 1:
         return np.zeros(stop - start, np.intp)
@@ -154,13 +154,13 @@ def demosaic(mosaic: Array, pattern: str) -> Array:
 def grey_world_gains(
     samples: np.ndarray, pattern: str | None, black: np.ndarray, white: np.ndarray
 ) -> np.ndarray | None:
-    """White-balance gains that make the mean of what is not clipped grey.
+    """White-balance gains that make the mean of all unclipped pixels grey.
 
-    Parameters are those of `normalise_mosaic`; if ``pattern`` is None, counts (H, W, 3) and levels (3,).
+    The parameters are those of `normalise_mosaic`; if ``pattern`` is None, counts (H, W, 3) and levels (3,).
 
     Returns
     -------
-    (3,) float32, the smallest 1; None where the picture is too dark or too bright to tell.
+    (3,) float32, the smallest 1; None if the picture is too dark or too bright to tell.
     """
     if pattern is None:
         rgb = normalise(samples.astype(np.float32), black, 1 / (white - black))

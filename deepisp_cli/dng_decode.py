@@ -1,4 +1,4 @@
-"""What LibRaw leaves to do in a DNG: data that it does not decode, or not as DNG says, and opcodes."""
+"""What LibRaw leaves undone in a DNG: opcodes, and data that it does not decode, or not as DNG specifies."""
 
 import struct
 from typing import BinaryIO
@@ -9,7 +9,7 @@ import tifffile
 from deepisp_cli.dng_tags import Tags, first_number, is_dng, is_lossy, linear_levels, raw_page
 from deepisp_cli.errors import InputError
 
-FULL_SCALE = 65535.0  # white of decoded lossy data, as LibRaw scales it
+FULL_SCALE = 65535.0  # the white level of decoded lossy data, as LibRaw scales it
 _DEFLATE, _OLD_DEFLATE, _JPEG_XL = 8, 32946, 52546  # Compression
 _FIX_CONSTANT, _FIX_LIST, _MAP_POLYNOMIAL = 4, 5, 8  # opcodes
 
@@ -18,10 +18,10 @@ _FIX_CONSTANT, _FIX_LIST, _MAP_POLYNOMIAL = 4, 5, 8  # opcodes
 
 
 def opcodes(tags: Tags, number: int) -> list[tuple[int, bytes]]:
-    """Return code and parameters of each entry of OpcodeList1, 2 or 3."""
+    """Return the code and parameters of each entry in OpcodeList1, 2 or 3."""
     tag = f"OpcodeList{number}"
     data = tags[tag].tobytes() if tag in tags else b""
-    entries, position = [], 4  # behind the count
+    entries, position = [], 4  # after the count
     while position + 16 <= len(data):
         code, _version, _flags, length = struct.unpack_from(">4I", data, position)
         entries.append((code, data[position + 16 : position + 16 + length]))
@@ -30,7 +30,7 @@ def opcodes(tags: Tags, number: int) -> list[tuple[int, bytes]]:
 
 
 def unapplied_lists(tags: Tags) -> list[str]:
-    """Names of the lists before the demosaic that hold corrections which are not applied."""
+    """Names of the pre-demosaic lists with corrections that are not applied."""
     applied = {1: (_FIX_CONSTANT, _FIX_LIST), 2: (_MAP_POLYNOMIAL,) if is_lossy(tags) else ()}
     return [
         f"OpcodeList{number}"
@@ -40,7 +40,7 @@ def unapplied_lists(tags: Tags) -> list[str]:
 
 
 def fix_bad_pixels(samples: np.ndarray, tags: Tags) -> np.ndarray:
-    """Replace the samples that OpcodeList1 calls bad by the mean of their good neighbours of one colour.
+    """Replace the samples that OpcodeList1 calls bad with the mean of their good neighbours of that colour.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def fix_bad_pixels(samples: np.ndarray, tags: Tags) -> np.ndarray:
         inside = (other_rows >= 0) & (other_rows < height)
         inside &= (other_columns >= 0) & (other_columns < width)
         beside = np.where(inside, other_rows, rows), np.where(inside, other_columns, columns)
-        usable = ~bad[beside]  # those outside have become themselves, which are bad
+        usable = ~bad[beside]  # neighbours outside were replaced by the sample itself, which is bad
         total += np.where(usable, samples[beside], 0)
         good += usable
     fixed = samples.copy()
@@ -85,7 +85,7 @@ def fix_bad_pixels(samples: np.ndarray, tags: Tags) -> np.ndarray:
 
 
 def is_decoded_here(tags: Tags) -> bool:
-    """Whether it is a DNG with integers in JPEG XL (DNG 1.7) or Deflate, neither of which LibRaw reads."""
+    """Whether it is a DNG of integers in JPEG XL (DNG 1.7) or Deflate, neither of which LibRaw reads."""
     return is_dng(tags) and first_number(tags, "Compression", 1) in (_DEFLATE, _OLD_DEFLATE, _JPEG_XL)
 
 
@@ -95,12 +95,12 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> np.ndarray:
     Returns
     -------
     ndarray of shape (H, W) or (H, W, 3), unsigned integers
-        Margins included, interleaved fields put in order, LinearizationTable applied.
+        With margins, interleaved fields in order, LinearizationTable applied.
 
     Raises
     ------
     InputError
-        If the data are damaged.
+        If the data is damaged.
     """
     stored = _stored(source, name)
     for axis, tag in enumerate(("RowInterleaveFactor", "ColumnInterleaveFactor")):
@@ -114,7 +114,7 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> np.ndarray:
 
 
 def decode_lossy(source: BinaryIO, tags: Tags, name: str) -> tuple[np.ndarray, Tags]:
-    """Decode the 8-bit JPEG data of a lossy linear DNG as DNG says.
+    """Decode the 8-bit JPEG data of a lossy linear DNG as DNG specifies.
 
     LinearizationTable, then black and white, then OpcodeList2's MapPolynomial. LibRaw applies the polynomial
     to the JPEG values and reports the JPEG's black level for the result.
@@ -129,7 +129,7 @@ def decode_lossy(source: BinaryIO, tags: Tags, name: str) -> tuple[np.ndarray, T
     Raises
     ------
     InputError
-        If the data are damaged.
+        If the data is damaged.
     """
     black, white = linear_levels(tags, name)
     stored = _stored(source, name)
@@ -137,7 +137,7 @@ def decode_lossy(source: BinaryIO, tags: Tags, name: str) -> tuple[np.ndarray, T
     curves = (table[np.minimum(np.arange(256), len(table) - 1)][:, None] - black) / (white - black)
     for code, data in opcodes(tags, 2):
         if code == _MAP_POLYNOMIAL:
-            # Area (4), plane, planes, row and column pitch, degree; writers give it the whole picture.
+            # Area (4), plane, planes, row and column pitch, degree; in practice it covers the whole picture.
             plane, planes, degree = struct.unpack_from(">16x2I8xI", data)
             coefficients = struct.unpack_from(f">{degree + 1}d", data, 36)
             of_these = slice(plane, plane + planes)
@@ -154,5 +154,5 @@ def _stored(source: BinaryIO, name: str) -> np.ndarray:
             page = raw_page(tif)
             assert page is not None
             return page.asarray()
-    except Exception as error:  # tifffile and imagecodecs meet damage in many ways
+    except Exception as error:  # tifffile and imagecodecs fail on damage in many ways
         raise InputError(f"{name}: damaged: its image data cannot be decoded; copy it again") from error

@@ -1,8 +1,8 @@
-"""What a raw file says in its own TIFF tags, a DNG above all: areas, levels, colour matrix.
+"""What a raw file, above all a DNG, says in its own TIFF tags: areas, levels, colour matrix.
 
-These are taken from the tags because LibRaw rounds fractional black levels, hides repeating ones, does not
-apply the default crop, leaves the XYZ matrix of a camera it does not know at zero, and forgets the black
-level of lossy JPEG data. Areas are (top, left) and (height, width). Tags: Adobe DNG Specification 1.7.
+They are read from the tags because LibRaw rounds fractional black levels, hides repeating ones, does not
+apply the default crop, leaves the XYZ matrix of an unknown camera at zero, and loses the black level of lossy
+JPEG data. Areas are (top, left) and (height, width). Tags: Adobe DNG Specification 1.7.
 """
 
 import logging
@@ -23,9 +23,9 @@ _CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
 _VC5, _LOSSY_JPEG = 9, 34892  # Compression
 _PLANAR = 2  # PlanarConfiguration
 _SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
-# EXIF LightSource codes from D65 (21) away: D55, D75, daylight kinds, flash, shade, D50; others are further.
+# EXIF LightSource codes by distance from D65 (21): D55, D75, daylight, flash, shade, D50; others are further.
 _NEAR_D65 = (21, 20, 22, 1, 9, 10, 4, 11, 23)
-# What the first directory says of its own data, usually a preview, and not of the raw data.
+# What the first directory says about its own data, usually a preview, and not about the raw data.
 _OWN_TAGS = (
     *("PhotometricInterpretation", "Compression", "SampleFormat", "BitsPerSample", "SamplesPerPixel"),
     *("StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts", "ImageWidth", "ImageLength"),
@@ -43,8 +43,8 @@ def read_tags(source: BinaryIO) -> Tags:
     Returns
     -------
     mapping from tag name to value
-        Numbers come as float64 arrays, bytes as uint8 arrays, text as str. Empty if the file is not
-        TIFF-based or cannot be walked; ``PhotometricInterpretation`` is there only if a raw image was found.
+        Numbers are float64 arrays, bytes uint8 arrays, text str. Empty if the file is not TIFF-based or
+        cannot be parsed; ``PhotometricInterpretation`` is present only if a raw image was found.
     """
     source.seek(0)
     try:
@@ -52,7 +52,7 @@ def read_tags(source: BinaryIO) -> Tags:
             tags = {tag.name: _value(tag) for tag in tif.pages.first.tags if tag.name not in _OWN_TAGS}
             raw = raw_page(tif)
             return tags if raw is None else tags | {tag.name: _value(tag) for tag in raw.tags}
-    except Exception:  # tifffile meets damage in many ways; LibRaw then decides alone
+    except Exception:  # tifffile fails on damage in many ways; LibRaw then decides alone
         return {}
 
 
@@ -84,7 +84,7 @@ def is_dng(tags: Tags) -> bool:
 
 
 def is_linear(tags: Tags) -> bool:
-    """Whether it is a DNG of LinearRaw: colours already interpolated, or monochrome."""
+    """Whether it is a LinearRaw DNG: colours already interpolated, or monochrome."""
     return is_dng(tags) and bool(tags.get("PhotometricInterpretation") == _LINEAR_RAW)
 
 
@@ -97,14 +97,14 @@ def first_number(tags: Tags, tag: str, default: float) -> float:
 
 
 def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
-    """Refuse what the tags already tell: raw data beyond the end of the file, kinds not developed.
+    """Refuse what the tags already give away: raw data beyond the end of the file, kinds not developed.
 
     Parameters
     ----------
     size : int
-        Bytes of the file.
+        Bytes in the file.
     name : str
-        What messages call the file.
+        The file's name in messages.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
 
 
 def _refuse_too_few_bytes(tags: Tags, name: str) -> None:
-    """Uncompressed data that is too short for its own size: LibRaw would leave memory unfilled."""
+    """Refuse uncompressed data that is too short for its size: LibRaw would leave memory unfilled."""
     counts = tags.get("StripByteCounts", tags.get("TileByteCounts"))
     sizes = [first_number(tags, key, 0) for key in ("ImageWidth", "ImageLength", "BitsPerSample")]
     if not is_dng(tags) or counts is None or first_number(tags, "Compression", 1) != 1:
@@ -149,8 +149,8 @@ def _refuse_too_few_bytes(tags: Tags, name: str) -> None:
 
 
 def cfa_pattern(tags: Tags) -> np.ndarray | None:
-    """Return the colours (n, n) of the CFA from the first stored sample, margins included; 0 red, 1 green, 2
-    blue. None for a linear DNG, (1, 1) for a monochrome one."""
+    """Return the CFA's colours (n, n) from the first stored sample, margins included: 0 red, 1 green, 2 blue.
+    None for a linear DNG, (1, 1) for a monochrome one."""
     if is_linear(tags):
         return None if first_number(tags, "SamplesPerPixel", 1) > 1 else np.zeros((1, 1), np.uint8)
     rows, columns = (int(number) for number in tags["CFARepeatPatternDim"])
@@ -162,7 +162,7 @@ def cfa_pattern(tags: Tags) -> np.ndarray | None:
 
 
 def active_area(tags: Tags, stored: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, int]] | None:
-    """Return DNG's ActiveArea of data of shape ``stored``; None if there is none, or none that fits."""
+    """Return the DNG's ActiveArea of data of shape ``stored``; None if it is missing or does not fit."""
     if is_dng(tags) and "ActiveArea" in tags:
         top, left, bottom, right = tags["ActiveArea"].astype(int)
         if 0 <= top < bottom <= stored[0] and 0 <= left < right <= stored[1]:
@@ -171,7 +171,7 @@ def active_area(tags: Tags, stored: tuple[int, ...]) -> tuple[np.ndarray, tuple[
 
 
 def default_crop(tags: Tags, visible: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return DNG's default crop within the visible area, whose (height, width) is ``visible``.
+    """Return the DNG's default crop within the visible area, whose (height, width) is ``visible``.
 
     DefaultCropOrigin and DefaultCropSize are (horizontal, vertical) and count from the ActiveArea.
     DefaultUserCrop, the crop that the photographer chose in the camera, is a part of that. A crop that does
@@ -196,11 +196,11 @@ def _sensor_crop(tags: Tags, visible: tuple[int, int]) -> tuple[np.ndarray, tupl
     return np.zeros(2, int), visible
 
 
-# Levels, float32 counts. ``offset`` is (top, left) of the crop within the active area
+# Levels, float32 counts. ``offset`` is the crop's (top, left) within the active area
 
 
 def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the black tile, at least 2x2, and the 2x2 white levels as seen from the crop's first sample."""
+    """Return the black tile, at least 2x2, and the 2x2 white levels, both from the crop's first sample."""
     levels = tags.get("BlackLevel", np.zeros(1))
     likely = (2, 2) if levels.size == 4 else (1, 1)
     rows, columns = (int(number) for number in tags.get("BlackLevelRepeatDim", likely))
@@ -212,9 +212,9 @@ def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def subtract_deltas(samples: np.ndarray, tags: Tags, offset: np.ndarray) -> np.ndarray:
-    """Subtract what BlackLevelDeltaV and -H add to the black of each row and column of the active area.
+    """Subtract what BlackLevelDeltaV and -H add to the black level of each row and column of the active area.
 
-    Returns ``samples`` (H, W) themselves where nothing is added, else float32.
+    Returns ``samples`` (H, W) themselves if nothing is added, else float32.
     """
     for axis, tag in enumerate(("BlackLevelDeltaV", "BlackLevelDeltaH")):
         if tag in tags and tags[tag].any():
@@ -247,9 +247,9 @@ def _white_level(tags: Tags) -> np.ndarray:
 
 
 def colour_matrix(tags: Tags) -> np.ndarray | None:
-    """Return DNG's AnalogBalance x CameraCalibration x ColorMatrix for the light nearest D65.
+    """Return the DNG's AnalogBalance x CameraCalibration x ColorMatrix for the light nearest D65.
 
-    It is (colours, 3), float64, XYZ to the RGB of the samples, and not checked; None if there is none.
+    (colours, 3) float64, XYZ to the RGB of the samples, not checked; None if there is none.
     """
     numbers = [number for number in "123" if f"ColorMatrix{number}" in tags]
     if not (is_dng(tags) and numbers):
@@ -265,14 +265,14 @@ def colour_matrix(tags: Tags) -> np.ndarray | None:
 
 
 def _text(value: Any) -> str:
-    """A tag that may be of type ASCII or BYTE."""
+    """The text of a tag whose type may be ASCII or BYTE."""
     return value if isinstance(value, str) else value.tobytes().split(b"\0")[0].decode("utf-8", "replace")
 
 
 def as_shot_neutral(tags: Tags, matrix: np.ndarray | None) -> np.ndarray | None:
-    """Return the camera RGB of what is neutral in the shot, not checked; None if the DNG does not say.
+    """Return the camera RGB of a neutral colour in the shot, not checked; None if the DNG does not say.
 
-    AsShotWhiteXY needs ``matrix``, (3, 3), XYZ to the RGB of the samples, and then wins over AsShotNeutral.
+    AsShotWhiteXY needs ``matrix``, (3, 3), XYZ to the RGB of the samples, and then overrides AsShotNeutral.
     """
     if "AsShotWhiteXY" in tags and matrix is not None:
         x, y = tags["AsShotWhiteXY"]

@@ -1,4 +1,4 @@
-"""Errors a user can meet. Each class carries the exit code of the command line.
+"""Errors that users can meet. Each class carries the exit code of the command line.
 
 A message says which file, what is wrong and what to do. The library raises; only the command line prints.
 """
@@ -51,7 +51,7 @@ class OutputError(DeepIspError):
 
 @contextmanager
 def told_of(name: str) -> Iterator[None]:
-    """Turn what nobody expected into an error that names the file: memory that is short, or a bug."""
+    """Turn unexpected exceptions, out of memory or a bug, into an error that names the file."""
     try:
         yield
     except DeepIspError:

@@ -63,7 +63,7 @@ def picture_ifds(metadata: Metadata, width: int, height: int, software: str, for
 
 
 def _field(ifd: str, tag: int, value: Value) -> Field:
-    """Encode a value with the type EXIF wants for the tag."""
+    """Encode a value with the type that EXIF wants for the tag."""
     if isinstance(value, str):
         if (ifd, tag) not in COMMENTS:  # EXIF says ASCII; writers and readers have agreed on UTF-8
             encoded = value.replace("\0", " ").encode("utf-8", "replace") + b"\0"
@@ -102,7 +102,7 @@ def exif_block(ifds: Ifds) -> bytes:
 
 
 def ifd_blocks(ifds: Ifds, offset: int) -> bytes:
-    """Image IFD, EXIF IFD and, where there is anything to say, GPS IFD, to be placed at ``offset``."""
+    """Image IFD, EXIF IFD and, if not empty, GPS IFD, to be placed at ``offset``."""
     others = {key: ifds[key] for key in POINTERS if ifds[key]}
     pointers = {POINTERS[key]: Field(LONG, 1, bytes(4)) for key in others}
     end = offset + len(_ifd_bytes({**ifds["image"], **pointers}, offset))

@@ -1,4 +1,4 @@
-"""Values of EXIF tags as readers find them, to text, numbers and ratios that mean something, or None."""
+"""EXIF values as readers deliver them → meaningful text, numbers and ratios, or None."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Value = int | str | bytes | Fraction | float | tuple[int | Fraction | float, ...
 
 
 def _to_text(values: Any) -> str | None:
-    """ASCII, in practice often UTF-8 or Latin-1; padded, and blank where the user has set nothing."""
+    """ASCII, in practice often UTF-8 or Latin-1; padded, and blank if the user has set nothing."""
     if not isinstance(values, str):
         data = bytes(values)
         try:
@@ -22,7 +22,7 @@ def _to_text(values: Any) -> str | None:
 
 
 def _to_copyright(values: Any) -> str | None:
-    """The photographer's, a zero, the editor's (EXIF 2.32): both, as most programs stop at the zero."""
+    """The photographer's, a zero, the editor's (EXIF 2.32), joined: most programs stop at the zero."""
     parts = values.split("\0") if isinstance(values, str) else bytes(values).split(b"\0")
     return "; ".join(filter(None, map(_to_text, parts[:2]))) or None
 
@@ -79,8 +79,8 @@ def to_comment(values: Any, order: str = "") -> str | None:
         return _to_text(body.decode("iso2022_jp"))
     if encoding != b"UNICODE":
         return _to_text(body if encoding in (b"ASCII", b"") else data)
-    # UTF-16 in the byte order of the file, which half of all writers get wrong: most text has more zeros
-    # among the high bytes than among the low ones.
+    # UTF-16 in the file's byte order, which half of all writers get wrong: most text has more zeros among its
+    # high bytes than among its low ones.
     even, odd = body[::2].count(0), body[1::2].count(0)
     big = even > odd or (even == odd and order == ">")
     return _to_text(body.decode("utf-16-be" if big else "utf-16-le", "replace").lstrip("\ufeff"))
@@ -100,7 +100,7 @@ READERS: dict[str, Callable[[Any], Value | None]] = {
 
 
 def positive(value: object) -> float | None:
-    """The number if it is one and means something: cameras and LibRaw write 0 for "unknown"."""
+    """The number, if it is one and above zero: cameras and LibRaw write 0 for "unknown"."""
     try:
         number = float(value[0] if isinstance(value, tuple) else value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

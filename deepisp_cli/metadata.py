@@ -1,7 +1,7 @@
-"""What the source says about itself: camera, lens, exposure, time, place, authors. The only user of exifread.
+"""The source's metadata: camera, lens, exposure, time, place, authors. The only user of exifread.
 
-Only what stays true of the developed picture is carried over. How the raw is stored (strips, sizes,
-orientation, thumbnails), how it is to be developed (DNG tags, colour space) and maker notes are left behind.
+Only what remains true of the developed picture is carried over. How the raw is stored (strips, sizes,
+orientation, thumbnails), how to develop it (DNG tags, colour space) and maker notes are left behind.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ import exifread
 
 from deepisp_cli.exif_values import READERS, Value, parse_date, parse_offset, positive, to_comment
 
-# Kinds of value, each with a reader in `exif_values`. Tags by number; names as in EXIF 2.32.
+# Kinds of values, each with a reader in `exif_values`. Tags by number; names as in EXIF 2.32.
 IMAGE_TAGS = {
     **dict.fromkeys((0x010E, 0x010F, 0x0110, 0x013B), "text"),  # description, make, model, artist
     0x8298: "copyright",
     0x0132: "date",
     **dict.fromkeys((0x4746, 0x4749), "number"),  # rating, in stars and in percent
-    **dict.fromkeys(range(0x9C9B, 0x9CA0), "bytes"),  # what Windows' file manager lets people type, UTF-16
+    **dict.fromkeys(range(0x9C9B, 0x9CA0), "bytes"),  # what people can type in Windows Explorer, UTF-16
 }
 EXIF_TAGS = {
     **dict.fromkeys((0x9003, 0x9004), "date"),
@@ -37,7 +37,7 @@ EXIF_TAGS = {
     **dict.fromkeys((0x9207, 0x9208, 0x9209), "number"),  # metering mode, light source, flash
     **dict.fromkeys((0xA402, 0xA403, 0xA405, 0xA406), "number"),  # exposure, white balance, 35 mm, scene
     **dict.fromkeys((0xA217, 0xA407, 0xA40C, 0xA460), "number"),  # sensor, gain, distance, composite
-    **dict.fromkeys((0xA300, 0xA301), "bytes"),  # a digital camera's, photographed directly
+    **dict.fromkeys((0xA300, 0xA301), "bytes"),  # from a digital camera, photographed directly
     **dict.fromkeys(range(0x9400, 0x9406), "ratio"),  # temperature, humidity, pressure, ..., elevation
     0x9286: "comment",
     **dict.fromkeys((0xA420, 0xA430, 0xA431), "text"),  # image id, owner, serial number
@@ -56,7 +56,7 @@ DNG_TWINS = {0xC62F: 0xA431, 0xC630: 0xA432}  # CameraSerialNumber, LensInfo -> 
 ZERO_IS_UNKNOWN = (0x829A, 0x829D, 0x8827, 0x920A)  # exposure time, f-number, sensitivity, focal length
 DIRECTORIES = {"EXIF": 0x8769, "GPS": 0x8825}
 
-MAX_READS = 50_000  # an honest file needs a few thousand; a damaged one could keep exifread busy for hours
+MAX_READS = 50_000  # a sound file needs a few thousand; a damaged one could keep exifread busy for hours
 MAX_VALUE = 1 << 16
 HEADER = 1 << 20  # where JPEG and Canon CR3 keep their EXIF
 
@@ -69,17 +69,17 @@ logging.getLogger("exifread").propagate = False
 
 @dataclass(frozen=True)
 class Metadata:
-    """Values by IFD and EXIF tag number, and the usual ones by name (None or "" where unknown)."""
+    """Values by IFD and EXIF tag number; the usual ones also by name (None or "" where unknown)."""
 
     image: Mapping[int, Value] = field(default_factory=dict)
     exif: Mapping[int, Value] = field(default_factory=dict)
     gps: Mapping[int, Value] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    """What was dropped because it could not be read, one sentence each."""
+    """What could not be read and was dropped, one sentence each."""
 
     @property
     def captured(self) -> datetime | None:
-        """When the picture was taken, by the camera's clock; with a time zone where the source names one."""
+        """When the picture was taken, by the camera's clock; with a time zone if the source names one."""
         dates = (  # original, digitized, modified: date, offset, sub-seconds
             (self.exif, 0x9003, 0x9011, 0x9291),
             (self.exif, 0x9004, 0x9012, 0x9292),
@@ -96,7 +96,7 @@ class Metadata:
 
     @property
     def camera(self) -> str:
-        """Make and model, without a make that the model repeats ("Canon", "Canon EOS R5")."""
+        """Make and model; the make is left out if the model repeats it ("Canon", "Canon EOS R5")."""
         make, model = str(self.image.get(0x010F, "")), str(self.image.get(0x0110, ""))
         brand = make.partition(" ")[0]
         repeated = model.lower().startswith(brand.lower())
@@ -104,7 +104,7 @@ class Metadata:
 
     @property
     def lens(self) -> str:
-        """Name of the lens."""
+        """The lens's name."""
         return str(self.exif.get(0xA434, ""))
 
     @property
@@ -119,7 +119,7 @@ class Metadata:
 
     @property
     def iso(self) -> int | None:
-        """Sensitivity. From 65535 on the short old tag cannot say, and one of its long successors does."""
+        """Sensitivity. The old 16-bit tag ends at 65535; beyond that one of its 32-bit successors has it."""
         short = positive(self.exif.get(0x8827)) or 65535
         tags = (0x8827,) if short < 65535 else (0x8833, 0x8832, 0x8831, 0x8827)
         found = (positive(self.exif.get(tag)) for tag in tags)
@@ -134,18 +134,18 @@ class Metadata:
 def read_metadata(
     source: BinaryIO, name: str, *, preview: bytes | None = None, fallback: Mapping[str, object] | None = None
 ) -> Metadata:
-    """Collect what the source says about itself. Never fails: a raw with broken EXIF is still developed.
+    """Collect the source's metadata. Never fails: a raw with broken EXIF is still developed.
 
     Parameters
     ----------
     source : seekable binary file
         The whole raw file; its position afterwards is undefined.
     name : str
-        How notes call the file.
+        The file's name in notes.
     preview : bytes, optional
         The embedded preview JPEG; its EXIF fills in what the source lacks.
     fallback : mapping, optional
-        What LibRaw knows, for what both lack: ``make``, ``model``, ``lens``, ``iso``, ``exposure_time``
+        LibRaw's values, for what both lack: ``make``, ``model``, ``lens``, ``iso``, ``exposure_time``
         (s), ``f_number``, ``focal_length`` (mm), ``timestamp`` (datetime or POSIX seconds, camera's clock).
 
     Returns
@@ -209,7 +209,7 @@ def _tiff_streams(source: BinaryIO) -> list[BinaryIO]:
 
 
 class _BoundedReader:
-    """The three methods exifread uses, with an end to the number and size of reads."""
+    """The three methods that exifread uses, with limits on the number and size of reads."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -225,8 +225,8 @@ class _BoundedReader:
 
 
 def _read_tiff(stream: BinaryIO, is_gps: bool) -> tuple[dict[str, dict[int, Any]], list[str]]:
-    """Read the values of a TIFF structure by IFD ("Image", "EXIF", "GPS") and tag number; and name the
-    directories of which nothing could be read."""
+    """Read a TIFF structure's values by IFD ("Image", "EXIF", "GPS") and tag number; and name the directories
+    of which nothing could be read."""
     stream.seek(0)
     head = stream.read(4)
     found: dict[str, dict[int, Any]] = {"Image": {}, "EXIF": {}, "GPS": {}}
@@ -244,7 +244,7 @@ def _read_tiff(stream: BinaryIO, is_gps: bool) -> tuple[dict[str, dict[int, Any]
         for directory, pointer in pointers.items()
         if pointer and not found[directory] and _read_at(stream, pointer[0], 2) != b"\0\0"  # none in it
     ]
-    with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; what exifread has found stays
+    with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; keep what exifread has found
         first = struct.unpack(order + "I", _read_at(stream, 4, 4))
         found["Image"].update(_find(stream, order, first[0], 0x8298))
         for comment in _find(stream, order, (pointers["EXIF"] or first)[0], 0x9286).values():
@@ -253,7 +253,7 @@ def _read_tiff(stream: BinaryIO, is_gps: bool) -> tuple[dict[str, dict[int, Any]
 
 
 def _find(stream: BinaryIO, order: str, ifd: int, wanted: int) -> dict[int, bytes]:
-    """The bytes of a long value. exifread leaves UserComment out, and ends Copyright at its first zero."""
+    """The bytes of a long value. exifread leaves out UserComment and cuts Copyright off at its first zero."""
     (count,) = struct.unpack(order + "H", _read_at(stream, ifd, 2))
     for tag, _, size, offset in struct.iter_unpack(order + "HHII", _read_at(stream, ifd + 2, 12 * count)):
         if tag == wanted and size > 4:
@@ -267,9 +267,9 @@ def _read_at(stream: BinaryIO, offset: int, size: int) -> bytes:
 
 
 def _add(target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int, Any]) -> dict[int, str]:
-    """Convert the values whose tags are in ``kinds`` and add them to ``target`` where it has none.
+    """Convert the values whose tags are in ``kinds`` and add those that ``target`` lacks.
 
-    Returns what is wrong with those that make no sense.
+    Returns what is wrong with values that make no sense.
     """
     faults: dict[int, str] = {}
     for tag, kind in kinds.items():
@@ -288,8 +288,8 @@ def _add(target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int
 def _add_fallback(
     image: dict[int, Value], exif: dict[int, Value], known: Mapping[str, object], refused: set[int]
 ) -> None:
-    """Fill in what LibRaw knows. It says 0 or "" where it does not, and makes a date of a month 13: what was
-    ``refused`` stays unknown."""
+    """Fill in what LibRaw knows. It says 0 or "" for unknown, and turns even month 13 into a date: tags that
+    were ``refused`` stay unknown."""
     for key, ifd, tag in (("make", image, 0x010F), ("model", image, 0x0110), ("lens", exif, 0xA434)):
         text = str(known.get(key) or "").strip()
         if text:
@@ -313,7 +313,7 @@ def _add_fallback(
 
 
 def _settle_iso(exif: dict[int, Value]) -> None:
-    """A sensitivity beyond the 16 bits of its tag goes into the long successor, as EXIF has it."""
+    """Move a sensitivity beyond 16 bits into the tag's 32-bit successor, as EXIF specifies."""
     iso = exif.get(0x8827)
     if isinstance(iso, int) and iso > 65535:
         exif[0x8827] = 65535

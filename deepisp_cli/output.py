@@ -1,7 +1,7 @@
 """Write finished pixels as JPEG, PNG or TIFF with EXIF, GPS and colour profile: a whole file or none.
 
 imagecodecs and tifffile encode the pixels, Pillow supplies the sRGB profile. Pillow's own optimised JPEGs
-fail on noisy pictures, whose size it guesses ("broken data stream when writing image file").
+fail on noisy pictures, whose size it underestimates ("broken data stream when writing image file").
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FORMATS: Mapping[str, Format] = {
 
 JPEG_MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 JPEG_MAX_SEGMENT = 65533  # its length field has 16 bits and counts itself
-TIFF_MAX_BYTES = 2**32 - 2**25  # of pixels: offsets have 32 bits; the rest needs room too
+TIFF_MAX_BYTES = 2**32 - 2**25  # of pixels: offsets have 32 bits, and the rest needs room, too
 STRIP_BYTES = 1 << 20
 
 REMEDIES = {
@@ -68,7 +68,7 @@ REMEDIES = {
 
 
 def format_of_suffix(path: str | os.PathLike[str]) -> str:
-    """The format that a file name asks for, a key of ``FORMATS``."""
+    """The format that a file name implies, a key of ``FORMATS``."""
     suffix = Path(path).suffix.lower()
     for name, known in FORMATS.items():
         if suffix in known.suffixes:
@@ -107,7 +107,7 @@ def write_picture(
     overwrite : bool
         Replace an existing file, keeping its permissions.
     notes : list of str, optional
-        Gets a sentence if a JPEG has no room for some of the metadata.
+        A sentence is added if a JPEG has no room for some of the metadata.
 
     Returns
     -------
@@ -189,7 +189,7 @@ def _encode_png(pixels: Pixels, ifds: Ifds) -> bytes:
 
 
 def _encode_tiff(pixels: Pixels, ifds: Ifds, name: str) -> bytes:
-    """tifffile writes the picture; its image IFD, with ours merged in, is written again after it.
+    """tifffile writes the picture; its image IFD, merged with ours, is written again at the end.
 
     (tifffile writes no EXIF IFD, and an IFD cannot grow in place.)
     """
@@ -225,7 +225,7 @@ def srgb_profile() -> bytes:
 
 # --- files ---
 
-_unfinished: set[str] = set()  # temporary files that are being written
+_unfinished: set[str] = set()  # temporary files being written
 
 
 def _save(target: Path, data: bytes, overwrite: bool) -> None:
@@ -237,7 +237,7 @@ def _save(target: Path, data: bytes, overwrite: bool) -> None:
     temporary = os.path.join(os.path.dirname(final), f".deepisp-{secrets.token_hex(8)}.part")
     _unfinished.add(temporary)
     try:
-        with open(temporary, "xb") as file:  # not the tempfile module, whose files only the owner can read
+        with open(temporary, "xb") as file:  # not by tempfile, whose files only the owner can read
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -267,7 +267,7 @@ def _remove_unfinished() -> None:
 
 
 def _rename_to_new(temporary: str, final: str) -> None:
-    """Rename, and fail if the new name exists, even if it has only just appeared."""
+    """Rename, but fail if the new name exists, even if it has only just appeared."""
     try:
         os.link(temporary, final)
     except FileExistsError:
@@ -291,7 +291,7 @@ def is_device(path: Path) -> bool:
 
 
 def _pour(stream: BinaryIO, data: bytes) -> None:
-    """Write everything: an unbuffered stream may take less at a time."""
+    """Write everything: an unbuffered stream may accept only part at a time."""
     rest = memoryview(data)
     while rest:
         rest = rest[stream.write(rest) or 0 :]

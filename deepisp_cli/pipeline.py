@@ -1,4 +1,4 @@
-"""One raw file to one finished picture. `develop` is the order of the stages, readable top to bottom."""
+"""One raw file to one finished picture. `develop` shows the order of the stages, from top to bottom."""
 
 import sys
 from collections.abc import Callable
@@ -25,9 +25,9 @@ from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
 
 STANDARD_STREAM = "-"
-BLOCK_ROWS = 32  # of a frame worked on at a time, an even number: temporaries stay in the cache
+BLOCK_ROWS = 32  # rows of a frame processed at a time, an even number: temporaries stay in the cache
 BYTES_PER_PIXEL = 12 + 12 + 6 + 2
-DARK = 0.02  # mean luminance of a finished picture below which a remark says that it is dark
+DARK = 0.02  # mean luminance of a finished picture below which a note says that it is dark
 
 
 def develop(
@@ -44,13 +44,13 @@ def develop(
     source : path of a raw file, or "-" for standard input.
     target : path of the picture, or "-" for standard output.
     engine : from `deepisp_cli.engine.open_engine`.
-    progress : called with the share of the network's work that is done, 0 to 1.
+    progress : called with the completed share of the network's work, 0 to 1.
 
     Raises
     ------
     DeepIspError
-        One of its classes, `InputError`, `UnsupportedRawError`, `EngineError`, `OutputError`, `UsageError`:
-        each names the file, what is wrong and what to do.
+        One of its subclasses, `InputError`, `UnsupportedRawError`, `EngineError`, `OutputError`,
+        `UsageError`: each says which file, what is wrong and what to do.
     """
     options = with_format(options or Options(), target)
     result = Result(str(source), str(target))
@@ -64,7 +64,7 @@ def develop(
 
 
 def load(source: Path | str, result: Result, contents: bytes | None = None) -> tuple[RawImage, Metadata]:
-    """Read and unpack the file; ``contents`` are those of standard input if that has been read already."""
+    """Read and unpack the file; ``contents`` are those of standard input if it has been read already."""
     with result.timed("read"):
         raw, metadata = _read(source, contents)
         result.notes += [*raw.notes, *metadata.notes]
@@ -91,7 +91,7 @@ def prepare(source: Path | str, options: Options, result: Result, resident: bool
 
 
 def frame_bytes(raw: RawImage) -> int:
-    """The most memory that a picture takes on its way: two float32 pictures, the finished one, the counts."""
+    """The peak memory of a picture in progress: two float32 pictures, the finished one, the counts."""
     height, width = raw.samples.shape[:2]
     return height * width * BYTES_PER_PIXEL
 
@@ -111,7 +111,7 @@ def finish(
 
         try:
             pixels = finish_on_device(frame, cast(TorchEngine, engine), options, result, progress)
-        except MemoryError:  # tiles of the frame may still fit
+        except MemoryError:  # single tiles may still fit
             frame = to_frame(frame.raw, options, Result(result.input, result.output))
     if pixels is None:
         pixels = _finish_here(frame, engine, options, result, progress)
@@ -128,16 +128,16 @@ def _finish_here(
     result: Result,
     progress: Callable[[float], None] | None,
 ) -> np.ndarray:
-    """`finish` where all but the network runs on the CPU. `resident.finish_on_device` is its twin."""
+    """`finish` with everything but the network on the CPU. `resident.finish_on_device` is its twin."""
     plain = frame.picture
     assert plain is not None
-    whole = options.strength == 1  # then nobody needs the plain picture, 288 MB of a 24-megapixel frame
+    whole = options.strength == 1  # then the plain picture, 288 MB at 24 megapixels, is not needed any more
     with result.timed("network"):
         image, transform = run_tiled(engine, plain, frame.origin, options.tile, progress, in_place=whole)
     with result.timed("colour"):
         gain = frame_gain(image, frame.matrix) if engine.model.metered else None
         if not whole:
-            image -= plain  # in place: another 288 MB would be too many
+            image -= plain  # in place: another 288 MB would be too much
             image *= np.float32(options.strength)
             image += plain
         frame.picture = plain = np.empty(0, np.float32)
@@ -151,7 +151,7 @@ def _finish_here(
 def write(
     pixels: np.ndarray, metadata: Metadata, target: Path | str, options: Options, result: Result
 ) -> None:
-    """Encode and write, EXIF carried over."""
+    """Encode and write the picture, with the source's EXIF."""
     options = with_format(options, target)
     with result.timed("write"):
         result.bytes = write_picture(
@@ -167,18 +167,18 @@ def write(
 
 
 def with_format(options: Options, target: Path | str) -> Options:
-    """``options`` with the format that the name of ``target`` asks for, if they name none."""
+    """``options``; if they name no format, with the one that the name of ``target`` implies."""
     if options.format:
         return options
     return replace(options, format="jpeg" if str(target) == STANDARD_STREAM else format_of_suffix(target))
 
 
 def choose_white_balance(raw: RawImage, wanted: str) -> tuple[np.ndarray, str]:
-    """Gains (3,) for R, G, B, the smallest 1, and a remark where it is not what was wanted.
+    """Gains (3,) for R, G, B, the smallest 1, and a note if they are not what was wanted.
 
-    Without the camera's own white balance daylight is taken, without that the grey world. Early cameras (the
-    Nikon D1) balanced the samples themselves and say nothing: samples that are nearer to grey as they are
-    than daylight's gains would make them are left so.
+    Without the camera's own white balance daylight is used, without that the grey world. Early cameras (the
+    Nikon D1) balanced the samples themselves and do not say so: samples that are nearer to grey than daylight
+    gains would make them are left as they are.
     """
     if wanted not in ("camera", "daylight", "auto"):
         return parse_gains(wanted), ""
@@ -202,7 +202,7 @@ def choose_white_balance(raw: RawImage, wanted: str) -> tuple[np.ndarray, str]:
 
 
 def _nearer_to_one(gains: np.ndarray, other: np.ndarray) -> bool:
-    """Whether gains (3,) are nearer to no gain at all than to ``other``, by ratios against green."""
+    """Whether gains (3,) are nearer to no gain at all than to ``other``, by their ratios to green."""
     ratios, others = np.log(gains / gains[1]), np.log(other / other[1])
     return bool(np.abs(ratios).sum() < np.abs(ratios - others).sum())
 
@@ -216,7 +216,7 @@ def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
     picture = np.empty((*mosaic.shape, 3), np.float32)
 
     def fill(rows: slice) -> None:
-        above = min(2, rows.start)  # the demosaic sees a row beyond each; two keep the phase of the CFA
+        above = min(2, rows.start)  # the demosaic needs one more row on each side; two keep the CFA phase
         part = mosaic[rows.start - above : rows.stop + 2]
         picture[rows] = demosaic(part, str(raw.pattern))[above:][: rows.stop - rows.start]
 
@@ -225,7 +225,7 @@ def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
 
 
 def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:
-    """White-balanced camera RGB to linear sRGB, (3, 3) float32, and a remark where the file's is no use."""
+    """White-balanced camera RGB to linear sRGB, (3, 3) float32, and a note if the file's is unusable."""
     try:
         return srgb_from_camera(raw.xyz_to_camera), ""
     except ValueError as error:
@@ -233,7 +233,7 @@ def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:
 
 
 def _by_rows(function: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) -> None:
-    """Replace ``frame`` by ``function`` of it, block of rows by block."""
+    """Replace ``frame`` with ``function`` of it, one block of rows at a time."""
 
     def replace(rows: slice) -> None:
         frame[rows] = function(frame[rows])
@@ -242,7 +242,7 @@ def _by_rows(function: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) ->
 
 
 def _on_blocks(work: Callable[[slice], None], height: int) -> None:
-    """Call ``work`` with each block of so many rows, on all cores (NumPy frees the GIL)."""
+    """Call ``work`` with each block of rows, on all cores (NumPy releases the GIL)."""
     blocks = [slice(top, min(top + BLOCK_ROWS, height)) for top in range(0, height, BLOCK_ROWS)]
     with ThreadPoolExecutor(min(available_cores(), 8)) as pool:
         list(pool.map(work, blocks))
@@ -264,7 +264,7 @@ def read_bytes(source: Path | str) -> bytes:
                 raise InputError("-: standard input is closed; pipe a raw file into it")
             stream: Any = sys.stdin.buffer
             contents = bytearray()
-            while piece := stream.read1():  # in between Python looks for Ctrl-C
+            while piece := stream.read1():  # in between, Python checks for Ctrl-C
                 contents += piece
             return bytes(contents)
         return Path(source).read_bytes()
@@ -277,7 +277,7 @@ def read_bytes(source: Path | str) -> bytes:
 
 
 def describe(source: Path | str) -> dict[str, Any]:
-    """What the program understands of a raw file, for ``deepisp info``: plain JSON values.
+    """What the program reads from a raw file, for ``deepisp info``: plain JSON values.
 
     An unsupported or damaged file yields ``{"file", "supported": False, "reason"}`` and its exit code.
     """

@@ -1,4 +1,4 @@
-"""What to develop and where to: inputs and options → jobs. Clashes are found before any work starts."""
+"""What to develop, and where to write it: inputs and options → jobs. Clashes are found before any work."""
 
 import os
 import re
@@ -17,28 +17,28 @@ from deepisp_cli.output import FORMATS, format_of_suffix, is_device
 from deepisp_cli.pipeline import STANDARD_STREAM
 from deepisp_cli.raw import read_capture, read_preview
 
-# What a folder is searched for; a file named outright may end in anything.
+# What a folder is searched for; a file named explicitly may have any suffix.
 RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc"),
     *(".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"),
     *(".srw", ".x3f"),
 )
-PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # no raws; some raws are .tif
+PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not raws; some raws are .tif
 OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
 METADATA_FIELDS = ("date", "camera", "iso")
 FIELDS = ("stem", "suffix", "model", *METADATA_FIELDS)
-FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in file names on some system
-DATE = "%Y-%m-%d_%H-%M-%S"  # of {date}, if the template does not say
-STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # where that is a file, it is written to all the same
+FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in file names on some systems
+DATE = "%Y-%m-%d_%H-%M-%S"  # the format of {date}, if the template gives none
+STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # written to even if it is redirected to an existing file
 
 
 @dataclass(frozen=True)
 class Job:
-    """One input and where its picture goes; ``error`` if that could not be found out."""
+    """One input and where its picture goes; ``error`` if that could not be determined."""
 
     source: Path | str  # "-" for standard input
     target: Path | str  # "-" for standard output
-    skip: bool = False  # the output exists and is to be kept
+    skip: bool = False  # the output exists and is kept
     error: DeepIspError | None = None
 
 
@@ -59,14 +59,14 @@ def plan_jobs(
     ----------
     inputs : files, folders, patterns, or "-".
     output : a file (one input), a folder, "-" or None: beside the source.
-    template : output name without suffix; folders in it take the place of the source's. Fields:
-        stem, suffix, model, date, camera, iso.
-    format : a key of ``output.FORMATS``, or None: by the suffix of ``output``, else JPEG.
+    template : output name without suffix; folders in it replace the source's. Fields: stem, suffix, model,
+        date, camera, iso.
+    format : a key of ``output.FORMATS``, or None: from the suffix of ``output``, else JPEG.
 
     Raises
     ------
     InputError
-        If nothing is found. An input that is missing among others becomes a job with an error.
+        If nothing is found. A missing input among others becomes a job with an error.
     UsageError
         If the options contradict each other, two inputs share an output, or an output exists.
     """
@@ -76,7 +76,7 @@ def plan_jobs(
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
     try:
         sources, missing = _expand(inputs, recursive)
-    except OSError as error:  # a folder on the way may not be entered, or a name is too long
+    except OSError as error:  # a folder in the path cannot be entered, or a name is too long
         raise InputError(
             f"{error.filename}: cannot be looked up ({error.strerror}); check the path"
         ) from error
@@ -96,7 +96,7 @@ def plan_jobs(
         format = by_suffix
     format = format or "jpeg"
     if any(source == STANDARD_STREAM for source, _ in sources) and output is None:
-        output = STANDARD_STREAM  # a raw from a pipe goes into a pipe
+        output = STANDARD_STREAM  # from a pipe into a pipe
     jobs = []
     for source, folder in sources:
         if output == STANDARD_STREAM:
@@ -110,8 +110,8 @@ def plan_jobs(
 
 
 def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | str, Path]], list[Job]]:
-    """(source, the folder its sub-folders are counted from) for each file, without repeats; and what is
-    missing, as jobs with errors."""
+    """(source, the folder that its sub-folders are relative to) for each file, without duplicates; and jobs
+    with errors for missing inputs."""
     found: dict[str, tuple[Path | str, Path]] = {}
     missing: list[Job] = []
 
@@ -157,8 +157,8 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
 
 
 def _search(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
-    """The raws in a folder, with ``recursive`` in its sub-folders too, sorted; and folders that may not be
-    read. Hidden ones are passed over: macOS leaves "._NAME" files on cards, and .Trashes."""
+    """The raws in a folder, with ``recursive`` also in its sub-folders, sorted; and folders that cannot be
+    read. Hidden ones are skipped: macOS leaves "._NAME" files and .Trashes on cards."""
     files: list[Path] = []
     closed: list[str] = []
     for parent, folders, names in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
@@ -168,7 +168,7 @@ def _search(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
 
 
 def _names_a_file(output: str) -> bool:
-    """Whether ``-o`` names a file: it is no folder, has no trailing slash and has a suffix or is a device."""
+    """Whether ``-o`` names a file: not a folder, no trailing slash, and with a suffix or a device."""
     path = Path(output)
     return not output.endswith(("/", "\\")) and not path.is_dir() and (path.suffix != "" or path.exists())
 
@@ -203,7 +203,7 @@ def _check_template(template: str) -> None:
 
 
 def _stays_inside(name: str) -> bool:
-    """Whether this is the name of a file in a folder or its sub-folders."""
+    """Whether this names a file in a folder or its sub-folders."""
     parts = Path(name).parts
     return bool(name) and not name.endswith("/") and not Path(name).is_absolute() and ".." not in parts
 
@@ -241,7 +241,7 @@ def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
     try:
         with source.open("rb") as file:
             values = values_of(read_metadata(file, str(source)))
-            if not all(values[field] for field in wanted):  # LibRaw or the preview may know; it takes longer
+            if not all(values[field] for field in wanted):  # LibRaw or the preview may know, but are slower
                 preview, capture = read_preview(file), read_capture(file)
                 values = values_of(
                     read_metadata(file, str(source), preview=preview, fallback=capture),
@@ -252,7 +252,7 @@ def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
 
 
 class _Moment:
-    """What {date} is: it may make folders, but no names that some system forbids."""
+    """The value of {date}: it may make folders, but no names that some systems forbid."""
 
     def __init__(self, moment: datetime) -> None:
         self.moment = moment
@@ -286,12 +286,12 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
 
 
 def _key(path: Path | str) -> str:
-    """Equal for paths that one file system may hold to be one: links followed, case and accents folded."""
+    """Equal for paths that some file system treats as the same: links followed, case and accents folded."""
     return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
 
 
 def _is_taken(target: Path) -> bool:
-    """Whether something would be replaced: also a link that leads nowhere, but no device."""
+    """Whether something would be replaced: also a dangling link, but not a device."""
     return os.path.lexists(target) and not is_device(target)
 
 

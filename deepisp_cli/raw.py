@@ -1,7 +1,7 @@
 """Raw file → ``RawImage``: samples, levels, white balance and matrix as the file states them.
 
-LibRaw decodes the samples, `deepisp_cli.dng_decode` those that it cannot. What a DNG says in its own tags
-(`deepisp_cli.dng_tags`) goes before what LibRaw makes of it.
+LibRaw decodes the samples, `deepisp_cli.dng_decode` those that LibRaw cannot. A DNG's own tags
+(`deepisp_cli.dng_tags`) take precedence over what LibRaw makes of them.
 """
 
 import struct
@@ -21,8 +21,8 @@ from deepisp_cli.saturation import clipping_level
 # LibRaw's flip is "50132467"[orientation & 7], so EXIF orientation N is _FLIPS.index(flip) + 1.
 _FLIPS = (0, 1, 3, 2, 4, 6, 7, 5)
 _D65 = np.array([0.95047, 1.0, 1.08883])  # D65 white in XYZ, CIE 1931 2 degrees
-LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candle light needs about 5
-_LARGEST_EMPTY_TAIL = 8  # more last rows of only zeros are missing data: a sensor's noise never gives them
+LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
+_LARGEST_EMPTY_TAIL = 8  # more all-zero rows at the end are missing data: a sensor's noise is never all zero
 _STARTS = {
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x89PNG": "a PNG picture",
@@ -40,19 +40,19 @@ _ELSEWHERE = "develop it with darktable or RawTherapee"
 
 @dataclass(frozen=True)
 class RawImage:
-    """One raw picture as stored within its default crop: not scaled, balanced, rotated, black not subtracted.
+    """One raw picture as stored, within its default crop: not scaled, balanced or rotated, black included.
 
     The black level of ``samples[y, x]`` is ``black[y % rows, x % columns]``, its colour is
     ``pattern[2 * (y % 2) + x % 2]``.
     """
 
-    # (H, W) mosaic counts or (H, W, 3) linear counts. Unsigned integers; float32 of a lossy DNG, and where
-    # rows or columns have black levels of their own, which are subtracted already
+    # (H, W) mosaic counts or (H, W, 3) linear counts. Unsigned integers; float32 for a lossy DNG, and where
+    # rows or columns have their own black levels, which are already subtracted
     samples: np.ndarray
     pattern: str | None  # colours of samples[:2, :2] in reading order: RGGB, BGGR, GRBG or GBRG; None: linear
     black: np.ndarray  # float32 counts. mosaic: (rows, columns) tile, at least 2x2; linear: (3,)
-    # float32 counts. mosaic: (2, 2), one for each CFA position, lower than the file's where the sensor clips
-    # below that; linear: (3,)
+    # float32 counts. mosaic: (2, 2), one per CFA position, lower than the file's if the sensor clips below
+    # that; linear: (3,)
     white: np.ndarray
     # (3,) float32 RGB gains, smallest 1. As shot, and for D65. None: unknown
     camera_white_balance: np.ndarray | None
@@ -62,22 +62,22 @@ class RawImage:
     make: str  # make and model are "" where the file is not TIFF-based (CR3, RAF)
     model: str
     # What LibRaw knows, for files whose EXIF cannot be read: iso, exposure_time (s), f_number, focal_length
-    # (mm), timestamp (datetime, the camera's clock), lens, artist; what it does not know is absent
+    # (mm), timestamp (datetime, the camera's clock), lens, artist; unknown keys are absent
     capture: Mapping[str, Any]
     notes: tuple[str, ...]  # for people: what the file lacks, what was not applied
 
 
 class _Frame(NamedTuple):
-    """What LibRaw gave, copied out of its memory. Colours are LibRaw's numbers 0 to 3.
+    """LibRaw's results, copied out of its memory. Colours are LibRaw's numbers 0 to 3.
 
-    Levels, gains and matrix are not looked at in a DNG, whose tags go before them.
+    Levels, gains and matrix are not used for a DNG, whose tags take precedence.
     """
 
     samples: np.ndarray  # (H, W) or (H, W, 3), with margins
-    colours: np.ndarray | None  # (n, n) colour numbers from samples[0, 0]; None: no mosaic
+    colours: np.ndarray | None  # (n, n) colour numbers from samples[0, 0]; None: not a mosaic
     letters: str  # the letter of each colour number
     origin: np.ndarray  # (top, left) of the visible area
-    visible: tuple[int, int]  # (height, width) of it
+    visible: tuple[int, int]  # (height, width) of that area
     orientation: int
     pixel_aspect: float
     black: np.ndarray  # (4,) by colour number
@@ -94,16 +94,16 @@ def read_raw(source: BinaryIO, name: str) -> RawImage:
     Parameters
     ----------
     source : seekable binary file
-        Handed to LibRaw open, so that any path works. Its position is not kept.
+        Passed to LibRaw already open, so that any path works. Its position is not kept.
     name : str
-        What messages call the file.
+        The file's name in messages.
 
     Raises
     ------
     InputError
-        If the file is no raw file, damaged or cut off.
+        If the file is not a raw file, or is damaged or cut off.
     UnsupportedRawError
-        If it is whole, but not a three-colour Bayer mosaic or a linear DNG that can be decoded.
+        If it is intact, but not a three-colour Bayer mosaic or a linear DNG that can be decoded.
     """
     if (size := source.seek(0, 2)) == 0:
         raise InputError(f"{name}: the file is empty; copy it from the camera again")
@@ -117,14 +117,14 @@ def read_raw(source: BinaryIO, name: str) -> RawImage:
 
 
 def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImage:
-    """Put together what LibRaw decoded and what the tags say."""
+    """Combine what LibRaw decoded with what the tags say."""
     pattern = _bayer_pattern(frame, tags, name)
     if pattern is None and dng_tags.is_lossy(tags):
         decoded, tags = dng_decode.decode_lossy(source, tags, name)
         frame = frame._replace(samples=decoded)
     elif pattern is not None and dng_tags.is_dng(tags):
         frame = frame._replace(samples=dng_decode.fix_bad_pixels(frame.samples, tags))
-    # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the true one.
+    # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
     origin, visible = dng_tags.active_area(tags, frame.samples.shape) or (frame.origin, frame.visible)
     offset, shape = dng_tags.default_crop(tags, visible)
     (top, left), (height, width) = origin + offset, shape
@@ -168,18 +168,18 @@ def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImag
 
 
 def _orientation(frame: _Frame, tags: Tags) -> int:
-    """LibRaw's, but for a DNG that says none of 1 to 8: that LibRaw turns by a quarter."""
+    """LibRaw's orientation; 1 for a DNG that states none of 1 to 8, which LibRaw would turn by 90 degrees."""
     stated = dng_tags.first_number(tags, "Orientation", 1)
     return frame.orientation if stated in range(1, 9) or not dng_tags.is_dng(tags) else 1
 
 
 def read_preview(source: BinaryIO) -> bytes | None:
-    """Return the largest embedded JPEG preview (LibRaw gives it an EXIF head if it has none), or None."""
+    """Return the largest embedded JPEG preview (LibRaw adds an EXIF header if it has none), or None."""
     source.seek(0)
     with rawpy.RawPy() as raw:
         try:
             raw.open_buffer(source)
-            # Never after unpack(): rawpy lets go of the buffer there and LibRaw would read freed memory.
+            # Never after unpack(): there rawpy releases the buffer, and LibRaw would read freed memory.
             data = raw.extract_thumb().data
         except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError):
             return None
@@ -239,7 +239,7 @@ def _decode(source: BinaryIO, tags: Tags, name: str) -> _Frame:
 
 
 def _decode_dng(source: BinaryIO, tags: Tags, name: str) -> _Frame:
-    """A DNG whose data LibRaw cannot decode: its tags say everything else."""
+    """Decode a DNG whose data LibRaw cannot decode; its tags say everything else."""
     samples = dng_decode.decode(source, tags, name)
     across, down = tags.get("DefaultScale", np.ones(2))
     return _Frame(
@@ -271,7 +271,7 @@ def _not_raw(start: bytes, tags: Tags) -> str:
 
 
 def _capture(raw: rawpy.RawPy) -> dict[str, Any]:
-    """Return what LibRaw knows about the exposure; LibRaw says 0 for unknown."""
+    """Return what LibRaw knows about the exposure, for which 0 means unknown."""
     other = raw.other
     known = {
         "iso": other.iso_speed,
@@ -286,7 +286,7 @@ def _capture(raw: rawpy.RawPy) -> dict[str, Any]:
 
 
 def _refuse_empty_tail(samples: np.ndarray, name: str) -> None:
-    """Refuse samples that end in zeros: LibRaw leaves what a damaged file does not give at zero."""
+    """Refuse samples that end in zeros: LibRaw leaves samples missing from a damaged file at zero."""
     filled = np.flatnonzero(samples.any(axis=tuple(range(1, samples.ndim))))
     end = int(filled[-1]) + 1 if filled.size else 0
     if end == 0:
@@ -318,7 +318,7 @@ def _bayer_pattern(frame: _Frame, tags: Tags, name: str) -> str | None:
 
 
 def _xyz_to_camera(frame: _Frame, tags: Tags) -> np.ndarray | None:
-    """Return the matrix of the DNG, else LibRaw's; None if it is of no use."""
+    """Return the DNG's matrix, else LibRaw's; None if it is unusable."""
     matrix = frame.xyz_to_camera if (own := dng_tags.colour_matrix(tags)) is None else own
     usable = matrix.shape == (3, 3) and np.isfinite(matrix).all() and abs(np.linalg.det(matrix)) > 1e-6
     return matrix.astype(np.float32) if usable else None
@@ -327,7 +327,7 @@ def _xyz_to_camera(frame: _Frame, tags: Tags) -> np.ndarray | None:
 def _white_balances(
     frame: _Frame, tags: Tags, matrix: np.ndarray | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the gains as shot and for D65. LibRaw's are all one where it knows nothing."""
+    """Return the gains as shot and for D65. LibRaw's are all one where it does not know them."""
     camera = None if np.ptp(frame.camera_gains) == 0 else _gains(frame.camera_gains)
     daylight = None if np.ptp(frame.daylight_gains) == 0 else _gains(frame.daylight_gains)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -340,8 +340,8 @@ def _white_balances(
 
 
 def _gains(gains: np.ndarray) -> np.ndarray | None:
-    """Return the gains with the smallest at 1, or None if they are no white balance."""
-    if gains.shape != (3,) or not gains.min() > 0:  # not: NaN is no white balance either
+    """Return the gains with the smallest at 1, or None if they are not a white balance."""
+    if gains.shape != (3,) or not gains.min() > 0:  # "not", so that NaN is refused, too
         return None
     gains = gains / gains.min()
     return gains.astype(np.float32) if gains.max() <= LARGEST_GAIN else None

@@ -1,6 +1,6 @@
 """Where the sensor clips, if that is below the white level that the file states.
 
-Blown highlights come out magenta when they are measured against a white level that the sensor never reaches:
+Blown highlights come out magenta if they are measured against a white level that the sensor never reaches:
 green, whose white-balance gain is the smallest, stays below 1 while red and blue are clipped to it.
 """
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from deepisp_cli.demosaic import mosaic_levels, normalise
 
-BINS = 1024  # of the range from black to white
-LOWEST = 0.75  # of white; a pile below is a bright, even thing rather than the end of the scale
-SMALLEST_PILE = 200  # samples, of a quarter of all
-NARROW = 1  # bins beside the fullest that belong to the pile
+BINS = 1024  # from black to white
+LOWEST = 0.75  # share of white; a pile below it is a bright, even surface rather than the end of the scale
+SMALLEST_PILE = 200  # samples of one CFA position
+NARROW = 1  # bins on each side of the fullest one that belong to the pile
 BELOW = 20  # bins below the pile that it has to tower over
-TOWERS = 10.0  # times as many samples as in any of those
-STRAYS = 0.02  # of the pile: so many hot pixels may lie above
+TOWERS = 10.0  # how many times as many samples it needs as any of those bins
+STRAYS = 0.02  # the largest number of samples (hot pixels) above the pile, as a share of it
 
 
 def clipping_level(samples: np.ndarray, black: np.ndarray, white: np.ndarray) -> float:
@@ -28,7 +28,7 @@ def clipping_level(samples: np.ndarray, black: np.ndarray, white: np.ndarray) ->
 
     Notes
     -----
-    Noise spreads whatever is not clipped over many counts, and what is clipped piles up in a few.
+    Noise spreads unclipped samples over many counts; clipped ones pile up in a few.
     """
     levels, scales = mosaic_levels("RGGB", black, white, np.ones(3, np.float32))
     rows, columns = levels.shape
@@ -43,7 +43,7 @@ def clipping_level(samples: np.ndarray, black: np.ndarray, white: np.ndarray) ->
 
 
 def _clips_at(histogram: np.ndarray) -> float:
-    """The lower edge of the pile at the upper end of a histogram of ``BINS`` + 1 bins, or 1."""
+    """The lower edge of the pile at the upper end of a histogram of ``BINS`` + 1 bins; 1 if there is none."""
     first = int(LOWEST * BINS)
     peak = first + int(histogram[first:].argmax())
     bottom, top = peak - NARROW, peak + NARROW + 1
