@@ -342,7 +342,7 @@ def _make_parent(target: Path) -> None:
         os.makedirs(target.parent, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{target.parent}: cannot be created ({error.strerror}); choose another -o"
+            f"{target.parent}: cannot be created ({error.strerror}); choose another folder with -o"
         ) from error
 
 
@@ -351,6 +351,6 @@ def _check_parent(target: Path) -> None:
     with suppress(OSError):  # reported when the folder is made
         folder = next(parent for parent in target.absolute().parents if parent.exists())
         if not folder.is_dir():
-            raise OutputError(f"{folder}: is not a folder; choose another -o")
+            raise OutputError(f"{folder}: is not a folder; choose another with -o")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{folder}: cannot be written to; choose another -o")
+            raise OutputError(f"{folder}: cannot be written to; choose another folder with -o")

@@ -169,9 +169,9 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
     from deepisp_cli.plan import plan_jobs
 
     if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing contradict each other; give one")
+        raise UsageError("--overwrite and --skip-existing contradict each other; give only one")
     if quiet and verbose:
-        raise UsageError("-q and -v contradict each other; give one")
+        raise UsageError("-q and -v contradict each other; give only one")
     chosen = find_model(model)
     jobs, format = plan_jobs(
         inputs, output, template=name, format=format, model=chosen.name, recursive=recursive,
@@ -185,9 +185,9 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
     if to_stdout or as_json:
         _need_stdout()
     if to_stdout and as_json:
-        raise UsageError("--json and a picture cannot both go to standard output; give -o a file")
+        raise UsageError("--json and a picture cannot both go to standard output; name a file with -o")
     if to_stdout and not dry_run and sys.stdout.isatty():
-        raise UsageError("a picture would go to the terminal; redirect it or give -o a file")
+        raise UsageError("a picture would go to the terminal; redirect it, or name a file with -o")
     talk = _Talk(as_json, quiet, verbose)
     if dry_run:
         report = _plan_only(jobs, talk)
@@ -200,7 +200,7 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
 
 def _need_stdout() -> None:
     if sys.stdout is None:
-        raise OutputError("standard output is closed; open it, or give -o a file")
+        raise OutputError("standard output is closed; open it, or name a file with -o")
 
 
 def _is_terminal(stream: Any) -> bool:
@@ -285,9 +285,7 @@ def _develop(
                     _tell("\r\033[K", newline=False)
                 talk(result)
     except KeyboardInterrupt:
-        _tell(
-            f"\ndeepisp: interrupted; at least {report.count('written')} of {len(jobs)} written, each whole"
-        )
+        _tell(f"\ndeepisp: interrupted; at least {report.count('written')} of {len(jobs)} written completely")
         sys.exit(INTERRUPTED)
     return report
 

@@ -115,22 +115,22 @@ def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
     for starts, lengths in (("StripOffsets", "StripByteCounts"), ("TileOffsets", "TileByteCounts")):
         if starts in tags and lengths in tags and (end := int((tags[starts] + tags[lengths]).max())) > size:
             raise InputError(
-                f"{name}: cut off: raw data up to byte {end}, file ends at {size}; copy it again"
+                f"{name}: cut off: its raw data ends at byte {end}, the file at {size}; copy it again"
             )
     _refuse_too_few_bytes(tags, name)
     if is_linear(tags) and first_number(tags, "PlanarConfiguration", 1) == _PLANAR:
         raise UnsupportedRawError(
-            f"{name}: a linear DNG with one plane for each colour is not developed; save it with the colours"
-            " of a pixel together"
+            f"{name}: a linear DNG with one plane for each colour is not supported; save it with interleaved"
+            " colours"
         )
     if first_number(tags, "SampleFormat", 1) == tifffile.SAMPLEFORMAT.IEEEFP:
-        raise UnsupportedRawError(f"{name}: floating-point samples are not developed; save it with integers")
+        raise UnsupportedRawError(f"{name}: floating-point samples are not supported; save it with integers")
     if is_dng(tags) and first_number(tags, "Compression", 1) == _VC5:
         raise UnsupportedRawError(
-            f"{name}: GoPro's VC-5 cannot be decoded; convert it with Adobe's converter"
+            f"{name}: GoPro's VC-5 cannot be decoded; convert it with Adobe DNG Converter"
         )
     if first_number(tags, "CFALayout", 1) != 1:
-        raise UnsupportedRawError(f"{name}: a staggered mosaic is not developed; convert it to a linear DNG")
+        raise UnsupportedRawError(f"{name}: a staggered mosaic is not supported; convert it to a linear DNG")
 
 
 def _refuse_too_few_bytes(tags: Tags, name: str) -> None:
@@ -219,7 +219,7 @@ def subtract_deltas(samples: np.ndarray, tags: Tags, offset: np.ndarray) -> np.n
     for axis, tag in enumerate(("BlackLevelDeltaV", "BlackLevelDeltaH")):
         if tag in tags and tags[tag].any():
             if not np.isfinite(tags[tag]).all():
-                raise ValueError(f"{tag} holds what is not a number")
+                raise ValueError(f"{tag} holds a value that is not a number")
             deltas = tags[tag][offset[axis] :][: samples.shape[axis]].astype(np.float32)
             samples = samples - np.expand_dims(deltas, 1 - axis)
     return samples
@@ -233,7 +233,7 @@ def linear_levels(tags: Tags, name: str) -> tuple[np.ndarray, np.ndarray]:
     deltas = [tags[tag].any() for tag in ("BlackLevelDeltaH", "BlackLevelDeltaV") if tag in tags]
     if black.size not in (1, 3) or any(deltas):
         raise UnsupportedRawError(
-            f"{name}: a linear DNG whose black level varies over the picture is not developed; save it with"
+            f"{name}: a linear DNG whose black level varies over the picture is not supported; save it with"
             " black subtracted"
         )
     return np.resize(black, 3).astype(np.float32), np.resize(_white_level(tags), 3).astype(np.float32)

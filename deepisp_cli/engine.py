@@ -124,12 +124,14 @@ class OnnxEngine:
         if eight_bit and not model.has_eight_bit_form:
             raise EngineError(f"the model {model.name} has no 8-bit form; use the onnx engine")
         if kind not in ("cpu", "cuda"):
-            raise EngineError(f"the onnx engine has no device {device!r}; it runs on cpu and cuda")
+            raise EngineError(f"the onnx engine does not run on {device!r}; use cpu or cuda")
         provider: Any = "CPUExecutionProvider"
         if kind == "cuda":
             provider = ("CUDAExecutionProvider", {"device_id": int(number or 0)})
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-                raise EngineError(f"device {device}: this onnxruntime has no CUDA; install onnxruntime-gpu")
+                raise EngineError(
+                    f"device {device}: this onnxruntime does not support CUDA; install onnxruntime-gpu"
+                )
         self.continues = kind == "cpu" and model.tile_needs.continues
         self.workers = min(available_cores(), MOST_WORKERS) if self.continues else 1
         graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
@@ -315,7 +317,7 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Eng
             failures.append(str(error))
         except MemoryError:
             failures.append(
-                f"device {place}: not enough memory; close what else uses it, or use --device cpu"
+                f"device {place}: not enough memory; close other programs that use it, or use --device cpu"
             )
     raise EngineError("; ".join(failures))
 
@@ -371,12 +373,14 @@ def _check_torch_device(torch: Any, device: str) -> str:
     kind, _, number = device.partition(":")
     if kind == "cuda":
         if not torch.cuda.is_available():
-            raise EngineError(f"device {device}: torch sees no CUDA device; check driver and torch build")
+            raise EngineError(
+                f"device {device}: torch finds no CUDA device; check the driver and the torch build"
+            )
         if int(number or 0) >= torch.cuda.device_count():
-            raise EngineError(f"device {device}: torch sees {torch.cuda.device_count()} CUDA device(s)")
+            raise EngineError(f"device {device}: torch finds {torch.cuda.device_count()} CUDA device(s)")
         return f"cuda:{int(number or 0)}"
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise EngineError("device mps: torch sees no Metal device")
+        raise EngineError("device mps: torch finds no Metal device")
     return device
 
 

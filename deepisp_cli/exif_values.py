@@ -38,7 +38,7 @@ def _to_date(values: Any) -> str | None:
         return None
     moment = parse_date(text)
     if moment is None:
-        raise ValueError(f"{text!r} is no date")
+        raise ValueError(f"{text!r} is not a date")
     return f"{moment:%Y:%m:%d %H:%M:%S}" if moment.year >= 1000 else text
 
 

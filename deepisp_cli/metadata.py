@@ -220,7 +220,7 @@ class _BoundedReader:
     def read(self, size: int = MAX_VALUE) -> bytes:
         self._reads += 1
         if self._reads > MAX_READS:
-            raise ValueError("its directories have no end")
+            raise ValueError("its directories never end")
         return self._stream.read(min(size, MAX_VALUE))
 
 

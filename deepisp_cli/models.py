@@ -98,7 +98,7 @@ def find_model(name: str) -> Model:
         folder = _models_folder() / name
         if not (folder / CARD_FILE).is_file():
             known = ", ".join(model.name for model in list_models()) or "none"
-            raise ModelError(f"{name}: no such model; known: {known}; a folder is given as a path (./{name})")
+            raise ModelError(f"{name}: no such model; known: {known}; give a folder as a path (./{name})")
     return _load(folder)
 
 

@@ -63,7 +63,7 @@ REMEDIES = {
     errno.ENOTDIR: "choose another folder",
     errno.EISDIR: "name a file, not a folder",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EPIPE: "whoever should read it has closed the pipe",
+    errno.EPIPE: "the program that reads it has closed the pipe",
 }
 
 
@@ -74,7 +74,7 @@ def format_of_suffix(path: str | os.PathLike[str]) -> str:
         if suffix in known.suffixes:
             return name
     suffixes = ", ".join(suffix for known in FORMATS.values() for suffix in known.suffixes)
-    raise UsageError(f"{path}: unknown suffix {suffix!r}; use one of {suffixes}, or end a folder in '/'")
+    raise UsageError(f"{path}: unknown suffix {suffix!r}; use one of {suffixes}, or end a folder with '/'")
 
 
 def write_picture(
@@ -157,7 +157,7 @@ def write_picture(
 def _encode_jpeg(pixels: Pixels, ifds: Ifds, quality: int, name: str, notes: list[str]) -> bytes:
     if max(pixels.shape) > JPEG_MAX_SIDE:
         raise OutputError(
-            f"{name}: JPEG holds at most {JPEG_MAX_SIDE} pixels a side, and the picture is "
+            f"{name}: JPEG holds at most {JPEG_MAX_SIDE} pixels a side, but the picture is "
             f"{pixels.shape[1]}x{pixels.shape[0]}; choose PNG or TIFF"
         )
     jpeg = imagecodecs.jpeg8_encode(np.ascontiguousarray(pixels), quality, subsampling="444", optimize=True)
@@ -165,7 +165,7 @@ def _encode_jpeg(pixels: Pixels, ifds: Ifds, quality: int, name: str, notes: lis
     while len(exif) > JPEG_MAX_SEGMENT:
         tag, size = drop_largest(ifds)
         notes.append(
-            f"EXIF tag 0x{tag:04X} dropped: a JPEG has no room for its {size} bytes; TIFF and PNG do"
+            f"EXIF tag 0x{tag:04X} dropped: a JPEG has no room for its {size} bytes; TIFF and PNG have"
         )
         exif = b"Exif\0\0" + exif_block(ifds)
     profile = b"ICC_PROFILE\0\1\1" + srgb_profile()
@@ -299,4 +299,4 @@ def _pour(stream: BinaryIO, data: bytes) -> None:
 
 
 def _exists(target: Path) -> UsageError:
-    return UsageError(f"{target}: exists already; allow overwriting or choose another name")
+    return UsageError(f"{target}: already exists; allow overwriting or choose another name")

@@ -191,10 +191,10 @@ def choose_white_balance(raw: RawImage, wanted: str) -> tuple[np.ndarray, str]:
     if wanted == "auto" and estimated is not None:
         return estimated, ""
     if wanted == "auto" and camera is not None:
-        return camera, "the picture does not show its white balance: the camera's is used"
+        return camera, "white balance cannot be estimated from the picture: the camera's is used"
     if wanted != "daylight" and daylight is not None:
         if raw.pattern and estimated is not None and _nearer_to_one(estimated, daylight):
-            return np.ones(3, np.float32), "the samples are taken as white-balanced already"
+            return np.ones(3, np.float32), "the samples seem to be white-balanced already"
         return daylight, "daylight white balance is used"
     if raw.pattern and estimated is not None:
         return estimated, "white balance is estimated from the picture"
@@ -229,7 +229,7 @@ def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:
     try:
         return srgb_from_camera(raw.xyz_to_camera), ""
     except ValueError as error:
-        return srgb_from_camera(None), f"{error}: camera RGB is taken for sRGB"
+        return srgb_from_camera(None), f"{error}: camera RGB is used as sRGB"
 
 
 def _by_rows(function: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) -> None:
@@ -271,9 +271,9 @@ def read_bytes(source: Path | str) -> bytes:
     except FileNotFoundError as error:
         raise InputError(f"{source}: no such file; check the name") from error
     except IsADirectoryError as error:
-        raise InputError(f"{source}: is a folder; name raw files") from error
+        raise InputError(f"{source}: is a folder; give raw files") from error
     except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}); who may read it?") from error
+        raise InputError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
 
 
 def describe(source: Path | str) -> dict[str, Any]:

@@ -71,28 +71,28 @@ def plan_jobs(
         If the options contradict each other, two inputs share an output, or an output exists.
     """
     if "" in inputs or output == "":
-        raise UsageError("an empty name was given for a file or folder; is a variable not set?")
+        raise UsageError("the name of a file or folder is empty; is a variable not set?")
     _check_template(template)
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
     try:
         sources, missing = _expand(inputs, recursive)
     except OSError as error:  # a folder in the path cannot be entered, or a name is too long
         raise InputError(
-            f"{error.filename}: cannot be looked up ({error.strerror}); check the path"
+            f"{error.filename}: cannot be accessed ({error.strerror}); check the path"
         ) from error
     count = len(sources) + len(missing)
     single = count == 1 and not any(Path(given).is_dir() for given in inputs)
     to_file = output is not None and output != STANDARD_STREAM and single and _names_a_file(output)
     if to_file and template != "{stem}":
-        raise UsageError("--name and an output file contradict each other; give a folder with --name")
+        raise UsageError("--name and an output file contradict each other; give a folder with -o")
     if output == STANDARD_STREAM and count > 1:
-        raise UsageError(f"{count} inputs cannot go to standard output; give a folder with -o")
+        raise UsageError(f"{count} inputs cannot all go to standard output; give a folder with -o")
     if not single and output not in (None, STANDARD_STREAM) and _names_a_file(str(output)):
-        raise UsageError(f"{output}: is a file name, but a folder or several inputs need a folder")
+        raise UsageError(f"{output}: is a file name; a folder or several inputs need a folder")
     if to_file and not is_device(Path(str(output))):
         by_suffix = format_of_suffix(str(output))
         if format and format != by_suffix:
-            raise UsageError(f"{output}: the suffix says {by_suffix}, --format says {format}")
+            raise UsageError(f"{output}: the suffix says {by_suffix}, --format says {format}; change one")
         format = by_suffix
     format = format or "jpeg"
     if any(source == STANDARD_STREAM for source, _ in sources) and output is None:
@@ -132,7 +132,7 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
         if path.is_dir():
             files, closed = _search(path, recursive)
             for folder in closed:
-                miss(folder, "cannot be searched; check who may read it")
+                miss(folder, "cannot be searched; check its permissions")
             if not files and not closed:
                 hint = "" if recursive else "; -r searches its sub-folders"
                 miss(given, f"no raw files in this folder{hint}")
@@ -144,13 +144,13 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
             matches = sorted(Path(match) for match in glob(given, recursive=recursive))
             files = [match for match in matches if match.is_file()]
             if not files:
-                miss(given, "no file matches")
+                miss(given, "no file matches; check the pattern")
             for file in files:
                 add(file, file.parent)
         else:
-            miss(given, "no such file or folder")
+            miss(given, "no such file or folder; check the name")
     if STANDARD_STREAM in found and len(found) + len(missing) > 1:
-        raise UsageError("standard input cannot be mixed with other inputs")
+        raise UsageError("standard input cannot be mixed with other inputs; give it alone")
     if missing and not found and missing[0].error:
         raise missing[0].error
     return list(found.values()), missing
@@ -189,7 +189,9 @@ def _check_template(template: str) -> None:
         parsed = list(string.Formatter().parse(template))
         fields = {field for _, field, _, _ in parsed if field is not None}
         if any("{" in (form or "") for _, _, form, _ in parsed):
-            raise UsageError(f"--name {template!r}: a field inside a field; give them one after the other")
+            raise UsageError(
+                f"--name {template!r}: has a field inside a field; give them one after the other"
+            )
         unknown = sorted(fields - set(FIELDS))
         if unknown:
             known = ", ".join("{" + field + "}" for field in FIELDS)
@@ -199,7 +201,7 @@ def _check_template(template: str) -> None:
     except (ValueError, IndexError, KeyError, AttributeError, MemoryError) as error:
         raise UsageError(f"--name {template!r}: {error}") from error
     if not _stays_inside(sample):
-        raise UsageError(f"--name {template!r}: must be a name, folders inside the output folder allowed")
+        raise UsageError(f"--name {template!r}: must name a file in the output folder or its sub-folders")
 
 
 def _stays_inside(name: str) -> bool:
@@ -217,7 +219,7 @@ def _fill(template: str, source: Path, model: str) -> str:
     }
     wanted = fields & {*METADATA_FIELDS}
     if wanted and str(source) == STANDARD_STREAM:
-        raise UsageError(f"--name {template!r}: of standard input only stem and model are known; use these")
+        raise UsageError(f"--name {template!r}: for standard input only stem and model are known; use these")
     if wanted:
         values |= _metadata_values(source, wanted)
     for field in sorted(fields):
@@ -227,7 +229,7 @@ def _fill(template: str, source: Path, model: str) -> str:
         values[field] = FORBIDDEN.sub("_", str(values[field])).rstrip(". ")  # Windows drops these at the end
     name = template.format(**values)
     if not _stays_inside(name):
-        raise InputError(f"{source}: --name {template!r} makes {name!r} of it; choose other fields")
+        raise InputError(f"{source}: --name {template!r} names it {name!r}; choose other fields")
     return name
 
 
@@ -247,7 +249,7 @@ def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
                     read_metadata(file, str(source), preview=preview, fallback=capture),
                 )
     except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
     return values
 
 
@@ -271,7 +273,7 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
         remedy = "{stem}_{suffix}" if len(kinds) == len(same) else "{date}_{stem}"
         raise UsageError(
             f"{' and '.join(same)} would both become {first[0].target}"
-            f" ({len(clashes)} such name(s)); use --name, for instance '{remedy}', or separate calls"
+            f" ({len(clashes)} such name(s)); use --name, for instance '{remedy}', or separate commands"
         )
     sources = {_key(job.source) for job in jobs}
     for job in jobs:
@@ -281,7 +283,7 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
         picture = Path(followed).suffix.lower() in OUTPUT_SUFFIXES or is_device(Path(job.target))
         if os.path.islink(job.target) and not picture:
             raise UsageError(
-                f"{job.target}: is a link to {followed}, which is no picture; choose another with -o"
+                f"{job.target}: is a link to {followed}, which is not a picture; choose another with -o"
             )
 
 
@@ -306,7 +308,7 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
         return [Job(job.source, job.target, skip=True) if id(job) in kept else job for job in jobs]
     raise UsageError(
         f"{existing[0].target}: exists"
-        + (f", and {len(existing) - 1} more of {len(jobs)} outputs do" if len(existing) > 1 else "")
+        + (f", and {len(existing) - 1} more of {len(jobs)} outputs as well" if len(existing) > 1 else "")
         + "; cameras write a JPEG beside each raw: choose a folder with -o or another name with --name,"
         " or use --skip-existing or --overwrite"
     )

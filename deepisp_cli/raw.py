@@ -142,11 +142,13 @@ def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImag
             black, white = frame.black[colours], frame.white[colours]
         samples = dng_tags.subtract_deltas(samples, tags, offset)
     if not white.min() > black.max():
-        raise InputError(f"{name}: damaged: black level {black.max():g}, white level {white.min():g}")
+        raise InputError(
+            f"{name}: damaged: black level {black.max():g}, white level {white.min():g}; copy it again"
+        )
     if pattern is not None and (share := clipping_level(samples, black, white)) < 1:
         white = np.float32(black.min()) + np.float32(share) * (white - np.float32(black.min()))
         notes.append(
-            f"the sensor clips at {share:.0%} of the white level that the file states; that is white"
+            f"the sensor clips at {share:.0%} of the white level that the file states; this is used as white"
         )
     matrix = _xyz_to_camera(frame, tags)
     camera, daylight = _white_balances(frame, tags, matrix)
@@ -264,7 +266,9 @@ def _not_raw(start: bytes, tags: Tags) -> str:
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
         kind = "a HEIF picture"
     if tags and "PhotometricInterpretation" not in tags:
-        return "a TIFF without raw data that LibRaw can read: a picture, or a damaged, cut off or too new raw"
+        return (
+            "a TIFF without raw data that LibRaw can read: a picture, or a damaged, truncated or too new raw"
+        )
     if kind:
         return f"{kind}, not a raw file; give the raw file that the camera wrote"
     return "not a raw file that LibRaw can read; if a camera wrote it, it is damaged, cut off or too new"
@@ -290,7 +294,9 @@ def _refuse_empty_tail(samples: np.ndarray, name: str) -> None:
     filled = np.flatnonzero(samples.any(axis=tuple(range(1, samples.ndim))))
     end = int(filled[-1]) + 1 if filled.size else 0
     if end == 0:
-        raise InputError(f"{name}: holds only zeros: its data are lost, or no light came in; copy it again")
+        raise InputError(
+            f"{name}: holds only zeros: its data is lost, or no light reached the sensor; copy it again"
+        )
     if len(samples) - end > _LARGEST_EMPTY_TAIL:
         raise InputError(f"{name}: damaged: no data after row {end} of {len(samples)}; copy it again")
 
@@ -303,7 +309,7 @@ def _bayer_pattern(frame: _Frame, tags: Tags, name: str) -> str | None:
             return None
         kind = "all colours at each pixel (Foveon, sRAW, YCC, multi-shot)"
         remedy = _ELSEWHERE if linear else "convert it to a linear DNG"
-        raise UnsupportedRawError(f"{name}: a file with {kind} is not developed; {remedy}")
+        raise UnsupportedRawError(f"{name}: a file with {kind} is not supported; {remedy}")
     if linear or frame.colours.shape == (1, 1):
         raise UnsupportedRawError(f"{name}: a monochrome raw has no colours to develop; {_ELSEWHERE}")
     pattern = "".join(frame.letters[colour] for colour in frame.colours.ravel())
@@ -313,7 +319,7 @@ def _bayer_pattern(frame: _Frame, tags: Tags, name: str) -> str | None:
             (4, 4): "a mosaic of 4x4 samples (quad Bayer, SuperCCD)",
         }
         kind = kinds.get(frame.colours.shape, f"a mosaic of {pattern}")
-        raise UnsupportedRawError(f"{name}: {kind} is not developed, only Bayer mosaics are; {_ELSEWHERE}")
+        raise UnsupportedRawError(f"{name}: {kind} is not supported, only Bayer mosaics are; {_ELSEWHERE}")
     return pattern
 
 
@@ -352,8 +358,8 @@ def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
     unapplied = dng_decode.unapplied_lists(tags)
     remarks = {
         "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None,
-        "no white balance as shot": image.camera_white_balance is None,
-        "no black level, 0 assumed": not image.black.any() and not dng_tags.is_dng(tags),
+        "no as-shot white balance": image.camera_white_balance is None,
+        "no black level: 0 is assumed": not image.black.any() and not dng_tags.is_dng(tags),
         f"very dark: nothing is brighter than {brightest:.2%} of white": brightest < 0.01,
         f"pixels are not square ({pixel_aspect:g}): the picture comes out distorted": pixel_aspect != 1,
         f"the corrections in its {' and '.join(unapplied)} are not applied": unapplied,

@@ -177,7 +177,7 @@ def test_a_matrix_that_is_no_use_is_told(matrix):
     raw = raw_with(np.ones((8, 8)), "RGGB", xyz_to_camera=matrix)
     found, remark = camera_matrix(raw)
     np.testing.assert_array_equal(found, srgb_from_camera(None))
-    assert ("camera RGB is taken for sRGB" in remark) == (matrix is not None)  # the reader has told of none
+    assert ("camera RGB is used as sRGB" in remark) == (matrix is not None)  # the reader has told of none
 
 
 def test_without_an_as_shot_white_balance_daylight_is_used_and_said(write_raw, identity_engine, grey_ramp):

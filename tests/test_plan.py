@@ -200,7 +200,7 @@ def test_standard_streams(card):
     assert (jobs[0].target, format) == ("-", "jpeg")
     Path("-").write_bytes(b"x")  # which is not what comes from standard input
     (job,), _ = plan_jobs(["-"], "out", template="{stem}_{iso}")
-    assert "of standard input only stem and model" in str(job.error)
+    assert "for standard input only stem and model" in str(job.error)
     Path("-").unlink()
     with pytest.raises(UsageError, match="standard input"):
         plan_jobs(["-", "card/top.cr2"], "out")
@@ -236,7 +236,7 @@ def test_a_folder_that_may_not_be_read_is_named(card):
         jobs, _ = plan_jobs(["card"], "out", recursive=True)
         assert [str(job.source) for job in jobs if job.error] == ["card/b"]
         assert len(jobs) == 4
-        with pytest.raises(InputError, match=r"card/b/one\.dng: cannot be looked up"):
+        with pytest.raises(InputError, match=r"card/b/one\.dng: cannot be accessed"):
             plan_jobs(["card/b/one.dng"], "out")
     finally:
         (card / "b").chmod(0o755)
@@ -254,7 +254,7 @@ def test_folders_that_cannot_be_read_do_not_hide_the_others(card, monkeypatch):
 
 
 def test_a_name_that_is_too_long_is_told(card):
-    with pytest.raises(InputError, match="cannot be looked up"):
+    with pytest.raises(InputError, match="cannot be accessed"):
         plan_jobs(["a" * 5000], "out")
 
 
@@ -296,7 +296,7 @@ def test_a_file_called_dash_is_no_stream(card):
 def test_links_to_no_picture_and_to_nowhere_are_not_replaced(card):
     Path("keep.nef").write_bytes(b"x")
     Path("a.jpg").symlink_to("keep.nef")
-    with pytest.raises(UsageError, match="no picture"):
+    with pytest.raises(UsageError, match="not a picture"):
         plan_jobs(["card/top.cr2"], "a.jpg", overwrite=True)
     Path("b.jpg").symlink_to("nowhere.jpg")
     with pytest.raises(UsageError, match="exists"):

@@ -258,7 +258,7 @@ def test_no_usable_white_balance_is_none_and_said(dng, neutral):
     image = dng(noise((24, 24)), extra=extra)
     assert image.camera_white_balance is None
     assert image.daylight_white_balance is not None
-    assert "no white balance as shot" in image.notes
+    assert "no as-shot white balance" in image.notes
 
 
 def test_white_point_as_chromaticity(dng):
@@ -613,7 +613,7 @@ def test_bad_pixels_become_what_their_colour_is_around_them(dng):
     codes = opcode_list((4, constant), (5, areas))
     image = dng(bad, extra=[(51008, UNDEFINED, len(codes), codes)])
     np.testing.assert_array_equal(image.samples, samples)
-    assert image.notes == ("no white balance as shot",)
+    assert image.notes == ("no as-shot white balance",)
     image = dng(bad, extra=[(51008, UNDEFINED, 20, opcode_list((9, b"")))])
     assert image.samples[0, 0] == 9
     assert "the corrections in its OpcodeList1 are not applied" in image.notes
@@ -690,7 +690,7 @@ REAL = Path(__file__).parents[2] / "shared" / "data" / "raw"
 DEVELOPED = {
     "DSC8695.dng": ((400, 600, 3), None, "very dark"),
     "RAW_KODAK_DC50.KDC": ((512, 768), "GRBG", "no colour matrix"),
-    "bep_sample_NikonD1.nef": ((1324, 2012), "BGGR", "no white balance as shot"),
+    "bep_sample_NikonD1.nef": ((1324, 2012), "BGGR", "no as-shot white balance"),
     "canon_eos_6d.dng": ((816, 1224, 3), None, ""),
     "colorchart.dng": ((1156, 1734), "RGGB", ""),
     "infinite_isp_indoor1.dng": ((1536, 2592), "GRBG", ""),
