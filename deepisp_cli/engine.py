@@ -129,9 +129,7 @@ class OnnxEngine:
         if kind == "cuda":
             provider = ("CUDAExecutionProvider", {"device_id": int(number or 0)})
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-                raise EngineError(
-                    f"device {device}: this onnxruntime does not support CUDA; install onnxruntime-gpu"
-                )
+                raise EngineError(f"device {device}: this onnxruntime lacks CUDA; install onnxruntime-gpu")
         self.continues = kind == "cpu" and model.tile_needs.continues
         self.workers = min(available_cores(), MOST_WORKERS) if self.continues else 1
         graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
@@ -373,9 +371,7 @@ def _check_torch_device(torch: Any, device: str) -> str:
     kind, _, number = device.partition(":")
     if kind == "cuda":
         if not torch.cuda.is_available():
-            raise EngineError(
-                f"device {device}: torch finds no CUDA device; check the driver and the torch build"
-            )
+            raise EngineError(f"device {device}: torch finds no CUDA device; check driver and torch build")
         if int(number or 0) >= torch.cuda.device_count():
             raise EngineError(f"device {device}: torch finds {torch.cuda.device_count()} CUDA device(s)")
         return f"cuda:{int(number or 0)}"

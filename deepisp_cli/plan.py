@@ -189,9 +189,7 @@ def _check_template(template: str) -> None:
         parsed = list(string.Formatter().parse(template))
         fields = {field for _, field, _, _ in parsed if field is not None}
         if any("{" in (form or "") for _, _, form, _ in parsed):
-            raise UsageError(
-                f"--name {template!r}: has a field inside a field; give them one after the other"
-            )
+            raise UsageError(f"--name {template!r}: fields cannot be nested; give them one after the other")
         unknown = sorted(fields - set(FIELDS))
         if unknown:
             known = ", ".join("{" + field + "}" for field in FIELDS)

@@ -266,9 +266,7 @@ def _not_raw(start: bytes, tags: Tags) -> str:
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
         kind = "a HEIF picture"
     if tags and "PhotometricInterpretation" not in tags:
-        return (
-            "a TIFF without raw data that LibRaw can read: a picture, or a damaged, truncated or too new raw"
-        )
+        return "a TIFF without raw data that LibRaw can read: a picture, or a damaged, cut-off or too new raw"
     if kind:
         return f"{kind}, not a raw file; give the raw file that the camera wrote"
     return "not a raw file that LibRaw can read; if a camera wrote it, it is damaged, cut off or too new"
@@ -294,9 +292,7 @@ def _refuse_empty_tail(samples: np.ndarray, name: str) -> None:
     filled = np.flatnonzero(samples.any(axis=tuple(range(1, samples.ndim))))
     end = int(filled[-1]) + 1 if filled.size else 0
     if end == 0:
-        raise InputError(
-            f"{name}: holds only zeros: its data is lost, or no light reached the sensor; copy it again"
-        )
+        raise InputError(f"{name}: holds only zeros: its data is lost, or no light came in; copy it again")
     if len(samples) - end > _LARGEST_EMPTY_TAIL:
         raise InputError(f"{name}: damaged: no data after row {end} of {len(samples)}; copy it again")
 

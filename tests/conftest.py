@@ -8,13 +8,13 @@ import pytest
 from deepisp_cli.dng import write_dng
 from deepisp_cli.models import Model
 
-# A camera like real ones: no row or column is that of sRGB.
+# As for a real camera, no row or column equals sRGB's.
 MATRIX = np.array([[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]])
 IDENTITY = [[1.0 if term == channel else 0.0 for term in range(10)] for channel in range(3)]
 
 
 class IdentityEngine:
-    """Returns the core of each tile as it came and the transform that changes nothing."""
+    """Returns the core of each tile unchanged, and the identity transform."""
 
     name, device, resident, workers, continues, lanes = "fake", "cpu", False, 1, False, 1
 
@@ -105,7 +105,7 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def eight_bit_model(tmp_path_factory):
-    """Two of its five blocks have an 8-bit form, calibrated on frames from dark to bright."""
+    """Two of its five blocks are in 8 bits, calibrated on frames from dark to bright."""
     torch = pytest.importorskip("torch")
     pictures = [
         brightness * torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(seed))

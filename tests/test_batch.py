@@ -85,7 +85,7 @@ def test_reading_goes_on_while_the_network_works(raws, tmp_path, monkeypatch):
 
     class Waiting(IdentityEngine):
         def run(self, tile):
-            was_read.append(second_read.wait(20))  # looked at below: an error here would only fail the file
+            was_read.append(second_read.wait(20))  # asserted below: an error here would only fail the file
             return super().run(tile)
 
     def load(source, result, contents=b""):
@@ -100,7 +100,7 @@ def test_reading_goes_on_while_the_network_works(raws, tmp_path, monkeypatch):
 
 
 def test_the_end_wakes_threads_that_wait(raws, tmp_path, identity_engine, monkeypatch):
-    """They look for the end now and then; a single small file is not to take that long."""
+    """They check for the end only now and then; a single small file must not take that long."""
     monkeypatch.setattr(batch, "WAIT", 3600)
     jobs = jobs_for(raws, tmp_path / "out")
     thread = threading.Thread(target=lambda: list(develop_many(jobs, identity_engine, NEUTRAL)), daemon=True)
@@ -118,7 +118,7 @@ def test_queues_are_bounded(raws, tmp_path, monkeypatch):
     class Slow(IdentityEngine):
         def run(self, tile):
             if not most:
-                third_read.wait(0.5)  # in vain
+                third_read.wait(0.5)  # times out
             most.append(len(read))
             return super().run(tile)
 
@@ -184,7 +184,7 @@ def test_an_output_without_a_folder_is_told_before_the_work(raws, tmp_path, iden
 def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
     raws, tmp_path, identity_engine, monkeypatch
 ):
-    """Of the folders above the output the nearest that is there counts; it has to be open for both."""
+    """Of the folders above the output the nearest existing one counts; it must allow writing and entering."""
     asked = []
 
     def access(path, mode):
@@ -210,7 +210,7 @@ def test_a_format_that_cannot_be_is_told_before_the_work(raws, tmp_path, identit
 
 
 def test_standard_input_is_read_once_also_where_it_is_empty(tmp_path, identity_engine, monkeypatch):
-    """By the caller, whom an interrupt reaches."""
+    """In the caller's thread, which an interrupt reaches."""
     readers = []
 
     def read(source):
@@ -225,7 +225,7 @@ def test_standard_input_is_read_once_also_where_it_is_empty(tmp_path, identity_e
 
 
 def test_two_engines_share_the_files_and_the_order_stays(raws, tmp_path):
-    """Each engine is held until the other one has a picture, too: with one at a time this would not end."""
+    """Each engine waits until the other one has a picture, too: with one at a time this would never end."""
     both = threading.Barrier(2, timeout=20)
 
     class Meeting(IdentityEngine):
@@ -258,7 +258,7 @@ def test_lanes_of_an_engine_work_at_a_time_each_in_its_own_context(raws, tmp_pat
             yield
             left.append(threading.get_ident())
 
-        def tile(self, pixels):  # the lane's thread asks for it
+        def tile(self, pixels):  # requested by the lane's thread
             assert threading.get_ident() in entered
             if threading.get_ident() not in met:  # each lane's first picture
                 met.add(threading.get_ident())
@@ -272,7 +272,7 @@ def test_lanes_of_an_engine_work_at_a_time_each_in_its_own_context(raws, tmp_pat
 
 
 def test_pictures_in_work_fit_into_the_memory_given(raws, tmp_path, monkeypatch):
-    """With room for one, the next file waits until the one before is written; the pictures all come."""
+    """With room for one, the next file waits until the one before is written; all pictures arrive."""
     in_work, most = set(), []
     original, original_write = batch.to_frame, batch.write
 

@@ -1,4 +1,4 @@
-"""What ``deepisp benchmark`` measures. No test looks at a clock: how fast is no property."""
+"""What ``deepisp benchmark`` measures. No test depends on the clock: speed is not a property."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_the_peak_in_8_bits_is_that_of_its_mixture(monkeypatch):
     without = multiply_adds({**alone, "dilations": alone["dilations"][middle:]})
     assert eight_bit_multiply_adds(model) == pytest.approx(multiply_adds(alone) - without)
     monkeypatch.setattr(peak, "_numpy_peak", lambda: 100.0)
-    monkeypatch.setattr(peak, "_eight_bit_peak", lambda: 1e12)  # takes no time: what is left is float32's
+    monkeypatch.setattr(peak, "_eight_bit_peak", lambda: 1e12)  # takes no time: what remains is float32's
     whole = multiply_adds(model.card["architecture"])
     expected = 100 * whole / (whole - eight_bit_multiply_adds(model))
     assert peak_gflops(open_engine(model, "onnx-int8")) == pytest.approx(expected, abs=0.1)
@@ -53,7 +53,7 @@ def test_no_peak_where_torch_has_not_the_device(tiny_model):
     if torch.cuda.is_available():
         pytest.skip("it has")
     engine = open_engine(tiny_model, "onnx", "cpu")
-    engine.device = "cuda:0"  # ONNX Runtime's, which torch knows nothing of
+    engine.device = "cuda:0"  # ONNX Runtime's, which torch does not have
     assert peak_gflops(engine) is None
 
 
@@ -76,7 +76,7 @@ def test_each_size_is_measured_smallest_first():
 
 @pytest.fixture
 def measure_batch(tmp_path, monkeypatch):
-    """``measure_batch(engine, **seconds)`` of two files whose stages took so long; 12 s by the clock."""
+    """``measure_batch(engine, **seconds)`` of two files whose stages took that long; 12 s by the clock."""
 
     class Clock:
         times = iter([100.0, 112.0])
@@ -111,7 +111,7 @@ SECONDS = {"read": 1.0, "demosaic": 2.0, "network": 3.0, "colour": 0.5, "render"
         ("cpu", {}, "network and colour", 2 * (3 + 0.5 + 0.5)),
         ("cpu", {"read": 3.0}, "reading", 2 * (3 + 2)),
         ("cpu", {"write": 5.0}, "writing", 2 * 5),
-        # two lanes, which demosaic, too, and four threads that read, as many as write
+        # two lanes, which also demosaic, and four threads each for reading and writing
         ("cuda", {}, "network and colour", 2 * (2 + 3 + 0.5 + 0.5) / 2),
         ("cuda", {"read": 13.0}, "reading", 2 * 13 / 4),
         ("cuda", {"write": 13.0}, "writing", 2 * 13 / 4),
@@ -134,7 +134,7 @@ def test_a_batch_that_fails_is_not_measured(measure_batch):
 def test_all_engines_are_those_that_open(tiny_model):
     found = places(tiny_model, "all", "auto")
     assert ("onnx", "cpu") in found
-    assert ("onnx-int8", "cpu") not in found  # it has no such form
+    assert ("onnx-int8", "cpu") not in found  # it has no 8-bit form
     assert found == [pair for pair in PLACES if pair in found]
     assert ("onnx-int8", "cpu") in places(find_model("deepisp"), "all", "cpu")
     assert places(tiny_model, "onnx", "cpu") == [("onnx", "cpu")]

@@ -68,10 +68,10 @@ def test_msr_protocols_measure_what_they_say(dataset, protocol):
     benchmark = open_benchmark("msr", dataset, Settings(protocol=protocol))
     case = next(benchmark.cases())
     border, white = case.truth.copy(), case.truth.copy()
-    border[:7] = 0.5  # an error that "cropped" does not see
+    border[:7] = 0.5  # an error that "cropped" cannot see
     white[20, 20] = 1.0
     over = white.copy()
-    over[20, 20] = 3.0  # an error that only "unclipped" sees
+    over[20, 20] = 3.0  # an error that only "unclipped" can see
     seen_border = benchmark.measure(border, case)["linear_psnr"] < 60
     seen_over = (
         benchmark.measure(over, case)["linear_psnr"] < benchmark.measure(white, case)["linear_psnr"] - 1
@@ -94,7 +94,7 @@ def test_msr_prints_the_papers_table_beside_its_own(dataset, tmp_path):
         assert found["deepisp", camera].keys() == found["bilinear", camera].keys()
     line = next(line for line in result.output.splitlines() if "panasonic" in line and "bilinear" in line)
     assert f"{found['bilinear', 'panasonic']['srgb_psnr']:.2f}" in line
-    # an independent reckoning of one number
+    # one number, computed independently
     case = next(open_benchmark("msr", dataset / msr.FOLDER, Settings()).cases())
     error = np.square(demosaic(case.input, "RGGB") - case.truth).mean(dtype=np.float64)
     image = next(row for row in rows if row["name"] == "bilinear")["images"][0]

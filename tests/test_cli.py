@@ -1,4 +1,4 @@
-"""The program as people run it: options, streams, exit codes. Runs the tiny model, or no model at all."""
+"""The program as people run it: options, streams, exit codes. Runs the tiny model, or none at all."""
 
 import io
 import itertools
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def run(tiny_model):
-    """``run("process", ...)`` with the tiny model where none is named."""
+    """``run("process", ...)`` with the tiny model if none is named."""
 
     def call(*args, **kwargs):
         args = [str(arg) for arg in args]
@@ -116,7 +116,7 @@ def test_exit_codes(run, night, tmp_path, tiny_model):
 
 
 def test_a_folder_with_bad_files(run, night, tmp_path, write_raw, grey_ramp):
-    """The good are written, each bad one is named, exit 1, stdout clean."""
+    """The good ones are written, each bad one is named; exit 1, stdout stays clean."""
     folder = tmp_path / "card"
     write_raw("card/good.dng", grey_ramp)
     (folder / "truncated.dng").write_bytes(night.read_bytes()[: night.stat().st_size // 2])
@@ -204,7 +204,7 @@ def test_doctor_passes_here(run):
 
 
 def program(*args, **kwargs):
-    """As in a shell: what it prints waits in a buffer."""
+    """As in a shell: its output waits in a buffer."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, **kwargs}
     return subprocess.Popen(
@@ -214,7 +214,7 @@ def program(*args, **kwargs):
 
 
 def _heed_interrupts():
-    """Also under a runner that has them ignored, as ``nohup`` and ``&`` do."""
+    """Even under a test runner that ignores them, as ``nohup`` and ``&`` do."""
     for name in ("SIGINT", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
 
@@ -230,7 +230,7 @@ def test_pipes(night, tiny_model):
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 def test_an_interrupt_ends_the_wait_for_standard_input(tiny_model):
     process = program("process", "-", "--model", tiny_model.folder, stdin=subprocess.PIPE, bufsize=0)
-    process.stdin.write(bytes(1 << 20))  # more than a pipe holds: it is being read
+    process.stdin.write(bytes(1 << 20))  # more than a pipe holds: the program is reading
     process.send_signal(signal.SIGINT)
     try:
         assert process.wait(60) == 130
@@ -240,7 +240,7 @@ def test_an_interrupt_ends_the_wait_for_standard_input(tiny_model):
 
 
 def test_standard_output_may_lack_letters(night, tiny_model, tmp_path):
-    """A pipe on Windows has cp1252, say. JSON stays JSON, words are written another way."""
+    """A pipe on Windows may be in cp1252. JSON stays JSON, words are escaped."""
     raw = tmp_path / "夜é.dng"
     shutil.copy(night, raw)
     for arguments in (["info"], ["info", "--json"], ["process", "--json", "--model", tiny_model.folder]):
@@ -257,7 +257,7 @@ def test_names_are_no_commands_to_the_terminal(run, night, tmp_path):
     shutil.copy(night, raw)
     dated.write_bytes(night.read_bytes().replace(b"2024:05:06", b"2024:13:06"))
     result = run("process", dated)
-    assert "EXIF tag 0x9003 dropped" in result.stderr  # a remark with the name in it
+    assert "EXIF tag 0x9003 dropped" in result.stderr  # a note that contains the name
     assert "\x07" not in result.stderr and "\\x07" in result.stderr
     for source, status in ((raw, 0), (tmp_path / "\x1b[2Jgone.dng", 3)):
         result = run("process", source)

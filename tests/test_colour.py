@@ -27,7 +27,7 @@ def test_srgb_curve_at_known_values():
 
 
 def test_encode_evens_out_shot_noise():
-    """Poisson light of any brightness has about the same spread after the curve; before it, 30 times."""
+    """Poisson noise has about the same spread at any brightness after the curve; before it, 30 times."""
     rng = np.random.default_rng(0)
     spreads = [colour.encode(rng.poisson(level, 20000) / 4000).std() for level in (50, 400, 3200)]
     assert max(spreads) / min(spreads) < 1.15
@@ -43,7 +43,7 @@ def test_numpy_and_torch_agree_to_the_bit():
 def test_camera_matrix_keeps_grey_and_inverts_the_camera():
     matrix = colour.srgb_from_camera(CAMERA)
     np.testing.assert_allclose(matrix @ np.ones(3), 1, atol=1e-6)
-    red = np.array([0.8, 0.1, 0.05])  # linear sRGB, seen by the camera, white-balanced by its white
+    red = np.array([0.8, 0.1, 0.05])  # linear sRGB as the camera sees it, balanced by its white
     camera = CAMERA @ colour.XYZ_FROM_SRGB
     np.testing.assert_allclose(matrix @ (camera @ red / (camera @ np.ones(3))), red, atol=1e-5)
 

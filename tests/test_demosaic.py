@@ -22,7 +22,7 @@ def channel_of(pattern, row, col):
 
 
 def slow_demosaic(mosaic, pattern):
-    """The definition: each missing colour is the mean of its nearest neighbours, borders mirrored."""
+    """By definition, each missing colour is the mean of its nearest neighbours, with borders mirrored."""
     height, width = mosaic.shape
     result = np.empty((height, width, 3))
     for y in range(height):
@@ -84,7 +84,7 @@ def test_refuses_what_is_not_bayer(shape, pattern):
 
 @pytest.mark.parametrize("pattern", BAYER_PATTERNS)
 def test_levels_by_position(pattern):
-    """A repeating 4x4 black level and a white level for each position: every sample becomes its gain / 2."""
+    """With a repeating 4x4 black level and a white level per position, every sample becomes its gain / 2."""
     black = np.arange(16, dtype=np.float32).reshape(4, 4) * 10
     white = np.array([[1000, 1100], [1200, 1300]], np.float32)
     gains = np.array([1.9, 1.0, 1.4], np.float32)
@@ -122,13 +122,13 @@ def test_mirror_keeps_the_phase_and_stays_inside(length, start, stop):
     np.testing.assert_array_equal(index[inside], np.arange(start, stop)[inside])
     assert index.min() >= 0
     assert index.max() < length
-    assert set(np.abs(np.diff(index))) <= {1}  # no sample twice in a row, none left out
+    assert set(np.abs(np.diff(index))) <= {1}  # no sample repeated, none left out
     np.testing.assert_array_equal((index - np.arange(start, stop)) % 2, 0)
 
 
 @pytest.mark.parametrize("pattern", BAYER_PATTERNS)
 def test_grey_world_does_not_judge_darkness(pattern):
-    """Means that are as small as what the black level is off by say nothing."""
+    """Means as small as the error of the black level mean nothing."""
     black, white = np.full((2, 2), 512, np.float32), np.full((2, 2), 16383, np.float32)
     for counts in (
         {"R": 512, "G": 512, "B": 512},
@@ -161,7 +161,7 @@ def test_grey_world_looks_at_what_is_not_clipped_and_has_a_limit(pattern):
     cast = {"R": 0.02, "G": 0.6, "B": 0.3}
     rows, cols = np.indices((16, 16))
     samples = np.vectorize(lambda y, x: cast["RGB"[channel_of(pattern, y, x)]])(rows, cols)
-    samples[8:, cols[0] % 2 == 0] = 1.0  # one sample of each row: their cells say nothing
+    samples[8:, cols[0] % 2 == 0] = 1.0  # one sample of each row, so their cells do not count
     levels = np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)
     np.testing.assert_allclose(grey_world_gains(samples, pattern, *levels), [8, 1, 2], rtol=1e-5)
     assert grey_world_gains(np.ones((16, 16)), pattern, *levels) is None

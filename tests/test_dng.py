@@ -1,4 +1,4 @@
-"""What write_dng promises beyond what test_raw.py reads back: EXIF, GPS, compression, refusals."""
+"""write_dng beyond what test_raw.py reads back: EXIF, GPS, compression, refusals."""
 
 from fractions import Fraction
 
@@ -54,7 +54,7 @@ def test_exif_and_gps_are_read_back(tmp_path, shape):
 
 @pytest.mark.parametrize("written", [(), ("exif",), ("gps",)], ids=["neither", "only exif", "only gps"])
 def test_what_is_not_given_leaves_no_pointer(tmp_path, written):
-    """Neither the pointer itself nor the number one lower, under which write_dng writes it at first."""
+    """Neither the pointer itself nor the next lower number, as which write_dng first writes it."""
     given = {name: values for name, values in {"exif": EXIF, "gps": GPS}.items() if name in written}
     write_dng(tmp_path / "a.dng", noise((31, 33)), pattern="RGGB", **given)
     pointers = {"Image ExifOffset": "exif", "Image GPSInfo": "gps"}

@@ -1,4 +1,4 @@
-"""What is written about the program is what the program does."""
+"""The documents agree with the program."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What ``deepisp doctor`` says of an installation that does not work. (`test_cli.py`: of one that does.)"""
+"""``deepisp doctor`` on installations that do not work. (`test_cli.py`: on one that does.)"""
 
 import json
 
@@ -19,7 +19,7 @@ NOTHING = np.zeros((3, 10), np.float32)  # a transform
 
 @pytest.fixture(autouse=True)
 def identity(monkeypatch):
-    """Every engine opens and leaves the noise where it is."""
+    """Every engine opens and leaves the noise in."""
     monkeypatch.setattr(doctor, "find_model", lambda name: IdentityEngine().model)
     monkeypatch.setattr(doctor, "open_engine", lambda model, engine, device: IdentityEngine())
 
@@ -41,7 +41,7 @@ def test_a_model_that_leaves_the_noise_fails():
         findings["self_test"].removeprefix("failed: of noise of ").split(" the default model leaves ")
     )
     assert float(before) == float(after) > 0.02
-    assert set(states(findings).values()) == {"works"}  # as the model does there
+    assert set(states(findings).values()) == {"works"}  # as the model does
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.45, "passed"), (0.55, "failed")])

@@ -1,4 +1,4 @@
-"""Engines agree, and a device that was named is what runs or an error."""
+"""Engines agree; a device that is named either runs or is an error."""
 
 import os
 import subprocess
@@ -34,14 +34,14 @@ def test_the_8_bit_form_agrees_on_frames_larger_than_a_tile(eight_bit_model, bri
     picture = brightness * np.random.default_rng(0).uniform(0, 1, (150, 170, 3)).astype(np.float32)
     exact, exact_transform = run_tiled(OnnxEngine(eight_bit_model), picture, tile=64)
     image, transform = run_tiled(OnnxEngine(eight_bit_model, eight_bit=True), picture, tile=64)
-    assert np.abs(exact - picture).mean() > 4e-3  # what the network does at all
+    assert np.abs(exact - picture).mean() > 4e-3  # the network's whole effect
     assert 0 < np.abs(image - exact).mean() < 1e-3
     assert np.abs((image - exact).mean((0, 1))).max() < 8e-4
     np.testing.assert_allclose(transform, exact_transform, atol=0.05)
 
 
 def test_the_8_bit_form_has_no_cast(eight_bit_model):
-    """On frames like those it was calibrated on, what rounding does to means is made up for."""
+    """On frames like those of the calibration, the shift of means by rounding is compensated."""
     picture = np.random.default_rng(0).uniform(0, 1, (150, 170, 3)).astype(np.float32)
     exact, _ = run_tiled(OnnxEngine(eight_bit_model), picture)
     image, _ = run_tiled(OnnxEngine(eight_bit_model, eight_bit=True), picture)
@@ -57,7 +57,7 @@ def test_the_first_and_the_last_two_blocks_stay_in_float32(eight_bit_model):
 
 @pytest.fixture
 def found_by_numpy(monkeypatch):
-    """Sets the processor's extensions that NumPy finds."""
+    """Sets the processor extensions that NumPy finds."""
 
     def set_them(**extensions):
         monkeypatch.setattr(engines.np, "show_config", lambda mode: {"SIMD Extensions": extensions})
@@ -67,7 +67,7 @@ def found_by_numpy(monkeypatch):
 
 def test_who_gets_the_8_bit_form(eight_bit_model, tiny_model, found_by_numpy, monkeypatch):
     monkeypatch.setattr(engines, "_has_nvidia_driver", lambda: False)
-    found_by_numpy()  # nothing is known of the processor
+    found_by_numpy()  # the processor is unknown
     assert open_engine(eight_bit_model).name == "onnx"
     for slow in ({"baseline": ["X86_V2"], "found": []}, {"baseline": ["NEON"], "found": ["ASIMDDP"]}):
         found_by_numpy(**slow)
@@ -78,7 +78,7 @@ def test_who_gets_the_8_bit_form(eight_bit_model, tiny_model, found_by_numpy, mo
         assert open_engine(eight_bit_model).name == "onnx-int8"
     assert open_engine(eight_bit_model, "auto", "cpu").name == "onnx-int8"
     assert open_engine(eight_bit_model, "onnx").name == "onnx"
-    assert open_engine(tiny_model).name == "onnx"  # it has no such form
+    assert open_engine(tiny_model).name == "onnx"  # it has no 8-bit form
     with pytest.raises(EngineError, match="no 8-bit form"):
         open_engine(tiny_model, "onnx-int8")
     with pytest.raises(EngineError, match="CPU only"):
@@ -121,7 +121,7 @@ def test_unknown_device_names(tiny_model, device):
 
 @pytest.mark.parametrize("failure", ["construct", "memory", "run"])
 def test_auto_goes_on_where_a_gpu_does_not_work(tiny_model, monkeypatch, failure):
-    """It may be full, lost, or older than what torch was built for: the first tile tells."""
+    """It may be full, lost, or too old for this build of torch: the first tile shows it."""
     torch = pytest.importorskip("torch")
     from deepisp_cli.network import DeepISP
 
@@ -138,7 +138,7 @@ def test_auto_goes_on_where_a_gpu_does_not_work(tiny_model, monkeypatch, failure
 
 
 def test_onnxruntime_tells_nobody(tmp_path):
-    """From 1.32 on its makers hear of each run, unless they are asked not to before it is imported."""
+    """From 1.32 on it reports each run to its makers, unless that is switched off before the import."""
     code = "from deepisp_cli.engine import session_options; session_options()"
     home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ORT_")} | home
@@ -147,7 +147,7 @@ def test_onnxruntime_tells_nobody(tmp_path):
 
 
 def test_onnxruntime_that_quietly_falls_back_is_an_error(tiny_model, monkeypatch):
-    """It does so when CUDA's libraries are missing: the session's own providers tell."""
+    """It does so if CUDA's libraries are missing; the session's own providers show it."""
     import onnxruntime
 
     real = onnxruntime.InferenceSession

@@ -1,4 +1,4 @@
-"""Metrics see what they should, protocols are what they say, the command reports what it measured."""
+"""Metrics measure what they should, protocols are as described, the command reports its results."""
 
 import json
 import math
@@ -105,7 +105,7 @@ def test_bilinear_agrees_with_an_independent_implementation():
     mosaic[0::2, 0::2], mosaic[1::2, 1::2] = truth[0::2, 0::2, 0], truth[1::2, 1::2, 2]
     theirs = colour_demosaicing.demosaicing_CFA_Bayer_bilinear(mosaic / 255, "RGGB")
     ours = demosaic((mosaic / 255).astype(np.float32), "RGGB")
-    inner = slice(1, -1)  # at the border they repeat the last pixel, which confuses colours; we mirror
+    inner = slice(1, -1)  # at the border they repeat the last pixel, which mixes up colours; we mirror
     np.testing.assert_allclose(ours[inner, inner], theirs[inner, inner], atol=1e-6)
     green, other = (
         np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4,
@@ -120,7 +120,7 @@ def test_bilinear_agrees_with_an_independent_implementation():
 
 
 def test_baselines_do_not_suffer_at_the_border():
-    """colour-demosaicing repeats border pixels, which confuses colours; ours mirrors the mosaic before."""
+    """colour-demosaicing repeats border pixels, which mixes up colours; ours mirrors the mosaic first."""
     pytest.importorskip("colour_demosaicing")
     rows, cols = np.mgrid[0:40, 0:52]
     truth = np.stack([40 + 2 * cols, 60 + cols + rows, 20 + 3 * rows], 2).astype(np.uint8)
@@ -301,4 +301,4 @@ def test_bad_input_is_refused_before_any_work(folder, tmp_path):
     broken = run("lowlight", folder)
     assert broken.exit_code == 3
     assert "9.png" in broken.output
-    assert "0.png" not in broken.output  # no photograph was worked on
+    assert "0.png" not in broken.output  # no photograph was processed

@@ -1,4 +1,4 @@
-"""A model folder is written only where ONNX Runtime and torch agree; else nothing is left or changed."""
+"""A model folder is written only if ONNX Runtime and torch agree; else nothing is left or changed."""
 
 import json
 
@@ -25,7 +25,7 @@ def network():
 
 @pytest.fixture
 def differ(monkeypatch):
-    """Sets what the comparisons find; returns the arguments that they are called with, by name."""
+    """Sets the results of the comparisons; returns the arguments that they were called with, by name."""
 
     def set_them(**found):
         calls = {}
@@ -80,7 +80,7 @@ def test_a_model_that_is_there_already_stays_as_it_was(network, tmp_path, differ
 
 @pytest.mark.parametrize("checks", [(), PICTURES[:1]])
 def test_what_is_compared_is_what_is_written(network, tmp_path, differ, checks):
-    """On the pictures that are there for it, if any; the card says how far it was off."""
+    """On the pictures meant for it, if any; the card states the difference."""
     calls = differ(largest_difference=9e-5, eight_bit_difference=(4.9e-3, 0.029))
     export(network, tmp_path / "model", FACTS, PICTURES, checks)
     files = contents(tmp_path / "model")
@@ -91,7 +91,7 @@ def test_what_is_compared_is_what_is_written(network, tmp_path, differ, checks):
 
 @pytest.mark.parametrize("high_blocks", [1, 0])
 def test_what_an_8_bit_form_is_off_by(monkeypatch, high_blocks):
-    """Of its images the root mean square over all of them, of W the worst coefficient of the worst frame."""
+    """For images the root mean square over all of them, for W the worst coefficient of the worst frame."""
     torch.manual_seed(0)
     network = DeepISP(NetworkConfig(fold=2, dilations=(1,), width=20, high_blocks=high_blocks)).eval()
     config = network.config

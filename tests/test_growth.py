@@ -1,4 +1,4 @@
-"""Deeper networks out of trained ones: nothing changes at first, and the new blocks learn."""
+"""Deeper networks from trained ones: nothing changes at first, and the new blocks learn."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ OLD = NetworkConfig(fold=2, dilations=(1, 2, 1), width=20, high_blocks=1)
 
 
 def trained(config):
-    """A network whose blocks all have something to say."""
+    """A network in which every block has an effect."""
     network = DeepISP(config)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -47,9 +47,9 @@ def test_the_new_blocks_learn():
 @pytest.mark.parametrize(
     "other",
     [
-        replace(OLD, dilations=(2, 1, 2, 1)),  # the first block, which takes no features, is another one
+        replace(OLD, dilations=(2, 1, 2, 1)),  # the first block, which takes no features, differs
         replace(OLD, dilations=(1, 2)),  # shallower
-        replace(OLD, dilations=(1, 4, 2, 4)),  # the end is another one
+        replace(OLD, dilations=(1, 4, 2, 4)),  # the end differs
         replace(OLD, dilations=(1, 2, 1, 1), width=24),
         replace(OLD, dilations=(1, 2, 1, 1), fold=1),
     ],

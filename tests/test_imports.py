@@ -1,4 +1,4 @@
-"""Who may import whom, and what may be imported early."""
+"""Which module may import which, and what may be imported early."""
 
 import ast
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "deepisp_cli"
-# From the top down: a module imports from lines below its own only.
+# From the top down: a module imports only from lines below its own.
 LAYERS = [
     ["__main__"],
     ["cli"],
@@ -56,7 +56,7 @@ def test_imports_go_down(path):
         if name == "deepisp_cli":  # the package itself: its version
             continue
         if name.startswith("deepisp_cli."):
-            if path.stem == "cli" and name.endswith(".commands"):  # which import what they need when they run
+            if path.stem == "cli" and name.endswith(".commands"):  # they import what they need when they run
                 continue
             other = name.split(".")[1]
             assert other in RANK, f"the product does not import {other}"

@@ -1,4 +1,4 @@
-"""What lies between two blocks: ReLU, tanh, concatenation and padding, gradients included."""
+"""The operations between two blocks: ReLU, tanh, concatenation and padding, with their gradients."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_one_pass_is_the_plain_steps(height, width, padding, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_layout_is_kept(layout):
-    """Convolutions of a GPU want channels last; each layer that loses that costs two copies."""
+    """Convolutions on a GPU want channels last; each layer that loses that order costs two copies."""
     output, image = draw(5, 6, layout, torch.bfloat16)
     stem, _ = PaddedJoin.apply(output, image.float(), 2)
     gradient, *_ = torch.autograd.grad(stem.float().square().sum(), [output])

@@ -1,4 +1,4 @@
-"""What the default model makes of scenes whose truth needs no photograph: greys, blown windows, night."""
+"""The default model on scenes whose truth needs no photograph: greys, blown windows, night."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ SHOT_NOISE = 5e-4  # of full scale: a low ISO
 
 @dataclass(frozen=True)
 class HotSensor(Sensor):
-    hot: Sequence[tuple[int, int, float]] = ()  # row, column, and by how much a sample is brighter
+    hot: Sequence[tuple[int, int, float]] = ()  # row, column, and how much brighter the sample is
 
     def expose(self, scene, exposure, rng):
         counts = super().expose(scene, exposure, rng).astype(float)
@@ -47,7 +47,7 @@ def develop(engine, tmp_path):
 
 
 def blocks(picture, side=16):
-    """Means (rows, columns, 3) of blocks: the grain of the noise is not what is looked at."""
+    """Means (rows, columns, 3) of blocks, in which the grain averages out."""
     height, width = (size // side * side for size in picture.shape[:2])
     tiled = picture[:height, :width].astype(float).reshape(height // side, side, width // side, side, 3)
     return tiled.mean((1, 3))
@@ -68,7 +68,7 @@ def test_a_blown_window_is_white(develop, exposure):
     room[64:192, 64:192] = 8.0
     picture = develop(room, exposure)
     assert blocks(picture[80:176, 80:176]).min() > 250
-    assert blocks(picture)[0].max() < 150  # and the room is not blown out for it
+    assert blocks(picture)[0].max() < 150  # and the room is not blown out
 
 
 def test_a_night_sky_stays_dark(develop):
@@ -89,12 +89,12 @@ def test_hot_pixels_go(develop):
     hot = [(*place, amount) for place, amount in zip(places, 9 * (0.04, 0.1, 0.2, 0.4, 0.8), strict=False)]
     picture = develop(sky, 0, hot=hot).astype(float)
     level = np.median(picture[32:], (0, 1))
-    for row, column in places:  # up to 200 of 255 would stand out
+    for row, column in places:  # untouched they would stand out by up to 200 of 255
         assert np.abs(picture[row - 3 : row + 4, column - 3 : column + 4] - level).max() < 24
 
 
 def test_stars_stay(develop):
-    """Points of light that the lens spreads over more than a pixel are no hot pixels."""
+    """Points of light that the lens spreads over more than one pixel are not hot pixels."""
     rows, columns = np.mgrid[:256, :256]
     sky = np.full((256, 256), 0.02)
     rng = np.random.default_rng(3)
@@ -111,7 +111,7 @@ def test_stars_stay(develop):
 
 
 def test_exposure_moves_the_picture_little(develop):
-    """One scene at three exposures: the learned tone brings them to within a stop of each other."""
+    """The learned tone brings one scene at three exposures to within a stop of each other."""
     rng = np.random.default_rng(2)
     scene = np.full((256, 384, 3), 0.2)
     for _ in range(60):
@@ -121,13 +121,13 @@ def test_exposure_moves_the_picture_little(develop):
     assert max(means) - min(means) < 50
 
 
-# sRGB, deep to light
+# sRGB, dark to light
 SKIN = ((60, 40, 32), (88, 62, 51), (115, 82, 68), (160, 114, 92), (194, 150, 130))
 
 
 @pytest.mark.parametrize("exposure", [0, -2])
 def test_skin_of_every_colour_stays_skin(develop, exposure):
-    """The hue stays, and so does most of the colour's strength."""
+    """The hue stays, and so does most of the saturation."""
     rgb2lab = pytest.importorskip("skimage.color").rgb2lab
     skin = srgb_decode(np.float32(SKIN) / 255)
     scene = np.full((256, 384, 3), 0.18)

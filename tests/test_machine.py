@@ -1,4 +1,4 @@
-"""Cores and memory of a container are fewer than its machine's."""
+"""A container has fewer cores and less memory than its machine."""
 
 import math
 import os

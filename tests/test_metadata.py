@@ -1,4 +1,4 @@
-"""What is read from a source, what is left behind, and that nothing stops on damage. Inputs are by Pillow."""
+"""What is read from a source and what is left behind; damage stops nothing. Pillow writes the inputs."""
 
 import io
 import logging
@@ -33,7 +33,7 @@ GPS = {1: "N", 2: (IFDRational(48), IFDRational(51), IFDRational(295, 10)), 5: b
 
 
 def tiff(image=IMAGE, exif=EXIF, gps=GPS, endian="<") -> bytes:
-    """A TIFF structure with the given IFDs and no picture: as far as EXIF goes, most raws are that."""
+    """A TIFF structure with the given IFDs and no picture, like most raws as far as EXIF is concerned."""
     block = Image.Exif()
     block.endian = endian
     block.update(image)
@@ -107,7 +107,7 @@ def test_the_comment_of_a_cr3_is_found():
 
 
 def test_only_what_stays_true_is_carried():
-    """Structure, orientation, colour, thumbnails, maker notes and DNG tags are the source's own business."""
+    """Structure, orientation, colour, thumbnails, maker notes and DNG tags concern only the source."""
     image = {
         **IMAGE,
         0x0100: 6000,
@@ -180,7 +180,7 @@ def test_what_libraw_does_not_know_is_left_out(known):
 
 
 def test_tags_in_the_wrong_directory_are_found():
-    """TIFF/EP, and some DNG writers, put the exposure into the image IFD."""
+    """TIFF/EP and some DNG writers put the exposure into the image IFD."""
     found = read(tiff({0x829A: IFDRational(1, 60), 0x9003: "2024:01:01 00:00:00"}, {0x010F: "M"}, None))
     assert found.exposure_time == pytest.approx(1 / 60)
     assert found.captured == datetime(2024, 1, 1)
@@ -231,7 +231,7 @@ def test_what_makes_no_sense_is_dropped_and_noted():
     found = read(tiff(IMAGE, {**EXIF, 0x9003: "yesterday", 0x8827: "ISO"}, {**GPS, 5: b"\1\2", 30: 300}))
     assert not {0x9003, 0x8827} & found.exif.keys() and not {5, 30} & found.gps.keys()
     assert len(found.notes) == 4 and all(note.startswith("x.dng: EXIF tag 0x") for note in found.notes)
-    assert found.captured == datetime(2024, 5, 17, 6, 7, 9)  # DateTime, without the other's zone
+    assert found.captured == datetime(2024, 5, 17, 6, 7, 9)  # DateTime, without the other one's zone
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_tuple_of_sensitivities_means_the_first():
     ],
 )
 def test_a_copyright_has_two_parts(stored, text):
-    data = tiff({0x8298: b"x" * len(stored)}, EXIF, None)  # Pillow would cut it at the zero itself
+    data = tiff({0x8298: b"x" * len(stored)}, EXIF, None)  # Pillow itself would cut it at the zero
     assert read(data.replace(b"x" * len(stored), stored)).image[0x8298] == text
 
 
@@ -291,7 +291,7 @@ def test_zeros_give_way_to_what_is_known():
 
 
 def test_nothing_is_made_of_a_date_that_does_not_exist():
-    """LibRaw lets the months run over."""
+    """LibRaw makes January of a month 13."""
     data = tiff({}, {0x9003: "2024:13:06 07:08:09", 0x9011: "+01:00"}, None)
     found = read(data, fallback={"timestamp": datetime(2025, 1, 6, 7, 8, 9), "iso": 100})
     assert found.captured is None and 0x9003 not in found.exif and found.iso == 100
@@ -320,7 +320,7 @@ def test_what_people_typed_and_what_surrounded_them_is_kept():
 @pytest.mark.parametrize(("directory", "tag"), [("EXIF", 0x8769), ("GPS", 0x8825)])
 def test_a_lost_directory_is_noted(directory, tag):
     data = bytearray(tiff())
-    data += bytes(len(data) % 2 + 6)  # a directory of no entries
+    data += bytes(len(data) % 2 + 6)  # a directory without entries
     (count,) = struct.unpack_from("<H", data, 8)
     (entry,) = (at for at in range(10, 10 + 12 * count, 12) if struct.unpack_from("<H", data, at) == (tag,))
     note = f"x.dng: its {directory} directory is damaged and was dropped"
@@ -358,7 +358,7 @@ def test_damage_is_survived(kind, edits, keep):
 
 @pytest.mark.parametrize("kind", [2, 5])
 def test_endless_directories_end(kind):
-    """65,535 entries of four thousand million values each; and IFDs that name one another as next."""
+    """65,535 entries of four billion values each; and IFDs that name each other as next."""
     entry = struct.pack("<HHII", 0x010F, kind, 2**32 - 1, 8)
     data = b"II*\0\x08\0\0\0" + b"\xff\xff" + entry * 70000
     start = time.process_time()

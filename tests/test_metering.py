@@ -1,4 +1,4 @@
-"""The light meter: one gain a frame, the same in training and in the product."""
+"""The light meter: one gain per frame, the same in training and in the product."""
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def develop(path, engine, **options):
 
 
 def test_a_metered_model_follows_little_of_the_exposure(write_raw, grey_ramp):
-    scene = grey_ramp / 2  # neither white nor beyond `MOST`, at both exposures
+    scene = grey_ramp / 2  # neither white nor beyond `MOST` at either exposure
     bright, dark, plain = (
         colour.srgb_decode(develop(write_raw(f"{stops}.dng", scene / 2**stops), Metered(), strength=strength))
         for stops, strength in ((0, 1.0), (3, 1.0), (3, 0.5))

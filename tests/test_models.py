@@ -1,4 +1,4 @@
-"""Model folders: found, verified, listed; and the models that ship."""
+"""Model folders are found, verified and listed; and the models that ship."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The network as the paper and the design have it, and its two exports."""
+"""The network as in the paper and the design, and its two exports."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_untrained_network_does_not_change_the_picture(config):
 
 @torch.no_grad()
 def test_a_new_networks_features_see_variation_of_the_usual_size_and_no_constant():
-    """In the picture about a quarter of unit size, in features and what follows about one."""
+    """About a quarter of unit size in the picture, about one in features and beyond."""
     torch.manual_seed(0)
     network = DeepISP(NetworkConfig(dilations=(1, 1), width=64, high_blocks=1))
     for layer, size in ((network.low[0], 0.25), (network.low[1], 1.0), (network.high[0], 1.0)):
@@ -68,7 +68,7 @@ def test_a_new_networks_features_see_variation_of_the_usual_size_and_no_constant
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_padding_matters_at_the_border_only(config):
-    """Away from the border, training's padded form and the tile form are one function."""
+    """Away from the border, training's padded form and the tile form give the same."""
     network = random_network(config)
     cells = 6
     halo_before, halo_after = config.reach + config.lead, config.reach
@@ -100,7 +100,7 @@ def test_onnx_equals_torch(config):
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_onnx_goes_on_below_a_tile(config):
-    """With the rows that the tile above has kept, and no halo there."""
+    """With the rows that the tile above has kept instead of a halo."""
     session = open_session(to_onnx(random_network(config)))
     outputs = [output.name for output in session.get_outputs()]
     height = max(1, 32 // config.cell) * config.cell

@@ -1,4 +1,4 @@
-"""Encoding, EXIF and safe files. What is written is read back by readers that are not ours."""
+"""Encoding, EXIF and safe files. Other programs' readers read back what is written."""
 
 import io
 import os
@@ -89,7 +89,7 @@ def test_lossless_formats_keep_every_value(format, bit_depth, shape):
 
 @pytest.mark.parametrize("quality", [1, 80, 94, 100])
 def test_a_noisy_jpeg_can_be_written_and_keeps_its_chroma(quality):
-    """Pillow's optimised JPEGs fail on this one at any of these qualities but the first."""
+    """Pillow's optimised JPEGs fail on this one at each of these qualities but the first."""
     pixels = noise(8, 700, 700)
     image = Image.open(io.BytesIO(written("jpeg", pixels, quality=quality)))
     assert [component[1:3] for component in image.layer] == [(1, 1)] * 3
@@ -131,7 +131,7 @@ def test_a_jpeg_that_is_too_long_says_what_to_choose():
 
 def test_a_tiff_of_4_gib_says_what_to_choose(tmp_path, monkeypatch):
     monkeypatch.setattr(tifffile, "imwrite", refuse)
-    # in no memory; of pixels alone 30 MB less than 4 GiB
+    # takes no memory; its pixels are 30 MB short of 4 GiB
     large = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (37700, 37700, 3))
     with pytest.raises(OutputError, match=r"x\.tif: .*4 GiB; choose PNG"):
         write(tmp_path / "x.tif", "tiff", pixels=large)
@@ -219,7 +219,7 @@ def test_pillow_finds_everything(format, bit_depth):
 
 @pytest.mark.parametrize(("format", "bit_depth"), KINDS)
 def test_the_tags_that_the_standard_wants_are_there(format, bit_depth):
-    """EXIF 2.32, 4.6.8: of a JPEG more than of a TIFF, whose image directory says the rest."""
+    """EXIF 2.32, 4.6.8: a JPEG needs more than a TIFF, whose image directory has the rest."""
     exif = Image.open(io.BytesIO(written(format, noise(bit_depth), Metadata()))).getexif()
     photo = exif.get_ifd(0x8769)
     assert (photo[0x9000], photo[0xA000], photo[0xA001]) == (b"0232", b"0100", 1)
@@ -233,7 +233,7 @@ def test_the_tags_that_the_standard_wants_are_there(format, bit_depth):
 
 @pytest.mark.parametrize(("format", "bit_depth"), KINDS)
 def test_types_and_places_are_those_of_the_standard(format, bit_depth):
-    """Long sensitivities are LONG however small; values start at even offsets (TIFF 6.0)."""
+    """The 32-bit sensitivities are LONG, however small; values start at even offsets (TIFF 6.0)."""
     metadata = Metadata(METADATA.image, {**METADATA.exif, 0x8832: 800}, METADATA.gps)
     tags = exifread.process_file(io.BytesIO(written(format, noise(bit_depth), metadata)))
     assert tags["EXIF RecommendedExposureIndex"].field_type == 4
@@ -265,7 +265,7 @@ def test_without_metadata_there_is_no_gps(format, bit_depth):
 
 @pytest.mark.parametrize("size", [65_000, 65_600, 300_000])
 def test_exif_over_64_kib_still_gives_a_jpeg(size):
-    """What is too long goes, the comment before the rest; what is small stays."""
+    """Long values are dropped, the comment first; short ones stay."""
     metadata = Metadata(
         {**METADATA.image, 0x010E: "d" * 2000, 0x8298: "©" * 2500},
         {**METADATA.exif, 0x9286: "c" * size},
@@ -398,7 +398,7 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch, step, fail
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file cannot be removed elsewhere")
 def test_the_end_of_the_program_leaves_nothing_half_written(tmp_path):
-    """A thread is still writing, and nobody waits for it."""
+    """A thread is still writing, and nothing waits for it."""
     program = """if True:
         import os, sys, threading
         from pathlib import Path
@@ -459,7 +459,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
         size = write(pipe)
         assert reader.communicate(timeout=60)[0].strip() == str(size).encode()
     finally:
-        reader.kill()  # it would wait for a writer for ever
+        reader.kill()  # it would wait for a writer forever
         reader.communicate()
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
@@ -468,7 +468,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
 def test_a_pipe_without_a_name_is_written_to():
     ends = os.pipe()
     try:
-        size = write(Path(f"/dev/fd/{ends[1]}"), pixels=noise(8, 4, 4))  # little enough to wait in the pipe
+        size = write(Path(f"/dev/fd/{ends[1]}"), pixels=noise(8, 4, 4))  # few enough to fit into the pipe
         assert len(os.read(ends[0], 1 << 16)) == size
     finally:
         for end in ends:

@@ -33,7 +33,7 @@ def picture_of(path, engine, options=NEUTRAL):
 
 
 def test_a_known_scene_comes_out_in_its_colours(write_raw, identity_engine):
-    """Patches of known linear sRGB, through the camera's matrix and white balance and back."""
+    """Patches of known linear sRGB go through the camera's matrix and white balance and back."""
     patches = np.array([[0.18, 0.18, 0.18], [0.4, 0.1, 0.1], [0.1, 0.3, 0.08], [0.05, 0.1, 0.5]])
     camera_from_srgb = np.linalg.inv(srgb_from_camera(np.array(MATRIX)))
     scene = (patches @ camera_from_srgb.T).repeat(16, 0)[None].repeat(24, 0)
@@ -60,7 +60,7 @@ def test_a_grey_ramp_stays_grey_and_rises(write_raw, identity_engine, grey_ramp)
 
 
 def test_blown_highlights_are_white(write_raw, identity_engine):
-    scene = np.full((32, 32, 3), 5.0)  # far above what the sensor holds
+    scene = np.full((32, 32, 3), 5.0)  # far beyond what the sensor can record
     pixels, _ = picture_of(write_raw("blown.dng", scene), identity_engine)
     assert np.all(pixels == 255)
 
@@ -79,7 +79,7 @@ def test_orientation_is_applied(write_raw, identity_engine, grey_ramp, orientati
 
     expected = np.asarray(ImageOps.exif_transpose(Image.open(buffer)))
     assert pixels.shape == expected.shape == (result.height, result.width, 3)
-    assert np.abs(pixels.astype(int) - expected).max() <= 1  # the dither lies differently
+    assert np.abs(pixels.astype(int) - expected).max() <= 1  # the dither falls differently
 
 
 def test_exposure_is_in_linear_light(write_raw, identity_engine, grey_ramp):
@@ -149,7 +149,7 @@ def raw_with(samples, pattern, **known):
 @pytest.mark.parametrize("pattern", [None, "RGGB"])
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_a_picture_that_shows_no_white_balance_gets_the_best_known(pattern, level):
-    """A black or blown frame cannot be judged, and no gains at all would be a cast."""
+    """A black or blown frame cannot be judged, and without gains there would be a colour cast."""
     samples = np.full((8, 8, 3) if pattern is None else (8, 8), level, np.float32)
     camera, daylight = np.float32([2, 1, 1.5]), np.float32([1.9, 1, 1.6])
     raw = raw_with(samples, pattern, camera_white_balance=camera, daylight_white_balance=daylight)
@@ -177,7 +177,7 @@ def test_a_matrix_that_is_no_use_is_told(matrix):
     raw = raw_with(np.ones((8, 8)), "RGGB", xyz_to_camera=matrix)
     found, remark = camera_matrix(raw)
     np.testing.assert_array_equal(found, srgb_from_camera(None))
-    assert ("camera RGB is used as sRGB" in remark) == (matrix is not None)  # the reader has told of none
+    assert ("camera RGB is used as sRGB" in remark) == (matrix is not None)  # read_raw notes None
 
 
 def test_without_an_as_shot_white_balance_daylight_is_used_and_said(write_raw, identity_engine, grey_ramp):
@@ -200,7 +200,7 @@ def test_without_an_as_shot_white_balance_daylight_is_used_and_said(write_raw, i
 
 
 def test_samples_that_the_camera_has_balanced_are_left_so(tmp_path, identity_engine, grey_ramp):
-    """As those of the Nikon D1, whose files state no white balance: daylight's gains would make them red."""
+    """Like those of the Nikon D1, whose files state no white balance: daylight gains would make them red."""
     from conftest import mosaic_of
 
     from deepisp_cli.dng import write_dng
@@ -345,7 +345,7 @@ RAWS = Path(__file__).resolve().parents[2] / "shared" / "data" / "raw"
 
 @pytest.mark.skipif(not RAWS.is_dir(), reason="needs ../shared/data")
 def test_four_orders_of_a_real_frame_develop_alike(identity_engine):
-    """Shifted crops of one Nikon frame: away from the shift the pictures agree."""
+    """Shifted crops of one Nikon frame give the same picture where they overlap."""
     pictures = {}
     for pattern in BAYER_PATTERNS:
         pixels, _ = picture_of(RAWS / f"nikon_dsc1339_{pattern.lower()}.dng", identity_engine)

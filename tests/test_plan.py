@@ -11,7 +11,7 @@ from deepisp_cli.plan import plan_jobs
 
 @pytest.fixture
 def card(tmp_path, monkeypatch):
-    """A card with two folders, a raw of one name in each, and what else cameras leave there."""
+    """A card with two folders, each with a raw of the same name, and other files that cameras leave there."""
     for name in (
         "a/one.dng",
         "a/TWO.NEF",
@@ -71,7 +71,7 @@ def test_two_inputs_of_one_name_are_refused_before_work(card):
 
 
 def test_one_name_in_two_encodings_clashes(card):
-    """ "é" as one character, and as a letter and an accent: macOS holds both to be one name."""
+    """ "é" as one character, and as a letter and an accent: for macOS both are one name."""
     for folder, name in (("a", "caf\u00e9.dng"), ("b", "cafe\u0301.dng")):
         (card / folder / name).write_bytes(b"x")
     with pytest.raises(UsageError, match="would both become"):
@@ -158,7 +158,7 @@ def test_dates_are_names_on_any_system(card, write_raw, grey_ramp):
 
 
 def test_what_only_libraw_knows_makes_names(card, write_raw, grey_ramp, monkeypatch):
-    """As info shows it."""
+    """As ``deepisp info`` shows it."""
     monkeypatch.setattr("deepisp_cli.plan.read_capture", lambda file: {"iso": 200.0})
     path = write_raw("a.dng", grey_ramp)
     jobs, _ = plan_jobs([str(path)], "out", template="{stem}_{iso}")
@@ -198,7 +198,7 @@ def test_standard_streams(card):
     assert jobs[0].target == "-"
     jobs, format = plan_jobs(["card/top.cr2"], "/dev/stdout")
     assert (jobs[0].target, format) == ("-", "jpeg")
-    Path("-").write_bytes(b"x")  # which is not what comes from standard input
+    Path("-").write_bytes(b"x")  # which is not standard input
     (job,), _ = plan_jobs(["-"], "out", template="{stem}_{iso}")
     assert "for standard input only stem and model" in str(job.error)
     Path("-").unlink()
@@ -264,7 +264,7 @@ def test_what_is_hidden_is_passed_over(card):
         (card / name).write_bytes(b"x")
     jobs, _ = plan_jobs(["card"], "out", recursive=True)
     assert len(jobs) == 4
-    jobs, _ = plan_jobs(["card/a/.hidden.dng"], "out")  # but named outright it is meant
+    jobs, _ = plan_jobs(["card/a/.hidden.dng"], "out")  # but here it is named explicitly
     assert targets(jobs) == ["out/.hidden.jpg"]
 
 

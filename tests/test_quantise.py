@@ -1,4 +1,4 @@
-"""How weights are rounded to the 8-bit form's steps, and what is measured for it."""
+"""How weights are rounded to the steps of the 8-bit form, and what is measured for it."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ WEIGHTS = np.random.default_rng(0).uniform(-20, 20, (16, 40))
 
 
 def smooth_inputs():
-    """(40, 2000) neighbouring inputs are alike, as pixels are."""
+    """(40, 2000), in which neighbouring inputs are alike, as pixels are."""
     noise = np.random.default_rng(1).normal(size=(49, 2000))
     return sum(noise[first : first + 40] for first in range(10))
 
@@ -50,7 +50,7 @@ def test_two_of_the_largest_products_fit_into_sixteen_bits():
 
 @torch.no_grad()
 def test_what_is_measured_of_a_block():
-    """Of the second block: mean and covariance of its patches over two pictures, in any order of channels."""
+    """The second block's patches: mean and covariance over two pictures, in any order of channels."""
     torch.manual_seed(0)
     network = DeepISP(NetworkConfig(fold=1, dilations=(1, 2, 1), width=8, high_blocks=0))
     pictures = [torch.rand(1, 3, 34, 37), 0.2 * torch.rand(1, 3, 34, 37)]
@@ -72,10 +72,10 @@ def test_what_is_measured_of_a_block():
 
 @torch.no_grad()
 def test_residuals_at_their_limit_are_whole():
-    """Each block that falls short of it, by however little, adds to a tint."""
+    """Each block that falls short, however little, adds to a tint."""
     torch.manual_seed(0)
     network = DeepISP(NetworkConfig(fold=1, dilations=(1,) * 6, width=8, high_blocks=0)).eval()
-    for layer, sign in zip(network.low[1:4], (1, -1, 1), strict=True):  # those in 8 bits
+    for layer, sign in zip(network.low[1:4], (1, -1, 1), strict=True):  # the blocks in 8 bits
         torch.nn.init.normal_(layer.weight[-3:], std=0.02)
         layer.bias[-3:] = sign * 20.0
     picture = 0.4 * torch.rand(1, 3, 60, 60)
@@ -96,7 +96,7 @@ def eight_bit_error(network, pictures):
 @pytest.mark.parametrize("odd", ["no residual", "no features", "constant feature", "bright", "dark"])
 @torch.no_grad()
 def test_what_hardly_occurs_has_an_8_bit_form_too(odd):
-    """Blocks that nobody has trained yet, features that are always off, frames all bright or dark."""
+    """Untrained blocks, features that are always off, frames that are all bright or all dark."""
     torch.manual_seed(0)
     network = DeepISP(NetworkConfig(fold=1, dilations=(1,) * 6, width=8, high_blocks=0)).eval()
     for layer in network.low:

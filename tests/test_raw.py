@@ -1,4 +1,4 @@
-"""What read_raw says of files with a known scene, and what it refuses."""
+"""What read_raw says about files with a known scene, and what it refuses."""
 
 import gc
 import io
@@ -188,7 +188,7 @@ def test_black_levels_that_disagree_with_their_tile(tmp_path, levels, repeat, me
     extra += [(50713, SHORT, 2, repeat)] if repeat else []
     write_dng(path, noise((24, 24)), pattern="RGGB", white=16000, xyz_to_camera=MATRIX, extra=extra)
     contents = path.read_bytes()
-    if not repeat:  # another tag in its place, one that nobody reads
+    if not repeat:  # replaced by another tag, which nobody reads
         contents = contents.replace(struct.pack("<HHI", 50713, 3, 2), struct.pack("<HHI", 50712 - 1, 3, 2), 1)
     np.testing.assert_array_equal(read_bytes(contents).black, meant)
 
@@ -214,7 +214,7 @@ def test_levels_that_contradict_each_other_are_damage(dng):
 
 @pytest.mark.parametrize("origin", [(0, 0), (1, 0), (0, 1), (3, 5)])
 def test_levels_of_other_raws_follow_their_colours(origin):
-    """LibRaw gives them for each colour number; of a Bayer mosaic these are red, green, blue, other green."""
+    """LibRaw gives one per colour number: for a Bayer mosaic red, green, blue, second green."""
     colours = np.array([[0, 1], [3, 2]])
     top, left = origin
     black, white = np.float32([10, 20, 30, 40]), np.float32([1000, 2000, 3000, 4000])
@@ -427,7 +427,7 @@ def with_preview_first(contents, start):
 
 @pytest.mark.parametrize("tiled", [False, True], ids=["strips", "tiles"])
 def test_only_the_preview_may_lie_beyond_the_end(tmp_path, tiled):
-    """The raw data are whole, so the picture is developed; the offsets of the preview are not the raw's."""
+    """The raw data is intact, so the picture is developed; the preview's offsets are not the raw's."""
     samples, path = noise((32, 48)), tmp_path / "test.dng"
     write_dng(path, samples, pattern="RGGB", white=16000)
     contents = with_preview_first(as_tile(path) if tiled else path.read_bytes(), start=1 << 20)
@@ -460,7 +460,7 @@ def test_corrupt_compressed_data_is_an_error(tmp_path):
 
 
 def test_random_damage_never_escapes_as_another_error(tmp_path):
-    """Each run writes over bytes of the directory; a picture or an InputError may follow, nothing else."""
+    """Each run overwrites bytes of the directory; only a picture or an InputError may follow."""
     write_dng(tmp_path / "test.dng", noise((64, 64)), pattern="RGGB", white_balance=(2, 1, 1.5))
     contents, random = (tmp_path / "test.dng").read_bytes(), np.random.default_rng(3)
     refused = 0
@@ -553,7 +553,7 @@ def test_lossy_linear_dng_goes_through_its_table():
 
 
 def coded(samples, compression, extra=(), **options):
-    """A DNG of one tile that tifffile has encoded."""
+    """A DNG of one tile, encoded by tifffile."""
     file = io.BytesIO()
     cfa = [(33421, SHORT, 2, (2, 2)), (33422, BYTE, 4, bytes((0, 1, 1, 2)))] if samples.ndim == 2 else []
     tags = [(50706, BYTE, 4, bytes((1, 7, 1, 0))), (50708, ASCII, 0, "Test"), *cfa, *extra]
@@ -581,7 +581,7 @@ def test_what_libraw_cannot_decode_is_decoded(compression, options, shape):
 
 
 def test_a_table_and_interleaved_fields_are_undone():
-    """JPEG XL packs a mosaic better when each colour is a picture of its own (DNG 1.7)."""
+    """JPEG XL compresses a mosaic better if each colour is a separate picture (DNG 1.7)."""
     samples = np.random.default_rng(0).integers(0, 100, (50, 48), dtype=np.uint16)
     table = (np.arange(90) ** 2).astype(np.uint16)  # the last value is repeated
     fields = np.concatenate([samples[0::2], samples[1::2]])
@@ -605,7 +605,7 @@ def test_bad_pixels_become_what_their_colour_is_around_them(dng):
     samples = colours_of("RGGB", (40, 44))
     bad = samples.copy()
     bad[[0, 7, 8, 39, 20], [0, 5, 5, 43, 20]] = 9  # corners, neighbours, one inside
-    bad[20, 22] = 9  # of the same colour as the one beside it
+    bad[20, 22] = 9  # of the same colour as the bad one beside it
     bad[30, 10] = 8
     areas = struct.pack(">3I2I4I", 1, 1, 1, 30, 10, 12, 12, 15, 14)
     bad[12:15, 12:14] = 5
@@ -623,7 +623,7 @@ def test_bad_pixels_become_what_their_colour_is_around_them(dng):
 
 
 def clipped_scene(level, noise=30.0, blown=0.2):
-    """Counts of a scene with noise, a fifth of which is far beyond ``level``, where the sensor clips."""
+    """Counts of a noisy scene, a fifth of which is far beyond ``level``, where the sensor clips."""
     random = np.random.default_rng(5)
     light = random.uniform(600, 9000, (160, 160))
     light[: int(160 * blown)] = 30000
@@ -643,7 +643,7 @@ def test_what_the_sensor_clips_is_white(dng, share):
     "samples",
     [
         clipped_scene(16000),
-        clipped_scene(int(0.6 * 16000)),  # an even thing rather than the end of the scale
+        clipped_scene(int(0.6 * 16000)),  # an even surface rather than the end of the scale
         clipped_scene(14000, blown=0.01),  # too few
         np.clip(
             clipped_scene(14000) + np.random.default_rng(1).normal(0, 100, (160, 160)), 0, 16000

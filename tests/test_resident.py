@@ -1,5 +1,5 @@
-"""A frame that stays on the device is developed as one that does not: to a level of 255. On the CPU by way of
-torch, and on CUDA where there is one, in half precision."""
+"""A frame that stays on the device is developed like one that does not, to one level of 255: by torch on the
+CPU, and in half precision on CUDA if there is a GPU."""
 
 import threading
 
@@ -45,7 +45,7 @@ def waves(height, width):
 
 
 def both(path, engine, **options):
-    """The picture by the CPU's stages and by the device's, and the two results."""
+    """The pictures from the CPU's stages and from the device's, and the two results."""
     results = Result(str(path), ""), Result(str(path), "")
     options = Options(**options)
     pictures = [
@@ -61,7 +61,7 @@ def assert_near(found, expected, engine):
     levels = 257 if found.dtype == np.uint16 else 1
     apart = np.abs(found.astype(int) - expected.astype(int)) / levels
     assert apart.max() <= (1 if engine.device == "cpu" else 4)
-    assert np.mean(apart > 0.5) < (0.01 if engine.device == "cpu" else 0.2)  # where rounding tips a level
+    assert np.mean(apart > 0.5) < (0.01 if engine.device == "cpu" else 0.2)  # where rounding differs
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_a_metered_model_meters_on_the_device(write_raw, colourful, engine):
 
 
 def test_blocks_of_rows_join(write_raw, engine, monkeypatch):
-    """A frame of more rows than are worked on at a time."""
-    assert resident.BLOCK_ROWS % DITHER_SIDE == 0  # each block begins with the dither's first row
+    """A frame of more rows than one block has."""
+    assert resident.BLOCK_ROWS % DITHER_SIDE == 0  # each block starts at the dither's first row
     monkeypatch.setattr(resident, "BLOCK_ROWS", DITHER_SIDE)
     path = write_raw("tall.dng", waves(DITHER_SIDE + 45, 83), orientation=3)
     expected, found, *_ = both(path, engine)
@@ -115,7 +115,7 @@ def test_blocks_of_rows_join(write_raw, engine, monkeypatch):
 
 
 def test_black_levels_may_repeat_in_any_period(write_raw, colourful, engine, monkeypatch):
-    """One that divides neither the frame nor the rows that are worked on at a time."""
+    """One that divides neither the frame nor a block of rows."""
     monkeypatch.setattr(resident, "BLOCK_ROWS", 25)
     with write_raw("a.dng", colourful).open("rb") as file:
         raw = read_raw(file, "a.dng")
@@ -185,7 +185,7 @@ def test_a_frame_that_the_device_does_not_hold_is_developed_in_tiles(
 
 
 def test_doctor_develops_in_all_lanes_at_a_time(write_raw, colourful, engine, monkeypatch):
-    """What it says of a GPU is said of the way that files go there."""
+    """What it reports for a GPU is measured on the path that files take there."""
     path = write_raw("a.dng", colourful)
     _, expected, *_ = both(path, engine)
     together = threading.Barrier(2, timeout=20)

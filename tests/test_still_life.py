@@ -47,7 +47,7 @@ def test_same_seed_same_picture():
 
 
 def test_chart_patches_hold_their_reflectance(picture):
-    """Divided by its reflectance, a neutral patch shows the local light, which changes little by little."""
+    """Divided by its reflectance, a neutral patch shows the local light, which changes gradually."""
     patches = chart_patches(192, 128)
     assert len(patches) == 24
     shown = np.array([picture[y0:y1, x0:x1].mean(axis=(0, 1)) for y0, x0, y1, x1, _ in patches[18:]])

@@ -61,7 +61,7 @@ def test_the_training_input_is_the_products_input_bit_for_bit(monkeypatch):
     for index in range(4):
         black = seen["black"][index].item()
         scale = seen["scale"][index].numpy()
-        # the gains and the white level that give these very scales
+        # the gains and the white level that give exactly these scales
         white = np.full((2, 2), black + 1, np.float32)
         gains = np.array([scale[0, 0], scale[0, 1], scale[1, 1]], np.float32)
         mosaic = normalise_mosaic(
@@ -88,7 +88,7 @@ def test_the_clean_frame_leads_back_to_the_photograph():
 
 
 def test_the_tone_curve_is_undone():
-    """The smoothstep curve carries 1/4 to 5/32; `inverse_tone` is how much of it there was."""
+    """The smoothstep curve maps 1/4 to 5/32; `inverse_tone` is how much of it was applied."""
     linear = torch.linspace(0, 1, 1001).expand(2, 3, 1, -1)
     whole, none, half = (
         Synthesis(SynthesisOptions(inverse_tone=(share,) * 2), torch.Generator()) for share in (1, 0, 0.5)
@@ -123,7 +123,7 @@ def test_photographs_are_taken_for_toned_and_those_of_scenes_are():
 
 
 def test_highlights_are_extended_beyond_white():
-    """White by up to a factor of 8, log-uniform; what is almost white by less; hues stay."""
+    """White by up to a factor of 8, log-uniform; near-white by less; hues stay."""
     levels = torch.tensor([[1, 1, 1], [0.9, 0.9, 0.9], [1, 0.95, 0.9], [0.8, 0.8, 0.8], [1, 1, 0.5]])
     linear = levels.T.reshape(1, 3, 1, 5).expand(2000, -1, -1, -1)
     options = SynthesisOptions(highlight_share=1.0, highlight_gain=8.0)
@@ -151,7 +151,7 @@ def test_saturated_colours_go_beyond_srgb_and_greys_stay():
     spread, was = (each[:, :, 2:].amax(1) - each[:, :, 2:].amin(1) for each in (pairs.target, before))
     assert (spread >= was - 1e-5).all() and (spread > 1.2 * was).float().mean() > 0.3
     assert pairs.target.min() >= 0 and pairs.target.max() <= 1
-    # the camera sees colours that the target, in sRGB, cannot hold; light it never takes from anyone
+    # the camera sees colours that the sRGB target cannot hold, but never negative light
     linear = torch.einsum("nij,njhw->nihw", pairs.matrix, colour.decode(pairs.clean))
     assert linear.min() < -0.05 and pairs.clean.min() == 0
     inside = (pairs.target.amin(1) > 0.01) & (pairs.target.amax(1) < 0.99) & (pairs.clean.amin(1) > 0)
@@ -167,7 +167,7 @@ def test_exposure_and_noise_are_what_was_asked_for():
     def measure(**changes):
         options = SynthesisOptions(inverse_tone=(0, 0), highlight_share=0, **{**EVEN, **changes})
         pairs = Synthesis(options, torch.Generator().manual_seed(0))(grey)
-        return colour.decode(pairs.picture[:, 1, 1::2, 0::2]), pairs  # green, where it is measured
+        return colour.decode(pairs.picture[:, 1, 1::2, 0::2]), pairs  # green samples
 
     level = ((128 / 255 + 0.055) / 1.055) ** 2.4
     linear, pairs = measure(exposure=(-2, -2), shot_noise=(0.01, 0.01), read_spread=0)
@@ -223,13 +223,13 @@ def test_losses_see_errors_and_forgive_clipping():
 def test_the_rms_norm_is_of_each_crop():
     pairs = pairs_of(SynthesisOptions(exposure=(0, 0)))
     even, peaks = torch.full_like(pairs.clean, 0.02), torch.zeros_like(pairs.clean)
-    peaks[..., ::2, ::2] = 0.08  # the same in L1, twice as much in root mean square
+    peaks[..., ::2, ::2] = 0.08  # the same L1, twice the root mean square
     for error, expected in ((even, 0.02), (peaks, 0.04)):
         found = restoration_loss(pairs.clean + error, pairs, (1,), "rms").item()
         assert found == pytest.approx(expected, rel=1e-3)
         assert restoration_loss(pairs.clean + error, pairs, (1,)).item() == pytest.approx(0.02, rel=1e-3)
     one_bad = torch.zeros_like(pairs.clean)
-    one_bad[0] = 0.4  # one crop of four: not sqrt(0.4 ** 2 / 4)
+    one_bad[0] = 0.4  # in one crop of four: not sqrt(0.4 ** 2 / 4)
     assert restoration_loss(pairs.clean + one_bad, pairs, (1,), "rms").item() == pytest.approx(0.1, rel=1e-3)
 
 
@@ -243,7 +243,7 @@ def test_structure_is_judged_as_it_would_look_fully_exposed():
     assert loss(pairs.clean, pairs) == pytest.approx(0, abs=1e-5)
     noise = 0.02 * torch.sign(torch.randn(pairs.clean.shape, generator=torch.Generator().manual_seed(0)))
     noisy, shifted = (loss(pairs.clean + error, pairs) for error in (noise, 0.02))
-    assert noisy > 10 * shifted > 0  # L1 finds them equally bad
+    assert noisy > 10 * shifted > 0  # equal in L1
     dark, noisy_dark = (colour.encode(colour.decode(each) / 4) for each in (pairs.clean, pairs.clean + noise))
     darker = replace(pairs, clean=dark, exposure=pairs.exposure - 2)
     assert loss(noisy_dark, darker) == pytest.approx(noisy, rel=1e-3)
@@ -272,7 +272,7 @@ def test_the_papers_loss_sees_colour_and_structure():
         for wrong in (tinted, target + noise)
     )
     assert by_colour[0] > 0.005
-    assert by_noise[1] - by_noise[0] > 3 * (by_colour[1] - by_colour[0])  # structure is what noise spoils
+    assert by_noise[1] - by_noise[0] > 3 * (by_colour[1] - by_colour[0])  # noise spoils structure
     white = torch.ones(1, 3, 170, 170)
     assert paper_loss(1.3 * white, white, 1.0).item() == pytest.approx(0, abs=1e-5)
 
@@ -311,7 +311,7 @@ def test_usual_exposures_lie_where_they_should():
 
 
 def green_samples(**changes):
-    """Linear samples of a flat grey frame where green is measured, by rows."""
+    """Linear green samples of a flat grey frame, by rows."""
     grey = torch.full((16, 3, 64, 64), 128, dtype=torch.uint8)
     options = SynthesisOptions(
         exposure=(-2, -2), inverse_tone=(0, 0), highlight_share=0, shot_noise=(1e-3, 1e-3), bits=(14, 14),
@@ -325,7 +325,7 @@ def test_rows_pixels_and_black_levels_go_wrong_as_on_sensors():
     plain = green_samples()
     banded = green_samples(row_noise=20)
     assert banded.mean(2).std() > 3 * plain.mean(2).std()
-    assert banded.mean(1).std(1).mean() < 1.5 * plain.mean(1).std(1).mean()  # columns are no worse
+    assert banded.mean(1).std(1).mean() < 1.5 * plain.mean(1).std(1).mean()  # columns are not worse
     hot = green_samples(hot_share=0.05)
     assert (hot > plain.max() * 1.5).float().mean().item() == pytest.approx(0.05, abs=0.03)
     off = green_samples(black_error=0.02)
@@ -343,7 +343,7 @@ def test_a_scene_is_metered_and_clipped_whatever_its_unit():
     torch.testing.assert_close(make(ramp * 1000).target, pairs.target)
     assert pairs.target.max() == 1
     assert 0.3 < pairs.target.median() < 0.6
-    # what the photograph clips, the frame at -2 EV still tells apart
+    # the frame at -2 EV still resolves what the photograph clips
     clipped = (pairs.target == 1).all(1)[0]
     assert clipped.any()
     assert len(torch.unique(pairs.clean[0, 1][clipped])) > 4
@@ -369,7 +369,7 @@ def test_crops_are_parts_of_the_pictures_in_all_orientations():
     crops = Crops([[picture], [picture[:10, :10]]], torch.Generator().manual_seed(0))(200, 24)
     row, col = crops[:, 0], crops[:, 1]
     assert crops.shape == (200, 3, 24, 24)
-    assert (crops[:, 2] == 7).all()  # nothing from outside, nothing from the picture that is too small
+    assert (crops[:, 2] == 7).all()  # nothing from outside, nothing from the picture too small for a crop
     down = torch.stack([row.diff(dim=1).mean((1, 2)), col.diff(dim=1).mean((1, 2))], 1)
     assert {tuple(step) for step in down.round().int().tolist()} == {(1, 0), (-1, 0), (0, 1), (0, -1)}
     assert row.min() == 0 and row.max() == 39 and col.min() == 0 and col.max() == 55
@@ -380,7 +380,7 @@ def test_crops_prefer_detail_and_scales_are_drawn_evenly():
     half = np.zeros((64, 128, 3), np.uint8)
     half[:, 64:] = rng.integers(1, 255, (64, 64, 3))
     crops = Crops([[half]], torch.Generator().manual_seed(0))(400, 32)
-    assert (crops.float().std((1, 2, 3)) > 0).float().mean() > 0.7  # evenly it would be about 0.67
+    assert (crops.float().std((1, 2, 3)) > 0).float().mean() > 0.7  # with even sampling about 0.67
     uneven = Crops([[half * 0 + 1] * 9, [half * 0 + 2]], torch.Generator().manual_seed(0))(400, 16)
     assert (uneven[:, 0, 0, 0] == 2).float().mean().item() == pytest.approx(0.5, abs=0.1)
     with pytest.raises(InputError, match="no picture holds a crop"):
@@ -394,7 +394,7 @@ def test_reductions_leave_out_what_gets_too_small():
 
 
 def swapped_srgb():
-    """An ICC profile whose red is sRGB's blue and the other way round."""
+    """An ICC profile whose red is sRGB's blue and vice versa."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
 
@@ -432,7 +432,7 @@ def test_hdr_files_are_read_as_linear_light(tmp_path):
 @pytest.mark.parametrize("pattern", ["RGGB", "BGGR", "GRBG", "GBRG"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_raw_pairs_lie_pixel_on_pixel(tmp_path, pattern, orientation):
-    """A raw and its reference show the same tinted ramp; so do their crops, whatever the CFA and way up."""
+    """A raw and its reference show the same tinted ramp; so do their crops, whatever CFA and orientation."""
     rows, cols = np.mgrid[0:60, 0:80].astype(np.float32)
     colour_of = {"R": 1.0, "G": 0.7, "B": 0.4}
     ramp = 0.1 + 0.5 * rows / 60 + 0.3 * cols / 80
@@ -467,7 +467,7 @@ def test_pictures_that_cannot_be_photographs_are_named(tmp_path, monkeypatch):
 
 
 def test_raw_pairs_are_developed_as_the_product_does(tmp_path):
-    """To the last pixel, wherever the crop lies; crops are no larger than a scene."""
+    """To the last pixel, wherever the crop is; crops are not larger than a scene."""
     counts = np.random.default_rng(0).integers(64, 4095, (48, 56)).astype(np.uint16)
     path = tmp_path / "night.dng"
     write_dng(

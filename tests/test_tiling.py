@@ -1,4 +1,4 @@
-"""Tiled equals whole, whatever the sizes."""
+"""Tiles give the same picture as the whole frame, whatever the sizes."""
 
 import itertools
 import threading
@@ -40,7 +40,7 @@ def tiny_engine(tiny_model):
 
 
 def test_the_tiny_network_does_something(tiny_engine):
-    """Else the property above would hold for nothing."""
+    """Otherwise the property above would be trivial."""
     rng = np.random.default_rng(0)
     first, second = rng.uniform(0, 1, (2, 40, 40, 3)).astype(np.float32)
     image, transform = run_tiled(tiny_engine, first)
@@ -50,7 +50,7 @@ def test_the_tiny_network_does_something(tiny_engine):
 
 
 def test_the_shifted_origin_matters(tiny_engine):
-    """A fold-2 network sees which sample comes first."""
+    """A fold-2 network depends on which sample comes first."""
     picture = np.random.default_rng(0).uniform(0, 1, (40, 40, 3)).astype(np.float32)
     plain, _ = run_tiled(tiny_engine, picture, (0, 0))
     shifted, _ = run_tiled(tiny_engine, picture, (0, 1))
@@ -117,7 +117,7 @@ def test_halved_tiles_join_exactly(tiny_engine, in_place):
 
 
 class Continuing:
-    """The tiny engine, which remembers what it got; it holds ``largest`` pixels a side."""
+    """The tiny engine, recording its inputs; it holds ``largest`` pixels a side."""
 
     workers, continues = 2, True
 
@@ -160,7 +160,7 @@ def test_eight_bits_go_on_exactly(eight_bit_model):
 
 @pytest.mark.parametrize("in_place", [False, True])
 def test_first_tiles_that_are_too_large_are_cut_up(tiny_engine, in_place):
-    """The last band is lower: its tiles fit, but there is nothing above that they could go on from."""
+    """The last band is lower: its tiles fit, but there is nothing above for them to continue."""
     picture = np.random.default_rng(0).uniform(0, 1, (150, 90, 3)).astype(np.float32)
     whole, whole_transform = run_tiled(tiny_engine, picture, tile=10**6)
     engine = Continuing(tiny_engine, 60)
@@ -207,7 +207,7 @@ def test_as_many_tiles_at_a_time_as_there_are_workers():
         together = threading.Barrier(3, timeout=30)
 
         def run(self, tile):
-            self.together.wait()  # in vain unless three come
+            self.together.wait()  # times out unless three arrive
             return super().run(tile)
 
     picture = np.random.default_rng(0).uniform(0, 1, (40, 90, 3)).astype(np.float32)
@@ -278,7 +278,7 @@ def test_what_stops_the_progress_stops_the_tiles(identity_engine):
 
     with pytest.raises(KeyboardInterrupt):
         run_tiled(identity_engine, np.zeros((400, 70, 3), np.float32), tile=16, progress=stop)
-    assert len(identity_engine.tiles) <= 2 * 5  # of 125: the bands in work
+    assert len(identity_engine.tiles) <= 2 * 5  # of 125: the bands in progress
 
 
 def test_a_device_too_small_for_one_cell_is_an_error():

@@ -1,4 +1,4 @@
-"""The training loop: losses reach what they should, runs resume, configurations are checked, models load."""
+"""The training loop: losses reach the right parts, runs resume, configurations are checked, models load."""
 
 import csv
 import json
@@ -147,7 +147,7 @@ def test_a_stage_of_few_blocks_trains_these_and_leaves_the_network_whole(folder)
 
 
 def test_the_papers_loss_reaches_both_parts(folder, tmp_path):
-    for index in range(2):  # large enough for its five scales
+    for index in range(2):  # large enough for the five scales
         picture = Image.open(folder / f"{index}.png").resize((200, 180))
         picture.save(tmp_path / f"{index}.png")
     stages = (Stage(5e-3, 2, 176, steps=1, parts="joint"),)
@@ -196,8 +196,8 @@ def test_colour_joins_the_restorations_loss(folder):
 
 
 def test_the_colours_loss_sees_what_brightening_shows():
-    """One tint of a shadow at 0 and at -4 EV: four times as much for the restoration's loss, which is on the
-    raw's scale, and twice as much again for the eye."""
+    """One tint of a shadow at 0 and at -4 EV: the latter counts four times as much in the restoration's loss,
+    which is on the raw's scale, and twice that for the eye."""
     shadow = torch.full((1, 3, 64, 64), 8, dtype=torch.uint8)
     losses = []
     for exposure in (0.0, -4.0):
@@ -208,7 +208,7 @@ def test_the_colours_loss_sees_what_brightening_shows():
             return colour_loss(*seen(image, pairs))
 
         assert loss(pairs.clean) == 0
-        checks = (torch.arange(64) % 2 * 2.0 - 1) * 1e-3  # whose mean is none
+        checks = (torch.arange(64) % 2 * 2.0 - 1) * 1e-3  # with zero mean
         tint = torch.tensor([1e-3, -1e-3, 1e-3]).reshape(1, 3, 1, 1)
         assert loss(pairs.clean + checks) < 0.1 * loss(pairs.clean + tint)
         tinted = pairs.clean + tint
@@ -237,7 +237,7 @@ def test_the_rate_warms_up_and_follows_a_cosine(folder):
     trainer = new_trainer(config(folder, stages=(Stage(2e-3, 1, 32, steps=200), Stage(5e-3, 1, 32, steps=1))))
     pairs = trainer.draw()
     for step, share in {
-        0: 0.01,  # the first of a hundred that warm up
+        0: 0.01,  # the first of a hundred warm-up steps
         50: 0.51 * (2 + math.sqrt(2)) / 4,  # a quarter of the cosine
         99: (1 + math.sin(math.pi / 200)) / 2,
         100: 0.5,
@@ -253,7 +253,7 @@ def test_the_rate_warms_up_and_follows_a_cosine(folder):
 
 
 def rates(trainer):
-    """Of the filters, and of the rest."""
+    """The learning rates of the filters and of the rest."""
     return [group["lr"] for optimiser in trainer.optimisers for group in optimiser.param_groups]
 
 
@@ -285,7 +285,7 @@ def test_the_gradients_of_each_stage_are_clipped(folder, largest):
 
 @pytest.mark.parametrize("known", [True, False], ids=["noise-free frame", "real raw"])
 def test_w0_is_what_most_frames_agree_on(folder, monkeypatch, known):
-    """One of five is a failure: its photograph is black. The mean would be four fifths of the identity."""
+    """One of five fails: its photograph is black. The mean would be four fifths of the identity."""
     trainer = new_trainer(config(folder))
     frames = torch.rand(5, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     matrix = torch.eye(3).expand(5, 3, 3)
@@ -426,13 +426,13 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
     "path", sorted((ROOT / "models").glob("*/*.toml")), ids=lambda p: f"{p.parent.name}-{p.stem}"
 )
 def test_shipped_configurations_are_repeatable(path):
-    """Bounded by steps alone, or a resumed run would not be the run that was not stopped."""
+    """Limited by steps alone; otherwise a resumed run would differ from an uninterrupted one."""
     settings = load_config(path)
     assert all(stage.steps and stage.minutes is None for stage in settings.stages)
 
 
 def test_few_features_of_a_new_network_are_dead_in_dark_frames():
-    """With filters that have a mean it is a third of them from the start, and training kills more."""
+    """If filters have a mean, a third of the features are dead from the start, and training kills more."""
     grey = torch.full((4, 3, 64, 64), 90, dtype=torch.uint8)
     pairs = Synthesis(SynthesisOptions(exposure=(-3, -2)), torch.Generator().manual_seed(0))(grey)
     torch.manual_seed(0)
@@ -445,9 +445,9 @@ def test_few_features_of_a_new_network_are_dead_in_dark_frames():
 
 def test_muons_step_moves_all_directions_alike():
     torch.manual_seed(0)
-    common = torch.ones(8, 1) @ torch.randn(1, 36)  # what Adam would see above all
+    common = torch.ones(8, 1) @ torch.randn(1, 36)  # what would dominate for Adam
     gradient = (20 * common + torch.randn(8, 36)).reshape(8, 4, 3, 3)
-    for steps in orthogonalise(torch.stack([gradient, 100 * gradient.flip(0)])):  # each by itself
+    for steps in orthogonalise(torch.stack([gradient, 100 * gradient.flip(0)])):  # each on its own
         values = torch.linalg.svdvals(steps.flatten(1))
         assert values.max() < 1.3
         assert values.min() > 0.3
@@ -459,7 +459,7 @@ def test_muons_step_moves_all_directions_alike():
 
 
 def test_muons_second_step_remembers_the_first():
-    """By Nesterov's momentum; the size of a step is not the gradient's."""
+    """With Nesterov momentum; the step size does not depend on the gradient's."""
     first, second = torch.randn(2, 8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     weight = torch.zeros(8, 4, 3, 3, requires_grad=True)
     optimiser = Muon([weight], lr=0.01, momentum=0.9)
@@ -483,7 +483,7 @@ def test_a_run_of_other_stages_or_another_device_is_not_resumed(folder, tmp_path
         other = replace(two, stages=two.stages[:1])
     elif change == "parts":
         other = replace(two, stages=tuple(replace(stage, parts="high") for stage in two.stages))
-    else:  # a GPU's generator has a state of another size
+    else:  # a GPU's generator has a state of a different size
         state = torch.load(path, weights_only=True)
         torch.save({**state, "generator": torch.zeros(16, dtype=torch.uint8)}, path)
     with pytest.raises(ModelError, match=r"--initial .*checkpoint\.pt"):
@@ -555,7 +555,7 @@ def test_an_export_calibrates_the_8_bit_form_on_photographs(folder, tmp_path):
     assert model.card["parity"]["8 bit against float32, largest difference of W"] < 0.03
     again = find_model(str(export_checkpoint([checkpoint], tmp_path / "model").parent))
     assert not again.has_eight_bit_form
-    deep = replace(network, dilations=(1, 16, 16))  # it sees further than these pictures
+    deep = replace(network, dilations=(1, 16, 16))  # its field of view is larger than these pictures
     checkpoint = train(config(folder, network=deep), tmp_path / "deep", device=CPU, steps=1)
     with pytest.raises(InputError, match="is calibrated on photographs of"):
         export_checkpoint([checkpoint], tmp_path / "deep-model", [str(folder)])
@@ -580,7 +580,7 @@ def test_results_stay_with_the_weights_that_they_are_of(folder, tmp_path):
         (0, 0, 0.9),  # early steps count for more
         (0, 90, 0.09),
         (0, 10**6, 0.001),
-        (1, 0, 0.001),  # not as if all were forgotten that came before
+        (1, 0, 0.001),  # but not as if everything before were forgotten
     ],
 )
 def test_the_averages_are_the_weights_of_all_steps(folder, stage, step, share):
