@@ -165,7 +165,7 @@ def _encode_jpeg(pixels: Pixels, ifds: Ifds, quality: int, name: str, notes: lis
     while len(exif) > JPEG_MAX_SEGMENT:
         tag, size = drop_largest(ifds)
         notes.append(
-            f"EXIF tag 0x{tag:04X} dropped: a JPEG has no room for its {size} bytes; TIFF and PNG have"
+            f"EXIF tag 0x{tag:04X} dropped: a JPEG has no room for its {size} bytes; TIFF and PNG keep it"
         )
         exif = b"Exif\0\0" + exif_block(ifds)
     profile = b"ICC_PROFILE\0\1\1" + srgb_profile()
