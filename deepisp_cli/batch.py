@@ -16,13 +16,11 @@ import numpy as np
 
 from deepisp_cli.engine import Engine
 from deepisp_cli.errors import DeepIspError, EngineError, OutputError, told_of
+from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.machine import available_cores, available_memory
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.pipeline import (
     STANDARD_STREAM,
-    Frame,
-    Options,
-    Result,
     finish,
     frame_bytes,
     load,

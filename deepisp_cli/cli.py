@@ -24,7 +24,7 @@ from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:
     from deepisp_cli.batch import Report
-    from deepisp_cli.pipeline import Result
+    from deepisp_cli.frame import Result
     from deepisp_cli.plan import Job
 
 
@@ -164,8 +164,8 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
     deepisp process card/ -r -o pictures/ --name '{date:%Y}/{stem}'
     cat night.dng | deepisp process - > night.jpg
     """
+    from deepisp_cli.frame import Options
     from deepisp_cli.models import find_model
-    from deepisp_cli.pipeline import Options
     from deepisp_cli.plan import plan_jobs
 
     if overwrite and skip_existing:
@@ -243,7 +243,7 @@ class _Talk:
 
 def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":
     from deepisp_cli.batch import Report
-    from deepisp_cli.pipeline import Result
+    from deepisp_cli.frame import Result
 
     report = Report()
     for job in jobs:

@@ -6,9 +6,9 @@ highlights: overall brightness varies between photographs far more than how clos
 to white. Pure functions of NumPy arrays and torch tensors alike, so that training runs the product's code.
 """
 
-from typing import Any, TypeVar
+from typing import Any
 
-Array = TypeVar("Array", Any, Any)
+from deepisp_cli.colour import Array
 
 QUANTILE = 0.999  # of the largest channel's values: hot pixels and glints do not set the exposure
 LEVEL = 1.0  # linear light of that quantile at which a frame is left as it is: just white

@@ -130,7 +130,7 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
             continue
         path = Path(given) if str(Path(given)) != STANDARD_STREAM else Path(given).absolute()
         if path.is_dir():
-            files, closed = _search(path, recursive)
+            files, closed = search_folder(path, recursive)
             for folder in closed:
                 miss(folder, "cannot be searched; check its permissions")
             if not files and not closed:
@@ -156,7 +156,7 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
     return list(found.values()), missing
 
 
-def _search(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
+def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
     """The raws in a folder, with ``recursive`` also in its sub-folders, sorted; and folders that cannot be
     read. Hidden ones are skipped: macOS leaves "._NAME" files and .Trashes on cards."""
     files: list[Path] = []

@@ -24,7 +24,8 @@ LAYERS = [
     ["raw", "exif"],
     ["dng_decode", "saturation"],
     ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
-    ["colour", "metering", "network", "exif_values"],
+    ["metering"],
+    ["colour", "network", "exif_values"],
     ["joining"],
     ["errors", "options", "machine", "__init__"],
 ]

@@ -130,6 +130,6 @@ def test_folders_that_cannot_be_searched_are_named(tmp_path, monkeypatch):
 
     with pytest.raises(InputError, match="gone: is not a folder"):
         raw_pairs.find_pairs(tmp_path / "gone")
-    monkeypatch.setattr(raw_pairs, "_search", lambda folder, recursive: ([], [f"{folder}/closed"]))
+    monkeypatch.setattr(raw_pairs, "search_folder", lambda folder, recursive: ([], [f"{folder}/closed"]))
     with pytest.raises(InputError, match="closed: cannot be searched"):
         raw_pairs.find_pairs(tmp_path)

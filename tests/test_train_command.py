@@ -39,7 +39,7 @@ def run(tmp_path, monkeypatch):
 def test_resume_needs_a_checkpoint(run, tmp_path):
     result = run("-o", "gone", "--resume")
     assert result.exit_code == 2, result.output
-    assert "checkpoint.pt: there is no checkpoint to go on from; leave --resume out" in result.output
+    assert "checkpoint.pt: there is not a checkpoint to continue from; leave out --resume" in result.output
     assert not (tmp_path / "gone").exists()
 
 
@@ -48,7 +48,7 @@ def test_a_run_that_goes_on_takes_no_other_weights(run, tiny_model, tmp_path):
     before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
     result = run("-o", "run", "--resume", "--initial", tiny_model.folder)
     assert result.exit_code == 2, result.output
-    assert "leave --resume or --initial out" in result.output
+    assert "leave out --resume or --initial" in result.output
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
 
 

@@ -172,7 +172,7 @@ def _read(path: Path, axes: int) -> np.ndarray:
         samples = imagecodecs.imread(path)
     if samples.dtype != np.uint16 or samples.ndim != axes:
         kind = "mosaic" if axes == 2 else "picture"
-        raise InputError(f"{path}: is no 16-bit {kind} ({samples.dtype}, shape {samples.shape})")
+        raise InputError(f"{path}: is not a 16-bit {kind} ({samples.dtype}, shape {samples.shape})")
     return samples[..., :3].astype(np.float32) / WHITE if axes == 3 else samples.astype(np.float32) / WHITE
 
 

@@ -14,25 +14,25 @@ from deepisp_cli.options import device_option
 @click.command()
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Of the run. [runs/NAME]"
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder of the run. [runs/NAME]"
 )
 @click.option(
     "--photographs",
     multiple=True,
     type=click.Path(exists=True, file_okay=False),
     metavar="FOLDER",
-    help="Train on these alone, in place of all data of the configuration.",
+    help="Train only on these, instead of the configuration's data.",
 )
 @click.option("--validation", multiple=True, type=click.Path(exists=True, file_okay=False), metavar="FOLDER",
-              help="In place of the configuration's.")  # fmt: skip
-@click.option("--resume", is_flag=True, help="Go on from the run's checkpoint.")
+              help="Use these instead of the configuration's.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Continue from the run's checkpoint.")
 @click.option(
     "--initial",
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
-    help="Begin with the weights of a model folder or of another run's checkpoint.",
+    help="Start from the weights of a model folder or of another run's checkpoint.",
 )
-@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Stop after N steps in all.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Stop after N steps in total.")
 @click.option("--minutes", type=click.FloatRange(min=0), metavar="M", help="Stop after M minutes.")
 @device_option
 def train(
@@ -60,13 +60,15 @@ def train(
     settings = dataclasses.replace(settings, validation=validation or settings.validation)
     folder = output or Path("runs") / config.resolve().parent.name
     if resume and initial:
-        raise UsageError("a run that goes on has weights of its own: leave --resume or --initial out")
+        raise UsageError("a resumed run has weights of its own: leave out --resume or --initial")
     if (folder / CHECKPOINT).exists() and not resume:
-        raise UsageError(f"{folder} holds a run already: go on with --resume, or give -o another folder")
+        raise UsageError(
+            f"{folder} already holds a run: continue it with --resume, or give -o another folder"
+        )
     if resume and not (folder / CHECKPOINT).exists():
         raise UsageError(
-            f"{folder / CHECKPOINT}: there is no checkpoint to go on from;"
-            " leave --resume out to begin, or give -o the run's folder"
+            f"{folder / CHECKPOINT}: there is no checkpoint to continue from;"
+            " leave out --resume to start a run, or give -o the run's folder"
         )
     checkpoint = run(settings, folder, device=_open_device(device), resume=resume, initial=initial,
                      steps=steps, minutes=minutes)  # fmt: skip
@@ -81,15 +83,15 @@ def train(
     multiple=True,
     type=click.Path(exists=True, file_okay=False),
     metavar="FOLDER",
-    help="Write the 8-bit form, too; raws made of these photographs tell the ranges of its numbers.",
+    help="Also write the 8-bit form; raws made from these photographs set the ranges of its numbers.",
 )
 @click.option(
     "--average",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="CHECKPOINT",
-    help="Take the mean with the weights of this one: legs of one run are often better together. "
-    "One that is named twice counts twice.",
+    help="Average the weights with those of this one: legs of one run are often better together. Naming one "
+    "twice counts it twice.",
 )
 def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tuple[Path, ...]) -> None:
     """Write the averaged weights of CHECKPOINT to the model folder NAME.

@@ -121,5 +121,5 @@ def load_linear(path: Path) -> np.ndarray:
         else:
             light = tifffile.imread(path)
     if light.ndim != 3 or light.shape[2] < 3 or not np.issubdtype(light.dtype, np.floating):
-        raise InputError(f"{path}: is no linear RGB picture ({light.dtype}, {light.shape})")
+        raise InputError(f"{path}: is not a linear RGB picture ({light.dtype}, {light.shape})")
     return np.nan_to_num(light[..., :3].astype(np.float32)).clip(0)

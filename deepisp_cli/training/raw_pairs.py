@@ -16,7 +16,7 @@ from deepisp_cli.demosaic import demosaic, normalise_mosaic, red_position
 from deepisp_cli.errors import InputError
 from deepisp_cli.frame import Options
 from deepisp_cli.pipeline import camera_matrix, choose_white_balance
-from deepisp_cli.plan import _search
+from deepisp_cli.plan import search_folder
 from deepisp_cli.raw import read_raw
 from deepisp_cli.render import orient
 from deepisp_cli.training.pictures import (
@@ -42,7 +42,7 @@ def find_raws(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; name folders of raws")
-    files, closed = _search(folder, recursive=True)
+    files, closed = search_folder(folder, recursive=True)
     if closed:
         raise InputError(f"{closed[0]}: cannot be searched; check who may read it")
     return files

@@ -294,5 +294,5 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
         if not {"config", "average", "position"} <= set(state):
             raise ValueError("parts are missing")
     except Exception as error:  # torch.load raises whatever pickle and zip do
-        raise ModelError(f"{path}: is no checkpoint of a training run ({error})") from error
+        raise ModelError(f"{path}: is not a checkpoint of a training run ({error})") from error
     return state
