@@ -138,7 +138,7 @@ def test_msr_names_what_is_wrong(dataset):
             open_benchmark("msr", dataset, Settings())
         truth.write_bytes(whole)
     truth.write_bytes(imagecodecs.png_encode(np.zeros((48, 64, 3), np.uint8)))
-    with pytest.raises(InputError, match="no 16-bit picture"):
+    with pytest.raises(InputError, match="not a 16-bit picture"):
         list(open_benchmark("msr", dataset, Settings()).cases())
     truth.write_bytes(whole)
     (dataset / "colortrans.npy").write_bytes(b"nothing")

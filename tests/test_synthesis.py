@@ -422,7 +422,7 @@ def test_hdr_files_are_read_as_linear_light(tmp_path):
     (tmp_path / "scene.hdr").write_bytes(imagecodecs.rgbe_encode(light, header=True))
     np.testing.assert_allclose(load_linear(tmp_path / "scene.hdr"), light, atol=50 / 128)
     Image.new("RGB", (4, 4)).save(tmp_path / "eight.tif")
-    with pytest.raises(InputError, match="no linear RGB"):
+    with pytest.raises(InputError, match="not a linear RGB"):
         load_linear(tmp_path / "eight.tif")
     (tmp_path / "broken.hdr").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"broken\.hdr"):

@@ -39,7 +39,7 @@ def run(tmp_path, monkeypatch):
 def test_resume_needs_a_checkpoint(run, tmp_path):
     result = run("-o", "gone", "--resume")
     assert result.exit_code == 2, result.output
-    assert "checkpoint.pt: there is not a checkpoint to continue from; leave out --resume" in result.output
+    assert "checkpoint.pt: there is no checkpoint to continue from; leave out --resume" in result.output
     assert not (tmp_path / "gone").exists()
 
 

@@ -663,7 +663,7 @@ def test_the_commands_refuse_what_cannot_work(folder, tmp_path):
     broken.write_bytes(b"nothing")
     result = CliRunner().invoke(main, ["export", str(broken), str(tmp_path / "model")])
     assert result.exit_code == 4
-    assert "no checkpoint" in result.output
+    assert "is not a checkpoint" in result.output
     assert not (tmp_path / "model").exists()
     with pytest.raises(ModelError, match="another architecture"):
         new_trainer(config(folder)).start_from(ROOT / "models" / "deepisp")
