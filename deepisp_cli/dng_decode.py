@@ -110,7 +110,7 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> np.ndarray:
     if "LinearizationTable" not in tags:
         return stored
     table = tags["LinearizationTable"].astype(np.uint16)
-    return table[np.minimum(stored, len(table) - 1)]
+    return np.take(table, stored, mode="clip")  # the last value stands for all beyond
 
 
 def decode_lossy(source: BinaryIO, tags: Tags, name: str) -> tuple[np.ndarray, Tags]:

@@ -153,7 +153,9 @@ def cfa_pattern(tags: Tags) -> np.ndarray | None:
     None for a linear DNG, (1, 1) for a monochrome one."""
     if is_linear(tags):
         return None if first_number(tags, "SamplesPerPixel", 1) > 1 else np.zeros((1, 1), np.uint8)
-    rows, columns = (int(number) for number in tags["CFARepeatPatternDim"])
+    if "CFAPattern" not in tags:
+        return np.zeros((1, 1), np.uint8)
+    rows, columns = (int(number) for number in tags.get("CFARepeatPatternDim", (2, 2)))
     top, left = tags.get("ActiveArea", np.zeros(4)).astype(int)[:2]
     return np.roll(tags["CFAPattern"].astype(np.uint8).reshape(rows, columns), (top, left), (0, 1))
 

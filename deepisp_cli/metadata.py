@@ -242,7 +242,7 @@ def _read_tiff(stream: BinaryIO, is_gps: bool) -> tuple[dict[str, dict[int, Any]
     lost = [
         directory
         for directory, pointer in pointers.items()
-        if pointer and not found[directory] and _read_at(stream, pointer[0], 2) != b"\0\0"  # none in it
+        if pointer and not found[directory] and not _is_empty(stream, pointer[0])
     ]
     with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; keep what exifread has found
         first = struct.unpack(order + "I", _read_at(stream, 4, 4))
@@ -250,6 +250,11 @@ def _read_tiff(stream: BinaryIO, is_gps: bool) -> tuple[dict[str, dict[int, Any]
         for comment in _find(stream, order, (pointers["EXIF"] or first)[0], 0x9286).values():
             found["EXIF"][0x9286] = to_comment(comment, order)
     return found, lost
+
+
+def _is_empty(stream: BinaryIO, pointer: Any) -> bool:
+    """Whether a directory has no entries; one whose pointer is not an offset is not empty but damaged."""
+    return isinstance(pointer, int) and pointer >= 0 and _read_at(stream, pointer, 2) == b"\0\0"
 
 
 def _find(stream: BinaryIO, order: str, ifd: int, wanted: int) -> dict[int, bytes]:
@@ -277,7 +282,7 @@ def _add(target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int
             continue
         try:
             value = READERS[kind](values[tag])
-        except (TypeError, ValueError, ArithmeticError) as error:
+        except (ArithmeticError, AttributeError, TypeError, ValueError) as error:  # of another type
             faults[tag] = str(error)
         else:
             if value is not None and (tag not in ZERO_IS_UNKNOWN or positive(value)):

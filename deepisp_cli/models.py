@@ -136,7 +136,7 @@ def _load(folder: Path) -> Model:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ModelError(
-            f"{path}: is no model card that this version knows ({reason});"
+            f"{path}: is not a model card that this version knows ({reason});"
             " update deepisp, or export the model again"
         ) from error
     return Model(folder, card)
@@ -147,7 +147,7 @@ def _check(card: dict[str, Any]) -> None:
     needs, architecture = TileNeeds(**card["tile"]), card["architecture"]
     for text in (card["name"], *card["files"], *card["files"].values()):
         if not isinstance(text, str):
-            raise ValueError(f"{text!r} is no text")
+            raise ValueError(f"{text!r} is not a text")
     for key, number, smallest in (
         ("cell", needs.cell, 1),
         ("before", needs.before, 0),
@@ -158,7 +158,7 @@ def _check(card: dict[str, Any]) -> None:
         *(("dilations", dilation, 1) for dilation in architecture["dilations"]),
     ):
         if not isinstance(number, int) or number < smallest:
-            raise ValueError(f"{key}: {number!r} is no whole number from {smallest} on")
+            raise ValueError(f"{key}: {number!r} is not a whole number from {smallest} on")
 
 
 def not_installed(what: str, extra: str) -> str:

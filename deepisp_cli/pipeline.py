@@ -187,16 +187,18 @@ def choose_white_balance(raw: RawImage, wanted: str) -> tuple[np.ndarray, str]:
         return daylight, ""
     if wanted == "camera" and camera is not None:
         return camera, ""
-    estimated = grey_world_gains(raw.samples, raw.pattern, raw.black, raw.white)
+    estimated = None
+    if raw.pattern or wanted == "auto":  # nobody knows what a linear file has been balanced for
+        estimated = grey_world_gains(raw.samples, raw.pattern, raw.black, raw.white)
     if wanted == "auto" and estimated is not None:
         return estimated, ""
     if wanted == "auto" and camera is not None:
         return camera, "white balance cannot be estimated from the picture: the camera's is used"
     if wanted != "daylight" and daylight is not None:
-        if raw.pattern and estimated is not None and _nearer_to_one(estimated, daylight):
+        if estimated is not None and _nearer_to_one(estimated, daylight):
             return np.ones(3, np.float32), "the samples seem to be white-balanced already"
         return daylight, "daylight white balance is used"
-    if raw.pattern and estimated is not None:
+    if estimated is not None:
         return estimated, "white balance is estimated from the picture"
     return np.ones(3, np.float32), "no white balance is applied"
 

@@ -232,7 +232,7 @@ def _fill(template: str, source: Path, model: str) -> str:
 
 
 def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
-    """The fields of `METADATA_FIELDS`, empty where unknown, as ``deepisp info`` shows them."""
+    """The fields of `METADATA_FIELDS`, empty where unknown."""
 
     def values_of(metadata: Metadata) -> dict[str, object]:
         date = metadata.captured and _Moment(metadata.captured)
@@ -256,6 +256,9 @@ class _Moment:
 
     def __init__(self, moment: datetime) -> None:
         self.moment = moment
+
+    def __repr__(self) -> str:  # also of {date!s}
+        return format(self, "")
 
     def __format__(self, form: str) -> str:
         return "/".join(FORBIDDEN.sub("_", part) for part in format(self.moment, form or DATE).split("/"))

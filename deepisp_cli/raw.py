@@ -129,8 +129,7 @@ def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImag
     offset, shape = dng_tags.default_crop(tags, visible)
     (top, left), (height, width) = origin + offset, shape
     samples = np.ascontiguousarray(frame.samples[top : top + height, left : left + width])
-    _refuse_empty_tail(samples, name)
-    notes = []
+    notes = _check_tail(samples, pattern is not None, name)
     if pattern is None:
         black, white = dng_tags.linear_levels(tags, name)
     else:
@@ -148,7 +147,7 @@ def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImag
     if pattern is not None and (share := clipping_level(samples, black, white)) < 1:
         white = np.float32(black.min()) + np.float32(share) * (white - np.float32(black.min()))
         notes.append(
-            f"the sensor clips at {share:.0%} of the white level that the file states; this is used as white"
+            f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
         )
     matrix = _xyz_to_camera(frame, tags)
     camera, daylight = _white_balances(frame, tags, matrix)
@@ -244,14 +243,15 @@ def _decode_dng(source: BinaryIO, tags: Tags, name: str) -> _Frame:
     """Decode a DNG whose data LibRaw cannot decode; its tags say everything else."""
     samples = dng_decode.decode(source, tags, name)
     across, down = tags.get("DefaultScale", np.ones(2))
+    square = not (np.isfinite([across, down]).all() and across > 0 and down > 0)
     return _Frame(
         samples=samples,
         colours=dng_tags.cfa_pattern(tags),
-        letters="RGB",
+        letters="RGBCMYW",
         origin=np.zeros(2, int),
         visible=samples.shape[:2],
         orientation=int(dng_tags.first_number(tags, "Orientation", 1)),
-        pixel_aspect=across / down,
+        pixel_aspect=1.0 if square else across / down,
         black=np.zeros(4, np.float32),
         white=np.zeros(4, np.float32),
         camera_gains=np.ones(3),
@@ -287,14 +287,18 @@ def _capture(raw: rawpy.RawPy) -> dict[str, Any]:
     return {key: value for key, value in known.items() if value}
 
 
-def _refuse_empty_tail(samples: np.ndarray, name: str) -> None:
-    """Refuse samples that end in zeros: LibRaw leaves samples missing from a damaged file at zero."""
+def _check_tail(samples: np.ndarray, mosaic: bool, name: str) -> list[str]:
+    """Refuse a mosaic that ends in zeros: LibRaw leaves samples missing from a damaged file at zero. A linear
+    picture may have a black border: return a note."""
     filled = np.flatnonzero(samples.any(axis=tuple(range(1, samples.ndim))))
     end = int(filled[-1]) + 1 if filled.size else 0
     if end == 0:
         raise InputError(f"{name}: holds only zeros: its data is lost, or no light came in; copy it again")
-    if len(samples) - end > _LARGEST_EMPTY_TAIL:
+    if len(samples) - end <= _LARGEST_EMPTY_TAIL:
+        return []
+    if mosaic:
         raise InputError(f"{name}: damaged: no data after row {end} of {len(samples)}; copy it again")
+    return [f"the last {len(samples) - end} of {len(samples)} rows are empty: a border, or lost data"]
 
 
 def _bayer_pattern(frame: _Frame, tags: Tags, name: str) -> str | None:

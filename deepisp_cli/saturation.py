@@ -28,7 +28,8 @@ def clipping_level(samples: np.ndarray, black: np.ndarray, white: np.ndarray) ->
 
     Notes
     -----
-    Noise spreads unclipped samples over many counts; clipped ones pile up in a few.
+    Noise spreads unclipped samples over many counts; clipped ones pile up in a few. A raw rendered without
+    noise may seem to clip at the level of an even, bright thing.
     """
     levels, scales = mosaic_levels("RGGB", black, white, np.ones(3, np.float32))
     rows, columns = levels.shape

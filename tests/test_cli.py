@@ -284,6 +284,36 @@ def test_no_picture_goes_to_a_terminal(night):
     assert b"redirect it" in err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals there")
+@pytest.mark.parametrize(("kind", "commands"), [("xterm", True), ("dumb", False)])
+def test_a_dumb_terminal_gets_no_progress_bar(night, tiny_model, tmp_path, kind, commands):
+    terminal, end = os.openpty()
+    arguments = ("process", night, "-o", tmp_path / "a.jpg", "--model", tiny_model.folder)
+    try:
+        process = program(*arguments, stderr=end, env={**os.environ, "TERM": kind})
+        assert process.wait(60) == 0
+        said = os.read(terminal, 1 << 16)
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert b"written" in said
+    assert (b"\x1b" in said) is commands
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_nohup_is_respected(night):
+    """What the starter has had ignored stays so."""
+    code = (
+        "import signal, sys\n"
+        "from deepisp_cli.cli import main\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "try:\n    main(['info', sys.argv[1]])\n"
+        "except SystemExit:\n    print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, night], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "True", done.stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise there")
 def test_a_reader_that_leaves_ends_the_program_quietly(night):
     read, write = os.pipe()

@@ -161,10 +161,24 @@ def test_grey_world_looks_at_what_is_not_clipped_and_has_a_limit(pattern):
     cast = {"R": 0.02, "G": 0.6, "B": 0.3}
     rows, cols = np.indices((16, 16))
     samples = np.vectorize(lambda y, x: cast["RGB"[channel_of(pattern, y, x)]])(rows, cols)
-    samples[8:, cols[0] % 2 == 0] = 1.0  # one sample of each row, so their cells do not count
+    row, col = divmod(pattern.index("G"), 2)
+    samples[8 + row :: 2, col::2] = 1.0  # one of two greens: these cells say nothing
     levels = np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)
     np.testing.assert_allclose(grey_world_gains(samples, pattern, *levels), [8, 1, 2], rtol=1e-5)
     assert grey_world_gains(np.ones((16, 16)), pattern, *levels) is None
+
+
+def test_grey_world_is_that_of_all_blocks_of_rows(monkeypatch):
+    """Also with a black tile of three rows."""
+    random = np.random.default_rng(1)
+    samples = random.uniform(0.1, 0.9, (61, 40)) * np.linspace(0.3, 1, 61)[:, None]
+    black, white = np.float32([[0.01, 0.02], [0.03, 0.04], [0.05, 0.06]]), np.ones((2, 2), np.float32)
+    whole = grey_world_gains(samples, "GRBG", black, white)
+    linear = grey_world_gains(samples[..., None] * (0.4, 0.9, 0.6), None, np.zeros(3), np.ones(3))
+    monkeypatch.setattr("deepisp_cli.demosaic.BLOCK_ROWS", 10)
+    np.testing.assert_allclose(grey_world_gains(samples, "GRBG", black, white), whole, rtol=1e-5)
+    in_blocks = grey_world_gains(samples[..., None] * (0.4, 0.9, 0.6), None, np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(in_blocks, linear, rtol=1e-5)
 
 
 def test_red_position():

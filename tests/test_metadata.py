@@ -7,6 +7,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 
+import exifread
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -296,6 +297,8 @@ def test_nothing_is_made_of_a_date_that_does_not_exist():
     found = read(data, fallback={"timestamp": datetime(2025, 1, 6, 7, 8, 9), "iso": 100})
     assert found.captured is None and 0x9003 not in found.exif and found.iso == 100
     assert len(found.notes) == 1
+    found = read(tiff({}, {0x8827: "high", 0x829D: "wide"}, None), fallback={"iso": 100, "f_number": 8.0})
+    assert found.exif == {} and len(found.notes) == 2
 
 
 def test_a_blank_time_zone_is_none():
@@ -312,6 +315,8 @@ def test_what_people_typed_and_what_surrounded_them_is_kept():
     write_picture(written, np.zeros((2, 2, 3), np.uint8), found, format="jpeg", software="s", overwrite=False)
     again = read(written.getvalue())
     assert (again.image[0x9C9B], again.exif) == (typed, found.exif)
+    tags = exifread.process_file(io.BytesIO(written.getvalue()))
+    assert tags["Image XPTitle"].field_type == 1  # BYTE, as Windows reads it
 
 
 # --- damage ---
@@ -329,6 +334,11 @@ def test_a_lost_directory_is_noted(directory, tag):
         found = read(bytes(data))
         assert not (found.gps if directory == "GPS" else found.exif)
         assert found.notes == notes
+    for kind, length in ((2, 4), (11, 1), (5, 1)):  # no offset: text, float, ratio
+        struct.pack_into("<HII", data, entry + 2, kind, length, 8 if kind == 5 else 0xC1C1C1C1)
+        found = read(bytes(data))
+        assert found.image[0x010F] == "Maker"
+        assert not (found.gps if directory == "GPS" else found.exif)
 
 
 def check_harmless(data: bytes, preview: bytes | None = None) -> None:

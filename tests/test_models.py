@@ -76,7 +76,7 @@ def test_a_card_without_a_number_that_the_program_needs(tiny_model, copy, key):
 )
 def test_a_card_of_values_that_make_no_sense(tiny_model, copy, table, values):
     (copy / "card.json").write_text(json.dumps(saying(tiny_model.card, table, **values)))
-    with pytest.raises(ModelError, match=r"card\.json: is no model card that this version knows"):
+    with pytest.raises(ModelError, match=r"card\.json: is not a model card that this version knows"):
         find_model(str(copy))
 
 

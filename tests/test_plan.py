@@ -66,7 +66,9 @@ def test_a_file_given_twice_is_developed_once(card):
 
 
 def test_two_inputs_of_one_name_are_refused_before_work(card):
-    with pytest.raises(UsageError, match=r"a/one\.dng and card/b/one\.dng would both become out/one\.jpg"):
+    with pytest.raises(
+        UsageError, match=r"a/one\.dng and card/b/one\.dng would both become out/one\.jpg.*date"
+    ):
         plan_jobs(["card/a/one.dng", "card/b/one.dng"], "out")
 
 
@@ -76,6 +78,18 @@ def test_one_name_in_two_encodings_clashes(card):
         (card / folder / name).write_bytes(b"x")
     with pytest.raises(UsageError, match="would both become"):
         plan_jobs(["card/a/caf\u00e9.dng", "card/b/cafe\u0301.dng"], "out")
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="a shell's >(command) there")
+def test_a_pipe_without_a_name_is_an_output(card):
+    """It is a link to what is no file."""
+    ends = os.pipe()
+    try:
+        jobs, format = plan_jobs(["card/top.cr2"], f"/dev/fd/{ends[1]}")
+    finally:
+        for end in ends:
+            os.close(end)
+    assert (targets(jobs), format) == ([f"/dev/fd/{ends[1]}"], "jpeg")
 
 
 def test_names_that_differ_in_case_only_clash(card):
@@ -151,6 +165,8 @@ def test_dates_are_names_on_any_system(card, write_raw, grey_ramp):
     for template, name in (
         ("{date:%Y/%H:%M}", "2024/21_30"),
         ("{date:}", "2024-05-06_21-30-00"),
+        ("{date!s}", "2024-05-06_21-30-00"),
+        ("{date!r}", "2024-05-06_21-30-00"),
         ("{camera}/{stem}", "Test Inc/a"),
     ):
         jobs, _ = plan_jobs([str(path)], "out", template=template)

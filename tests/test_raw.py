@@ -3,6 +3,7 @@
 import gc
 import io
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -444,8 +445,8 @@ def test_a_mosaic_that_ends_in_zeros_is_damage(dng):
     samples[-9:] = 0
     with pytest.raises(InputError, match="after row 55 of 64"):
         dng(samples)
-    with pytest.raises(InputError, match="after row 55 of 64"):
-        dng(samples[..., None].repeat(3, 2), pattern=None)
+    border = dng(samples[..., None].repeat(3, 2), pattern=None)
+    assert "the last 9 of 64 rows are empty: a border, or lost data" in border.notes
     with pytest.raises(InputError, match="holds only zeros"):
         dng(np.zeros((64, 64), np.uint16))
 
@@ -552,10 +553,13 @@ def test_lossy_linear_dng_goes_through_its_table():
 # Data that LibRaw does not read
 
 
-def coded(samples, compression, extra=(), **options):
+RGGB = [(33421, SHORT, 2, (2, 2)), (33422, BYTE, 4, bytes((0, 1, 1, 2)))]
+
+
+def coded(samples, compression, extra=(), cfa=RGGB, **options):
     """A DNG of one tile, encoded by tifffile."""
     file = io.BytesIO()
-    cfa = [(33421, SHORT, 2, (2, 2)), (33422, BYTE, 4, bytes((0, 1, 1, 2)))] if samples.ndim == 2 else []
+    cfa = cfa if samples.ndim == 2 else []
     tags = [(50706, BYTE, 4, bytes((1, 7, 1, 0))), (50708, ASCII, 0, "Test"), *cfa, *extra]
     photometric = "cfa" if samples.ndim == 2 else "linear_raw"
     options = {"tile": (64, 64), "subfiletype": 0, "metadata": None, **options}
@@ -578,6 +582,27 @@ def test_what_libraw_cannot_decode_is_decoded(compression, options, shape):
     image = read_bytes(coded(samples, compression, crop, **options))
     np.testing.assert_array_equal(image.samples, samples[4:44, 4:54])
     assert image.pattern == ("GBRG" if len(shape) == 2 else None)  # RGGB from the second row on
+
+
+@pytest.mark.parametrize(("dtype", "entries"), [(np.uint8, 300), (np.uint16, 70000)])
+def test_a_table_may_be_longer_than_the_samples_reach(dtype, entries):
+    samples = np.random.default_rng(0).integers(0, 256, (40, 40)).astype(dtype)
+    table = np.arange(entries) % 65521
+    data = coded(samples, "zlib", [(50712, SHORT, entries, table.astype(np.uint16))])
+    np.testing.assert_array_equal(read_bytes(data).samples, table[samples])
+
+
+def test_what_is_wrong_with_a_mosaic_is_said_whoever_decodes_it():
+    pattern, cmy = (33422, BYTE, 4, bytes((0, 1, 1, 2))), (33422, BYTE, 4, bytes((3, 1, 5, 4)))
+    assert (
+        read_bytes(coded(noise((40, 40)), "zlib", cfa=[pattern])).pattern == "RGGB"
+    )  # 2x2 if nothing is said
+    with pytest.raises(UnsupportedRawError, match="a mosaic of CGYM"):
+        read_bytes(coded(noise((40, 40)), "zlib", cfa=[cmy]))
+    with pytest.raises(UnsupportedRawError, match="monochrome"):
+        read_bytes(coded(noise((40, 40)), "zlib", cfa=[]))
+    image = read_bytes(coded(noise((40, 40)), "zlib", [(50718, RATIONAL, 2, (1, 0, 1, 1))]))
+    assert not any("square" in note for note in image.notes)
 
 
 def test_a_table_and_interleaved_fields_are_undone():
@@ -607,6 +632,9 @@ def test_bad_pixels_become_what_their_colour_is_around_them(dng):
     bad[[0, 7, 8, 39, 20], [0, 5, 5, 43, 20]] = 9  # corners, neighbours, one inside
     bad[20, 22] = 9  # of the same colour as the bad one beside it
     bad[30, 10] = 8
+    bad[24, [26, 28, 30]] = bad[[22, 26], 28] = (
+        9  # only diagonal neighbours are left of the one in the middle
+    )
     areas = struct.pack(">3I2I4I", 1, 1, 1, 30, 10, 12, 12, 15, 14)
     bad[12:15, 12:14] = 5
     constant = struct.pack(">2I", 9, 1)
@@ -636,7 +664,8 @@ def test_what_the_sensor_clips_is_white(dng, share):
     image = dng(clipped_scene(level), black=500)
     assert image.white.max() <= level
     np.testing.assert_allclose(image.white, level, rtol=0.005)
-    assert f"clips at {share:.0%}" in image.notes[0] or f"clips at {share - 0.01:.0%}" in image.notes[0]
+    (stated,) = re.findall(r"the sensor clips at ([0-9.]+)% of", image.notes[0])
+    assert float(stated) / 100 == pytest.approx(share, abs=0.004)
 
 
 @pytest.mark.parametrize(
@@ -649,13 +678,24 @@ def test_what_the_sensor_clips_is_white(dng, share):
             clipped_scene(14000) + np.random.default_rng(1).normal(0, 100, (160, 160)), 0, 16000
         ),  # noisy
         np.concatenate([clipped_scene(14000), clipped_scene(16000)]),  # something is brighter
+        np.concatenate([clipped_scene(14000), clipped_scene(16000, blown=0.02)]),
         np.random.default_rng(2).integers(13000, 14000, (400, 400)),
     ],
-    ids=["at white", "too low", "too few", "noisy", "brighter", "even"],
+    ids=["at white", "too low", "too few", "noisy", "brighter", "a little brighter", "even"],
 )
 def test_what_is_not_clipped_keeps_its_white(dng, samples):
     image = dng(samples.astype(np.uint16), black=500)
     np.testing.assert_array_equal(image.white, 16000)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_one_colour_that_clips_sets_white_for_all(dng, place):
+    """As green does in a blue sky; the colours must stay in balance."""
+    samples = np.random.default_rng(3).integers(600, 9000, (160, 160), dtype=np.uint16)
+    samples[place[0] :: 2, place[1] :: 2] = clipped_scene(14000)[:80, :80]
+    image = dng(samples, black=500)
+    np.testing.assert_allclose(image.white, 14000, rtol=0.005)
+    assert np.ptp(image.white) == 0
 
 
 def test_hot_pixels_do_not_hide_where_the_sensor_clips(dng):

@@ -30,7 +30,7 @@ def list_files(folders: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]
     Raises
     ------
     InputError
-        If one is no folder.
+        If one is not a folder.
     """
     files: list[Path] = []
     for folder in folders:
@@ -70,7 +70,7 @@ def damage_told(path: Path, kind: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # decoders meet damage in many ways
+    except Exception as error:  # decoders meet damage in many ways: sizes too large for memory, too
         reason = next(iter(str(error).splitlines()), type(error).__name__)  # imagecodecs lists all its codecs
         raise InputError(
             f"{path}: cannot be read as {kind} ({reason}); replace it or take it out of the folder"

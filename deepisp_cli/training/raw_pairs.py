@@ -38,13 +38,13 @@ def find_raws(folder: Path) -> list[Path]:
     Raises
     ------
     InputError
-        If it is no folder, or one below it may not be read.
+        If it is not a folder, or one below it cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; name folders of raws")
     files, closed = search_folder(folder, recursive=True)
     if closed:
-        raise InputError(f"{closed[0]}: cannot be searched; check who may read it")
+        raise InputError(f"{closed[0]}: cannot be searched; check its permissions")
     return files
 
 

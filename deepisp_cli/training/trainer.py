@@ -293,6 +293,11 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
         state = torch.load(path, map_location=device, weights_only=True)
         if not {"config", "average", "position"} <= set(state):
             raise ValueError("parts are missing")
+    except MemoryError:
+        raise
     except Exception as error:  # torch.load raises whatever pickle and zip do, and explains it at length
-        raise ModelError(f"{path}: is not a checkpoint of a training run; give its checkpoint.pt") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise ModelError(
+            f"{path}: is not a checkpoint of a training run ({reason}); use its checkpoint.pt, or copy it"
+        ) from error
     return state
