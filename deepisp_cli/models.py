@@ -98,7 +98,9 @@ def find_model(name: str) -> Model:
         folder = _models_folder() / name
         if not (folder / CARD_FILE).is_file():
             known = ", ".join(model.name for model in list_models()) or "none"
-            raise ModelError(f"{name}: no such model; known: {known}; give a folder as a path (./{name})")
+            here = (path for path in (f"./{name}", f"models/{name}") if Path(path, CARD_FILE).is_file())
+            hint = next(here, f"./{name}")
+            raise ModelError(f"{name}: no such model; known: {known}; give a folder as a path ({hint})")
     return _load(folder)
 
 

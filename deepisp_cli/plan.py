@@ -43,8 +43,8 @@ class Job:
 
 
 def plan_jobs(
-    inputs: Sequence[str],
-    output: str | None,
+    inputs: Sequence[str | Path] | str | Path,
+    output: str | Path | None,
     *,
     template: str = "{stem}",
     format: str | None = None,
@@ -57,7 +57,7 @@ def plan_jobs(
 
     Parameters
     ----------
-    inputs : files, folders, patterns, or "-".
+    inputs : files, folders, patterns, or "-"; one or several.
     output : a file (one input), a folder, "-" or None: beside the source.
     template : output name without suffix; folders in it replace the source's. Fields: stem, suffix, model,
         date, camera, iso.
@@ -70,18 +70,20 @@ def plan_jobs(
     UsageError
         If the options contradict each other, two inputs share an output, or an output exists.
     """
-    if "" in inputs or output == "":
+    names = [str(given) for given in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    output = None if output is None else str(output)
+    if "" in names or output == "":
         raise UsageError("the name of a file or folder is empty; is a variable not set?")
     _check_template(template)
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
     try:
-        sources, missing = _expand(inputs, recursive)
+        sources, missing = _expand(names, recursive)
     except OSError as error:  # a folder in the path cannot be entered, or a name is too long
         raise InputError(
             f"{error.filename}: cannot be accessed ({error.strerror}); check the path"
         ) from error
     count = len(sources) + len(missing)
-    single = count == 1 and not any(Path(given).is_dir() for given in inputs)
+    single = count == 1 and not any(Path(given).is_dir() for given in names)
     to_file = output is not None and output != STANDARD_STREAM and single and _names_a_file(output)
     if to_file and template != "{stem}":
         raise UsageError("--name and an output file contradict each other; give a folder with -o")
@@ -141,7 +143,7 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
         elif path.exists():
             add(path, path.parent)
         elif has_magic(given):
-            matches = sorted(Path(match) for match in glob(given, recursive=recursive))
+            matches = sorted(Path(match) for match in glob(given, recursive=True))
             files = [match for match in matches if match.is_file()]
             if not files:
                 miss(given, "no file matches; check the pattern")
@@ -222,7 +224,9 @@ def _fill(template: str, source: Path, model: str) -> str:
         values |= _metadata_values(source, wanted)
     for field in sorted(fields):
         if not values[field]:
-            raise InputError(f"{source}: has no {field} for --name {template!r}; leave the field out")
+            raise InputError(
+                f"{source}: has no {field} for --name {template!r}; develop it by itself, with another --name"
+            )
     for field in {"camera", "model"} & values.keys():
         values[field] = FORBIDDEN.sub("_", str(values[field])).rstrip(". ")  # Windows drops these at the end
     name = template.format(**values)
@@ -274,7 +278,8 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
         remedy = "{stem}_{suffix}" if len(kinds) == len(same) else "{date}_{stem}"
         raise UsageError(
             f"{' and '.join(same)} would both become {first[0].target}"
-            f" ({len(clashes)} such name(s)); use --name, for instance '{remedy}', or separate commands"
+            + (f", and {len(clashes) - 1} more names clash" if len(clashes) > 1 else "")
+            + f"; use --name, for instance '{remedy}', or separate commands"
         )
     sources = {_key(job.source) for job in jobs}
     for job in jobs:
@@ -307,9 +312,12 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
     if skip_existing:
         kept = {id(job) for job in existing}
         return [Job(job.source, job.target, skip=True) if id(job) in kept else job for job in jobs]
+    first = existing[0]
+    target = Path(first.target)
+    beside = target.suffix == ".jpg" and target.parent == Path(first.source).parent
     raise UsageError(
-        f"{existing[0].target}: exists"
+        f"{target}: exists"
         + (f", and {len(existing) - 1} more of {len(jobs)} outputs as well" if len(existing) > 1 else "")
-        + "; cameras write a JPEG beside each raw: choose a folder with -o or another name with --name,"
-        " or use --skip-existing or --overwrite"
+        + ("; cameras write a JPEG beside each raw" if beside else "")
+        + "; use --skip-existing or --overwrite, or choose a folder with -o or another name with --name"
     )

@@ -156,7 +156,8 @@ def test_the_command_prints_lines_or_an_object_for_each_size():
     assert "per megapixel" in result.output
     assert "of a matrix product's" in result.output
     assert "files in" not in result.output
-    row = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).output)
+    assert result.stderr.startswith("measuring deepisp on frames of 0.02, 1 times each;")
+    row = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     assert (row["model"], row["engine"], row["device"]) == ("deepisp", "onnx", "cpu")
     assert row["batch"] is None
     several = CliRunner().invoke(main, [*arguments, "--batch", "2"])

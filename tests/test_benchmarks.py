@@ -299,3 +299,7 @@ def test_networks_that_break_the_contract_are_named(tmp_path):
     _write_network(tmp_path / "doubled.onnx", doubled=True)
     with pytest.raises(EngineError, match=r"yields shape \(1, 3, 144, 288\)"):
         FileEngine(tmp_path / "doubled.onnx").run(np.zeros((1, 3, 144, 144), np.float32))
+    engine = FileEngine(tmp_path / "doubled.onnx")
+    with pytest.raises(EngineError, match=r"failed on a tile of shape \(1, 4, 16, 16\) .*float32") as caught:
+        engine.run(np.zeros((1, 4, 16, 16)))
+    assert "\n" not in str(caught.value)

@@ -87,6 +87,17 @@ def test_unknown_names_list_the_known_ones():
         find_model("./deepsleep")
 
 
+@pytest.mark.parametrize("place", ["mine", "models/mine"])
+def test_a_folder_that_is_given_as_a_name_is_shown_as_a_path(copy, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / "there" / place
+    target.parent.mkdir(parents=True)
+    copy.rename(target)
+    monkeypatch.chdir(tmp_path / "there")
+    with pytest.raises(ModelError, match=rf"give a folder as a path \((\./)?{place}\)"):
+        find_model("mine")
+
+
 def test_here_and_above_are_paths(copy, monkeypatch):
     (copy / "sub").mkdir()
     for folder, name in ((copy, "."), (copy / "sub", ".."), (copy, "sub/..")):

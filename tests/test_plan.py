@@ -56,8 +56,16 @@ def test_folders_are_searched_for_raws_and_sub_folders_kept(card):
 def test_patterns_are_expanded_by_the_program(card):
     jobs, _ = plan_jobs(["card/*/*.NEF"], "out/")
     assert targets(jobs) == ["out/TWO.jpg"]
+    jobs, _ = plan_jobs(["card/**/*.NEF"], "out/")
+    assert targets(jobs) == ["out/TWO.jpg"]
     with pytest.raises(InputError, match="no file matches"):
         plan_jobs(["card/*.tiff"], "out")
+
+
+def test_paths_and_a_single_input_are_understood(card):
+    for given in (card / "top.cr2", "card/top.cr2", [card / "top.cr2"]):
+        jobs, _ = plan_jobs(given, Path("out"))
+        assert targets(jobs) == ["out/top.jpg"]
 
 
 def test_a_file_given_twice_is_developed_once(card):
@@ -102,8 +110,11 @@ def test_an_existing_output_is_refused_counted_and_remedies_named(card):
     (card / "b/one.jpg").write_bytes(b"x")
     with pytest.raises(UsageError, match=r"one\.jpg: exists, and 1 more of 4") as error:
         plan_jobs([str(card)], None, recursive=True)
-    for remedy in ("-o", "--name", "--skip-existing", "--overwrite"):
+    for remedy in ("-o", "--name", "--skip-existing", "--overwrite", "cameras write a JPEG"):
         assert remedy in str(error.value)
+    Path("here.jpg").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"here\.jpg: exists; use --skip-existing"):
+        plan_jobs(["card/b/one.dng"], "here.jpg")
     jobs, _ = plan_jobs([str(card)], None, recursive=True, skip_existing=True)
     assert [job.skip for job in jobs] == [False, True, True, False]
     jobs, _ = plan_jobs([str(card)], None, recursive=True, overwrite=True)

@@ -144,7 +144,13 @@ def benchmark(
     from deepisp_cli.models import find_model, list_models
 
     parsed = parse_sizes(sizes)
-    for model in list(map(find_model, names)) if names else list_models():
+    models = list(map(find_model, names)) if names else list_models()
+    click.echo(
+        f"measuring {', '.join(model.name for model in models)} on frames of {sizes}, {repeat} times each;"
+        " --model and --sizes make it shorter",
+        err=True,
+    )
+    for model in models:
         for place in places(model, engine, device):
             for row in measure(model, *place, parsed, repeat, tile, batch):
                 click.echo(json.dumps(row) if as_json else _as_lines(row))

@@ -61,7 +61,11 @@ class FileEngine:
         try:
             image = self._run(tile)
         except Exception as error:
-            raise EngineError(f"{self._path}: failed on a tile of shape {tile.shape} ({error})") from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise EngineError(
+                f"{self._path}: failed on a tile of shape {tile.shape} ({reason}); networks take (1, 3, H, W)"
+                " float32, whatever H and W"
+            ) from error
         if image.shape != tile.shape:
             raise EngineError(
                 f"{self._path}: yields shape {image.shape} for {tile.shape}; they must be the same"
