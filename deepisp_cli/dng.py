@@ -19,6 +19,7 @@ from PIL import TiffImagePlugin
 _EXIF_IFD, _GPS_IFD = 34665, 34853
 _D65 = 21  # EXIF LightSource
 _SMALLEST_STEP = 1_000_000  # largest denominator for real numbers
+_LARGEST_GAIN = 1000  # and its inverse the smallest: the inverses of gains are written as rationals
 
 
 class _Tag(NamedTuple):
@@ -58,19 +59,19 @@ def write_dng(
     path : path
         Written in one go at the end; an existing file is replaced.
     samples : ndarray of shape (H, W) for a mosaic or (H, W, 3) for linear camera RGB, uint8 or uint16
-        Counts, black not subtracted.
+        Counts, black not subtracted. A mosaic has 2x2 samples at least.
     pattern : str or None
         CFA colours from the first sample of the active area in reading order, e.g. "RGGB"; None: linear.
     black : number, or array of shape (rows, columns) for a mosaic, (3,) for linear
-        Counts; a mosaic's pattern repeats from the first sample of the active area.
+        Counts from 0 to below ``white``; a mosaic's tile repeats from the first sample of the active area.
     white : int, optional
         Counts; by default the largest of the dtype.
-    white_balance : three numbers, optional
+    white_balance : three numbers from 0.001 to 1000, optional
         RGB gains as shot; AsShotNeutral is their inverse.
     xyz_to_camera : ndarray of shape (3, 3), optional
         ColorMatrix1, for D65.
     orientation : int
-        EXIF orientation that turns the samples upright.
+        EXIF orientation that turns the samples upright, 1 to 8.
     active_area, default_crop : (top, left, height, width), optional
         ActiveArea of ``samples``; default crop within the active area.
     noise_profile : numbers, optional
@@ -80,14 +81,23 @@ def write_dng(
     exif, gps : mapping from tag number to value, optional
         Values as Pillow takes them, also ``float`` and ``Fraction`` for rationals, and tuples of these.
     extra : (code, TIFF type number, count, value), optional
-        Further tags as tifffile takes them; they override those made here.
+        Further tags as tifffile takes them, not checked; they override those made here.
 
     Raises
     ------
     ValueError
-        If shape, dtype, pattern or compression do not fit together.
+        If shape, dtype, pattern and compression do not fit together, or levels, gains, matrix or orientation
+        are not as stated above.
     """
     _check(samples, pattern, compression)
+    white = np.iinfo(samples.dtype).max if white is None else white
+    _check_levels(pattern, black, white)
+    if orientation not in range(1, 9):
+        raise ValueError(f"orientation must be 1 to 8, not {orientation!r}")
+    if xyz_to_camera is not None and not (
+        np.shape(xyz_to_camera) == (3, 3) and np.isfinite(xyz_to_camera).all()
+    ):
+        raise ValueError(f"xyz_to_camera must be 3x3 finite numbers, not {xyz_to_camera!r}")
     tags = [
         _ascii(271, make),
         _ascii(272, model),
@@ -95,12 +105,12 @@ def write_dng(
         _Tag(50706, 1, 4, bytes((1, 4, 0, 0))),  # DNGVersion
         _Tag(50707, 1, 4, bytes((1, 1, 0, 0))),  # DNGBackwardVersion
         _ascii(50708, f"{make} {model}".strip() or "unknown"),  # UniqueCameraModel
-        *_level_tags(samples, pattern, black, white),
+        *_level_tags(pattern, black, white),
     ]
     if xyz_to_camera is not None:
         tags += [_rationals(50721, np.ravel(xyz_to_camera), signed=True), _Tag(50778, 3, 1, _D65)]
     if white_balance is not None:
-        tags.append(_rationals(50728, 1 / np.array(list(white_balance), np.float64)))
+        tags.append(_rationals(50728, 1 / _checked_gains(white_balance)))
     if active_area is not None:
         top, left, height, width = active_area
         tags.append(_Tag(50829, 4, 4, (top, left, top + height, left + width)))
@@ -128,6 +138,8 @@ def _check(samples: np.ndarray, pattern: str | None, compression: str) -> None:
     shape = "(H, W)" if pattern else "(H, W, 3)"
     if samples.ndim != (2 if pattern else 3) or (pattern is None and samples.shape[2] != 3):
         raise ValueError(f"samples must have shape {shape}, not {samples.shape}")
+    if min(samples.shape[:2]) < (2 if pattern else 1):
+        raise ValueError(f"samples must be {'2x2' if pattern else '1x1'} at least, not {samples.shape}")
     if samples.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"samples must be uint8 or uint16, not {samples.dtype}")
     if pattern is not None and (len(pattern) != 4 or not set(pattern) <= set("RGB")):
@@ -136,15 +148,35 @@ def _check(samples: np.ndarray, pattern: str | None, compression: str) -> None:
         raise ValueError(f"compression {compression!r} is not known, or not for linear samples")
 
 
-def _level_tags(samples: np.ndarray, pattern: str | None, black: Any, white: int | None) -> list[_Tag]:
+def _check_levels(pattern: str | None, black: Any, white: int) -> None:
+    levels = np.asarray(black, np.float64)
+    if pattern is None:
+        shape, fits = "(3,)", levels.shape in ((), (3,))
+    else:
+        shape, fits = "(rows, columns)", levels.ndim <= 2 and levels.size > 0
+    if not fits:
+        raise ValueError(f"black must be a number or of shape {shape}, not {levels.shape}")
+    if not 0 <= levels.min() <= levels.max() < white:  # false for NaN, too
+        raise ValueError(f"black must be from 0 to below white ({white!r}), not {black!r}")
+
+
+def _checked_gains(white_balance: Iterable[float]) -> np.ndarray:
+    gains = np.array(list(white_balance), np.float64)
+    if gains.shape != (3,) or not np.all((gains >= 1 / _LARGEST_GAIN) & (gains <= _LARGEST_GAIN)):
+        raise ValueError(
+            f"white_balance must be three gains from {1 / _LARGEST_GAIN:g} to {_LARGEST_GAIN}, "
+            f"not {gains.tolist()}"
+        )
+    return gains
+
+
+def _level_tags(pattern: str | None, black: Any, white: int) -> list[_Tag]:
     planes = 1 if pattern else 3
     tile = np.atleast_2d(np.asarray(black, np.float64)) if pattern else np.resize(black, (1, 1, 3))
     tags = [
         _Tag(50713, 3, 2, tile.shape[:2]),  # BlackLevelRepeatDim
         _rationals(50714, tile.ravel()),  # BlackLevel
-        _Tag(
-            50717, 4, planes, (np.iinfo(samples.dtype).max if white is None else white,) * planes
-        ),  # WhiteLevel
+        _Tag(50717, 4, planes, (white,) * planes),  # WhiteLevel
     ]
     if pattern:
         tags += [

@@ -83,9 +83,54 @@ def test_lossless_jpeg_is_smaller(tmp_path):
         (noise((32, 32)), {"pattern": "RGXB"}, "pattern"),
         (noise((32, 32)), {"pattern": "RGGB", "compression": "zip"}, "compression"),
         (noise((32, 32, 3)), {"pattern": None, "compression": "ljpeg"}, "compression"),
+        (noise((1, 32)), {"pattern": "RGGB"}, "2x2"),
+        (noise((0, 32, 3)), {"pattern": None}, "1x1"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(tmp_path, samples, options, words):
     with pytest.raises(ValueError, match=words):
         write_dng(tmp_path / "a.dng", samples, **options)
     assert not (tmp_path / "a.dng").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"black": 4095, "white": 4095},
+        {"black": [[64, 64], [64, 5000]], "white": 4095},
+        {"black": -1},
+        {"black": np.nan},
+        {"black": [[[64]]]},
+        {"white_balance": (2, 1)},
+        {"white_balance": (2, 1, 1, 1)},
+        {"white_balance": (2, 0, 1)},
+        {"white_balance": (2, -1, 1)},
+        {"white_balance": (2, np.nan, 1)},
+        {"white_balance": (2, np.inf, 1)},
+        {"white_balance": (2, 1e-12, 1)},  # its inverse is beyond 32 bits
+        {"white_balance": (2, 1e7, 1)},  # its inverse would be written as 0
+        {"orientation": 0},
+        {"orientation": 9},
+        {"xyz_to_camera": [[1, 0], [0, 1]]},
+        {"xyz_to_camera": [[np.inf] * 3] * 3},
+    ],
+    ids=str,
+)
+def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
+    (name,) = wrong.keys() - {"white"}
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", **wrong)
+    assert not (tmp_path / "a.dng").exists()
+
+
+def test_the_black_of_linear_samples_is_one_or_one_for_each_colour(tmp_path):
+    for black in (5, (5, 6, 7)):
+        write_dng(tmp_path / "a.dng", noise((32, 32, 3)), pattern=None, black=black)
+    with pytest.raises(ValueError, match="black must be"):
+        write_dng(tmp_path / "b.dng", noise((32, 32, 3)), pattern=None, black=(5, 6))
+
+
+def test_the_smallest_mosaic_and_the_widest_gains_are_written(tmp_path):
+    write_dng(tmp_path / "a.dng", noise((2, 2)), pattern="RGGB", white_balance=(1000, 1, 0.001))
+    with tifffile.TiffFile(tmp_path / "a.dng") as tif:
+        assert tif.pages.first.tags[50728].value == (1, 1000, 1, 1, 1000, 1)

@@ -121,7 +121,7 @@ def test_linear_dng(dng):
 
 @pytest.mark.parametrize("stated", [0, 9])
 def test_an_orientation_that_does_not_exist_turns_nothing(dng, stated):
-    assert dng(noise((24, 36)), orientation=stated).orientation == 1
+    assert dng(noise((24, 36)), extra=[(274, SHORT, 1, stated)]).orientation == 1
 
 
 def test_the_crop_of_the_photographer_is_taken(dng):
@@ -210,7 +210,7 @@ def test_black_deltas_that_are_no_numbers_are_damage(dng):
 
 def test_levels_that_contradict_each_other_are_damage(dng):
     with pytest.raises(InputError, match="black level 16000"):
-        dng(noise((24, 24)), black=16000)
+        dng(noise((24, 24)), extra=[(50714, SHORT, 1, 16000)])
 
 
 @pytest.mark.parametrize("origin", [(0, 0), (1, 0), (0, 1), (3, 5)])
