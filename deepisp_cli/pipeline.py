@@ -20,7 +20,7 @@ from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.machine import available_cores
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import format_of_suffix, write_picture
-from deepisp_cli.raw import RawImage, read_preview, read_raw
+from deepisp_cli.raw import RawImage, input_errors, read_preview, read_raw
 from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
 
@@ -260,7 +260,7 @@ def _read(source: Path | str, contents: bytes | None = None) -> tuple[RawImage, 
 
 def read_bytes(source: Path | str) -> bytes:
     """All of a file, or of standard input."""
-    try:
+    with input_errors(source):
         if str(source) == STANDARD_STREAM:
             if sys.stdin is None:  # closed before the program started
                 raise InputError("-: standard input is closed; pipe a raw file into it")
@@ -270,12 +270,6 @@ def read_bytes(source: Path | str) -> bytes:
                 contents += piece
             return bytes(contents)
         return Path(source).read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{source}: no such file; check the name") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{source}: is a folder; give raw files") from error
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
 
 
 def describe(source: Path | str) -> dict[str, Any]:

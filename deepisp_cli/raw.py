@@ -4,10 +4,14 @@ LibRaw decodes the samples, `deepisp_cli.dng_decode` those that LibRaw cannot. A
 (`deepisp_cli.dng_tags`) take precedence over what LibRaw makes of them.
 """
 
+import io
+import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -15,7 +19,7 @@ import rawpy
 
 from deepisp_cli import dng_decode, dng_tags
 from deepisp_cli.dng_tags import Tags
-from deepisp_cli.errors import InputError, UnsupportedRawError
+from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.saturation import clipping_level
 
 # LibRaw's flip is "50132467"[orientation & 7], so EXIF orientation N is _FLIPS.index(flip) + 1.
@@ -88,24 +92,37 @@ class _Frame(NamedTuple):
     capture: Mapping[str, Any]
 
 
-def read_raw(source: BinaryIO, name: str) -> RawImage:
+def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None) -> RawImage:
     """Read one raw picture.
 
     Parameters
     ----------
-    source : seekable binary file
-        Passed to LibRaw already open, so that any path works. Its position is not kept.
-    name : str
-        The file's name in messages.
+    source : path, or seekable binary file
+        LibRaw gets it already open, so that any path works. The position of a file is not kept.
+    name : str, optional
+        The file's name in messages; by default the path, or what the open file calls itself.
 
     Raises
     ------
     InputError
-        If the file is not a raw file, or is damaged or cut off.
+        If the file cannot be read, is not a raw file, or is damaged or cut off.
     UnsupportedRawError
         If it is intact, but not a three-colour Bayer mosaic or a linear DNG that can be decoded.
+    UsageError
+        If ``source`` is neither a path nor a file that is open in binary mode and can be rewound.
     """
-    if (size := source.seek(0, 2)) == 0:
+    if isinstance(source, str | os.PathLike):
+        name = name or str(source)
+        with input_errors(name):
+            source = io.BytesIO(Path(source).read_bytes())
+    name = name or str(getattr(source, "name", "the raw file"))
+    if isinstance(source, io.TextIOBase) or not hasattr(source, "seek"):
+        raise UsageError(f"{name}: give a path or a file open in binary mode, not {type(source).__name__}")
+    try:
+        size = source.seek(0, 2)
+    except io.UnsupportedOperation as error:
+        raise UsageError(f"{name}: cannot be rewound; give io.BytesIO with its contents") from error
+    if size == 0:
         raise InputError(f"{name}: the file is empty; copy it from the camera again")
     tags = dng_tags.read_tags(source)
     try:
@@ -172,6 +189,19 @@ def _orientation(frame: _Frame, tags: Tags) -> int:
     """LibRaw's orientation; 1 for a DNG that states none of 1 to 8, which LibRaw would turn by 90 degrees."""
     stated = dng_tags.first_number(tags, "Orientation", 1)
     return frame.orientation if stated in range(1, 9) or not dng_tags.is_dng(tags) else 1
+
+
+@contextmanager
+def input_errors(name: object) -> Iterator[None]:
+    """Turn the system's errors about a file that cannot be read into `InputError`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file; check the name") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{name}: is a folder; give raw files") from error
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror}); check its permissions") from error
 
 
 def read_preview(source: BinaryIO) -> bytes | None:

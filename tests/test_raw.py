@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepisp_cli.dng import write_dng
-from deepisp_cli.errors import InputError, UnsupportedRawError
+from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.raw import _assemble, _Frame, read_capture, read_preview, read_raw
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
@@ -57,6 +57,48 @@ def dng(tmp_path):
         return read(tmp_path / "test.dng")
 
     return write_and_read
+
+
+# How it is called
+
+
+def test_a_path_an_open_file_and_contents_are_the_same_picture(tmp_path):
+    path = tmp_path / "Ünï.dng"
+    write_dng(path, noise((24, 36)), pattern="RGGB")
+    with path.open("rb") as file:
+        for source in (path, str(path), file, io.BytesIO(path.read_bytes())):
+            np.testing.assert_array_equal(read_raw(source).samples, noise((24, 36)))
+
+
+def test_messages_name_the_file_as_it_was_given(tmp_path):
+    path = tmp_path / "empty.dng"
+    path.touch()
+    with path.open("rb") as file:
+        for source, name, told in (
+            (path, None, path),
+            (str(path), None, path),
+            (path, "mine", "mine"),
+            (file, None, path),
+            (file, "mine", "mine"),
+            (io.BytesIO(), None, "the raw file"),
+        ):
+            with pytest.raises(InputError) as caught:
+                read_raw(source, name)
+            assert str(caught.value).startswith(f"{told}: the file is empty")
+    with pytest.raises(InputError, match=r"nowhere\.dng: no such file; check the name"):
+        read_raw(tmp_path / "nowhere.dng")
+    with pytest.raises(InputError, match=re.escape(str(tmp_path))):  # a folder
+        read_raw(tmp_path)
+
+
+def test_what_is_neither_a_path_nor_a_binary_file_is_told(tmp_path):
+    (tmp_path / "a.dng").write_bytes(b"raw")
+    with (tmp_path / "a.dng").open("r") as text:
+        for wrong in (text, b"the contents", 3, None):
+            with pytest.raises(UsageError, match=f"open in binary mode, not {type(wrong).__name__}"):
+                read_raw(wrong)
+    with pytest.raises(UsageError, match="cannot be rewound"):
+        read_raw(io.RawIOBase())  # like a pipe
 
 
 # Pattern, area and crop
