@@ -1,9 +1,10 @@
 """What travels through the stages: the options, the frame, the result."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -18,7 +19,9 @@ LOOKS = ("learned", "neutral")
 class Options:
     """How a picture is developed and written."""
 
-    white_balance: str = "camera"  # "camera", "daylight", "auto" or "R,G,B" gains
+    white_balance: str | Sequence[float] = (
+        "camera"  # "camera", "daylight", "auto" or R, G, B gains: "2,1,1.6"
+    )
     exposure: float = 0.0  # EV added to the finished picture, in linear light
     strength: float = 1.0  # 0: the plain bilinear picture, 1: the network's restoration
     look: str = "learned"  # "learned": the network's transform; "neutral": exposure and colour as metered
@@ -29,6 +32,19 @@ class Options:
     overwrite: bool = False  # replace an output that exists
 
     def __post_init__(self) -> None:
+        if not isinstance(self.white_balance, str):
+            parse_gains(self.white_balance)
+            gains = tuple(float(gain) for gain in self.white_balance)  # can be compared and hashed
+            object.__setattr__(self, "white_balance", gains)  # the class is frozen
+        for name, kind, words in (
+            ("exposure", Real, "a number"),
+            ("strength", Real, "a number"),
+            ("quality", Integral, "a whole number"),
+            ("bit_depth", Integral, "a whole number"),
+            ("tile", Integral | None, "a whole number"),
+        ):
+            if not isinstance(value := getattr(self, name), kind):
+                raise UsageError(f"{name} is {words}, got {value!r}")
         if self.white_balance not in ("camera", "daylight", "auto"):
             parse_gains(self.white_balance)
         if not 0 <= self.strength <= 1:
@@ -87,16 +103,31 @@ class Frame:
     gains: np.ndarray | None = None  # (3,) float32, white balance
 
 
-def parse_gains(text: str) -> np.ndarray:
-    """Parse "R,G,B" to (3,) float32, scaled so that the smallest is 1."""
+def parse_gains(given: str | Sequence[float]) -> np.ndarray:
+    """The white-balance gains that a user gives.
+
+    Parameters
+    ----------
+    given : text "R,G,B", or three numbers.
+
+    Returns
+    -------
+    (3,) float32, scaled so that the smallest is 1.
+
+    Raises
+    ------
+    UsageError
+        If these are not three positive, finite numbers, or differ by more than `LARGEST_GAIN`.
+    """
     try:
-        gains = np.array([float(part) for part in text.split(",")], np.float32)
-    except ValueError:
+        parts = given.split(",") if isinstance(given, str) else given
+        gains = np.array([float(part) for part in parts], np.float32)
+    except (TypeError, ValueError):
         gains = np.empty(0, np.float32)
     if gains.shape != (3,) or not np.all(np.isfinite(gains)) or gains.min() <= 0:
         raise UsageError(
-            f"white balance {text!r}: give camera, daylight, auto or three gains such as 2.1,1,1.6"
+            f"white balance {given!r}: give camera, daylight, auto or three gains such as 2.1,1,1.6"
         )
     if gains.max() > LARGEST_GAIN * gains.min():
-        raise UsageError(f"white balance {text!r}: one gain is more than {LARGEST_GAIN:g} times another")
+        raise UsageError(f"white balance {given!r}: one gain is more than {LARGEST_GAIN:g} times another")
     return gains / gains.min()

@@ -1,7 +1,7 @@
 """One raw file to one finished picture. `develop` shows the order of the stages, from top to bottom."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
@@ -173,14 +173,23 @@ def with_format(options: Options, target: Path | str) -> Options:
     return replace(options, format="jpeg" if str(target) == STANDARD_STREAM else format_of_suffix(target))
 
 
-def choose_white_balance(raw: RawImage, wanted: str) -> tuple[np.ndarray, str]:
-    """Gains (3,) for R, G, B, the smallest 1, and a note if they are not what was wanted.
+def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[np.ndarray, str]:
+    """The white balance to develop with.
 
     Without the camera's own white balance daylight is used, without that the grey world. Early cameras (the
     Nikon D1) balanced the samples themselves and do not say so: samples that are nearer to grey than daylight
     gains would make them are left as they are.
+
+    Parameters
+    ----------
+    wanted : as `Options.white_balance`.
+
+    Returns
+    -------
+    gains : (3,) float32 for R, G, B, the smallest 1.
+    note : what they are if not what was wanted, else "".
     """
-    if wanted not in ("camera", "daylight", "auto"):
+    if not isinstance(wanted, str) or wanted not in ("camera", "daylight", "auto"):
         return parse_gains(wanted), ""
     camera, daylight = raw.camera_white_balance, raw.daylight_white_balance
     if wanted == "daylight" and daylight is not None:

@@ -138,6 +138,20 @@ def test_white_balance_choices(write_raw, grey_ramp):
     assert np.abs(daylight - camera).max() > 0.05
 
 
+@pytest.mark.parametrize("gains", [(3, 2, 4), [3, 2, 4], np.array([3, 2, 4]), np.float32([3, 2, 4])], ids=str)
+def test_gains_may_be_numbers(write_raw, identity_engine, grey_ramp, gains):
+    path = write_raw("ramp.dng", grey_ramp)
+    options = Options(white_balance=gains, look="neutral")
+    assert options == Options(white_balance=(3, 2, 4), look="neutral") and hash(options)
+    pixels, _ = picture_of(path, identity_engine, options)
+    text, _ = picture_of(path, identity_engine, Options(white_balance="3,2,4", look="neutral"))
+    np.testing.assert_array_equal(pixels, text)
+
+
+def test_numbers_of_numpy_are_numbers():
+    Options(exposure=np.float32(1), strength=np.float64(0.5), quality=np.int64(90), tile=np.uint16(64))
+
+
 def raw_with(samples, pattern, **known):
     planes = (3,) if pattern is None else (2, 2)
     unknown = {"camera_white_balance": None, "daylight_white_balance": None, "xyz_to_camera": None}
@@ -288,7 +302,16 @@ def test_a_missing_file_is_named(identity_engine, tmp_path):
         {"format": "gif"},
         {"tile": 0},
         {"white_balance": "99,1,1"},
+        {"white_balance": (2, 1)},
+        {"white_balance": (2, 1, -1)},
+        {"white_balance": ("R", "G", "B")},
+        {"white_balance": None},
         {"exposure": 40},
+        {"exposure": "1"},
+        {"strength": None},
+        {"quality": 90.5},
+        {"bit_depth": "16"},
+        {"tile": 512.0},
     ],
 )
 def test_options_that_make_no_sense(wrong):
