@@ -14,13 +14,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from deepisp_cli.engine import Engine
-from deepisp_cli.errors import DeepIspError, EngineError, OutputError, told_of
+from deepisp_cli.engine import Engine, as_engine
+from deepisp_cli.errors import DeepIspError, EngineError, OutputError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.machine import available_cores, available_memory
 from deepisp_cli.metadata import Metadata
+from deepisp_cli.models import Model
 from deepisp_cli.pipeline import (
     STANDARD_STREAM,
+    as_options,
     finish,
     frame_bytes,
     load,
@@ -65,20 +67,23 @@ class Report:
 
 def develop_many(
     jobs: Sequence[Job],
-    engines: Engine | Sequence[Engine],
-    options: Options,
+    engines: Engine | Model | str | Sequence[Engine],
+    options: Options | None = None,
     progress: Callable[[int, float], None] | None = None,
     memory: float | None = None,
 ) -> Iterator[Result]:
     """Develop ``jobs``; yields one `Result` for each, in order, failures included.
 
-    Each engine works on its own picture in its own thread; enough other threads read and write to keep the
-    engines busy. If the caller stops early or is interrupted, pictures being written are completed and no
-    others are started.
+    A generator: nothing is developed before the first result is asked for. Each engine works on its own
+    picture in its own thread; enough other threads read and write to keep the engines busy. If the caller
+    stops early or is interrupted, pictures being written are completed and no others are started.
 
     Parameters
     ----------
-    engines : one, or one per device; whichever is free takes the next picture, with the same result.
+    jobs : the first of the two that `plan_jobs` returns.
+    engines : one, or one per device; whichever is free takes the next picture, with the same result. Or a
+        model or its name, as `develop` takes it.
+    options : as for `develop`; without a format each picture has the one that its name implies.
     progress : called with a job's index and the completed share of its network time.
     memory : bytes that all pictures being developed may take, by default half of the machine's; one picture
         is always allowed, and each reading thread holds a raw file besides.
@@ -87,10 +92,18 @@ def develop_many(
     ------
     EngineError
         If there is no engine, or one fails as a whole.
+    UsageError
+        If an argument is of another kind than stated. What is wrong with a file is in its `Result`.
     """
-    engines = engines if isinstance(engines, Sequence) else [engines]
+    if isinstance(engines, str) or not isinstance(engines, Sequence):
+        engines = [as_engine(engines)]
+    engines = [as_engine(engine) for engine in engines]
+    options = as_options(options)
     if not engines:
         raise EngineError("no engine to develop with")
+    jobs = list(jobs)
+    if not all(isinstance(job, Job) for job in jobs):
+        raise UsageError("jobs are what plan_jobs returns first: jobs, format = plan_jobs(...)")
     contents = b""
     if any(job.source == STANDARD_STREAM for job in jobs):
         # in the caller's thread: Ctrl-C would not reach another that waits for input

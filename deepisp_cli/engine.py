@@ -14,13 +14,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from deepisp_cli.errors import EngineError
+from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.machine import available_cores
 from deepisp_cli.models import (
     EIGHT_BIT_FILE,
     ONNX_FILE,
     WEIGHTS_FILE,
     Model,
+    find_model,
     not_installed,
     unknown_network,
 )
@@ -291,19 +292,26 @@ class TorchEngine:
             self._torch.cuda.current_stream(self.device).synchronize()
 
 
-def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Engine:
+def open_engine(model: Model | str | os.PathLike[str], engine: str = "auto", device: str = "auto") -> Engine:
     """Open the engine and device asked for, or with "auto" the fastest that works.
 
     Parameters
     ----------
+    model : from `find_model`, or what that takes: the name of a model that ships with the program
+        ("deepisp"), or its folder as a path ("runs/mine", "./mine").
     engine : one of `ENGINES`.
     device : "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises
     ------
+    ModelError
+        If there is no such model, or it is damaged.
     EngineError
         If what was named is not available. Only "auto" falls back.
+    UsageError
+        If ``model`` is something else.
     """
+    model = _model(model)
     if engine not in ENGINES:
         raise EngineError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
     _check_device_name(device)
@@ -320,6 +328,31 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto") -> Eng
     raise EngineError("; ".join(failures))
 
 
+def as_engine(engine: Engine | Model | str) -> Engine:
+    """``engine`` itself, or one opened for a model or for the name of one.
+
+    Raises
+    ------
+    DeepIspError
+        As `open_engine` does; `UsageError` if it is none of these.
+    """
+    if isinstance(engine, Model | str):
+        return open_engine(engine)
+    if not (hasattr(engine, "run") and hasattr(engine, "tile")):
+        raise UsageError(f'{engine!r} is not an engine; give open_engine("deepisp"), or the name of a model')
+    return engine
+
+
+def _model(given: Model | str | os.PathLike[str]) -> Model:
+    if isinstance(given, Model):
+        return given
+    if isinstance(given, os.PathLike):
+        given = os.path.abspath(given)  # a folder even if it looks like a name
+    if not isinstance(given, str):
+        raise UsageError(f'{given!r} is not a model; give a name such as "deepisp", or a model\'s folder')
+    return find_model(given)
+
+
 def _open(model: Model, kind: str, device: str) -> Engine:
     opened = (
         TorchEngine(model, device)
@@ -332,7 +365,7 @@ def _open(model: Model, kind: str, device: str) -> Engine:
     return opened
 
 
-def open_engines(model: Model, engine: str = "auto", devices: str = "auto") -> list[Engine]:
+def open_engines(model: Model | str, engine: str = "auto", devices: str = "auto") -> list[Engine]:
     """`open_engine` for each of several devices, separated by commas: "cuda:0,cuda:1"."""
     return [open_engine(model, engine, device) for device in devices.split(",")]
 
@@ -361,7 +394,7 @@ def _candidates(model: Model, engine: str, device: str) -> list[tuple[str, str]]
 
 
 def _check_device_name(device: str) -> None:
-    kind, colon, number = device.partition(":")
+    kind, colon, number = device.partition(":") if isinstance(device, str) else (device, "", "")
     plain = device in ("auto", "cpu", "cuda", "mps")
     if not plain and not (kind == "cuda" and colon and number.isascii() and number.isdigit()):
         raise EngineError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:N, mps")

@@ -13,12 +13,13 @@ import numpy as np
 from deepisp_cli import __version__
 from deepisp_cli.colour import LUMINANCE, encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, grey_world_gains, normalise, normalise_mosaic, red_position
-from deepisp_cli.engine import Engine, TorchEngine
-from deepisp_cli.errors import InputError, told_of
+from deepisp_cli.engine import Engine, TorchEngine, as_engine
+from deepisp_cli.errors import InputError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result, parse_gains
 from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.machine import available_cores
 from deepisp_cli.metadata import Metadata, read_metadata
+from deepisp_cli.models import Model
 from deepisp_cli.output import format_of_suffix, write_picture
 from deepisp_cli.raw import RawImage, input_errors, read_preview, read_raw
 from deepisp_cli.render import render
@@ -33,7 +34,7 @@ DARK = 0.02  # mean luminance of a finished picture below which a note says that
 def develop(
     source: Path | str,
     target: Path | str,
-    engine: Engine,
+    engine: Engine | Model | str,
     options: Options | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Result:
@@ -43,7 +44,7 @@ def develop(
     ----------
     source : path of a raw file, or "-" for standard input.
     target : path of the picture, or "-" for standard output.
-    engine : from `deepisp_cli.engine.open_engine`.
+    engine : from `open_engine`; or a model or its name ("deepisp"), for which one is opened each time.
     progress : called with the completed share of the network's work, 0 to 1.
 
     Raises
@@ -52,7 +53,8 @@ def develop(
         One of its subclasses, `InputError`, `UnsupportedRawError`, `EngineError`, `OutputError`,
         `UsageError`: each says which file, what is wrong and what to do.
     """
-    options = with_format(options or Options(), target)
+    engine = as_engine(engine)
+    options = with_format(as_options(options), target)
     result = Result(str(source), str(target))
     with told_of(result.input):
         raw, metadata = load(source, result)
@@ -171,6 +173,19 @@ def with_format(options: Options, target: Path | str) -> Options:
     if options.format:
         return options
     return replace(options, format="jpeg" if str(target) == STANDARD_STREAM else format_of_suffix(target))
+
+
+def as_options(options: Options | None) -> Options:
+    """``options``, or the defaults for None.
+
+    Raises
+    ------
+    UsageError
+        If it is something else.
+    """
+    if not isinstance(options, Options | None):
+        raise UsageError(f"{options!r} is not an Options; give one such as Options(exposure=0.5)")
+    return options or Options()
 
 
 def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[np.ndarray, str]:

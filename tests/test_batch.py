@@ -10,7 +10,7 @@ from conftest import IdentityEngine
 
 from deepisp_cli import batch
 from deepisp_cli.batch import Report, develop_many
-from deepisp_cli.errors import EngineError, UnsupportedRawError
+from deepisp_cli.errors import EngineError, UnsupportedRawError, UsageError
 from deepisp_cli.pipeline import BYTES_PER_PIXEL, Options, Result
 from deepisp_cli.plan import Job
 
@@ -170,6 +170,27 @@ def test_a_thread_that_ends_ends_the_batch(raws, tmp_path):
         list(develop_many(jobs_for(raws, tmp_path / "out"), Lost(), NEUTRAL))
     with pytest.raises(EngineError, match="no engine"):
         list(develop_many(jobs_for(raws, tmp_path / "out"), [], NEUTRAL))
+
+
+def test_engine_and_options_are_given_as_to_develop(raws, tmp_path, tiny_model):
+    jobs = [Job(raws[0], tmp_path / "out" / "a.png"), Job(raws[1], tmp_path / "out" / "b.jpg")]
+    results = list(develop_many(jobs, str(tiny_model.folder)))
+    assert [(result.status, result.model) for result in results] == [("written", "tiny")] * 2
+    assert (tmp_path / "out" / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_arguments_of_other_kinds_are_told(raws, tmp_path, identity_engine):
+    jobs = jobs_for(raws, tmp_path / "out")
+    for wrong, words in (
+        ((jobs, None), "not an engine"),
+        ((jobs, [identity_engine, None]), "not an engine"),
+        ((jobs, identity_engine, {"exposure": 1}), "not an Options"),
+        (((jobs, "jpeg"), identity_engine), "jobs, format = plan_jobs"),
+        ((raws, identity_engine), "what plan_jobs returns"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            list(develop_many(*wrong))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_output_without_a_folder_is_told_before_the_work(raws, tmp_path, identity_engine):

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deepisp_cli import engine as engines
-from deepisp_cli.engine import OnnxEngine, TorchEngine, open_engine
-from deepisp_cli.errors import EngineError, ModelError
+from deepisp_cli.engine import OnnxEngine, TorchEngine, as_engine, open_engine
+from deepisp_cli.errors import EngineError, ModelError, UsageError
 from deepisp_cli.models import Model
 from deepisp_cli.tiling import run_tiled
 
@@ -117,6 +118,36 @@ def test_a_named_device_that_is_missing_is_an_error(tiny_model, engine, device):
 def test_unknown_device_names(tiny_model, device):
     with pytest.raises(EngineError, match="unknown device"):
         open_engine(tiny_model, "auto", device)
+
+
+@pytest.mark.parametrize("device", [None, 0])
+def test_a_device_that_is_no_name_is_unknown_too(tiny_model, device):
+    with pytest.raises(EngineError, match=f"unknown device {device}; known"):
+        open_engine(tiny_model, "onnx", device)
+
+
+def test_a_model_may_be_named(tiny_model, monkeypatch):
+    """As a path of either kind. A Path is a folder, also where it looks like a name."""
+    assert open_engine(str(tiny_model.folder), "onnx", "cpu").model == tiny_model
+    monkeypatch.chdir(tiny_model.folder.parent)
+    folder = Path(tiny_model.folder.name)
+    assert open_engine(folder, "onnx", "cpu").model.card == tiny_model.card
+    with pytest.raises(ModelError, match="no such model; known: deepisp"):
+        open_engine(folder.name)
+
+
+def test_an_engine_may_be_one_or_a_model_or_its_name(tiny_model, identity_engine):
+    assert as_engine(identity_engine) is identity_engine
+    for given in (tiny_model, str(tiny_model.folder)):
+        assert as_engine(given).model == tiny_model
+
+
+@pytest.mark.parametrize("wrong", [None, 3, {"name": "deepisp"}], ids=str)
+def test_what_is_no_model_and_no_engine_is_told(wrong):
+    with pytest.raises(UsageError, match=r"is not a model; give a name"):
+        open_engine(wrong)
+    with pytest.raises(UsageError, match=r"is not an engine; give open_engine"):
+        as_engine(wrong)
 
 
 @pytest.mark.parametrize("failure", ["construct", "memory", "run"])

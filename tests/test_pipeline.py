@@ -10,7 +10,7 @@ from PIL import Image
 from deepisp_cli.colour import srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import BAYER_PATTERNS, demosaic, normalise_mosaic
 from deepisp_cli.dng import write_dng
-from deepisp_cli.errors import DeepIspError, InputError, OutputError, UsageError
+from deepisp_cli.errors import DeepIspError, InputError, ModelError, OutputError, UsageError
 from deepisp_cli.pipeline import (
     Options,
     Result,
@@ -275,6 +275,23 @@ def test_develop_writes_the_picture_and_tells_about_it(write_raw, identity_engin
         assert exif.get_ifd(0x8769)[0x8827] == 3200
     with pytest.raises((OutputError, UsageError), match="exist"):
         develop(path, target, identity_engine)
+
+
+def test_develop_opens_an_engine_for_a_model_or_its_name(write_raw, grey_ramp, tiny_model, tmp_path):
+    path = write_raw("a.dng", grey_ramp)
+    for number, given in enumerate((tiny_model, str(tiny_model.folder))):
+        assert develop(path, tmp_path / f"{number}.png", given).model == "tiny"
+    with pytest.raises(ModelError, match="nonsense: no such model; known: deepisp"):
+        develop(path, tmp_path / "a.jpg", "nonsense")
+
+
+def test_arguments_of_other_kinds_are_told(write_raw, grey_ramp, identity_engine, tmp_path):
+    path, target = write_raw("a.dng", grey_ramp), tmp_path / "a.jpg"
+    with pytest.raises(UsageError, match="is not an engine"):
+        develop(path, target, None)
+    with pytest.raises(UsageError, match=r"is not an Options; give one such as Options\("):
+        develop(path, target, identity_engine, {"exposure": 1})
+    assert not target.exists()
 
 
 def test_a_dark_picture_is_said_to_be_dark(write_raw, identity_engine, grey_ramp):
