@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deepisp_cli.errors import DeepIspError
     from deepisp_cli.frame import Options, Result
     from deepisp_cli.models import Model, find_model, list_models
-    from deepisp_cli.pipeline import develop
+    from deepisp_cli.pipeline import develop, develop_array
     from deepisp_cli.plan import Job, plan_jobs
     from deepisp_cli.raw import RawImage, read_raw
 
@@ -28,6 +28,7 @@ _HOME = {
     "Report": "batch",
     "Result": "frame",
     "develop": "pipeline",
+    "develop_array": "pipeline",
     "develop_many": "batch",
     "find_model": "models",
     "list_models": "models",
@@ -45,6 +46,7 @@ __all__ = [
     "Result",
     "__version__",
     "develop",
+    "develop_array",
     "develop_many",
     "find_model",
     "list_models",

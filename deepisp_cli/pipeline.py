@@ -65,6 +65,39 @@ def develop(
     return result
 
 
+def develop_array(
+    source: Path | str | RawImage,
+    engine: Engine | Model | str,
+    options: Options | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> np.ndarray:
+    """Develop one raw picture to an array: `develop` without the file.
+
+    Parameters
+    ----------
+    source : path of a raw file, "-" for standard input, or what `read_raw` returns; that is not changed.
+    engine, options, progress : as for `develop`. Of the options, those of the file have no effect: format,
+        quality, overwrite.
+
+    Returns
+    -------
+    (H, W, 3) uint8, or uint16 with ``Options(bit_depth=16)``
+        sRGB, encoded with its curve, upright; white is 255 or 65535.
+
+    Raises
+    ------
+    DeepIspError
+        As `develop` does.
+    """
+    engine, options = as_engine(engine), as_options(options)
+    result = Result("the raw picture" if isinstance(source, RawImage) else str(source), "")
+    with told_of(result.input):
+        raw = source if isinstance(source, RawImage) else load(source, result)[0]
+        frame = to_frame(raw, options, result, engine.resident)
+        del raw
+        return finish(frame, engine, options, result, progress)
+
+
 def load(source: Path | str, result: Result, contents: bytes | None = None) -> tuple[RawImage, Metadata]:
     """Read and unpack the file; ``contents`` are those of standard input if it has been read already."""
     with result.timed("read"):

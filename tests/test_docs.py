@@ -5,9 +5,11 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deepisp_cli.cli import main
+from deepisp_cli.raw import read_raw
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -54,6 +56,25 @@ def test_links_and_pictures_exist(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
         if not target.startswith(("http:", "https:")):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-it-works.md"])
+def test_what_is_shown_from_python_runs(page, write_raw, grey_ramp, tmp_path, monkeypatch):
+    for name in ("night.dng", "card/a.dng", "card/sub/b.dng"):
+        write_raw(name, grey_ramp, orientation=6)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        exec(block, names)
+    assert names["pixels"].shape == (64, 48, 3) and names["pixels"].dtype == np.uint8
+    if page == "README.md":
+        assert [Path(name).is_file() for name in ("night.jpg", "out/a.jpg", "out/sub/b.jpg")] == [True] * 3
+        return
+    assert names["restored"].shape == names["linear"].shape == (48, 64, 3)
+    half = read_raw("half.dng")
+    np.testing.assert_array_equal(half.samples, names["raw"].samples // 2)
+    np.testing.assert_array_equal(half.black, names["raw"].black / 2)
 
 
 def test_versions_agree():

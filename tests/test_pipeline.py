@@ -1,10 +1,12 @@
 """One file through all stages, with an engine that changes nothing."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from deepisp_cli.colour import srgb_encode, srgb_from_camera
@@ -18,6 +20,7 @@ from deepisp_cli.pipeline import (
     choose_white_balance,
     describe,
     develop,
+    develop_array,
     finish,
     linear_rgb,
     prepare,
@@ -277,10 +280,43 @@ def test_develop_writes_the_picture_and_tells_about_it(write_raw, identity_engin
         develop(path, target, identity_engine)
 
 
+@pytest.mark.parametrize(("bits", "dtype"), [(8, np.uint8), (16, np.uint16)])
+def test_develop_array_is_the_picture_that_develop_writes(
+    write_raw, identity_engine, grey_ramp, tmp_path, bits, dtype
+):
+    path = write_raw("a.dng", grey_ramp, orientation=6)
+    options = Options(bit_depth=bits, exposure=0.5)
+    develop(path, tmp_path / "a.tif", identity_engine, options)
+    raw = read_raw(path)
+    counts = raw.samples.copy()
+    for source in (path, str(path), raw):
+        shares = []
+        pixels = develop_array(source, identity_engine, options, shares.append)
+        assert pixels.dtype == dtype and shares[-1] == 1
+        np.testing.assert_array_equal(pixels, tifffile.imread(tmp_path / "a.tif"))
+    np.testing.assert_array_equal(raw.samples, counts)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a.dng", "a.tif"}
+
+
+def test_develop_array_fails_in_words(write_raw, identity_engine, grey_ramp, tmp_path):
+    path = write_raw("a.dng", grey_ramp)
+    with pytest.raises(InputError, match=r"nowhere\.dng: no such file"):
+        develop_array(tmp_path / "nowhere.dng", identity_engine)
+    with pytest.raises(UsageError, match="not an engine"):
+        develop_array(path, None)
+    with pytest.raises(UsageError, match="not an Options"):
+        develop_array(path, identity_engine, {})
+    nonsense = replace(read_raw(path), pattern="RGBG")
+    with pytest.raises(DeepIspError, match=r"the raw picture: .*RGBG"):
+        develop_array(nonsense, identity_engine)
+
+
 def test_develop_opens_an_engine_for_a_model_or_its_name(write_raw, grey_ramp, tiny_model, tmp_path):
     path = write_raw("a.dng", grey_ramp)
     for number, given in enumerate((tiny_model, str(tiny_model.folder))):
         assert develop(path, tmp_path / f"{number}.png", given).model == "tiny"
+        with Image.open(tmp_path / f"{number}.png") as picture:
+            np.testing.assert_array_equal(develop_array(path, given), picture)
     with pytest.raises(ModelError, match="nonsense: no such model; known: deepisp"):
         develop(path, tmp_path / "a.jpg", "nonsense")
 
