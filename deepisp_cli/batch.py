@@ -40,14 +40,22 @@ Item = TypeVar("Item")
 
 @dataclass
 class Report:
-    """Counts results and decides the exit code."""
+    """Counts results and decides the exit code. As text: "2 written, 1 failed".
+
+    Attributes
+    ----------
+    results : list of Result
+        In the order in which they were added.
+    """
 
     results: list[Result] = field(default_factory=list)
 
     def add(self, result: Result) -> None:
+        """Append a result."""
         self.results.append(result)
 
     def count(self, status: str) -> int:
+        """The number of results with this `Result.status`."""
         return sum(result.status == status for result in self.results)
 
     @property

@@ -32,6 +32,10 @@ def encode(linear: Array) -> Array:
     Parameters
     ----------
     linear : float32 array of any shape; 1.0 is the white level, negatives are kept.
+
+    Returns
+    -------
+    float32 array of that shape.
     """
     square = abs(linear) + CURVE_OFFSET**2
     # torch's float32 square root is sometimes off by a bit; via float64 it is right
@@ -40,14 +44,32 @@ def encode(linear: Array) -> Array:
 
 
 def decode(encoded: Array) -> Array:
-    """Inverse of `encode`; any shape, float32."""
+    """Inverse of `encode`.
+
+    Parameters
+    ----------
+    encoded : float32 array of any shape, on the network's scale: 1 is white.
+
+    Returns
+    -------
+    float32 array of that shape, linear light.
+    """
     root = encoded * CURVE_SCALE
     return root * (abs(root) + 2 * CURVE_OFFSET)
 
 
 def srgb_encode(linear: Array) -> Array:
-    """Linear light to the sRGB curve (IEC 61966-2-1), mirrored for negatives; any shape, float32. A tensor's
-    gradient at black is finite."""
+    """Linear light to the sRGB curve (IEC 61966-2-1), mirrored for negatives. A tensor's gradient at black is
+    finite.
+
+    Parameters
+    ----------
+    linear : float32 array of any shape; 1 is white. Not clipped.
+
+    Returns
+    -------
+    float32 array of that shape; 1 is white.
+    """
     xp = library(linear)
     magnitude = abs(linear)
     curve = 1.055 * magnitude.clip(0.0031308) ** (1 / 2.4) - 0.055
@@ -55,7 +77,16 @@ def srgb_encode(linear: Array) -> Array:
 
 
 def srgb_decode(encoded: Array) -> Array:
-    """Inverse of `srgb_encode`; any shape, float32."""
+    """Inverse of `srgb_encode`.
+
+    Parameters
+    ----------
+    encoded : float32 array of any shape, sRGB-encoded; 1 is white. Not clipped.
+
+    Returns
+    -------
+    float32 array of that shape, linear light.
+    """
     xp = library(encoded)
     magnitude = abs(encoded)
     curve = ((magnitude.clip(0.04045) + 0.055) / 1.055) ** 2.4
@@ -96,7 +127,16 @@ def srgb_from_camera(xyz_to_camera: np.ndarray | None) -> np.ndarray:
 
 
 def quadratic_terms(r: Array, g: Array, b: Array) -> list[Array]:
-    """The nine varying terms of the paper's T(I, W): r, g, b, rr, rg, rb, gg, gb, bb. The tenth is 1."""
+    """The nine varying terms of the paper's T(I, W). The tenth is 1.
+
+    Parameters
+    ----------
+    r, g, b : float arrays of one shape, sRGB-encoded.
+
+    Returns
+    -------
+    Nine arrays of that shape: r, g, b, rr, rg, rb, gg, gb, bb.
+    """
     return [r, g, b, r * r, r * g, r * b, g * g, g * b, b * b]
 
 
@@ -128,11 +168,16 @@ def fit_transform(picture: np.ndarray, target: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    picture, target : (..., 3) float arrays of one shape, sRGB-encoded.
+    picture, target : (..., 3) float arrays of one shape, sRGB-encoded; 1 is white.
 
     Returns
     -------
-    (3, 10) float32.
+    (3, 10) float32, as `apply_transform` takes it: channels, terms.
+
+    Raises
+    ------
+    ValueError
+        If the two have different numbers of pixels.
     """
     flat = np.asarray(picture, np.float64).reshape(-1, 3).T
     terms = np.stack([*quadratic_terms(*flat), np.ones_like(flat[0])])

@@ -72,6 +72,8 @@ def write_dng(
         ColorMatrix1, for D65.
     orientation : int
         EXIF orientation that turns the samples upright, 1 to 8.
+    make, model : str
+        Of the camera; where both are "", UniqueCameraModel is "unknown".
     active_area, default_crop : (top, left, height, width), optional
         ActiveArea of ``samples``; default crop within the active area.
     noise_profile : numbers, optional

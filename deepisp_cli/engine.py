@@ -49,15 +49,33 @@ EIGHT_BIT_EXTENSIONS = {"AVX2", "X86_V3"}  # have 8-bit products; NumPy's names,
 
 
 class Engine(Protocol):
-    """What `tiling.run_tiled` and the pipeline need from an engine."""
+    """What `tiling.run_tiled` and the pipeline need from an engine.
 
-    name: str  # one of `ENGINES`, never "auto"
-    device: str  # "cpu", "cuda:0", "mps"
+    Attributes
+    ----------
+    name : str
+        One of `ENGINES`, never "auto".
+    device : str
+        "cpu", "cuda:0", "mps".
+    model : Model
+        Whose network it runs.
+    resident : bool
+        Whether `resident.finish_on_device` develops whole frames on the device.
+    workers : int
+        How many threads should call `run` at a time.
+    continues : bool
+        Whether it is a `ContinuingEngine`, which continues where the tile above ended.
+    lanes : int
+        Pictures at a time that keep the device busy, each in its own thread and `lane`.
+    """
+
+    name: str
+    device: str
     model: Model
-    resident: bool  # whether `resident.finish_on_device` develops whole frames on the device
-    workers: int  # how many threads should call `run` at a time
-    continues: bool  # whether it is a `ContinuingEngine`, which continues where the tile above ended
-    lanes: int  # pictures at a time that keep the device busy, each in its own thread and `lane`
+    resident: bool
+    workers: int
+    continues: bool
+    lanes: int
 
     def tile(self, pixels: int) -> int:
         """Side in pixels of the largest tiles that suit the device beside a frame of ``pixels``; for an
@@ -299,8 +317,12 @@ def open_engine(model: Model | str | os.PathLike[str], engine: str = "auto", dev
     ----------
     model : from `find_model`, or what that takes: the name of a model that ships with the program
         ("deepisp"), or its folder as a path ("runs/mine", "./mine").
-    engine : one of `ENGINES`.
+    engine : "auto", "onnx", "onnx-int8" (faster, for models that have an 8-bit form) or "torch".
     device : "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Returns
+    -------
+    An `Engine` for `develop`, `develop_many` and `tiling.run_tiled`; it can be used any number of times.
 
     Raises
     ------
@@ -366,7 +388,13 @@ def _open(model: Model, kind: str, device: str) -> Engine:
 
 
 def open_engines(model: Model | str, engine: str = "auto", devices: str = "auto") -> list[Engine]:
-    """`open_engine` for each of several devices, separated by commas: "cuda:0,cuda:1"."""
+    """`open_engine` for each of several devices.
+
+    Parameters
+    ----------
+    model, engine : as for `open_engine`.
+    devices : as its ``device``, several separated by commas: "cuda:0,cuda:1".
+    """
     return [open_engine(model, engine, device) for device in devices.split(",")]
 
 

@@ -17,19 +17,47 @@ LOOKS = ("learned", "neutral")
 
 @dataclass(frozen=True)
 class Options:
-    """How a picture is developed and written."""
+    """How a picture is developed and written.
 
-    white_balance: str | Sequence[float] = (
-        "camera"  # "camera", "daylight", "auto" or R, G, B gains: "2,1,1.6"
-    )
-    exposure: float = 0.0  # EV added to the finished picture, in linear light
-    strength: float = 1.0  # 0: the plain bilinear picture, 1: the network's restoration
-    look: str = "learned"  # "learned": the network's transform; "neutral": exposure and colour as metered
-    format: str | None = None  # a key of output.FORMATS; None: by the file's suffix, JPEG for a stream
-    quality: int = 95  # JPEG only, 1 to 100
-    bit_depth: int = 8  # 8, or 16 for PNG and TIFF
-    tile: int | None = None  # side of a tile in pixels, None: what suits the engine
-    overwrite: bool = False  # replace an output that exists
+    Attributes
+    ----------
+    white_balance : str or three numbers
+        "camera", "daylight" or "auto" (estimated from the picture); or gains for R, G and B, as text
+        ("2,1,1.6") or as numbers: only ratios count, and none is over 32.
+    exposure : float
+        EV from -10 to 10, added to the finished picture, in linear light.
+    strength : float
+        0 to 1. 0: the plain bilinear picture, 1: the network's restoration.
+    look : str
+        "learned": the light meter and the network's transform; "neutral": neither of the two, exposure and
+        colour as recorded.
+    format : str or None
+        A key of ``output.FORMATS`` ("jpeg", "png", "tiff"). None: by the file's suffix, JPEG for a stream.
+    quality : int
+        JPEG only, 1 to 100.
+    bit_depth : int
+        8, or 16 for PNG and TIFF.
+    tile : int or None
+        Side of a tile in pixels, at least 1: smaller ones need less memory, the picture is the same. None:
+        what suits the engine.
+    overwrite : bool
+        Whether an output that exists is replaced.
+
+    Raises
+    ------
+    UsageError
+        If an option is not one of the above.
+    """
+
+    white_balance: str | Sequence[float] = "camera"
+    exposure: float = 0.0
+    strength: float = 1.0
+    look: str = "learned"
+    format: str | None = None
+    quality: int = 95
+    bit_depth: int = 8
+    tile: int | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.white_balance, str):
@@ -67,24 +95,48 @@ class Options:
 
 @dataclass
 class Result:
-    """What became of one input; also the object that ``--json`` prints."""
+    """What became of one input; also the object that ``--json`` prints.
+
+    Attributes
+    ----------
+    input, output : str
+        The paths, or "-".
+    model, engine, device : str
+        The model's name, the engine's ("onnx", "onnx-int8", "torch") and the device's ("cpu", "cuda:0",
+        "mps"); "" where nothing was developed.
+    width, height : int
+        Size of the output in pixels, turned upright; 0 where nothing was developed.
+    bytes : int
+        Size of the file; 0 where none was written.
+    seconds : dict from str to float
+        By stage: read, demosaic, network, colour, render, write.
+    notes : list of str
+        Remarks for people: what the file lacks, what was done instead.
+    error : str or None
+        Which file, what is wrong and what to do; None: nothing is wrong.
+    exit_code : int
+        0, or the error's ``exit_code``.
+    status : str
+        "written", "skipped", "planned" or "failed".
+    """
 
     input: str
     output: str
     model: str = ""
     engine: str = ""
     device: str = ""
-    width: int = 0  # output size in pixels
+    width: int = 0
     height: int = 0
     bytes: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)  # by stage
-    notes: list[str] = field(default_factory=list)  # remarks for people
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     error: str | None = None
     exit_code: int = 0
-    status: str = "written"  # "written", "skipped", "planned", "failed"
+    status: str = "written"
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
+        """Add the seconds that the block takes to those of ``stage``."""
         started = time.perf_counter()
         yield
         self.seconds[stage] = round(self.seconds.get(stage, 0) + time.perf_counter() - started, 4)
@@ -93,14 +145,30 @@ class Result:
 @dataclass
 class Frame:
     """A raw file between stages: the network's input, or the raw itself where the engine will compute that
-    on its device."""
+    on its device.
 
-    picture: np.ndarray | None  # (H, W, 3) float32, encoded camera RGB
-    origin: tuple[int, int]  # rows and columns to put in front so that the network sees red first
-    matrix: np.ndarray  # (3, 3) float32, camera RGB to linear sRGB
-    orientation: int  # EXIF
+    Attributes
+    ----------
+    picture : (H, W, 3) float32 or None
+        Encoded camera RGB, white-balanced: 0 is black, 1 is white; negatives are noise. None: see ``raw``.
+    origin : two ints
+        Rows and columns, each 0 or 1, to put in front so that the network sees red first.
+    matrix : (3, 3) float32
+        White-balanced camera RGB to linear sRGB.
+    orientation : int
+        EXIF orientation that turns the picture upright, 1 to 8.
+    raw : RawImage or None
+        What ``picture`` will be computed from on the engine's device.
+    gains : (3,) float32 or None
+        The white balance for ``raw``, the smallest gain 1.
+    """
+
+    picture: np.ndarray | None
+    origin: tuple[int, int]
+    matrix: np.ndarray
+    orientation: int
     raw: RawImage | None = None
-    gains: np.ndarray | None = None  # (3,) float32, white balance
+    gains: np.ndarray | None = None
 
 
 def parse_gains(given: str | Sequence[float]) -> np.ndarray:

@@ -9,7 +9,17 @@ from deepisp_cli.metering import QUANTILE, expose, meter
 
 
 def frame_gain(image: Array, matrix: Array) -> float:
-    """The light meter's gain for a restored frame (H, W, 3), encoded camera RGB, of any size."""
+    """The light meter's gain for a restored frame.
+
+    Parameters
+    ----------
+    image : (H, W, 3) float32, encoded camera RGB, of any size; about a million pixels are looked at.
+    matrix : (3, 3) float32, white-balanced camera RGB to linear sRGB.
+
+    Returns
+    -------
+    What linear light is to be multiplied by; see `metering.meter`.
+    """
     height, width = image.shape[:2]
     step = ceil((height * width / 1e6) ** 0.5)  # a million pixels are enough
     linear = decode(image[::step, ::step]) @ matrix.T
@@ -22,14 +32,19 @@ def frame_gain(image: Array, matrix: Array) -> float:
 def develop_colour(
     image: Array, matrix: Array, transform: Any, exposure: float, gain: float | None = None
 ) -> Array:
-    """Encoded camera RGB (..., 3) to sRGB-encoded (..., 3), float32, not clipped.
+    """The colours of a restored frame: camera RGB to sRGB.
 
     Parameters
     ----------
-    matrix : (3, 3), white-balanced camera RGB to linear sRGB.
+    image : (..., 3) float32, encoded camera RGB.
+    matrix : (3, 3) float32, white-balanced camera RGB to linear sRGB.
     transform : W (3, 10), an array or nested numbers, or None for the neutral look.
     exposure : EV, applied last and in linear light, so that it brightens whatever the transform made.
     gain : the light meter's, which the transform expects; None: it takes the frame as exposed.
+
+    Returns
+    -------
+    (..., 3) float32, sRGB-encoded; 1 is white. Not clipped.
     """
     linear = decode(image) @ matrix.T
     if transform is not None and gain is not None:

@@ -45,7 +45,12 @@ def develop(
     source : path of a raw file, or "-" for standard input.
     target : path of the picture, or "-" for standard output.
     engine : from `open_engine`; or a model or its name ("deepisp"), for which one is opened each time.
+    options : an `Options`; None: its defaults.
     progress : called with the completed share of the network's work, 0 to 1.
+
+    Returns
+    -------
+    `Result` with the picture's size, the seconds of each stage, and notes for people.
 
     Raises
     ------
@@ -138,7 +143,20 @@ def finish(
     result: Result,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
-    """Network, colour, rendering: (H, W, 3) uint8 or uint16, upright."""
+    """Network, colour, rendering.
+
+    Parameters
+    ----------
+    frame : from `to_frame`, used up: its picture is overwritten.
+    engine : the one that ``frame`` was made for: it holds the raw itself for a ``resident`` one.
+    options : as for `develop`.
+    result : gets model, engine, device, size, seconds and notes.
+    progress : as for `develop`.
+
+    Returns
+    -------
+    (H, W, 3) uint8 or uint16, sRGB, upright.
+    """
     result.model, result.engine, result.device = engine.model.name, engine.name, engine.device
     pixels = None
     if frame.raw is not None:
@@ -186,7 +204,22 @@ def _finish_here(
 def write(
     pixels: np.ndarray, metadata: Metadata, target: Path | str, options: Options, result: Result
 ) -> None:
-    """Encode and write the picture, with the source's EXIF."""
+    """Encode and write the picture, with the source's EXIF.
+
+    Parameters
+    ----------
+    pixels : (H, W, 3) uint8 or uint16, sRGB, upright.
+    metadata : the source's.
+    target, options : as for `develop`.
+    result : names the model; gets bytes, seconds and notes.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    UsageError
+        If it exists and may not be replaced, or its name implies no format.
+    """
     options = with_format(options, target)
     with result.timed("write"):
         result.bytes = write_picture(
@@ -230,6 +263,7 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
 
     Parameters
     ----------
+    raw : from `read_raw`.
     wanted : as `Options.white_balance`.
 
     Returns
@@ -267,7 +301,17 @@ def _nearer_to_one(gains: np.ndarray, other: np.ndarray) -> bool:
 
 
 def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
-    """Linear camera RGB (H, W, 3) float32: black 0, white 1, neutral grey; linear files skip the demosaic."""
+    """Normalise, balance and demosaic; linear files skip the demosaic.
+
+    Parameters
+    ----------
+    raw : from `read_raw`.
+    gains : (3,) float32, white balance for R, G and B, the smallest 1.
+
+    Returns
+    -------
+    (H, W, 3) float32, linear camera RGB: 0 is black, 1 is white, grey is neutral; negatives are noise.
+    """
     if raw.pattern is None:
         samples = np.asarray(raw.samples, np.float32)
         return normalise(samples, raw.black, (gains / (raw.white - raw.black)).astype(np.float32))

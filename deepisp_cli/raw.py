@@ -48,27 +48,46 @@ class RawImage:
 
     The black level of ``samples[y, x]`` is ``black[y % rows, x % columns]``, its colour is
     ``pattern[2 * (y % 2) + x % 2]``.
+
+    Attributes
+    ----------
+    samples : (H, W) or (H, W, 3)
+        Counts of a mosaic, or linear ones. Unsigned integers; float32 for a lossy DNG, and where rows or
+        columns have their own black levels, which are already subtracted.
+    pattern : str or None
+        Colours of ``samples[:2, :2]`` in reading order: RGGB, BGGR, GRBG or GBRG. None: linear.
+    black : float32
+        Counts. Mosaic: a tile (rows, columns), at least 2x2; linear: (3,).
+    white : float32
+        Counts. Mosaic: (2, 2), one per CFA position, lower than the file's if the sensor clips below that;
+        linear: (3,).
+    camera_white_balance, daylight_white_balance : (3,) float32 or None
+        RGB gains, the smallest 1, as shot and for D65. None: unknown.
+    xyz_to_camera : (3, 3) float32 or None
+        XYZ under D65 to the RGB of the samples. None: unknown.
+    orientation : int
+        EXIF orientation 1 to 8 that turns the samples upright.
+    make, model : str
+        "" where the file is not TIFF-based (CR3, RAF).
+    capture : mapping
+        What LibRaw knows, for files whose EXIF cannot be read: iso, exposure_time (s), f_number, focal_length
+        (mm), timestamp (datetime, the camera's clock), lens, artist; unknown keys are absent.
+    notes : tuple of str
+        For people: what the file lacks, what was not applied.
     """
 
-    # (H, W) mosaic counts or (H, W, 3) linear counts. Unsigned integers; float32 for a lossy DNG, and where
-    # rows or columns have their own black levels, which are already subtracted
     samples: np.ndarray
-    pattern: str | None  # colours of samples[:2, :2] in reading order: RGGB, BGGR, GRBG or GBRG; None: linear
-    black: np.ndarray  # float32 counts. mosaic: (rows, columns) tile, at least 2x2; linear: (3,)
-    # float32 counts. mosaic: (2, 2), one per CFA position, lower than the file's if the sensor clips below
-    # that; linear: (3,)
+    pattern: str | None
+    black: np.ndarray
     white: np.ndarray
-    # (3,) float32 RGB gains, smallest 1. As shot, and for D65. None: unknown
     camera_white_balance: np.ndarray | None
     daylight_white_balance: np.ndarray | None
-    xyz_to_camera: np.ndarray | None  # (3, 3) float32, XYZ under D65 to the RGB of the samples. None: unknown
-    orientation: int  # EXIF orientation 1 to 8 that turns the samples upright
-    make: str  # make and model are "" where the file is not TIFF-based (CR3, RAF)
+    xyz_to_camera: np.ndarray | None
+    orientation: int
+    make: str
     model: str
-    # What LibRaw knows, for files whose EXIF cannot be read: iso, exposure_time (s), f_number, focal_length
-    # (mm), timestamp (datetime, the camera's clock), lens, artist; unknown keys are absent
     capture: Mapping[str, Any]
-    notes: tuple[str, ...]  # for people: what the file lacks, what was not applied
+    notes: tuple[str, ...]
 
 
 class _Frame(NamedTuple):

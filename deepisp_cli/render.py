@@ -86,6 +86,11 @@ def orient(array: NDArray, orientation: int) -> NDArray:
     -------
     ndarray of shape (H, W, ...), or (W, H, ...) for orientations 5 to 8
         A view of ``array``.
+
+    Raises
+    ------
+    ValueError
+        If orientation or number of dimensions is not one of the above.
     """
     if orientation not in TURNS or array.ndim < 2:
         raise ValueError(

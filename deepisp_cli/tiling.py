@@ -47,7 +47,8 @@ def run_tiled(
 
     Parameters
     ----------
-    picture : (H, W, 3) float32, encoded camera RGB.
+    engine : from `open_engine`.
+    picture : (H, W, 3) float32, encoded camera RGB: 0 is black, 1 is white.
     origin : rows and columns, 0 or 1, to mirror in front so that the network sees a red sample first.
     tile : side of a tile's core in pixels, rounded down to whole cells, by default what suits the engine.
         If memory does not suffice for the first tiles, they are cut into smaller ones.
@@ -57,7 +58,7 @@ def run_tiled(
     Returns
     -------
     image : (H, W, 3) float32, restored, encoded camera RGB.
-    transform : W as (3, 10) float32, or None for a model without one.
+    transform : W as (3, 10) float32 for `colour.apply_transform`, or None for a model without one.
 
     Raises
     ------

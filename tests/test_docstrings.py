@@ -1,0 +1,77 @@
+"""What ``help()`` shows is complete: the fields of records, the arguments of functions of arrays."""
+
+import inspect
+import re
+from dataclasses import fields
+from importlib import import_module
+
+import pytest
+
+from deepisp_cli.batch import Report
+from deepisp_cli.engine import Engine
+from deepisp_cli.frame import Frame, Options, Result
+from deepisp_cli.raw import RawImage
+
+MODULES = ("batch", "colour", "dng", "engine", "frame", "look", "pipeline", "raw", "render", "tiling")
+
+
+def section(documented, title):
+    """Names, in order, to descriptions in a section of a numpydoc docstring."""
+    lines = inspect.getdoc(documented).splitlines()
+    if title not in lines:
+        return {}
+    start = lines.index(title) + 2
+    end = next((n for n in range(start, len(lines)) if lines[n].startswith("---")), len(lines) + 1) - 1
+    found, names = {}, []
+    for line in filter(None, lines[start:end]):
+        if line.startswith(" "):
+            for name in names:
+                found[name] += line.strip()
+        else:
+            listed, colon, kind = line.partition(" : ")
+            assert colon, f"{documented.__qualname__}: {line!r} is not 'name : kind'"
+            names = listed.split(", ")
+            found.update(dict.fromkeys(names, kind))
+    return found
+
+
+def public_functions():
+    for name in MODULES:
+        module = import_module(f"deepisp_cli.{name}")
+        for function in vars(module).values():
+            is_own = inspect.isfunction(function) and function.__module__ == module.__name__
+            if is_own and not function.__name__.startswith("_"):
+                yield function
+
+
+def takes_an_array(function):
+    kinds = inspect.signature(function).parameters.values()
+    return any(word in str(kind.annotation) for kind in kinds for word in ("ndarray", "Array"))
+
+
+@pytest.mark.parametrize("record", [RawImage, Options, Result, Frame, Report], ids=lambda kind: kind.__name__)
+def test_every_field_of_a_record_is_described(record):
+    described = section(record, "Attributes")
+    assert list(described) == [field.name for field in fields(record)]
+    assert not re.search(r"^    \w+: .*#", inspect.getsource(record), re.MULTILINE), (
+        "a comment is not in help()"
+    )
+
+
+def test_every_attribute_of_an_engine_is_described():
+    assert list(section(Engine, "Attributes")) == list(inspect.get_annotations(Engine))
+
+
+@pytest.mark.parametrize("function", list(public_functions()), ids=lambda function: function.__qualname__)
+def test_every_argument_is_described_where_one_is_or_is_an_array(function):
+    described = section(function, "Parameters")
+    if described or takes_an_array(function):
+        assert list(described) == list(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize("function", list(public_functions()), ids=lambda function: function.__qualname__)
+def test_arrays_that_are_returned_have_a_shape(function):
+    if "ndarray" in str(inspect.signature(function).return_annotation):
+        text = inspect.getdoc(function)
+        returned = (text.partition("Returns\n-------")[2] or text).partition("Raises")[0]
+        assert re.search(r"\((\w+|\.{3})(, (\w+|\.{3}))+\)|\(\d,\)", returned), "no (H, W, 3)"
