@@ -11,9 +11,6 @@ import numpy as np
 from deepisp_cli.colour import Array, library
 
 BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
-DARKEST_MEAN = 1e-4  # of full scale: less may come from an inexact black level rather than from light
-BLOCK_ROWS = 256  # judged at a time, which bounds the memory
-LARGEST_GAIN = 8.0  # of the grey world
 
 
 def red_position(pattern: str) -> tuple[int, int]:
@@ -150,48 +147,3 @@ def demosaic(mosaic: Array, pattern: str) -> Array:
             phase[..., 1] = own
             phase[..., 2 if on_red_row else 0] = above
     return rgb
-
-
-def grey_world_gains(
-    samples: np.ndarray, pattern: str | None, black: np.ndarray, white: np.ndarray
-) -> np.ndarray | None:
-    """White-balance gains that make the mean of all unclipped pixels grey.
-
-    The parameters are those of `normalise_mosaic`; if ``pattern`` is None, counts (H, W, 3) and levels (3,).
-
-    Returns
-    -------
-    (3,) float32, the smallest 1; None if the picture is too dark or too bright to tell.
-    """
-    period = 2 * len(black)  # rows of whole CFA cells and black tiles
-    step = period * max(1, BLOCK_ROWS // period)
-    total, count = np.zeros(3), 0.0
-    for top in range(0, len(samples), step):
-        rgb = _cell_colours(samples[top : top + step], pattern, black, white)
-        unclipped = (rgb.max(0) < 0.98).astype(np.float32)
-        total += rgb[:3] @ unclipped
-        count += unclipped.sum(dtype=np.float64)
-    means = total / max(count, 1)
-    if means.min() < DARKEST_MEAN:
-        return None
-    return np.clip(means.max() / means, 1, LARGEST_GAIN).astype(np.float32)
-
-
-def _cell_colours(
-    samples: np.ndarray, pattern: str | None, black: np.ndarray, white: np.ndarray
-) -> np.ndarray:
-    """(4, cells) float32: red, green and blue of each CFA cell, or of each pixel of linear counts, and the
-    brighter of a cell's two greens."""
-    if pattern is None:
-        rgb = normalise(samples.astype(np.float32), black, 1 / (white - black))
-        red, green, blue = (rgb[..., channel] for channel in range(3))
-        brighter = green
-    else:
-        mosaic = normalise_mosaic(samples, pattern, black, white, np.ones(3, np.float32))
-        row, col = red_position(pattern)
-        height, width = (side // 2 * 2 for side in mosaic.shape)
-        cells = mosaic[:height, :width].reshape(height // 2, 2, width // 2, 2)
-        red, blue = cells[:, row, :, col], cells[:, 1 - row, :, 1 - col]
-        greens = cells[:, row, :, 1 - col], cells[:, 1 - row, :, col]
-        green, brighter = (greens[0] + greens[1]) / 2, np.maximum(*greens)
-    return np.stack([red.ravel(), green.ravel(), blue.ravel(), brighter.ravel()])

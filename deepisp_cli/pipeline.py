@@ -1,7 +1,7 @@
 """One raw file to one finished picture. `develop` shows the order of the stages, from top to bottom."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
@@ -12,10 +12,10 @@ import numpy as np
 
 from deepisp_cli import __version__
 from deepisp_cli.colour import LUMINANCE, encode, srgb_from_camera
-from deepisp_cli.demosaic import demosaic, grey_world_gains, normalise, normalise_mosaic, red_position
+from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, red_position
 from deepisp_cli.engine import Engine, TorchEngine, as_engine
 from deepisp_cli.errors import InputError, UsageError, told_of
-from deepisp_cli.frame import Frame, Options, Result, parse_gains
+from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.machine import available_cores
 from deepisp_cli.metadata import Metadata, read_metadata
@@ -24,6 +24,7 @@ from deepisp_cli.output import format_of_suffix, write_picture
 from deepisp_cli.raw import RawImage, input_errors, read_preview, read_raw
 from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
+from deepisp_cli.white_balance import choose_white_balance
 
 STANDARD_STREAM = "-"
 BLOCK_ROWS = 32  # rows of a frame processed at a time, an even number: temporaries stay in the cache
@@ -252,52 +253,6 @@ def as_options(options: Options | None) -> Options:
     if not isinstance(options, Options | None):
         raise UsageError(f"{options!r} is not an Options; give one such as Options(exposure=0.5)")
     return options or Options()
-
-
-def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[np.ndarray, str]:
-    """The white balance to develop with.
-
-    Without the camera's own white balance daylight is used, without that the grey world. Early cameras (the
-    Nikon D1) balanced the samples themselves and do not say so: samples that are nearer to grey than daylight
-    gains would make them are left as they are.
-
-    Parameters
-    ----------
-    raw : from `read_raw`.
-    wanted : as `Options.white_balance`.
-
-    Returns
-    -------
-    gains : (3,) float32 for R, G, B, the smallest 1.
-    note : what they are if not what was wanted, else "".
-    """
-    if not isinstance(wanted, str) or wanted not in ("camera", "daylight", "auto"):
-        return parse_gains(wanted), ""
-    camera, daylight = raw.camera_white_balance, raw.daylight_white_balance
-    if wanted == "daylight" and daylight is not None:
-        return daylight, ""
-    if wanted == "camera" and camera is not None:
-        return camera, ""
-    estimated = None
-    if raw.pattern or wanted == "auto":  # nobody knows what a linear file has been balanced for
-        estimated = grey_world_gains(raw.samples, raw.pattern, raw.black, raw.white)
-    if wanted == "auto" and estimated is not None:
-        return estimated, ""
-    if wanted == "auto" and camera is not None:
-        return camera, "white balance cannot be estimated from the picture: the camera's is used"
-    if wanted != "daylight" and daylight is not None:
-        if estimated is not None and _nearer_to_one(estimated, daylight):
-            return np.ones(3, np.float32), "the samples seem to be white-balanced already"
-        return daylight, "daylight white balance is used"
-    if estimated is not None:
-        return estimated, "white balance is estimated from the picture"
-    return np.ones(3, np.float32), "no white balance is applied"
-
-
-def _nearer_to_one(gains: np.ndarray, other: np.ndarray) -> bool:
-    """Whether gains (3,) are nearer to no gain at all than to ``other``, by their ratios to green."""
-    ratios, others = np.log(gains / gains[1]), np.log(other / other[1])
-    return bool(np.abs(ratios).sum() < np.abs(ratios - others).sum())
 
 
 def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import pytest
 
 from deepisp_cli.dng import write_dng
 from deepisp_cli.models import Model
+from deepisp_cli.raw import RawImage
 
 # As for a real camera, no row or column equals sRGB's.
 MATRIX = np.array([[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]])
@@ -48,6 +49,15 @@ class IdentityEngine:
 @pytest.fixture
 def identity_engine():
     return IdentityEngine()
+
+
+def raw_with(samples, pattern, **known):
+    """A raw of these counts, black 0, white 1, of which nothing is known but ``known``."""
+    planes = (3,) if pattern is None else (2, 2)
+    unknown = {"camera_white_balance": None, "daylight_white_balance": None, "xyz_to_camera": None}
+    levels = {"black": np.zeros(planes, np.float32), "white": np.ones(planes, np.float32)}
+    rest = {"orientation": 1, "make": "", "model": "", "capture": {}, "notes": ()}
+    return RawImage(samples, pattern, **{**levels, **unknown, **rest, **known})
 
 
 def mosaic_of(scene, pattern="RGGB", black=512, white=16383, gains=(2.0, 1.0, 1.5)):

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from deepisp_cli.demosaic import (
     BAYER_PATTERNS,
     demosaic,
-    grey_world_gains,
     mirror,
     normalise_mosaic,
     red_position,
@@ -124,61 +123,6 @@ def test_mirror_keeps_the_phase_and_stays_inside(length, start, stop):
     assert index.max() < length
     assert set(np.abs(np.diff(index))) <= {1}  # no sample repeated, none left out
     np.testing.assert_array_equal((index - np.arange(start, stop)) % 2, 0)
-
-
-@pytest.mark.parametrize("pattern", BAYER_PATTERNS)
-def test_grey_world_does_not_judge_darkness(pattern):
-    """Means as small as the error of the black level mean nothing."""
-    black, white = np.full((2, 2), 512, np.float32), np.full((2, 2), 16383, np.float32)
-    for counts in (
-        {"R": 512, "G": 512, "B": 512},
-        {"R": 520, "G": 511, "B": 520},
-        {"R": 520, "G": 900, "B": 513},
-    ):
-        samples = np.uint16([[counts["RGB"[channel_of(pattern, y, x)]] for x in range(8)] for y in range(8)])
-        assert grey_world_gains(samples, pattern, black, white) is None
-
-
-@pytest.mark.parametrize("pattern", BAYER_PATTERNS)
-def test_grey_world_finds_the_cast(pattern):
-    cast = {"R": 0.5, "G": 1.0, "B": 0.4}
-    rows, cols = np.indices((16, 16))
-    light = np.random.default_rng(0).uniform(0.1, 0.6, (8, 8)).repeat(2, 0).repeat(2, 1)
-    samples = light * np.vectorize(lambda y, x: cast["RGB"[channel_of(pattern, y, x)]])(rows, cols)
-    gains = grey_world_gains(samples, pattern, np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32))
-    np.testing.assert_allclose(gains, [2.0, 1.0, 2.5], rtol=1e-5)
-
-
-def test_grey_world_of_linear_counts_finds_the_cast():
-    light = np.random.default_rng(0).uniform(0.1, 0.6, (8, 8, 1))
-    counts = np.rint(100 + light * (0.5, 1.0, 0.4) * 60000).astype(np.uint16)
-    gains = grey_world_gains(counts, None, np.full(3, 100, np.float32), np.full(3, 60100, np.float32))
-    np.testing.assert_allclose(gains, [2.0, 1.0, 2.5], rtol=1e-3)
-
-
-@pytest.mark.parametrize("pattern", BAYER_PATTERNS)
-def test_grey_world_looks_at_what_is_not_clipped_and_has_a_limit(pattern):
-    cast = {"R": 0.02, "G": 0.6, "B": 0.3}
-    rows, cols = np.indices((16, 16))
-    samples = np.vectorize(lambda y, x: cast["RGB"[channel_of(pattern, y, x)]])(rows, cols)
-    row, col = divmod(pattern.index("G"), 2)
-    samples[8 + row :: 2, col::2] = 1.0  # one of two greens: these cells say nothing
-    levels = np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)
-    np.testing.assert_allclose(grey_world_gains(samples, pattern, *levels), [8, 1, 2], rtol=1e-5)
-    assert grey_world_gains(np.ones((16, 16)), pattern, *levels) is None
-
-
-def test_grey_world_is_that_of_all_blocks_of_rows(monkeypatch):
-    """Also with a black tile of three rows."""
-    random = np.random.default_rng(1)
-    samples = random.uniform(0.1, 0.9, (61, 40)) * np.linspace(0.3, 1, 61)[:, None]
-    black, white = np.float32([[0.01, 0.02], [0.03, 0.04], [0.05, 0.06]]), np.ones((2, 2), np.float32)
-    whole = grey_world_gains(samples, "GRBG", black, white)
-    linear = grey_world_gains(samples[..., None] * (0.4, 0.9, 0.6), None, np.zeros(3), np.ones(3))
-    monkeypatch.setattr("deepisp_cli.demosaic.BLOCK_ROWS", 10)
-    np.testing.assert_allclose(grey_world_gains(samples, "GRBG", black, white), whole, rtol=1e-5)
-    in_blocks = grey_world_gains(samples[..., None] * (0.4, 0.9, 0.6), None, np.zeros(3), np.ones(3))
-    np.testing.assert_allclose(in_blocks, linear, rtol=1e-5)
 
 
 def test_red_position():

@@ -18,7 +18,7 @@ LAYERS = [
     ["plan"],
     ["pipeline"],
     ["resident"],
-    ["tiling"],
+    ["tiling", "white_balance"],
     ["frame"],
     ["engine", "output", "dng"],
     ["raw", "exif"],

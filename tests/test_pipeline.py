@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from conftest import raw_with
 from PIL import Image
 
 from deepisp_cli.colour import srgb_encode, srgb_from_camera
@@ -17,7 +18,6 @@ from deepisp_cli.pipeline import (
     Options,
     Result,
     camera_matrix,
-    choose_white_balance,
     describe,
     develop,
     develop_array,
@@ -25,7 +25,7 @@ from deepisp_cli.pipeline import (
     linear_rgb,
     prepare,
 )
-from deepisp_cli.raw import RawImage, read_raw
+from deepisp_cli.raw import read_raw
 
 NEUTRAL = Options(look="neutral")
 
@@ -127,20 +127,6 @@ def test_the_learned_transform_is_applied_and_neutral_leaves_it_out(write_raw, g
     assert np.abs(255 - inverted.astype(int) - neutral).max() <= 2
 
 
-def test_white_balance_choices(write_raw, grey_ramp):
-    path = write_raw("ramp.dng", grey_ramp)
-    with path.open("rb") as file:
-        raw = read_raw(file, path.name)
-    camera, remark = choose_white_balance(raw, "camera")
-    np.testing.assert_allclose(camera, [2, 1, 1.5], rtol=1e-3)
-    assert remark == ""
-    np.testing.assert_allclose(choose_white_balance(raw, "auto")[0], [2, 1, 1.5], rtol=0.02)
-    np.testing.assert_allclose(choose_white_balance(raw, "3,2,4")[0], [1.5, 1, 2])
-    daylight, _ = choose_white_balance(raw, "daylight")
-    assert daylight.min() == 1
-    assert np.abs(daylight - camera).max() > 0.05
-
-
 @pytest.mark.parametrize("gains", [(3, 2, 4), [3, 2, 4], np.array([3, 2, 4]), np.float32([3, 2, 4])], ids=str)
 def test_gains_may_be_numbers(write_raw, identity_engine, grey_ramp, gains):
     path = write_raw("ramp.dng", grey_ramp)
@@ -153,40 +139,6 @@ def test_gains_may_be_numbers(write_raw, identity_engine, grey_ramp, gains):
 
 def test_numbers_of_numpy_are_numbers():
     Options(exposure=np.float32(1), strength=np.float64(0.5), quality=np.int64(90), tile=np.uint16(64))
-
-
-def raw_with(samples, pattern, **known):
-    planes = (3,) if pattern is None else (2, 2)
-    unknown = {"camera_white_balance": None, "daylight_white_balance": None, "xyz_to_camera": None}
-    levels = {"black": np.zeros(planes, np.float32), "white": np.ones(planes, np.float32)}
-    rest = {"orientation": 1, "make": "", "model": "", "capture": {}, "notes": ()}
-    return RawImage(samples, pattern, **{**levels, **unknown, **rest, **known})
-
-
-@pytest.mark.parametrize("pattern", [None, "RGGB"])
-@pytest.mark.parametrize("level", [0.0, 1.0])
-def test_a_picture_that_shows_no_white_balance_gets_the_best_known(pattern, level):
-    """A black or blown frame cannot be judged, and without gains there would be a colour cast."""
-    samples = np.full((8, 8, 3) if pattern is None else (8, 8), level, np.float32)
-    camera, daylight = np.float32([2, 1, 1.5]), np.float32([1.9, 1, 1.6])
-    raw = raw_with(samples, pattern, camera_white_balance=camera, daylight_white_balance=daylight)
-    gains, remark = choose_white_balance(raw, "auto")
-    assert gains is camera and "the camera's is used" in remark
-    raw = raw_with(samples, pattern, daylight_white_balance=daylight)
-    for wanted in ("auto", "camera"):
-        gains, remark = choose_white_balance(raw, wanted)
-        assert gains is daylight and "daylight white balance is used" in remark
-    for wanted in ("auto", "camera", "daylight"):
-        gains, remark = choose_white_balance(raw_with(samples, pattern), wanted)
-        assert (gains == 1).all() and remark == "no white balance is applied"
-
-
-def test_the_white_balance_of_a_linear_dng_can_be_estimated():
-    samples = np.random.default_rng(0).uniform(0.1, 0.6, (8, 8, 1)) * np.float32([0.5, 1.0, 0.4])
-    gains, remark = choose_white_balance(raw_with(samples, None), "auto")
-    np.testing.assert_allclose(gains, [2, 1, 2.5], rtol=1e-5)
-    assert remark == ""
-    assert choose_white_balance(raw_with(samples, None), "camera")[1] == "no white balance is applied"
 
 
 @pytest.mark.parametrize("matrix", [None, np.zeros((3, 3)), np.full((3, 3), np.nan)])

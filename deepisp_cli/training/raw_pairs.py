@@ -15,7 +15,7 @@ from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import demosaic, normalise_mosaic, red_position
 from deepisp_cli.errors import InputError
 from deepisp_cli.frame import Options
-from deepisp_cli.pipeline import camera_matrix, choose_white_balance
+from deepisp_cli.pipeline import camera_matrix
 from deepisp_cli.plan import search_folder
 from deepisp_cli.raw import read_raw
 from deepisp_cli.render import orient
@@ -27,6 +27,7 @@ from deepisp_cli.training.pictures import (
     load_photograph,
 )
 from deepisp_cli.training.synthesis import PATTERN, Pairs
+from deepisp_cli.white_balance import choose_white_balance
 
 TURN_BACK = {6: 8, 8: 6}  # EXIF orientations that undo others; the rest undo themselves
 LARGEST_BORDER = 64  # pixels a side by which a camera may have trimmed its own picture

@@ -1,0 +1,104 @@
+"""Which white balance a raw gets: the camera's, daylight's, an estimate, or the user's gains."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepisp_cli.demosaic import normalise, normalise_mosaic, red_position
+from deepisp_cli.frame import parse_gains
+from deepisp_cli.raw import RawImage
+
+DARKEST_MEAN = 1e-4  # of full scale: less may come from an inexact black level rather than from light
+BLOCK_ROWS = 256  # judged at a time, which bounds the memory
+LARGEST_GAIN = 8.0  # of the grey world
+
+
+def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[np.ndarray, str]:
+    """The white balance to develop with.
+
+    Without the camera's own white balance daylight is used, without that the grey world. Early cameras (the
+    Nikon D1) balanced the samples themselves and do not say so: samples that are nearer to grey than daylight
+    gains would make them are left as they are.
+
+    Parameters
+    ----------
+    raw : from `read_raw`.
+    wanted : as `Options.white_balance`.
+
+    Returns
+    -------
+    gains : (3,) float32 for R, G, B, the smallest 1.
+    note : what they are if not what was wanted, else "".
+    """
+    if not isinstance(wanted, str) or wanted not in ("camera", "daylight", "auto"):
+        return parse_gains(wanted), ""
+    camera, daylight = raw.camera_white_balance, raw.daylight_white_balance
+    if wanted == "daylight" and daylight is not None:
+        return daylight, ""
+    if wanted == "camera" and camera is not None:
+        return camera, ""
+    estimated = None
+    if raw.pattern or wanted == "auto":  # nobody knows what a linear file has been balanced for
+        estimated = grey_world_gains(raw.samples, raw.pattern, raw.black, raw.white)
+    if wanted == "auto" and estimated is not None:
+        return estimated, ""
+    if wanted == "auto" and camera is not None:
+        return camera, "white balance cannot be estimated from the picture: the camera's is used"
+    if wanted != "daylight" and daylight is not None:
+        if estimated is not None and _nearer_to_one(estimated, daylight):
+            return np.ones(3, np.float32), "the samples seem to be white-balanced already"
+        return daylight, "daylight white balance is used"
+    if estimated is not None:
+        return estimated, "white balance is estimated from the picture"
+    return np.ones(3, np.float32), "no white balance is applied"
+
+
+def _nearer_to_one(gains: np.ndarray, other: np.ndarray) -> bool:
+    """Whether gains (3,) are nearer to no gain at all than to ``other``, by their ratios to green."""
+    ratios, others = np.log(gains / gains[1]), np.log(other / other[1])
+    return bool(np.abs(ratios).sum() < np.abs(ratios - others).sum())
+
+
+def grey_world_gains(
+    samples: np.ndarray, pattern: str | None, black: np.ndarray, white: np.ndarray
+) -> np.ndarray | None:
+    """White-balance gains that make the mean of all unclipped pixels grey.
+
+    The parameters are those of `normalise_mosaic`; if ``pattern`` is None, counts (H, W, 3) and levels (3,).
+
+    Returns
+    -------
+    (3,) float32, the smallest 1; None if the picture is too dark or too bright to tell.
+    """
+    period = 2 * len(black)  # rows of whole CFA cells and black tiles
+    step = period * max(1, BLOCK_ROWS // period)
+    total, count = np.zeros(3), 0.0
+    for top in range(0, len(samples), step):
+        rgb = _cell_colours(samples[top : top + step], pattern, black, white)
+        unclipped = (rgb.max(0) < 0.98).astype(np.float32)
+        total += rgb[:3] @ unclipped
+        count += unclipped.sum(dtype=np.float64)
+    means = total / max(count, 1)
+    if means.min() < DARKEST_MEAN:
+        return None
+    return np.clip(means.max() / means, 1, LARGEST_GAIN).astype(np.float32)
+
+
+def _cell_colours(
+    samples: np.ndarray, pattern: str | None, black: np.ndarray, white: np.ndarray
+) -> np.ndarray:
+    """(4, cells) float32: red, green and blue of each CFA cell, or of each pixel of linear counts, and the
+    brighter of a cell's two greens."""
+    if pattern is None:
+        rgb = normalise(samples.astype(np.float32), black, 1 / (white - black))
+        red, green, blue = (rgb[..., channel] for channel in range(3))
+        brighter = green
+    else:
+        mosaic = normalise_mosaic(samples, pattern, black, white, np.ones(3, np.float32))
+        row, col = red_position(pattern)
+        height, width = (side // 2 * 2 for side in mosaic.shape)
+        cells = mosaic[:height, :width].reshape(height // 2, 2, width // 2, 2)
+        red, blue = cells[:, row, :, col], cells[:, 1 - row, :, 1 - col]
+        greens = cells[:, row, :, 1 - col], cells[:, 1 - row, :, col]
+        green, brighter = (greens[0] + greens[1]) / 2, np.maximum(*greens)
+    return np.stack([red.ravel(), green.ravel(), blue.ravel(), brighter.ravel()])

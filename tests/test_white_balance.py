@@ -1,0 +1,108 @@
+"""Which white balance a raw gets, and what the grey world makes of a picture."""
+
+import numpy as np
+import pytest
+from conftest import raw_with
+
+from deepisp_cli.demosaic import BAYER_PATTERNS
+from deepisp_cli.raw import read_raw
+from deepisp_cli.white_balance import choose_white_balance, grey_world_gains
+
+
+def colour_of(pattern, row, col):
+    return pattern[row % 2 * 2 + col % 2]
+
+
+def test_white_balance_choices(write_raw, grey_ramp):
+    path = write_raw("ramp.dng", grey_ramp)
+    with path.open("rb") as file:
+        raw = read_raw(file, path.name)
+    camera, remark = choose_white_balance(raw, "camera")
+    np.testing.assert_allclose(camera, [2, 1, 1.5], rtol=1e-3)
+    assert remark == ""
+    np.testing.assert_allclose(choose_white_balance(raw, "auto")[0], [2, 1, 1.5], rtol=0.02)
+    np.testing.assert_allclose(choose_white_balance(raw, "3,2,4")[0], [1.5, 1, 2])
+    daylight, _ = choose_white_balance(raw, "daylight")
+    assert daylight.min() == 1
+    assert np.abs(daylight - camera).max() > 0.05
+
+
+@pytest.mark.parametrize("pattern", [None, "RGGB"])
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_picture_that_shows_no_white_balance_gets_the_best_known(pattern, level):
+    """A black or blown frame cannot be judged, and without gains there would be a colour cast."""
+    samples = np.full((8, 8, 3) if pattern is None else (8, 8), level, np.float32)
+    camera, daylight = np.float32([2, 1, 1.5]), np.float32([1.9, 1, 1.6])
+    raw = raw_with(samples, pattern, camera_white_balance=camera, daylight_white_balance=daylight)
+    gains, remark = choose_white_balance(raw, "auto")
+    assert gains is camera and "the camera's is used" in remark
+    raw = raw_with(samples, pattern, daylight_white_balance=daylight)
+    for wanted in ("auto", "camera"):
+        gains, remark = choose_white_balance(raw, wanted)
+        assert gains is daylight and "daylight white balance is used" in remark
+    for wanted in ("auto", "camera", "daylight"):
+        gains, remark = choose_white_balance(raw_with(samples, pattern), wanted)
+        assert (gains == 1).all() and remark == "no white balance is applied"
+
+
+def test_the_white_balance_of_a_linear_dng_can_be_estimated():
+    samples = np.random.default_rng(0).uniform(0.1, 0.6, (8, 8, 1)) * np.float32([0.5, 1.0, 0.4])
+    gains, remark = choose_white_balance(raw_with(samples, None), "auto")
+    np.testing.assert_allclose(gains, [2, 1, 2.5], rtol=1e-5)
+    assert remark == ""
+    assert choose_white_balance(raw_with(samples, None), "camera")[1] == "no white balance is applied"
+
+
+@pytest.mark.parametrize("pattern", BAYER_PATTERNS)
+def test_grey_world_does_not_judge_darkness(pattern):
+    """Means as small as the error of the black level mean nothing."""
+    black, white = np.full((2, 2), 512, np.float32), np.full((2, 2), 16383, np.float32)
+    for counts in (
+        {"R": 512, "G": 512, "B": 512},
+        {"R": 520, "G": 511, "B": 520},
+        {"R": 520, "G": 900, "B": 513},
+    ):
+        samples = np.uint16([[counts[colour_of(pattern, y, x)] for x in range(8)] for y in range(8)])
+        assert grey_world_gains(samples, pattern, black, white) is None
+
+
+@pytest.mark.parametrize("pattern", BAYER_PATTERNS)
+def test_grey_world_finds_the_cast(pattern):
+    cast = {"R": 0.5, "G": 1.0, "B": 0.4}
+    rows, cols = np.indices((16, 16))
+    light = np.random.default_rng(0).uniform(0.1, 0.6, (8, 8)).repeat(2, 0).repeat(2, 1)
+    samples = light * np.vectorize(lambda y, x: cast[colour_of(pattern, y, x)])(rows, cols)
+    gains = grey_world_gains(samples, pattern, np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32))
+    np.testing.assert_allclose(gains, [2.0, 1.0, 2.5], rtol=1e-5)
+
+
+def test_grey_world_of_linear_counts_finds_the_cast():
+    light = np.random.default_rng(0).uniform(0.1, 0.6, (8, 8, 1))
+    counts = np.rint(100 + light * (0.5, 1.0, 0.4) * 60000).astype(np.uint16)
+    gains = grey_world_gains(counts, None, np.full(3, 100, np.float32), np.full(3, 60100, np.float32))
+    np.testing.assert_allclose(gains, [2.0, 1.0, 2.5], rtol=1e-3)
+
+
+@pytest.mark.parametrize("pattern", BAYER_PATTERNS)
+def test_grey_world_looks_at_what_is_not_clipped_and_has_a_limit(pattern):
+    cast = {"R": 0.02, "G": 0.6, "B": 0.3}
+    rows, cols = np.indices((16, 16))
+    samples = np.vectorize(lambda y, x: cast[colour_of(pattern, y, x)])(rows, cols)
+    row, col = divmod(pattern.index("G"), 2)
+    samples[8 + row :: 2, col::2] = 1.0  # one of two greens: these cells say nothing
+    levels = np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)
+    np.testing.assert_allclose(grey_world_gains(samples, pattern, *levels), [8, 1, 2], rtol=1e-5)
+    assert grey_world_gains(np.ones((16, 16)), pattern, *levels) is None
+
+
+def test_grey_world_is_that_of_all_blocks_of_rows(monkeypatch):
+    """Also with a black tile of three rows."""
+    random = np.random.default_rng(1)
+    samples = random.uniform(0.1, 0.9, (61, 40)) * np.linspace(0.3, 1, 61)[:, None]
+    black, white = np.float32([[0.01, 0.02], [0.03, 0.04], [0.05, 0.06]]), np.ones((2, 2), np.float32)
+    whole = grey_world_gains(samples, "GRBG", black, white)
+    linear = grey_world_gains(samples[..., None] * (0.4, 0.9, 0.6), None, np.zeros(3), np.ones(3))
+    monkeypatch.setattr("deepisp_cli.white_balance.BLOCK_ROWS", 10)
+    np.testing.assert_allclose(grey_world_gains(samples, "GRBG", black, white), whole, rtol=1e-5)
+    in_blocks = grey_world_gains(samples[..., None] * (0.4, 0.9, 0.6), None, np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(in_blocks, linear, rtol=1e-5)
