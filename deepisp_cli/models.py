@@ -20,12 +20,20 @@ WEIGHTS_FILE = "weights.safetensors"
 
 @dataclass(frozen=True)
 class TileNeeds:
-    """What a model's network needs from its input, in pixels."""
+    """What a model's network needs from its input.
 
-    cell: int  # sides of the core are multiples of this
-    before: int  # halo above and to the left of the core
-    after: int  # halo below and to the right of it
-    continues: bool = False  # whether the ONNX graphs can continue a tile (see `training.onnx_graph`)
+    Attributes
+    ----------
+    cell : pixels; the sides of a tile's core are multiples of it.
+    before : pixels of the halo above and to the left of the core.
+    after : pixels of the halo below and to the right of it.
+    continues : whether the ONNX graphs can continue a tile (see `training.onnx_graph`).
+    """
+
+    cell: int
+    before: int
+    after: int
+    continues: bool = False
 
     @property
     def halo(self) -> int:
@@ -35,7 +43,13 @@ class TileNeeds:
 
 @dataclass(frozen=True)
 class Model:
-    """A model folder whose card has been read; its files are verified when they are read."""
+    """A model folder whose card has been read; its files are verified when they are read.
+
+    Attributes
+    ----------
+    folder : where its files are.
+    card : contents of card.json.
+    """
 
     folder: Path
     card: dict[str, Any]

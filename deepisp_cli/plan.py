@@ -34,11 +34,19 @@ STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # written to even if it is r
 
 @dataclass(frozen=True)
 class Job:
-    """One input and where its picture goes; ``error`` if that could not be determined."""
+    """One input and where its picture goes.
 
-    source: Path | str  # "-" for standard input
-    target: Path | str  # "-" for standard output
-    skip: bool = False  # the output exists and is kept
+    Attributes
+    ----------
+    source : path of a raw file, or "-" for standard input.
+    target : path of the picture, or "-" for standard output.
+    skip : whether the output exists and is kept.
+    error : why there is no target; None if there is one.
+    """
+
+    source: Path | str
+    target: Path | str
+    skip: bool = False
     error: DeepIspError | None = None
 
 
@@ -62,6 +70,10 @@ def plan_jobs(
     template : output name without suffix; folders in it replace the source's. Fields: stem, suffix, model,
         date, camera, iso.
     format : a key of ``output.FORMATS``, or None: from the suffix of ``output``, else JPEG.
+    model : name of the model, for {model} in ``template``.
+    recursive : also search sub-folders.
+    overwrite : outputs that exist are no error.
+    skip_existing : inputs whose output exists become jobs that are skipped.
 
     Raises
     ------

@@ -64,7 +64,12 @@ def grey_world_gains(
 ) -> np.ndarray | None:
     """White-balance gains that make the mean of all unclipped pixels grey.
 
-    The parameters are those of `normalise_mosaic`; if ``pattern`` is None, counts (H, W, 3) and levels (3,).
+    Parameters
+    ----------
+    samples : (H, W) counts of a mosaic, or (H, W, 3) linear counts.
+    pattern : CFA colours of ``samples[:2, :2]`` in reading order; None if the counts are linear.
+    black : (rows, cols) counts, repeating from ``samples[0, 0]``; (3,) of linear counts.
+    white : (2, 2) counts, by position in the CFA cell; (3,) of linear counts.
 
     Returns
     -------

@@ -10,9 +10,26 @@ import pytest
 from deepisp_cli.batch import Report
 from deepisp_cli.engine import Engine
 from deepisp_cli.frame import Frame, Options, Result
+from deepisp_cli.models import Model, TileNeeds
+from deepisp_cli.plan import Job
 from deepisp_cli.raw import RawImage
 
-MODULES = ("batch", "colour", "dng", "engine", "frame", "look", "pipeline", "raw", "render", "tiling")
+MODULES = (
+    "batch",
+    "colour",
+    "dng",
+    "engine",
+    "frame",
+    "look",
+    "models",
+    "output",
+    "pipeline",
+    "plan",
+    "raw",
+    "render",
+    "tiling",
+    "white_balance",
+)
 
 
 def section(documented, title):
@@ -49,7 +66,11 @@ def takes_an_array(function):
     return any(word in str(kind.annotation) for kind in kinds for word in ("ndarray", "Array"))
 
 
-@pytest.mark.parametrize("record", [RawImage, Options, Result, Frame, Report], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "record",
+    [RawImage, Options, Result, Frame, Report, Job, Model, TileNeeds],
+    ids=lambda kind: kind.__name__,
+)
 def test_every_field_of_a_record_is_described(record):
     described = section(record, "Attributes")
     assert list(described) == [field.name for field in fields(record)]
