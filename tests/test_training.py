@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -310,6 +312,59 @@ def test_a_stopped_run_ends_with_the_same_weights(folder, tmp_path):
     resumed = weights(checkpoint)
     for name, value in through.items():
         assert torch.equal(value, resumed[name]), name
+
+
+@pytest.fixture(params=["SIGINT", "SIGTERM", "SIGHUP"])
+def interrupt(request):
+    """Sends itself the signal, which raises KeyboardInterrupt, as the command line has it."""
+    number = getattr(signal, request.param, None)
+    if number is None:
+        pytest.skip("this system has no such signal")
+    before = signal.signal(number, signal.default_int_handler)
+    yield lambda: signal.raise_signal(number)
+    assert signal.getsignal(number) is signal.default_int_handler  # put back after the run
+    signal.signal(number, before)
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(folder, tmp_path, monkeypatch, caplog, interrupt):
+    """The interrupt arrives when some of the step's random numbers are drawn and nothing is learned yet."""
+    stages = (Stage(2e-3, 4, 32, steps=2), Stage(1e-3, 2, 48, steps=3, parts="high"))
+    settings = config(folder, stages=stages)
+    through = weights(train(settings, tmp_path / "a", device=CPU))
+
+    def interrupted_loss(trainer, pairs, loss=Trainer.loss):
+        if trainer.total == 3:
+            interrupt()
+        return loss(trainer, pairs)
+
+    caplog.set_level("INFO")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "loss", interrupted_loss)
+        train(settings, tmp_path / "b", device=CPU)
+    assert caplog.messages[-1] == "saved at stage 2, step 2; continue with --resume"
+    assert torch.load(tmp_path / "b" / "checkpoint.pt", weights_only=True)["position"][3] == 4
+    resumed = weights(train(settings, tmp_path / "b", device=CPU, resume=True))
+    for name, value in through.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_a_second_interrupt_does_not_wait_for_the_step(folder, tmp_path, monkeypatch):
+    def loss(trainer, pairs):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("went on")
+
+    monkeypatch.setattr(Trainer, "loss", loss)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(folder), tmp_path / "run", device=CPU)
+    assert not list((tmp_path / "run").iterdir())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_in_a_thread_leaves_signals_alone(folder, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        checkpoint = pool.submit(train, config(folder), tmp_path / "run", device=CPU, steps=1).result()
+    assert checkpoint.exists()
 
 
 def test_a_killed_save_leaves_the_old_checkpoint(folder, tmp_path, monkeypatch):

@@ -46,7 +46,7 @@ def train(
     deepisp train models/deepisp/train.toml --resume
 
     The run's folder gets checkpoint.pt, log.csv and sheets of validation pictures. A run stopped by --steps,
-    --minutes, Ctrl-C or a kill continues with --resume.
+    --minutes, Ctrl-C or a kill saves its last step and continues with --resume.
     """
     _need_torch()
     from deepisp_cli.training.config import load_config, on_photographs

@@ -3,8 +3,13 @@
 import csv
 import logging
 import math
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -44,6 +49,12 @@ def train(
     Returns
     -------
     The checkpoint's path.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C or a signal that is handled like it, once the running step is done and saved; after a
+        second one at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / CHECKPOINT
@@ -59,19 +70,50 @@ def train(
 
     started = saved = time.monotonic()
     reporter = _Reporter(trainer, validation, folder)
-    while True:
-        while trainer.progress() < 1:
-            over = minutes is not None and time.monotonic() - started > 60 * minutes
-            if over or (steps is not None and trainer.total >= steps):
-                trainer.save(checkpoint)
+    with _interrupts_held() as interrupts:
+        while True:
+            while trainer.progress() < 1:
+                over = minutes is not None and time.monotonic() - started > 60 * minutes
+                if over or (steps is not None and trainer.total >= steps):
+                    trainer.save(checkpoint)
+                    return checkpoint
+                reporter.add(trainer.train_step())
+                if interrupts:
+                    trainer.save(checkpoint)
+                    log.info(
+                        "saved at stage %d, step %d; continue with --resume", trainer.stage + 1, trainer.step
+                    )
+                    raise KeyboardInterrupt
+                if time.monotonic() - saved > SAVE_EVERY:
+                    trainer.save(checkpoint)
+                    saved = time.monotonic()
+            trainer.save(checkpoint)
+            if not trainer.advance_stage():
                 return checkpoint
-            reporter.add(trainer.train_step())
-            if time.monotonic() - saved > SAVE_EVERY:
-                trainer.save(checkpoint)
-                saved = time.monotonic()
-        trainer.save(checkpoint)
-        if not trainer.advance_stage():
-            return checkpoint
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[list[int]]:
+    """What would raise KeyboardInterrupt is listed instead: in the middle of a step the state is not one to
+    continue from. The second time it is raised after all."""
+    interrupts: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if interrupts:
+            signal.default_int_handler(number, frame)
+        interrupts.append(number)
+
+    held = []
+    if threading.current_thread() is threading.main_thread():  # signals reach no other
+        found = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
+        held = [each for each in found if each and signal.getsignal(each) is signal.default_int_handler]
+    for number in held:
+        signal.signal(number, hold)
+    try:
+        yield interrupts
+    finally:
+        for number in held:
+            signal.signal(number, signal.default_int_handler)
 
 
 class _Reporter:
