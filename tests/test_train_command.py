@@ -36,6 +36,92 @@ def run(tmp_path, monkeypatch):
     return run
 
 
+def edit(recipe, old, new):
+    text = recipe.read_text("utf-8")
+    assert old in text
+    recipe.write_text(text.replace(old, new), "utf-8")
+
+
+def test_a_resumed_run_keeps_the_data_that_it_began_with(run, tmp_path):
+    """Whether the configuration names a folder that is not there, or other pictures."""
+    photographs, recipe = tmp_path / "photographs", tmp_path / "tiny" / "train.toml"
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(other / "b.png")
+    edit(recipe, "steps = 1", "steps = 3")
+    assert run("-o", "whole", "--validation", photographs).exit_code == 0
+    for name in ("gone", "other"):
+        data = f"photographs = [{name!r}]\npanoramas = ['nowhere']\nshares = [0.5, 0.5, 0.0]\n"
+        recipe.write_text(data + RECIPE.replace("steps = 1", "steps = 3"), "utf-8")
+        assert run("-o", name, "--validation", photographs, "--steps", "2").exit_code == 0
+        result = CliRunner().invoke(main, ["train", str(recipe), "-o", name, "--device", "cpu", "--resume"])
+        assert result.exit_code == 0, result.output
+        whole, resumed = (
+            torch.load(tmp_path / each / "checkpoint.pt", weights_only=True) for each in ("whole", name)
+        )
+        assert resumed["config"] == whole["config"]
+        assert resumed["history"][-1]["psnr"] == whole["history"][-1]["psnr"]
+        for key, value in whole["network"].items():
+            assert torch.equal(value, resumed["network"][key]), key
+
+
+def test_a_resumed_run_takes_the_data_that_it_is_given(run, tmp_path):
+    other = tmp_path / "other"
+    assert run("-o", "run", "--validation", tmp_path / "photographs").exit_code == 0
+    (tmp_path / "photographs").rename(other)
+    (tmp_path / "photographs").mkdir()  # where the configuration of the checkpoint points to
+    result = run("-o", "run", "--resume", "--photographs", other, "--validation", other)
+    assert result.exit_code == 0, result.output
+    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["config"]
+    assert saved["photographs"] == (str(tmp_path / "photographs"), str(other))
+    assert saved["validation"] == (str(other),)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[network]", "seed = 3\n[network]", "seed was 0, is 3"),
+        ("[network]", "restoration_weight = 1\n[network]", "restoration_weight was 0.5, is 1"),
+        ("learning_rate = 1e-3", "learning_rate = 2e-3", "stage 1: learning_rate was 0.001, is 0.002"),
+        (
+            "[[stages]]",
+            "[synthesis]\nbits = [12, 12]\n[[stages]]",
+            "synthesis.bits was [12, 14], is [12, 12]",
+        ),
+        ("steps = 1", "steps = 1\n" + RECIPE[RECIPE.index("[[") :], "number of stages was 1, is 2"),
+    ],
+)
+def test_a_run_does_not_go_on_with_another_configuration(run, tmp_path, old, new, message):
+    assert run("-o", "run").exit_code == 0
+    edit(tmp_path / "tiny" / "train.toml", old, new)
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    result = run("-o", "run", "--resume")
+    assert result.exit_code == 4, result.output
+    assert message in result.output
+    assert "checkpoint.pt: the run began with another configuration" in result.output
+    assert "change it back, or train into another folder with --initial" in result.output
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_resumed_run_may_become_longer(run, tmp_path, caplog):
+    assert run("-o", "run").exit_code == 0
+    edit(tmp_path / "tiny" / "train.toml", "steps = 1", "steps = 2")
+    result = run("-o", "run", "--resume")
+    assert result.exit_code == 0, result.output
+    assert "another length (stage 1: steps was 1, is 2); it goes on with this one" in caplog.text
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["position"][3] == 2
+
+
+def test_what_to_do_about_a_missing_folder_is_said(run, tmp_path):
+    recipe = tmp_path / "tiny" / "train.toml"
+    edit(recipe, "[network]", "photographs = ['gone']\n[network]")
+    result = CliRunner().invoke(main, ["train", str(recipe), "--device", "cpu"])
+    assert result.exit_code == 3, result.output
+    assert "gone: is not a folder; name folders of pictures in the configuration, or give --photographs" in (
+        result.output
+    )
+
+
 def test_resume_needs_a_checkpoint(run, tmp_path):
     result = run("-o", "gone", "--resume")
     assert result.exit_code == 2, result.output

@@ -25,7 +25,9 @@ from deepisp_cli.options import device_option
 )
 @click.option("--validation", multiple=True, type=click.Path(exists=True, file_okay=False), metavar="FOLDER",
               help="Use these instead of the configuration's.")  # fmt: skip
-@click.option("--resume", is_flag=True, help="Continue from the run's checkpoint.")
+@click.option(
+    "--resume", is_flag=True, help="Continue from the run's checkpoint, on the data that it began with."
+)
 @click.option(
     "--initial",
     type=click.Path(exists=True, path_type=Path),
@@ -49,15 +51,13 @@ def train(
     --minutes, Ctrl-C or a kill saves its last step and continues with --resume.
     """
     _need_torch()
-    from deepisp_cli.training.config import load_config, on_photographs
+    from deepisp_cli.training.config import load_config, on_photographs, with_data_of
     from deepisp_cli.training.train import CHECKPOINT
     from deepisp_cli.training.train import train as run
+    from deepisp_cli.training.trainer import read_checkpoint, read_config
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = load_config(config)
-    if photographs:
-        settings = on_photographs(settings, photographs)
-    settings = dataclasses.replace(settings, validation=validation or settings.validation)
     folder = output or Path("runs") / config.resolve().parent.name
     if resume and initial:
         raise UsageError("a resumed run has weights of its own: leave out --resume or --initial")
@@ -70,6 +70,13 @@ def train(
             f"{folder / CHECKPOINT}: there is no checkpoint to continue from;"
             " leave out --resume to start a run, or give -o the run's folder"
         )
+    if resume:
+        state = read_checkpoint(folder / CHECKPOINT)
+        settings = with_data_of(settings, read_config(folder / CHECKPOINT, state))
+    if photographs:
+        settings = on_photographs(settings, photographs)
+    if validation:
+        settings = dataclasses.replace(settings, validation=validation)
     checkpoint = run(settings, folder, device=_open_device(device), resume=resume, initial=initial,
                      steps=steps, minutes=minutes)  # fmt: skip
     click.echo(str(checkpoint))

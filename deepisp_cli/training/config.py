@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ PARTS = ("low", "separate", "joint", "high")
 PICTURE_LOSSES = ("rgb", "lab")
 RESTORATION_NORMS = ("l1", "rms")
 PRECISIONS = ("auto", "float32", "bfloat16")
+DATA = ("photographs", "panoramas", "raw_pairs", "shares", "validation")  # what a resumed run keeps
+LENGTHS = ("steps", "minutes")  # of a stage; may change while it runs
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,34 @@ class TrainConfig:
 def on_photographs(config: TrainConfig, folders: Sequence[str]) -> TrainConfig:
     """``config`` with these photographs in place of all its data."""
     return replace(config, photographs=tuple(folders), panoramas=(), raw_pairs=(), shares=(1.0, 0.0, 0.0))
+
+
+def with_data_of(config: TrainConfig, earlier: TrainConfig) -> TrainConfig:
+    """``config`` with the folders and shares that a run began with."""
+    return replace(config, **{key: getattr(earlier, key) for key in DATA})
+
+
+def differences(earlier: TrainConfig, now: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """The values that differ, by key ("seed", "synthesis.exposure", "stage 2: steps"), as (earlier, now).
+
+    Data is left out. Of a table that only one has, None stands for each value of the other.
+    """
+    then, new = _flat(earlier), _flat(now)
+    return {key: (then.get(key), new.get(key)) for key in then | new if then.get(key) != new.get(key)}
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in asdict(config).items():
+        if key == "stages":
+            flat["number of stages"] = len(value)
+            for number, stage in enumerate(value, 1):
+                flat |= {f"stage {number}: {name}": entry for name, entry in stage.items()}
+        elif isinstance(value, dict):
+            flat |= {f"{key}.{name}": entry for name, entry in value.items()}
+        elif key not in DATA:
+            flat[key] = value
+    return flat
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -17,13 +17,13 @@ import torch
 
 from deepisp_cli.engine import open_session
 from deepisp_cli.errors import InputError, ModelError
-from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE, unknown_network
+from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
-from deepisp_cli.training.config import TrainConfig, config_from_dict, on_photographs
+from deepisp_cli.training.config import TrainConfig, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.quantise import measure
 from deepisp_cli.training.sources import open_sources
-from deepisp_cli.training.trainer import read_checkpoint
+from deepisp_cli.training.trainer import read_checkpoint, read_config
 
 # what a person writes into a card
 KEPT = ("summary", "licence", "training", "results", "limitations", "openness")
@@ -153,10 +153,7 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     for path, other in zip(checkpoints[1:], others, strict=True):
         if other["config"]["network"] != state["config"]["network"]:
             raise ModelError(f"{path}: holds a network of another architecture")
-    try:
-        config = config_from_dict(state["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise unknown_network(checkpoints[0], error) from error
+    config = read_config(checkpoints[0], state)
     pictures, checks = _raws(config, photographs) if photographs else ([], [])
     network = DeepISP(config.network)
     weights = [other["average"] for other in (state, *others)]

@@ -60,6 +60,12 @@ def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[
     )
     for (folders, open_kind), share in zip(kinds, config.shares, strict=True):
         if folders and share > 0:
+            for folder in folders:
+                if not Path(folder).is_dir():
+                    raise InputError(
+                        f"{folder}: is not a folder; name folders of pictures in the configuration,"
+                        " or give --photographs"
+                    )
             opened.append(open_kind(config, [Path(folder) for folder in folders], smallest, generator))
             shares.append(share)
     if not opened:

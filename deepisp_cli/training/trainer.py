@@ -1,11 +1,13 @@
 """One training step, and all that a run needs to continue as if it had not stopped."""
 
+import logging
 import math
 import os
 import time
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -17,7 +19,7 @@ from deepisp_cli.errors import ModelError
 from deepisp_cli.metering import expose
 from deepisp_cli.models import WEIGHTS_FILE, find_model, unknown_network
 from deepisp_cli.network import DeepISP, NetworkConfig, config_from_card
-from deepisp_cli.training.config import TrainConfig
+from deepisp_cli.training.config import LENGTHS, TrainConfig, config_from_dict, differences
 from deepisp_cli.training.growth import deepen, fits_into
 from deepisp_cli.training.losses import (
     as_seen,
@@ -32,6 +34,7 @@ from deepisp_cli.training.optimiser import Muon
 from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.synthesis import Pairs, frame_gains, to_picture, to_srgb
 
+log = logging.getLogger(__name__)
 ADAM_SHARE = 0.1  # learning rate of biases and the fully connected layer, relative to the filters'
 
 
@@ -246,10 +249,18 @@ class Trainer:
             self.set_w0()
 
     def load(self, path: Path) -> None:
-        """Continue from the checkpoint at ``path``."""
+        """Continue from the checkpoint at ``path``.
+
+        Raises
+        ------
+        ModelError
+            If the run began with another configuration. Its data may be another; a stage's length, too, of
+            which a line in the log tells.
+        """
         state = read_checkpoint(path, self.device)
         if read_network(path, state["config"]["network"]) != self.config.network:
             raise ModelError(f"{path}: holds a network of another architecture; train into another folder")
+        self._compare(path, read_config(path, state))
         self.stage, self.step, self.elapsed, self.total = state["position"]
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
@@ -265,6 +276,41 @@ class Trainer:
             ) from error
         self.rng.bit_generator.state = state["rng"]
         self.history = state["history"]
+
+    def _compare(self, path: Path, began: TrainConfig) -> None:
+        """Refuse a configuration that would make another run of this one; warn of another length."""
+        changes = {
+            key: f"{key} was {_shown(then)}, is {_shown(now)}"
+            for key, (then, now) in differences(began, self.config).items()
+        }
+        refused = [text for key, text in changes.items() if key.split(": ")[-1] not in LENGTHS]
+        if refused:
+            raise ModelError(
+                f"{path}: the run began with another configuration ({'; '.join(refused)}); change it back,"
+                f" or train into another folder with --initial {path}"
+            )
+        for text in changes.values():
+            log.warning("%s: the run began with another length (%s); it goes on with this one", path, text)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"  # as in TOML
+    return "not there" if value is None else repr(value)
+
+
+def read_config(path: Path, state: dict) -> TrainConfig:
+    """The configuration in ``state``, the contents of the checkpoint at ``path``.
+
+    Raises
+    ------
+    ModelError
+        If this version does not know it.
+    """
+    try:
+        return config_from_dict(state["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise unknown_network(path, error) from error
 
 
 def read_network(path: Path, architecture: dict) -> NetworkConfig:
