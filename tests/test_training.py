@@ -477,6 +477,42 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
             load_config(path)
 
 
+def message_of(path, text):
+    """What is said of a configuration that is refused."""
+    path.write_text(text, "utf-8")
+    with pytest.raises(UsageError) as error:
+        load_config(path)
+    return str(error.value)
+
+
+NETWORK = "[network]\nfold = 2\n"
+STAGE = "[[stages]]\nlearning_rate = 1e-3\nbatch = 1\ncrop = 32\nsteps = 9\nparts = 'low'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{NETWORK}blocks = 3\n{STAGE}", "[network]: unknown key 'blocks'; known: fold, dilations, width, "),
+        (
+            f"{NETWORK}[synthesis]\niso = 3\n{STAGE}",
+            "[synthesis]: unknown key 'iso'; known: exposure, usual_",
+        ),
+        (f"{NETWORK}[mosaic]\niso = 3\n{STAGE}", "[mosaic]: unknown key 'iso'; known: sigma, clean_share"),
+        (f"{NETWORK}{STAGE}{STAGE}rate = 3\n", "stage 2: unknown key 'rate'; known: learning_rate, batch, "),
+        (f"colour = 3\n{NETWORK}{STAGE}", "unknown key 'colour'; known: network, stages, photographs, "),
+        (NETWORK + STAGE + STAGE.replace("learning_rate = 1e-3", ""), "stage 2: 'learning_rate' is missing"),
+        (NETWORK, "'stages' is missing"),
+        (f"{NETWORK}width = 3\n{STAGE}", "[network]: width must be above"),
+        (NETWORK + STAGE.replace("'low'", "'all'"), "stage 1: parts is one of"),
+        (f"network = 3\n{STAGE}", "[network]: is a table of keys and values, got 3"),
+        (NETWORK + STAGE.replace("[[stages]]", "[stages]"), "stages are tables in double brackets"),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_is_said_with_its_place(tmp_path, text, message):
+    path = tmp_path / "a.toml"
+    assert message_of(path, text).startswith(f"{path}: {message}")
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "models").glob("*/*.toml")), ids=lambda p: f"{p.parent.name}-{p.stem}"
 )

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,20 +151,47 @@ def load_config(path: Path) -> TrainConfig:
     """
     try:
         return config_from_dict(tomllib.loads(path.read_text("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, ValueError, KeyError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UsageError(f"{path}: {reason.replace('TrainConfig.__init__() ', '')}") from error
+    except ValueError as error:  # TOML's and Unicode's errors are ValueErrors, too
+        raise UsageError(f"{path}: {error}") from error
 
 
 def config_from_dict(data: dict[str, Any]) -> TrainConfig:
-    """A `TrainConfig` from plain lists, tables and numbers; the inverse of ``asdict``."""
-    data = _tuples(data)
-    data["network"] = NetworkConfig(**_tuples(data["network"]))
-    data["stages"] = tuple(Stage(**stage) for stage in data["stages"])
-    data["synthesis"] = SynthesisOptions(**_tuples(data.get("synthesis", {})))
-    if data.get("mosaic") is not None:
-        data["mosaic"] = MosaicOptions(**_tuples(data["mosaic"]))
-    return TrainConfig(**data)
+    """A `TrainConfig` from plain lists, tables and numbers; the inverse of ``asdict``.
+
+    Raises
+    ------
+    ValueError
+        If it lacks a key, has an unknown one or a value that makes no sense; says in which table.
+    """
+    data = dict(data)
+    tables = {"network": NetworkConfig, "synthesis": SynthesisOptions, "mosaic": MosaicOptions}
+    for key, kind in tables.items():
+        if data.get(key) is not None:
+            data[key] = _build(kind, data[key], f"[{key}]: ")
+    stages = data.get("stages", [])
+    if not isinstance(stages, (list, tuple)):
+        raise ValueError("stages are tables in double brackets: [[stages]]")
+    if "stages" in data:
+        data["stages"] = [_build(Stage, stage, f"stage {number}: ") for number, stage in enumerate(stages, 1)]
+    config: TrainConfig = _build(TrainConfig, data, "")
+    return config
+
+
+def _build(kind: Any, table: Any, place: str) -> Any:
+    """A ``kind`` of the values in ``table``; what is wrong with them is said after ``place``."""
+    if not isinstance(table, dict):
+        raise ValueError(f"{place}is a table of keys and values, got {table!r}")
+    known = {each.name: each for each in fields(kind)}
+    unknown = [key for key in table if key not in known]
+    if unknown:
+        raise ValueError(f"{place}unknown key {unknown[0]!r}; known: {', '.join(known)}")
+    for name, each in known.items():
+        if each.default is MISSING and each.default_factory is MISSING and name not in table:
+            raise ValueError(f"{place}{name!r} is missing")
+    try:
+        return kind(**_tuples(table))
+    except ValueError as error:
+        raise ValueError(f"{place}{error}") from error
 
 
 def _tuples(table: dict[str, Any]) -> dict[str, Any]:
