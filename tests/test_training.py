@@ -25,6 +25,7 @@ from deepisp_cli.errors import InputError, ModelError, UsageError
 from deepisp_cli.metering import HEADROOM, TRUST
 from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP, NetworkConfig
+from deepisp_cli.training import export as exporting
 from deepisp_cli.training import losses
 from deepisp_cli.training.config import Stage, TrainConfig, config_from_dict, load_config
 from deepisp_cli.training.export import export_checkpoint
@@ -511,6 +512,95 @@ STAGE = "[[stages]]\nlearning_rate = 1e-3\nbatch = 1\ncrop = 32\nsteps = 9\npart
 def test_what_is_wrong_with_a_configuration_is_said_with_its_place(tmp_path, text, message):
     path = tmp_path / "a.toml"
     assert message_of(path, text).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("learning_rate = 1e-3", "learning_rate = 'fast'", "stage 1: learning_rate is a number, got 'fast'"),
+        ("learning_rate = 1e-3", "learning_rate = nan", "stage 1: learning_rate is a number, got nan"),
+        ("learning_rate = 1e-3", "learning_rate = true", "stage 1: learning_rate is a number, got True"),
+        (
+            "learning_rate = 1e-3",
+            "learning_rate = 0",
+            "stage 1: learning_rate is above 0, got 0",
+        ),
+        ("batch = 1", "batch = 0", "stage 1: batch is 1 or more, got 0"),
+        ("batch = 1", "batch = 1.5", "stage 1: batch is a whole number, got 1.5"),
+        ("batch = 1", "batch = true", "stage 1: batch is a whole number, got True"),
+        ("steps = 9", "steps = -9", "stage 1: steps is 1 or more, got -9"),
+        ("steps = 9", "minutes = 0", "stage 1: minutes is above 0, got 0"),
+        ("crop = 32", "crop = 0", "stage 1: crop is 2 or more, got 0"),
+        ("'low'", "1", "stage 1: parts is a text, got 1"),
+        ("[n", "photographs = 'photos'\n[n", "photographs is a list of texts, got 'photos'"),
+        ("[n", "photographs = ['a', 1]\n[n", "photographs is a list of texts, got ('a', 1)"),
+        ("[n", "shares = [1, 0]\n[n", "shares is a list of 3 numbers, got (1, 0)"),
+        ("[n", "shares = [1, -1, 0]\n[n", "shares is 0 or more, got -1"),
+        ("[n", "seed = -1\n[n", "seed is 0 or more, at most 9223372036854775807, got -1"),
+        ("[n", "average_decay = 1.5\n[n", "average_decay is 0 or more, at most 1, got 1.5"),
+        ("[n", "neutral_weight = -1\n[n", "neutral_weight is 0 or more, got -1"),
+        ("[n", "restoration_colour = -1\n[n", "restoration_colour is 0 or more, got -1"),
+        ("[n", "gradient_norm = 0\n[n", "gradient_norm is above 0, got 0"),
+        ("[n", "restoration_scales = [0]\n[n", "restoration_scales is 1 or more, got 0"),
+        ("[n", "reductions = []\n[n", "reductions is empty"),
+        ("[n", "stages = []\n[n", "stages is empty"),
+        ("fold = 2", "metered = 1", "[network]: metered is true or false, got 1"),
+        ("fold = 2", "dilations = 3", "[network]: dilations is a list of whole numbers, got 3"),
+        (
+            "[[",
+            "[synthesis]\nexposure = [0, -3]\n[[",
+            "[synthesis]: exposure goes from low to high, got [0, -3]",
+        ),
+        ("[[", "[synthesis]\nshot_noise = [0, 1]\n[[", "[synthesis]: shot_noise is above 0, got 0"),
+        ("[[", "[synthesis]\nhot_share = 2\n[[", "[synthesis]: hot_share is 0 or more, at most 1, got 2"),
+        ("[[", "[synthesis]\nrow_noise = -1\n[[", "[synthesis]: row_noise is 0 or more, got -1"),
+        ("[[", "[synthesis]\nbits = [12, 99]\n[[", "[synthesis]: bits is 1 or more, at most 16, got 99"),
+        ("[[", "[synthesis]\nusual_exposure = [-2, -1]\n[[", "[synthesis]: usual_exposure is a mean and"),
+        (
+            "[[",
+            "[synthesis]\nblack_share = [0, 1]\n[[",
+            "[synthesis]: black_share is 0 or more, at most 0.9, got 1",
+        ),
+        ("[[", "[mosaic]\nsigma = [20, 0]\n[[", "[mosaic]: sigma goes from low to high, got [20, 0]"),
+        ("[[", "[mosaic]\nsigma = [-1, 0]\n[[", "[mosaic]: sigma is 0 or more, got -1"),
+        ("[[", "[mosaic]\nclean_share = 2\n[[", "[mosaic]: clean_share is 0 or more, at most 1, got 2"),
+    ],
+)
+def test_values_of_another_kind_or_out_of_range_are_refused(tmp_path, old, new, message):
+    text = NETWORK + STAGE
+    if "stages = []" in new:
+        text = NETWORK
+    path = tmp_path / "a.toml"
+    assert old in text
+    assert message_of(path, text.replace(old, new)).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("crop", [160, 200])
+def test_photographs_smaller_than_the_crops_are_named(folder, tmp_path, caplog, crop):
+    """Once; a crop that none of them holds is smaller."""
+    small = tmp_path / "small"
+    small.mkdir()
+    for index in range(7):
+        Image.new("RGB", (300, 90)).save(small / f"{index}.png")
+    Image.new("RGB", (170, 161)).save(tmp_path / "large.png")
+    stages = (Stage(1e-3, 1, 32, steps=1), Stage(1e-3, 1, crop, steps=1))
+    trainer = new_trainer(config(small, photographs=(str(small), str(tmp_path)), stages=stages))
+    (message,) = caplog.messages
+    names = ", ".join(f"{small / f'{index}.png'} (90)" for index in range(5))
+    if crop == 160:
+        assert message == f"less than 160 pixels a side: {names}, 2 more; left out of crops of that size"
+    else:
+        expected = f"{names}, 3 more; none is as large, so crops have at most 160 pixels"
+        assert message == f"less than 200 pixels a side: {expected}"
+    trainer.advance_stage()
+    assert trainer.draw().picture.shape == (1, 3, 160, 160)
+    assert len(caplog.messages) == 1
+
+
+def test_calibration_does_not_mind_the_crops_of_stages(folder, caplog):
+    stages = (Stage(1e-3, 1, 32, steps=1, parts="low"), Stage(1e-3, 1, 200, steps=1, parts="low"))
+    exporting._raws(config(folder, network=LOW_ONLY, stages=stages), [str(folder)])
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
 """Everything that defines a model, as read from its TOML file."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from deepisp_cli.errors import UsageError
 from deepisp_cli.network import NetworkConfig
 from deepisp_cli.training.losses import COLOUR_SCALES, MS_SSIM_SMALLEST, SSIM_SMALLEST
 from deepisp_cli.training.mosaics import MosaicOptions
+from deepisp_cli.training.ranges import check_range
 from deepisp_cli.training.synthesis import SynthesisOptions
 
 if sys.version_info >= (3, 11):
@@ -23,6 +25,8 @@ RESTORATION_NORMS = ("l1", "rms")
 PRECISIONS = ("auto", "float32", "bfloat16")
 DATA = ("photographs", "panoramas", "raw_pairs", "shares", "validation")  # what a resumed run keeps
 LENGTHS = ("steps", "minutes")  # of a stage; may change while it runs
+SINGULARS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,10 @@ class Stage:
     blocks: int | None = None  # train only the first so many low-level blocks; None: all. Needs "low"
 
     def __post_init__(self) -> None:
-        if not self.steps and not self.minutes:
+        check_range(self, "learning_rate", "minutes", above=0)
+        check_range(self, "batch", "steps", least=1)
+        check_range(self, "crop", least=2)
+        if self.steps is None and self.minutes is None:
             raise ValueError("a stage needs steps or minutes")
         if self.parts not in PARTS:
             raise ValueError(f"parts is one of {', '.join(PARTS)}, got {self.parts!r}")
@@ -79,6 +86,15 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("stages", "reductions"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; name at least one")
+        weights = [each.name for each in fields(self) if each.name.endswith("_weight")]
+        check_range(self, "shares", *weights, "restoration_structure", "restoration_colour", least=0)
+        check_range(self, "longest_side", "restoration_scales", least=1)
+        check_range(self, "reductions", "gradient_norm", above=0)
+        check_range(self, "average_decay", least=0, most=1)
+        check_range(self, "seed", least=0, most=2**63 - 1)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.restoration_norm not in RESTORATION_NORMS:
@@ -188,10 +204,38 @@ def _build(kind: Any, table: Any, place: str) -> Any:
     for name, each in known.items():
         if each.default is MISSING and each.default_factory is MISSING and name not in table:
             raise ValueError(f"{place}{name!r} is missing")
+    table, kinds = _tuples(table), get_type_hints(kind)
+    for name, value in table.items():
+        if not _is_a(kinds[name], value):
+            raise ValueError(f"{place}{name} is {_described(kinds[name])}, got {value!r}")
     try:
-        return kind(**_tuples(table))
+        return kind(**table)
     except ValueError as error:
         raise ValueError(f"{place}{error}") from error
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    """Whether ``value`` is of the type ``kind``; whole numbers are numbers, infinity and NaN are not."""
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        if kinds[-1] is not ...:
+            return len(value) == len(kinds) and all(map(_is_a, kinds, value))
+        return all(_is_a(kinds[0], each) for each in value)
+    if get_args(kind):  # X | None
+        return any(_is_a(each, value) for each in get_args(kind))
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _described(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        first, last = get_args(kind)[0], get_args(kind)[-1]
+        count = "" if last is ... else f"{len(get_args(kind))} "
+        return f"a list of {count}{PLURALS[first]}"
+    return SINGULARS[get_args(kind)[0] if get_args(kind) else kind]
 
 
 def _tuples(table: dict[str, Any]) -> dict[str, Any]:

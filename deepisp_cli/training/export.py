@@ -182,7 +182,10 @@ def _raws(config: TrainConfig, photographs: Sequence[str]) -> tuple[list[torch.T
     """The network's inputs (N, 3, H, W) that calibrate the 8-bit form, and those it is checked on."""
     generator = torch.Generator().manual_seed(config.seed)
     synthesis = replace(config.synthesis, hot_share=HOT_SHARE, saturated_share=SATURATED_SHARE)
-    calibration = replace(on_photographs(config, photographs), synthesis=synthesis, reductions=REDUCTIONS)
+    stages = (min(config.stages, key=lambda stage: stage.crop),)  # which photographs are too small
+    calibration = replace(
+        on_photographs(config, photographs), synthesis=synthesis, reductions=REDUCTIONS, stages=stages
+    )
     (source,), _ = open_sources(calibration, generator)
     batches, count, size = CALIBRATION
     network = config.network

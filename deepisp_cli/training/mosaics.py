@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deepisp_cli.demosaic import demosaic
+from deepisp_cli.training.ranges import check_order, check_range
 from deepisp_cli.training.synthesis import PATTERN, Pairs, sample_mosaic
 
 
@@ -18,6 +19,11 @@ class MosaicOptions:
 
     sigma: tuple[float, float] = (0.0, 20.0)  # standard deviation of the noise, of 255; uniform
     clean_share: float = 0.0  # share of mosaics without noise
+
+    def __post_init__(self) -> None:
+        check_order(self, "sigma")
+        check_range(self, "sigma", least=0)
+        check_range(self, "clean_share", least=0, most=1)
 
 
 class MosaicSynthesis:

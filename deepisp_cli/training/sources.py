@@ -1,5 +1,6 @@
 """Where training pairs come from: photographs, HDR panoramas, raws with a reference picture."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,9 @@ from deepisp_cli.training.pictures import (
 )
 from deepisp_cli.training.raw_pairs import RawPairs
 from deepisp_cli.training.synthesis import Pairs, Synthesis
+
+NAMED = 5  # of the pictures that are smaller than crops
+log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -77,19 +81,29 @@ def _photographs(
     config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
 ) -> Source:
     levels: list[list] = [[] for _ in config.reductions]
+    largest = max(stage.crop for stage in config.stages)
+    narrow = []
 
-    def load(path: Path) -> list[np.ndarray | None]:
+    def load(path: Path) -> tuple[Path, int, list[np.ndarray | None]]:
         picture = load_photograph(path)
         picture.thumbnail((config.longest_side, config.longest_side), Image.Resampling.LANCZOS)
-        return reduced(picture, config.reductions, smallest)
+        return path, min(picture.size), reduced(picture, config.reductions, smallest)
 
-    for pictures in load_all(list_files(folders, PHOTOGRAPH_SUFFIXES), load):
+    for path, side, pictures in load_all(list_files(folders, PHOTOGRAPH_SUFFIXES), load):
+        if side < largest:
+            narrow.append(f"{path} ({side})")
         for level, smaller in zip(levels, pictures, strict=True):
             if smaller is not None:
                 level.append(smaller)
     if not any(levels):
         raise InputError(f"{_names(folders)}: no photograph of at least {smallest} pixels a side")
     crops = Crops(levels, generator)
+    if narrow:
+        more = [f"{len(narrow) - NAMED} more"] if len(narrow) > NAMED else []
+        kept = "left out of crops of that size"
+        if crops.largest < largest:
+            kept = f"none is as large, so crops have at most {crops.largest} pixels"
+        log.warning("less than %d pixels a side: %s; %s", largest, ", ".join(narrow[:NAMED] + more), kept)
     if config.mosaic:
         return Synthesised(crops, MosaicSynthesis(config.mosaic, generator))
     return Synthesised(crops, Synthesis(config.synthesis, generator))

@@ -15,6 +15,7 @@ from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_
 from deepisp_cli.demosaic import demosaic, normalise
 from deepisp_cli.metering import QUANTILE, expose, meter
 from deepisp_cli.training import cameras
+from deepisp_cli.training.ranges import check_order, check_range
 from deepisp_cli.training.sensor import READ_OFFSET, READ_SLOPE
 
 GREY = 0.18  # the level to which a light meter brings a scene's mean
@@ -43,6 +44,17 @@ class SynthesisOptions:
     row_noise: float = 0.1  # spread of row offsets relative to the read noise, uniform up to this
     hot_share: float = 2e-5  # share of hot samples: brighter by up to full scale, mostly by little
     white_balance_spread: float = 0.1  # log-normal spread around the daylight-to-tungsten line
+
+    def __post_init__(self) -> None:
+        check_order(self, "exposure", "shot_noise", "inverse_tone", "bits", "black_share")
+        shares = "usual_share", "inverse_tone", "highlight_share", "saturated_share", "hot_share"
+        check_range(self, *shares, least=0, most=1)
+        check_range(self, "shot_noise", "highlight_gain", "saturation", above=0)
+        check_range(self, "read_spread", "black_error", "row_noise", "white_balance_spread", least=0)
+        check_range(self, "bits", least=1, most=16)
+        check_range(self, "black_share", least=0, most=0.9)
+        if self.usual_exposure[1] < 0:
+            raise ValueError(f"usual_exposure is a mean and a spread of 0 or more, got {self.usual_exposure}")
 
 
 @dataclass(frozen=True)
