@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,29 @@ def test_a_resumed_run_may_become_longer(run, tmp_path, caplog):
     assert result.exit_code == 0, result.output
     assert "another length (stage 1: steps was 1, is 2); it goes on with this one" in caplog.text
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["position"][3] == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("recipes/first.toml", "first"),
+        ("recipes/second.v2.toml", "second.v2"),
+        ("recipes/train.toml", "recipes"),
+        ("model/finish.toml", "model"),
+    ],
+)
+def test_runs_of_one_folders_configurations_go_into_folders_of_their_own(run, tmp_path, caplog, path, name):
+    recipe = tmp_path / path
+    recipe.parent.mkdir()
+    if recipe.parent.name == "model":
+        (recipe.parent / "card.json").write_text("{}")
+    recipe.write_text(RECIPE, "utf-8")
+    caplog.set_level("INFO")
+    command = ["train", str(recipe), "--photographs", "photographs", "--device", "cpu"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "runs" / name / "checkpoint.pt").exists()
+    assert f"into {Path('runs') / name}" in caplog.text
 
 
 def test_what_to_do_about_a_missing_folder_is_said(run, tmp_path):

@@ -14,7 +14,11 @@ from deepisp_cli.options import device_option
 @click.command()
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder of the run. [runs/NAME]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Folder of the run. [runs/NAME: CONFIG's name; of train.toml, or beside a card.json, its folder's]",
 )
 @click.option(
     "--photographs",
@@ -58,7 +62,7 @@ def train(
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = load_config(config)
-    folder = output or Path("runs") / config.resolve().parent.name
+    folder = output or Path("runs") / _name_of(config.resolve())
     if resume and initial:
         raise UsageError("a resumed run has weights of its own: leave out --resume or --initial")
     if (folder / CHECKPOINT).exists() and not resume:
@@ -115,6 +119,14 @@ def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tup
 
     folder = Path(name) if Path(name).name != name else Path("models") / name
     click.echo(str(export_checkpoint([checkpoint, *average], folder, calibrate)))
+
+
+def _name_of(config: Path) -> str:
+    """What to call a run. Configurations of a model that ships lie beside it."""
+    from deepisp_cli.models import CARD_FILE
+
+    beside_model = (config.parent / CARD_FILE).exists()
+    return config.parent.name if beside_model or config.name == "train.toml" else config.stem
 
 
 def _need_torch() -> None:

@@ -68,6 +68,7 @@ def train(
     else:
         trainer.set_w0()
 
+    log.info("into %s", folder)
     started = saved = time.monotonic()
     reporter = _Reporter(trainer, validation, folder)
     with _interrupts_held() as interrupts:
