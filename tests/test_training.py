@@ -727,7 +727,7 @@ def test_an_export_can_take_the_mean_of_checkpoints(folder, tmp_path):
 
 
 def test_an_export_calibrates_the_8_bit_form_on_photographs(folder, tmp_path):
-    network = replace(TINY, dilations=(1, 1, 1))
+    network = replace(TINY, dilations=(1, 1, 1, 1))
     checkpoint = train(config(folder, network=network), tmp_path / "run", device=CPU, steps=2)
     model = find_model(str(export_checkpoint([checkpoint], tmp_path / "model", [str(folder)]).parent))
     assert model.has_eight_bit_form
@@ -736,10 +736,39 @@ def test_an_export_calibrates_the_8_bit_form_on_photographs(folder, tmp_path):
     assert model.card["parity"]["8 bit against float32, largest difference of W"] < 0.03
     again = find_model(str(export_checkpoint([checkpoint], tmp_path / "model").parent))
     assert not again.has_eight_bit_form
-    deep = replace(network, dilations=(1, 16, 16))  # its field of view is larger than these pictures
+    deep = replace(network, dilations=(1, 16, 16, 1))  # its field of view is larger than these pictures
     checkpoint = train(config(folder, network=deep), tmp_path / "deep", device=CPU, steps=1)
     with pytest.raises(InputError, match="is calibrated on photographs of"):
         export_checkpoint([checkpoint], tmp_path / "deep-model", [str(folder)])
+
+
+def test_a_network_without_blocks_for_8_bits_is_not_calibrated(folder, tmp_path):
+    for count in (3, 4):
+        network = replace(LOW_ONLY, dilations=(1,) * count)
+        stages = (Stage(1e-3, 1, 32, 1, parts="low"),)
+        checkpoint = train(config(folder, network=network, stages=stages), tmp_path / str(count), device=CPU)
+        command = ["export", str(checkpoint), str(tmp_path / f"model-{count}"), "--calibrate", str(folder)]
+        result = CliRunner().invoke(main, command)
+        if count == 4:
+            assert result.exit_code == 0, result.output
+            assert (tmp_path / "model-4" / "model-int8.onnx").exists()
+        else:
+            assert result.exit_code == 4
+            assert f"{checkpoint}: a network of 3 low-level blocks has no 8-bit form" in result.output
+            assert "leave out --calibrate" in result.output
+            assert not (tmp_path / "model-3").exists()
+
+
+@pytest.mark.parametrize("name", ["mine", "./mine", "there/mine"])
+def test_an_export_says_how_to_use_the_model(folder, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=1)
+    result = CliRunner().invoke(main, ["export", str(checkpoint), name])
+    assert result.exit_code == 0, result.output
+    start, model = result.stderr.strip().split(" --model ")
+    assert start == "use it with"
+    assert find_model(model).card["name"] == "mine"
+    assert (tmp_path / result.stdout.strip()).parent.resolve() == Path(model).resolve()
 
 
 def test_results_stay_with_the_weights_that_they_are_of(folder, tmp_path):

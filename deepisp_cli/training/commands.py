@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,9 @@ def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tup
     from deepisp_cli.training.export import export_checkpoint
 
     folder = Path(name) if Path(name).name != name else Path("models") / name
-    click.echo(str(export_checkpoint([checkpoint, *average], folder, calibrate)))
+    card = export_checkpoint([checkpoint, *average], folder, calibrate)
+    click.echo(str(card))
+    click.echo(f"use it with --model {_as_model(folder)}", err=True)
 
 
 def _name_of(config: Path) -> str:
@@ -127,6 +130,11 @@ def _name_of(config: Path) -> str:
 
     beside_model = (config.parent / CARD_FILE).exists()
     return config.parent.name if beside_model or config.name == "train.toml" else config.stem
+
+
+def _as_model(folder: Path) -> str:
+    """``folder`` as ``process --model`` takes it: a path, even in the current folder."""
+    return str(folder) if folder.name != str(folder) else f".{os.sep}{folder}"
 
 
 def _need_torch() -> None:

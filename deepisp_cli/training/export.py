@@ -21,7 +21,7 @@ from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FIL
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import TrainConfig, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
-from deepisp_cli.training.quantise import measure
+from deepisp_cli.training.quantise import SMALLEST, measure
 from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.trainer import read_checkpoint, read_config
 
@@ -146,14 +146,20 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     Raises
     ------
     ModelError
-        If one is not a checkpoint, has another network or one that this version does not know, or the engines
-        do not agree.
+        If one is not a checkpoint, has another network or one that this version does not know, the engines do
+        not agree, or the network has too few blocks for an 8-bit form that is asked for.
     """
     state, *others = [read_checkpoint(checkpoint) for checkpoint in checkpoints]
     for path, other in zip(checkpoints[1:], others, strict=True):
         if other["config"]["network"] != state["config"]["network"]:
             raise ModelError(f"{path}: holds a network of another architecture")
     config = read_config(checkpoints[0], state)
+    blocks = len(config.network.dilations)
+    if photographs and blocks < SMALLEST:
+        raise ModelError(
+            f"{checkpoints[0]}: a network of {blocks} low-level blocks has no 8-bit form: the first and the"
+            f" last two stay in float32, so it takes {SMALLEST}; leave out --calibrate"
+        )
     pictures, checks = _raws(config, photographs) if photographs else ([], [])
     network = DeepISP(config.network)
     weights = [other["average"] for other in (state, *others)]

@@ -21,6 +21,7 @@ from deepisp_cli.training.onnx_builder import Graph
 PATCH_STRIDE = 3  # every third pixel of each row and column is enough
 DAMPING = 0.01  # share of the mean variance added to each, as in GPTQ
 LAST_IN_FLOAT = 2  # blocks: no later one corrects their errors
+SMALLEST = 2 + LAST_IN_FLOAT  # blocks of a network that has any in 8 bits; the first is not
 RARE = 1e-6  # share of values that may lie beyond a range
 NARROWEST = 1e-3  # smallest range of features or image, for blocks that hardly use any
 LARGEST_BIAS = 2**28  # in steps; rounding adds to it, and it has 32 bits
