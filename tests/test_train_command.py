@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from deepisp_cli.cli import main
 
+ROOT = Path(__file__).resolve().parents[1]
 RECIPE = (
     "[network]\nfold = 2\ndilations = [1, 2]\nwidth = 20\nhigh_blocks = 1\n"
     "[[stages]]\nlearning_rate = 1e-3\nbatch = 1\ncrop = 16\nsteps = 1\n"
@@ -68,7 +69,8 @@ def test_a_resumed_run_keeps_the_data_that_it_began_with(run, tmp_path):
 
 def test_a_resumed_run_takes_the_data_that_it_is_given(run, tmp_path):
     other = tmp_path / "other"
-    assert run("-o", "run", "--validation", tmp_path / "photographs").exit_code == 0
+    edit(tmp_path / "tiny" / "train.toml", "steps = 1", "steps = 2")
+    assert run("-o", "run", "--validation", tmp_path / "photographs", "--steps", 1).exit_code == 0
     (tmp_path / "photographs").rename(other)
     (tmp_path / "photographs").mkdir()  # where the configuration of the checkpoint points to
     result = run("-o", "run", "--resume", "--photographs", other, "--validation", other)
@@ -134,6 +136,40 @@ def test_runs_of_one_folders_configurations_go_into_folders_of_their_own(run, tm
     assert result.exit_code == 0, result.output
     assert (tmp_path / "runs" / name / "checkpoint.pt").exists()
     assert f"into {Path('runs') / name}" in caplog.text
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_a_run_tells_early_what_it_does(run, tmp_path, caplog, validation):
+    """What it begins with, a line after ten steps of it, and what there is to do once it is finished."""
+    caplog.set_level("INFO")
+    photographs = tmp_path / "photographs"
+    options = ["-o", "run", *(["--validation", photographs] if validation else [])]
+    shutil.copy(photographs / "a.png", photographs / "b.png")
+    Image.new("RGB", (15, 64)).save(photographs / "small.png")  # holds no crop
+    edit(tmp_path / "tiny" / "train.toml", "steps = 1\n", "steps = 24\n" + RECIPE[RECIPE.index("[[") :])
+    assert run(*options, "--steps", 2).exit_code == 0
+    expected = f"2 pictures, {3 if validation else 0} for validation; stage 1 of 2; into run"
+    assert expected in caplog.messages
+    caplog.clear()
+    assert run(*options, "--resume").exit_code == 0
+    reports = [line for line in caplog.messages if line.startswith("stage ")]
+    assert [line.split("  ")[:2] for line in reports] == [
+        ["stage 1", "step 12"], ["stage 1", "step 24"], ["stage 2", "step 1"],
+    ]  # fmt: skip
+    for line in reports:
+        assert "nan" not in line
+        assert ("psnr" in line, "dead" in line) == (validation, validation)
+    columns = (tmp_path / "run" / "log.csv").read_text().splitlines()[0].split(",")
+    documented = (ROOT / "docs" / "training.md").read_text("utf-8").split("## Data")[0]
+    assert columns[-2:] == ["psnr", "dead"]
+    assert all(f"`{column}`" in documented for column in columns)
+    caplog.clear()
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    result = run(*options, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "the run is finished, after 25 steps; there is nothing to resume" in caplog.messages
+    assert not [line for line in caplog.messages if line.startswith("stage ")]
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
 
 
 def test_what_to_do_about_a_missing_folder_is_said(run, tmp_path):

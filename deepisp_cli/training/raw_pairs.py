@@ -82,6 +82,7 @@ class RawPairs:
         if not self.scenes:
             names = ", ".join(map(str, folders))
             raise InputError(f"{names}: no raw with a reference picture of the same scene")
+        self.pictures = len(self.scenes)
 
     def __call__(self, count: int, size: int) -> Pairs:
         device = self.generator.device

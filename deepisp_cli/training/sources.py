@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 class Source(Protocol):
     """Draws training pairs."""
 
+    pictures: int  # how many files it draws from
+
     def __call__(self, count: int, size: int) -> Pairs:
         """``count`` pairs of ``size`` pixels a side, or as large as the largest picture allows."""
 
@@ -39,8 +41,8 @@ class Source(Protocol):
 class Synthesised:
     """Pairs made from crops of pictures."""
 
-    def __init__(self, crops: Crops, synthesis: Callable[[Tensor], Pairs]) -> None:
-        self.crops, self.synthesis = crops, synthesis
+    def __init__(self, crops: Crops, synthesis: Callable[[Tensor], Pairs], pictures: int) -> None:
+        self.crops, self.synthesis, self.pictures = crops, synthesis, pictures
 
     def __call__(self, count: int, size: int) -> Pairs:
         return self.synthesis(self.crops(count, min(size, self.crops.largest)))
@@ -82,7 +84,7 @@ def _photographs(
 ) -> Source:
     levels: list[list] = [[] for _ in config.reductions]
     largest = max(stage.crop for stage in config.stages)
-    narrow = []
+    narrow, count = [], 0
 
     def load(path: Path) -> tuple[Path, int, list[np.ndarray | None]]:
         picture = load_photograph(path)
@@ -90,6 +92,7 @@ def _photographs(
         return path, min(picture.size), reduced(picture, config.reductions, smallest)
 
     for path, side, pictures in load_all(list_files(folders, PHOTOGRAPH_SUFFIXES), load):
+        count += any(smaller is not None for smaller in pictures)
         if side < largest:
             narrow.append(f"{path} ({side})")
         for level, smaller in zip(levels, pictures, strict=True):
@@ -105,15 +108,16 @@ def _photographs(
             kept = f"none is as large, so crops have at most {crops.largest} pixels"
         log.warning("less than %d pixels a side: %s; %s", largest, ", ".join(narrow[:NAMED] + more), kept)
     if config.mosaic:
-        return Synthesised(crops, MosaicSynthesis(config.mosaic, generator))
-    return Synthesised(crops, Synthesis(config.synthesis, generator))
+        return Synthesised(crops, MosaicSynthesis(config.mosaic, generator), count)
+    return Synthesised(crops, Synthesis(config.synthesis, generator), count)
 
 
 def _panoramas(config: TrainConfig, folders: Sequence[Path], _: int, generator: torch.Generator) -> Source:
     scenes = load_all(list_files(folders, HDR_SUFFIXES), load_linear)
     if not scenes:
         raise InputError(f"{_names(folders)}: no HDR file that can be read")
-    return Synthesised(Crops([scenes], generator), Synthesis(config.synthesis, generator).of_scenes)
+    synthesis = Synthesis(config.synthesis, generator).of_scenes
+    return Synthesised(Crops([scenes], generator), synthesis, len(scenes))
 
 
 def _raw_pairs(

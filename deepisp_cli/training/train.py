@@ -20,6 +20,7 @@ from deepisp_cli.training.validation import Validation, dead_features
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
+FIRST_REPORT = 10  # steps
 REPORT_EVERY = 200  # steps
 SHEET_EVERY = 2000  # steps
 SAVE_EVERY = 120  # seconds
@@ -68,7 +69,13 @@ def train(
     else:
         trainer.set_w0()
 
-    log.info("into %s", folder)
+    log.info(
+        "%d pictures, %d for validation; stage %d of %d; into %s",
+        trainer.pictures, len(validation.pairs), trainer.stage + 1, len(config.stages), folder,
+    )  # fmt: skip
+    if trainer.finished:
+        log.info("the run is finished, after %d steps; there is nothing to resume", trainer.total)
+        return checkpoint
     started = saved = time.monotonic()
     reporter = _Reporter(trainer, validation, folder)
     with _interrupts_held() as interrupts:
@@ -124,11 +131,12 @@ class _Reporter:
         self.trainer, self.validation, self.folder = trainer, validation, folder
         self.losses: list[Tensor] = []
         self.since = (time.monotonic(), trainer.total)
+        self.first = trainer.total + FIRST_REPORT  # soon, to see that it works
 
     def add(self, loss: Tensor) -> None:
         self.losses.append(loss)
         last = self.trainer.progress() >= 1
-        if self.trainer.total % REPORT_EVERY == 0 or last:
+        if last or self.trainer.total == self.first or self.trainer.total % REPORT_EVERY == 0:
             self._report()
         if self.validation.pairs and (self.trainer.total % SHEET_EVERY == 0 or last):
             sheet = self.validation.sheet(self.trainer.average)
@@ -152,7 +160,8 @@ class _Reporter:
         }
         self.losses.clear()
         trainer.history.append(row)
-        log.info("  ".join(f"{key} {value}" for key, value in row.items()))
+        known = {key: value for key, value in row.items() if not math.isnan(value)}
+        log.info("  ".join(f"{key} {value}" for key, value in known.items()))
         with (self.folder / LOG).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row))
             writer.writeheader()

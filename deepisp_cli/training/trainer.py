@@ -97,6 +97,15 @@ class Trainer:
         by_minutes = self.elapsed / (60 * stage.minutes) if stage.minutes else 0.0
         return min(1.0, max(by_steps, by_minutes))
 
+    @property
+    def finished(self) -> bool:
+        return self.stage + 1 == len(self.config.stages) and self.progress() >= 1
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures are trained on, each counted once."""
+        return sum(source.pictures for source in self.sources)
+
     def set_w0(self, frames: int = 96) -> None:
         """W0: the median of the per-image least-squares transforms of noise-free frames."""
         if not self.config.network.high_blocks:
