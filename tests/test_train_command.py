@@ -1,5 +1,6 @@
 """``deepisp train`` and ``deepisp export`` refuse what they cannot do as asked, before any work."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,11 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from deepisp_cli.cli import main
+from deepisp_cli.network import NetworkConfig
+from deepisp_cli.training.config import Stage, TrainConfig, tomllib
+from deepisp_cli.training.mosaics import MosaicOptions
+from deepisp_cli.training.quantise import SMALLEST
+from deepisp_cli.training.synthesis import SynthesisOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = (
@@ -170,6 +176,50 @@ def test_a_run_tells_early_what_it_does(run, tmp_path, caplog, validation):
     assert "the run is finished, after 25 steps; there is nothing to resume" in caplog.messages
     assert not [line for line in caplog.messages if line.startswith("stage ")]
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def documented():
+    """The section of the documentation on configurations."""
+    return (ROOT / "docs" / "training.md").read_text("utf-8").split("## Configuration\n")[1].split("\n## ")[0]
+
+
+def test_the_documented_configuration_trains(documented, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = documented.splitlines()
+    Path("small.toml").write_text("\n".join(line[4:] for line in lines if line.startswith("    ")), "utf-8")
+    Path("photographs").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(5):
+        Image.fromarray(rng.integers(0, 256, (130, 140, 3), np.uint8)).save(f"photographs/{index}.png")
+    result = CliRunner().invoke(main, ["train", "small.toml", "--steps", "2", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    state = torch.load("runs/small/checkpoint.pt", weights_only=True)
+    assert state["position"][3] == 2
+    assert len(state["config"]["stages"]) == 2
+    assert len(state["config"]["network"]["dilations"]) >= SMALLEST  # it has an 8-bit form, too
+
+
+def test_every_key_is_documented_with_its_default(documented):
+    rows = [line.split("|")[1:4] for line in documented.splitlines() if line.startswith("| ")]
+    tables: list[dict[str, str]] = []
+    for key, default, meaning in rows:
+        if key.startswith(" key"):
+            tables.append({})
+        else:
+            tables[-1][key.strip(" `")] = default.strip(" `")
+            assert meaning.strip()
+    kinds = TrainConfig, NetworkConfig, Stage, SynthesisOptions, MosaicOptions
+    for kind, table in zip(kinds, tables, strict=True):
+        assert list(table) == [field.name for field in dataclasses.fields(kind)]
+        for field in dataclasses.fields(kind):
+            shown = table[field.name]
+            if field.default in (dataclasses.MISSING, None):
+                optional = field.default is None or field.default_factory is not dataclasses.MISSING
+                assert shown == ("" if optional else "needed"), field.name
+            else:
+                value = tomllib.loads(f"value = {shown}")["value"]
+                assert (tuple(value) if isinstance(value, list) else value) == field.default, field.name
 
 
 def test_what_to_do_about_a_missing_folder_is_said(run, tmp_path):
