@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -43,7 +43,7 @@ class _Commands(click.Group):
         except BrokenPipeError:
             raise  # nobody is reading: click ends quietly, with 1
         except OSError as error:
-            _give_up_stdout()
+            _give_up(sys.stdout)
             name = error.filename or "standard output"
             message = f"{name}: {error.strerror}; check the disk and the path"
             _tell(f"deepisp: {_printable(message)}")
@@ -51,15 +51,17 @@ class _Commands(click.Group):
 
 
 def _tell(text: str, newline: bool = True) -> None:
-    """Print a line for people. If stderr is closed or full, the work goes on."""
-    with suppress(OSError):
+    """Say something to people. If stderr is closed or full, the work goes on."""
+    try:
         click.echo(text, nl=newline, err=True)
+    except OSError:
+        _give_up(sys.stderr)
 
 
-def _give_up_stdout() -> None:
-    """Discard what is still to be written: Python would fail on it once more at exit."""
-    with suppress(OSError):  # it may not be a file at all
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _give_up(stream: TextIO) -> None:
+    """Discard what is still buffered: Python would try, and fail, to write it when it exits."""
+    with suppress(OSError):  # it may not be a real file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -203,10 +203,12 @@ def test_doctor_passes_here(run):
     assert states["onnx", "cpu"] == "works"
 
 
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 def program(*args, **kwargs):
     """As in a shell: its output waits in a buffer."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, **kwargs}
+    kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": BUFFERED, **kwargs}
     return subprocess.Popen(
         [sys.executable, "-m", "deepisp_cli", *map(str, args)],
         cwd=ROOT, preexec_fn=_heed_interrupts if os.name == "posix" else None, **kwargs,
@@ -340,7 +342,8 @@ def test_without_a_stderr_the_work_is_done(night, tiny_model, tmp_path, stderr):
     target = tmp_path / "a.jpg"
     command = f'"$0" -m deepisp_cli process "$1" -v -o "$2" --model "$3" {stderr}'
     arguments = (sys.executable, night, target, tiny_model.folder)
-    assert subprocess.run(["sh", "-c", command, *map(str, arguments)], cwd=ROOT).returncode == 0
+    done = subprocess.run(["sh", "-c", command, *map(str, arguments)], cwd=ROOT, env=BUFFERED)
+    assert done.returncode == 0
     assert target.exists()
 
 
@@ -348,7 +351,9 @@ def test_without_a_stderr_the_work_is_done(night, tiny_model, tmp_path, stderr):
 @pytest.mark.parametrize("arguments", ["info", "process -o -", "process --json"])
 def test_a_closed_stdout_is_told_before_the_work(night, arguments):
     command = f'"$0" -m deepisp_cli {arguments} "$1" >&-'
-    done = subprocess.run(["sh", "-c", command, sys.executable, night], cwd=ROOT, capture_output=True)
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, night], cwd=ROOT, env=BUFFERED, capture_output=True
+    )
     assert done.returncode == 5
     assert done.stderr.startswith(b"deepisp: standard output is closed")
     assert sorted(night.parent.iterdir()) == [night]
