@@ -51,9 +51,12 @@ def fix_bad_pixels(samples: np.ndarray, tags: Tags) -> np.ndarray:
     ndarray
         ``samples`` themselves if none is bad.
     """
+    entries = opcodes(tags, 1)
+    if not entries:
+        return samples
     height, width = samples.shape
     bad = np.zeros((height, width), bool)
-    for code, data in opcodes(tags, 1):
+    for code, data in entries:
         if code == _FIX_CONSTANT:
             bad |= samples == struct.unpack_from(">I", data)[0]
         elif code == _FIX_LIST:
@@ -107,10 +110,7 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> np.ndarray:
         fields, length = int(first_number(tags, tag, 1)), stored.shape[axis]
         order = np.concatenate([np.arange(field, length, fields) for field in range(fields)])
         stored = np.take(stored, np.argsort(order), axis)
-    if "LinearizationTable" not in tags:
-        return stored
-    table = tags["LinearizationTable"].astype(np.uint16)
-    return np.take(table, stored, mode="clip")  # the last value stands for all beyond
+    return _linearised(stored, tags)
 
 
 def decode_lossy(source: BinaryIO, tags: Tags, name: str) -> tuple[np.ndarray, Tags]:
@@ -133,8 +133,7 @@ def decode_lossy(source: BinaryIO, tags: Tags, name: str) -> tuple[np.ndarray, T
     """
     black, white = linear_levels(tags, name)
     stored = _stored(source, name)
-    table = tags.get("LinearizationTable", np.arange(256.0))
-    curves = (table[np.minimum(np.arange(256), len(table) - 1)][:, None] - black) / (white - black)
+    curves = (_linearised(np.arange(256), tags)[:, None] - black) / (white - black)
     for code, data in opcodes(tags, 2):
         if code == _MAP_POLYNOMIAL:
             # Area (4), plane, planes, row and column pitch, degree; in practice it covers the whole picture.
@@ -145,6 +144,12 @@ def decode_lossy(source: BinaryIO, tags: Tags, name: str) -> tuple[np.ndarray, T
     curves = (curves * FULL_SCALE).astype(np.float32)
     samples = np.stack([curves[stored[..., plane], plane] for plane in range(3)], axis=-1)
     return samples, {**tags, "BlackLevel": np.zeros(3), "WhiteLevel": np.full(3, FULL_SCALE)}
+
+
+def _linearised(stored: np.ndarray, tags: Tags) -> np.ndarray:
+    """``stored`` through LinearizationTable (uint16) if there is one; its last value stands for all beyond."""
+    table = tags.get("LinearizationTable")
+    return stored if table is None else np.take(table.astype(np.uint16), stored, mode="clip")
 
 
 def _stored(source: BinaryIO, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from deepisp_cli.errors import EngineError, UsageError
+from deepisp_cli.errors import EngineError, UsageError, not_installed
 from deepisp_cli.machine import available_cores
 from deepisp_cli.models import (
     EIGHT_BIT_FILE,
@@ -22,7 +22,6 @@ from deepisp_cli.models import (
     WEIGHTS_FILE,
     Model,
     find_model,
-    not_installed,
     unknown_network,
 )
 from deepisp_cli.options import ENGINES

@@ -49,6 +49,16 @@ class OutputError(DeepIspError):
     exit_code = 5
 
 
+def not_installed(what: str, extra: str) -> str:
+    """What to tell where a library of one of the project's extras is missing."""
+    return f"{what} is not installed; in deepisp's checkout: pip install '.[{extra}]'"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what ``error`` says (some libraries explain at length), or its class if nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 @contextmanager
 def told_of(name: str) -> Iterator[None]:
     """Turn unexpected exceptions, out of memory or a bug, into an error that names the file."""

@@ -12,6 +12,7 @@ from deepisp_cli.errors import UsageError
 from deepisp_cli.output import FORMATS
 from deepisp_cli.raw import LARGEST_GAIN, RawImage
 
+WHITE_BALANCES = ("camera", "daylight", "auto")
 LOOKS = ("learned", "neutral")
 
 
@@ -64,6 +65,8 @@ class Options:
             parse_gains(self.white_balance)
             gains = tuple(float(gain) for gain in self.white_balance)  # can be compared and hashed
             object.__setattr__(self, "white_balance", gains)  # the class is frozen
+        elif self.white_balance not in WHITE_BALANCES:
+            parse_gains(self.white_balance)
         for name, kind, words in (
             ("exposure", Real, "a number"),
             ("strength", Real, "a number"),
@@ -73,8 +76,6 @@ class Options:
         ):
             if not isinstance(value := getattr(self, name), kind):
                 raise UsageError(f"{name} is {words}, got {value!r}")
-        if self.white_balance not in ("camera", "daylight", "auto"):
-            parse_gains(self.white_balance)
         if not 0 <= self.strength <= 1:
             raise UsageError(f"strength is 0 to 1, got {self.strength:g}")
         if self.look not in LOOKS:

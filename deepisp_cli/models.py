@@ -177,11 +177,6 @@ def _check(card: dict[str, Any]) -> None:
             raise ValueError(f"{key}: {number!r} is not a whole number from {smallest} on")
 
 
-def not_installed(what: str, extra: str) -> str:
-    """What to tell where a library of one of the project's extras is missing."""
-    return f"{what} is not installed; in deepisp's checkout: pip install '.[{extra}]'"
-
-
 def unknown_network(path: Path, error: Exception) -> ModelError:
     """What to raise where the network of a model folder or a checkpoint cannot be made of its description."""
     reason = " ".join(str(error).split())[:200]  # torch lists every layer

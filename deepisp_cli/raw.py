@@ -292,7 +292,7 @@ def _decode_dng(source: BinaryIO, tags: Tags, name: str) -> _Frame:
     """Decode a DNG whose data LibRaw cannot decode; its tags say everything else."""
     samples = dng_decode.decode(source, tags, name)
     across, down = tags.get("DefaultScale", np.ones(2))
-    square = not (np.isfinite([across, down]).all() and across > 0 and down > 0)
+    stated = 0 < across < np.inf and 0 < down < np.inf
     return _Frame(
         samples=samples,
         colours=dng_tags.cfa_pattern(tags),
@@ -300,7 +300,7 @@ def _decode_dng(source: BinaryIO, tags: Tags, name: str) -> _Frame:
         origin=np.zeros(2, int),
         visible=samples.shape[:2],
         orientation=int(dng_tags.first_number(tags, "Orientation", 1)),
-        pixel_aspect=1.0 if square else across / down,
+        pixel_aspect=across / down if stated else 1.0,
         black=np.zeros(4, np.float32),
         white=np.zeros(4, np.float32),
         camera_gains=np.ones(3),

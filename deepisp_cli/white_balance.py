@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepisp_cli.demosaic import normalise, normalise_mosaic, red_position
-from deepisp_cli.frame import parse_gains
+from deepisp_cli.frame import WHITE_BALANCES, parse_gains
 from deepisp_cli.raw import RawImage
 
 DARKEST_MEAN = 1e-4  # of full scale: less may come from an inexact black level rather than from light
@@ -30,7 +30,7 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
     gains : (3,) float32 for R, G, B, the smallest 1.
     note : what they are if not what was wanted, else "".
     """
-    if not isinstance(wanted, str) or wanted not in ("camera", "daylight", "auto"):
+    if not isinstance(wanted, str) or wanted not in WHITE_BALANCES:
         return parse_gains(wanted), ""
     camera, daylight = raw.camera_white_balance, raw.daylight_white_balance
     if wanted == "daylight" and daylight is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from deepisp_cli.errors import UsageError
+from deepisp_cli.errors import UsageError, not_installed
 from deepisp_cli.evaluation import PROTOCOLS
 from deepisp_cli.options import ENGINES, device_option, engine_option, tile_option
 
@@ -59,7 +59,7 @@ def evaluate(
 
     docs/benchmarks.md defines each, and the metrics.
     """
-    from deepisp_cli.models import find_model, not_installed
+    from deepisp_cli.models import find_model
 
     try:
         import pytorch_msssim  # noqa: F401

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepisp_cli.engine import TILE, open_session
-from deepisp_cli.errors import EngineError, ModelError
+from deepisp_cli.errors import EngineError, ModelError, first_line
 from deepisp_cli.models import Model
 
 SUFFIXES = (".onnx", ".pt", ".ts")
@@ -61,10 +61,9 @@ class FileEngine:
         try:
             image = self._run(tile)
         except Exception as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise EngineError(
-                f"{self._path}: failed on a tile of shape {tile.shape} ({reason}); networks take (1, 3, H, W)"
-                " float32, whatever H and W"
+                f"{self._path}: failed on a tile of shape {tile.shape} ({first_line(error)});"
+                " networks take (1, 3, H, W) float32, whatever H and W"
             ) from error
         if image.shape != tile.shape:
             raise EngineError(

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from deepisp_cli.engine import Engine
-from deepisp_cli.errors import InputError, UsageError
+from deepisp_cli.errors import InputError, UsageError, not_installed
 from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.alignment import align
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, plain
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings
-from deepisp_cli.models import not_installed
 from deepisp_cli.pipeline import describe
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph, spread
 from deepisp_cli.training.raw_pairs import LARGEST_BORDER, find_raws

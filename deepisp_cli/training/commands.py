@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from deepisp_cli.errors import EngineError, UsageError
+from deepisp_cli.errors import EngineError, UsageError, not_installed
 from deepisp_cli.options import device_option
 
 
@@ -138,8 +138,6 @@ def _as_model(folder: Path) -> str:
 
 
 def _need_torch() -> None:
-    from deepisp_cli.models import not_installed
-
     try:
         import onnx  # noqa: F401
         import pytorch_msssim  # noqa: F401

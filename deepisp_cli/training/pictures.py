@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
-from deepisp_cli.errors import InputError
+from deepisp_cli.errors import InputError, first_line
 from deepisp_cli.machine import available_cores
 
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
@@ -71,9 +71,8 @@ def damage_told(path: Path, kind: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # decoders meet damage in many ways: sizes too large for memory, too
-        reason = next(iter(str(error).splitlines()), type(error).__name__)  # imagecodecs lists all its codecs
         raise InputError(
-            f"{path}: cannot be read as {kind} ({reason}); replace it or take it out of the folder"
+            f"{path}: cannot be read as {kind} ({first_line(error)}); replace it or take it out of the folder"
         ) from error
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deepisp_cli.colour import fit_transform, srgb_encode
-from deepisp_cli.errors import ModelError
+from deepisp_cli.errors import ModelError, first_line
 from deepisp_cli.metering import expose
 from deepisp_cli.models import WEIGHTS_FILE, find_model, unknown_network
 from deepisp_cli.network import DeepISP, NetworkConfig, config_from_card
@@ -351,8 +351,8 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
     except MemoryError:
         raise
     except Exception as error:  # torch.load raises whatever pickle and zip do, and explains it at length
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise ModelError(
-            f"{path}: is not a checkpoint of a training run ({reason}); use its checkpoint.pt, or copy it"
+            f"{path}: is not a checkpoint of a training run ({first_line(error)[:200]});"
+            " use its checkpoint.pt, or copy it"
         ) from error
     return state
