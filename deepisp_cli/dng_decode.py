@@ -147,7 +147,7 @@ def decode_lossy(source: BinaryIO, tags: Tags, name: str) -> tuple[np.ndarray, T
 
 
 def _linearised(stored: np.ndarray, tags: Tags) -> np.ndarray:
-    """``stored`` through LinearizationTable (uint16) if there is one; its last value stands for all beyond."""
+    """``stored`` through LinearizationTable (uint16), if any; its last value stands for all beyond."""
     table = tags.get("LinearizationTable")
     return stored if table is None else np.take(table.astype(np.uint16), stored, mode="clip")
 
