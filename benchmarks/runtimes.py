@@ -28,9 +28,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.engine import TILE, import_onnxruntime, open_engine, open_session, session_options
+from deepisp_cli.engine import open_engine
 from deepisp_cli.machine import available_cores
-from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, Model, find_model
+from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, TILE, Model, find_model
+from deepisp_cli.onnx_engine import import_onnxruntime, open_session, session_options
 
 Run = Callable[[], Any]
 CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv")  # as ONNX Runtime's profile names them

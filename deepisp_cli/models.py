@@ -16,6 +16,8 @@ EIGHT_BIT_FILE = "model-int8.onnx"  # optional
 OPSET = 17  # of our ONNX graphs
 IR_VERSION = 8  # of their files, the one that came with this opset
 WEIGHTS_FILE = "weights.safetensors"
+TILE = 768  # pixels a side, where neither memory nor the user ask for another
+ACTIVATIONS = 4  # tensors of a block alive at a time: its joined input, its output, features, image
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class Model:
     def size(self) -> int:
         """Bytes of the ONNX graph."""
         return (self.folder / ONNX_FILE).stat().st_size
+
+    def activations(self, size: int) -> float:
+        """Bytes of activations for each pixel of a tile, with ``size`` bytes per number."""
+        architecture = self.card["architecture"]
+        return ACTIVATIONS * size * architecture["width"] / architecture["fold"] ** 2
 
     def read(self, file: str) -> bytes:
         """The contents of one of the model's files.

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from deepisp_cli.engine import Engine, open_session
+from deepisp_cli.engine import Engine
 from deepisp_cli.models import EIGHT_BIT_FILE, IR_VERSION, OPSET, Model
+from deepisp_cli.onnx_engine import open_session
 
 SIDES = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # sizes of the matrices whose product measures the peak
 REPEAT = 5  # products; the fastest counts

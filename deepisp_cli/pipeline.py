@@ -13,7 +13,7 @@ import numpy as np
 from deepisp_cli import __version__
 from deepisp_cli.colour import LUMINANCE, encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, red_position
-from deepisp_cli.engine import Engine, TorchEngine, as_engine
+from deepisp_cli.engine import Engine, as_engine
 from deepisp_cli.errors import InputError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.look import develop_colour, frame_gain
@@ -24,6 +24,7 @@ from deepisp_cli.output import format_of_suffix, write_picture
 from deepisp_cli.raw import RawImage, input_errors, read_preview, read_raw
 from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
+from deepisp_cli.torch_engine import TorchEngine
 from deepisp_cli.white_balance import choose_white_balance
 
 STANDARD_STREAM = "-"

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import demosaic, mirror, mosaic_levels, normalise
-from deepisp_cli.engine import TorchEngine
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.raw import RawImage
 from deepisp_cli.render import LEVELS, TURNS, dither
 from deepisp_cli.tiling import spans
+from deepisp_cli.torch_engine import TorchEngine
 
 BLOCK_ROWS = 512  # rows worked on at a time, so that temporaries are small beside the frame
 Returned = TypeVar("Returned")

@@ -12,8 +12,9 @@ from typing import Any, cast
 import numpy as np
 
 from deepisp_cli.demosaic import mirror
-from deepisp_cli.engine import STRIP, ContinuingEngine, Engine
+from deepisp_cli.engine import ContinuingEngine, Engine
 from deepisp_cli.models import TileNeeds
+from deepisp_cli.onnx_engine import STRIP
 
 BANDS_IN_WORK = 2  # rows of tiles in progress
 

@@ -113,6 +113,14 @@ def tiny_model(tmp_path_factory):
     return random_model(tmp_path_factory.mktemp("models") / "tiny", (1, 2))
 
 
+@pytest.fixture
+def tile(tiny_model):
+    """A tile whose core is 4 x 5 cells."""
+    needs = tiny_model.tile_needs
+    side = 4 * needs.cell + needs.before + needs.after
+    return np.random.default_rng(0).uniform(0, 1, (1, 3, side, side + needs.cell)).astype(np.float32)
+
+
 @pytest.fixture(scope="session")
 def eight_bit_model(tmp_path_factory):
     """Two of its five blocks are in 8 bits, calibrated on frames from dark to bright."""

@@ -1,25 +1,17 @@
 """Engines agree; a device that is named either runs or is an error."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deepisp_cli import engine as engines
-from deepisp_cli.engine import OnnxEngine, TorchEngine, as_engine, open_engine
+from deepisp_cli import torch_engine
+from deepisp_cli.engine import as_engine, open_engine
 from deepisp_cli.errors import EngineError, ModelError, UsageError
 from deepisp_cli.models import Model
-from deepisp_cli.tiling import run_tiled
-
-
-@pytest.fixture
-def tile(tiny_model):
-    needs = tiny_model.tile_needs
-    side = 4 * needs.cell + needs.before + needs.after
-    return np.random.default_rng(0).uniform(0, 1, (1, 3, side, side + needs.cell)).astype(np.float32)
+from deepisp_cli.onnx_engine import OnnxEngine
+from deepisp_cli.torch_engine import TorchEngine
 
 
 def test_both_engines_agree(tiny_model, tile):
@@ -28,32 +20,6 @@ def test_both_engines_agree(tiny_model, tile):
     for first, second in zip(ours, theirs, strict=True):
         assert first.dtype == second.dtype == np.float32
         np.testing.assert_allclose(first, second, atol=1e-4)
-
-
-@pytest.mark.parametrize("brightness", [0.02, 0.2, 1.0])
-def test_the_8_bit_form_agrees_on_frames_larger_than_a_tile(eight_bit_model, brightness):
-    picture = brightness * np.random.default_rng(0).uniform(0, 1, (150, 170, 3)).astype(np.float32)
-    exact, exact_transform = run_tiled(OnnxEngine(eight_bit_model), picture, tile=64)
-    image, transform = run_tiled(OnnxEngine(eight_bit_model, eight_bit=True), picture, tile=64)
-    assert np.abs(exact - picture).mean() > 4e-3  # the network's whole effect
-    assert 0 < np.abs(image - exact).mean() < 1e-3
-    assert np.abs((image - exact).mean((0, 1))).max() < 8e-4
-    np.testing.assert_allclose(transform, exact_transform, atol=0.05)
-
-
-def test_the_8_bit_form_has_no_cast(eight_bit_model):
-    """On frames like those of the calibration, the shift of means by rounding is compensated."""
-    picture = np.random.default_rng(0).uniform(0, 1, (150, 170, 3)).astype(np.float32)
-    exact, _ = run_tiled(OnnxEngine(eight_bit_model), picture)
-    image, _ = run_tiled(OnnxEngine(eight_bit_model, eight_bit=True), picture)
-    assert np.abs((image - exact).mean((0, 1))).max() < 6e-5
-
-
-def test_the_first_and_the_last_two_blocks_stay_in_float32(eight_bit_model):
-    onnx = pytest.importorskip("onnx")
-    graph = onnx.load_from_string(eight_bit_model.read("model-int8.onnx")).graph
-    kinds = [node.op_type for node in graph.node if node.op_type in ("Conv", "QLinearConv")]
-    assert kinds[:5] == ["Conv", "QLinearConv", "QLinearConv", "Conv", "Conv"]
 
 
 @pytest.fixture
@@ -84,13 +50,6 @@ def test_who_gets_the_8_bit_form(eight_bit_model, tiny_model, found_by_numpy, mo
         open_engine(tiny_model, "onnx-int8")
     with pytest.raises(EngineError, match="CPU only"):
         open_engine(eight_bit_model, "onnx-int8", "cuda:0")
-
-
-def test_shapes_are_the_contract(tiny_model, tile):
-    image, coefficients = OnnxEngine(tiny_model).run(tile)
-    cell = tiny_model.tile_needs.cell
-    assert image.shape == (1, 3, 4 * cell, 5 * cell)
-    assert coefficients.shape == (1, 30, 4, 5)
 
 
 def test_auto_opens_what_works_and_says_which(tiny_model):
@@ -159,51 +118,13 @@ def test_auto_goes_on_where_a_gpu_does_not_work(tiny_model, monkeypatch, failure
     def fail(*_, **__):
         raise (torch.OutOfMemoryError if failure == "memory" else RuntimeError)("no kernel image")
 
-    monkeypatch.setattr(engines, "_check_torch_device", lambda torch, device: "mps")
+    monkeypatch.setattr(torch_engine, "_check_device", lambda torch, device: "mps")
     monkeypatch.setattr(engines, "_candidates", lambda *_: [("torch", "mps"), ("onnx", "cpu")])
     monkeypatch.setattr(DeepISP, "to", fail if failure != "run" else lambda network, *_, **__: network)
     assert open_engine(tiny_model).name == "onnx"
     monkeypatch.setattr(engines, "_candidates", lambda *_: [("torch", "mps")])
     with pytest.raises(EngineError, match="memory" if failure == "memory" else "mps"):
         open_engine(tiny_model)
-
-
-def test_onnxruntime_tells_nobody(tmp_path):
-    """From 1.32 on it reports each run to its makers, unless that is switched off before the import."""
-    code = "from deepisp_cli.engine import session_options; session_options()"
-    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORT_")} | home
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-    assert not list(tmp_path.iterdir())
-
-
-def test_onnxruntime_that_quietly_falls_back_is_an_error(tiny_model, monkeypatch):
-    """It does so if CUDA's libraries are missing; the session's own providers show it."""
-    import onnxruntime
-
-    real = onnxruntime.InferenceSession
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(
-        onnxruntime,
-        "InferenceSession",
-        lambda graph, options, providers: real(graph, providers=["CPUExecutionProvider"]),
-    )
-    with pytest.raises(EngineError, match="opened CPUExecutionProvider instead"):
-        OnnxEngine(tiny_model, "cuda")
-
-
-def test_onnxruntime_without_cuda_is_an_error_that_says_what_to_install(tiny_model, monkeypatch):
-    import onnxruntime
-
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(EngineError, match=r"device cuda:1: .*install onnxruntime-gpu"):
-        OnnxEngine(tiny_model, "cuda:1")
-
-
-def test_without_torch_the_error_says_what_to_install(tiny_model, monkeypatch):
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(EngineError, match=r"pip install '\.\[torch\]'"):
-        TorchEngine(tiny_model)
 
 
 @pytest.mark.parametrize("change", [{"attention": True}, {"width": 24}, {"fold": 3}], ids=str)
@@ -215,54 +136,3 @@ def test_a_network_of_a_later_version_is_told_as_such(tiny_model, tile, change):
     with pytest.raises(ModelError, match=r"tiny: holds a network that this version does not know .*update"):
         open_engine(later, "torch", "cpu")
     assert open_engine(later, "onnx", "cpu").run(tile)
-
-
-def test_running_out_of_memory_is_a_memory_error(tiny_model, tile):
-    opened = OnnxEngine(tiny_model)
-
-    class Full:
-        def run(self, *args):
-            raise RuntimeError("bad allocation: Failed to allocate memory for requested buffer")
-
-    opened._session = Full()
-    with pytest.raises(MemoryError):
-        opened.run(tile)
-
-
-def test_the_tile_on_cuda_follows_the_free_memory(tiny_model, monkeypatch):
-    import torch
-
-    opened = TorchEngine(tiny_model)
-    assert opened.tile(1) == engines.TILE
-    opened._kind = "cuda"
-    sides = []
-    for free in (1e6, 2e8, 8e8, 1e12):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (int(free), 2e12))
-        sides.append(opened.tile(1))
-    assert sides[0] == engines.GPU_TILES[0]
-    assert sides[3] == engines.GPU_TILES[1]
-    assert sides[2] == pytest.approx(2 * sides[1], rel=0.01)
-
-
-def test_the_tile_on_a_cpu_follows_cores_and_frame(tiny_model, monkeypatch):
-    smallest = engines.CPU_TILES[0]
-    monkeypatch.setattr(engines, "CPU_TILES", (smallest, 10**6))
-    found = {}
-    for cores in (1, 2, 4, 64):
-        monkeypatch.setattr(engines, "available_cores", lambda cores=cores: cores)
-        opened = OnnxEngine(tiny_model)
-        threads = opened._session.get_session_options().intra_op_num_threads
-        assert opened.workers * threads == cores
-        found[cores] = opened.tile(10**9)
-        assert found[cores] == opened.tile(10**8) < opened.tile(12 * 10**6) < opened.tile(10**6)
-    assert found[1] > found[2] > found[4] > found[64]
-    monkeypatch.setattr(engines, "CPU_MEMORY", (1, 1))
-    assert opened.tile(1) == smallest
-    monkeypatch.setattr(engines, "CPU_TILES", (1, 2))
-    needs = tiny_model.tile_needs
-    assert opened.tile(1) > needs.before + needs.after
-
-
-def test_other_failures_are_engine_errors(tiny_model):
-    with pytest.raises(EngineError, match="onnxruntime failed"):
-        OnnxEngine(tiny_model).run(np.zeros((1, 3, 4, 4), np.float32))

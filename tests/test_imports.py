@@ -21,6 +21,7 @@ LAYERS = [
     ["tiling", "white_balance"],
     ["frame"],
     ["engine", "output", "dng"],
+    ["onnx_engine", "torch_engine"],
     ["raw", "exif"],
     ["dng_decode", "saturation"],
     ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
@@ -30,7 +31,12 @@ LAYERS = [
     ["errors", "options", "machine", "__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-ONLY_HERE = {"rawpy": {"raw"}, "exifread": {"metadata"}, "PIL": {"output", "dng"}, "onnxruntime": {"engine"}}
+ONLY_HERE = {
+    "rawpy": {"raw"},
+    "exifread": {"metadata"},
+    "PIL": {"output", "dng"},
+    "onnxruntime": {"onnx_engine"},
+}
 
 
 def imports_of(path, everywhere=True):

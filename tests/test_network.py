@@ -5,8 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from deepisp_cli.engine import open_session
 from deepisp_cli.network import DeepISP, NetworkConfig
+from deepisp_cli.onnx_engine import open_session
 from deepisp_cli.training.export import largest_difference
 from deepisp_cli.training.onnx_graph import to_onnx
 

@@ -7,8 +7,8 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F
 
-from deepisp_cli.engine import open_session
 from deepisp_cli.network import DeepISP, NetworkConfig
+from deepisp_cli.onnx_engine import open_session
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.quantise import LEVELS, WEIGHT_LEVELS, measure, round_together
 

@@ -11,13 +11,13 @@ from deepisp_cli.batch import develop_many
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import normalise_mosaic
 from deepisp_cli.dng import write_dng
-from deepisp_cli.engine import TorchEngine
 from deepisp_cli.errors import EngineError
 from deepisp_cli.frame import Options, Result
 from deepisp_cli.pipeline import develop, finish, prepare
 from deepisp_cli.plan import Job
 from deepisp_cli.raw import read_raw
 from deepisp_cli.render import DITHER_SIDE
+from deepisp_cli.torch_engine import TorchEngine
 
 torch = pytest.importorskip("torch")
 resident = pytest.importorskip("deepisp_cli.resident")

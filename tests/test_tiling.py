@@ -9,8 +9,8 @@ from conftest import IdentityEngine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deepisp_cli.engine import STRIP, OnnxEngine
 from deepisp_cli.models import TileNeeds
+from deepisp_cli.onnx_engine import STRIP, OnnxEngine
 from deepisp_cli.tiling import best_strip, best_tile, run_tiled, spans
 
 

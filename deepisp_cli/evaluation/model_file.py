@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from deepisp_cli.engine import TILE, open_session
 from deepisp_cli.errors import EngineError, ModelError, first_line
-from deepisp_cli.models import Model
+from deepisp_cli.models import TILE, Model
+from deepisp_cli.onnx_engine import open_session
 
 SUFFIXES = (".onnx", ".pt", ".ts")
 HALO = 64  # pixels of surroundings around each tile
