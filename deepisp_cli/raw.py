@@ -18,6 +18,7 @@ import numpy as np
 import rawpy
 
 from deepisp_cli import dng_decode, dng_tags
+from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.dng_tags import Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.saturation import clipping_level
@@ -186,6 +187,8 @@ def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImag
             f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
         )
     matrix = _xyz_to_camera(frame, tags)
+    if matrix is None:
+        matrix = developed_matrix(source)
     camera, daylight = _white_balances(frame, tags, matrix)
     image = RawImage(
         samples=samples,
@@ -373,7 +376,7 @@ def _bayer_pattern(frame: _Frame, tags: Tags, name: str) -> str | None:
 
 
 def _xyz_to_camera(frame: _Frame, tags: Tags) -> np.ndarray | None:
-    """Return the DNG's matrix, else LibRaw's; None if it is unusable."""
+    """Return the DNG's matrix, else the one that LibRaw states; None if it is unusable."""
     matrix = frame.xyz_to_camera if (own := dng_tags.colour_matrix(tags)) is None else own
     usable = matrix.shape == (3, 3) and np.isfinite(matrix).all() and abs(np.linalg.det(matrix)) > 1e-6
     return matrix.astype(np.float32) if usable else None

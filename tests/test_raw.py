@@ -771,7 +771,7 @@ REAL = Path(__file__).parents[2] / "shared" / "data" / "raw"
 
 DEVELOPED = {
     "DSC8695.dng": ((400, 600, 3), None, "very dark"),
-    "RAW_KODAK_DC50.KDC": ((512, 768), "GRBG", "no colour matrix"),
+    "RAW_KODAK_DC50.KDC": ((512, 768), "GRBG", "no as-shot white balance"),
     "bep_sample_NikonD1.nef": ((1324, 2012), "BGGR", "no as-shot white balance"),
     "canon_eos_6d.dng": ((816, 1224, 3), None, ""),
     "colorchart.dng": ((1156, 1734), "RGGB", ""),
