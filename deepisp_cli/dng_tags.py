@@ -22,6 +22,10 @@ Tags = Mapping[str, Any]
 _CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
 _VC5, _LOSSY_JPEG = 9, 34892  # Compression
 _PLANAR = 2  # PlanarConfiguration
+# Panasonic's own tags, as tifffile calls them: its numbers mean other things in other files.
+_SENSOR_WIDTH, _SENSOR_HEIGHT, _RAW_FORMAT, _RAW_DATA_OFFSET = "2", "3", "45", "MinSampleValue"
+_LAST_FIXED_RATE = 7  # Panasonic's RawFormat; from 8 on the data is of variable length
+_LEAST_RATE = 16 / 14  # bytes per sample of RawFormat 4; the others need more
 _SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
 # EXIF LightSource codes by distance from D65 (21): D55, D75, daylight, flash, shade, D50; others are further.
 _NEAR_D65 = (21, 20, 22, 1, 9, 10, 4, 11, 23)
@@ -110,6 +114,7 @@ def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
     ------
     InputError, UnsupportedRawError
     """
+    _refuse_short_panasonic(tags, size, name)
     if "PhotometricInterpretation" not in tags:
         return
     for starts, lengths in (("StripOffsets", "StripByteCounts"), ("TileOffsets", "TileByteCounts")):
@@ -131,6 +136,19 @@ def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
         )
     if first_number(tags, "CFALayout", 1) != 1:
         raise UnsupportedRawError(f"{name}: a staggered mosaic is not supported; convert it to a linear DNG")
+
+
+def _refuse_short_panasonic(tags: Tags, size: int, name: str) -> None:
+    """Refuse a cut-off RW2, whose tags state no length: LibRaw would repeat the last block that is there."""
+    if not 0 < first_number(tags, _RAW_FORMAT, 0) <= _LAST_FIXED_RATE:
+        return
+    start, width, height = (
+        first_number(tags, key, 0) for key in (_RAW_DATA_OFFSET, _SENSOR_WIDTH, _SENSOR_HEIGHT)
+    )
+    if (end := int(start + width * height * _LEAST_RATE)) > size:
+        raise InputError(
+            f"{name}: cut off: its raw data ends at byte {end} or later, the file at {size}; copy it again"
+        )
 
 
 def _refuse_too_few_bytes(tags: Tags, name: str) -> None:

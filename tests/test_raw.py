@@ -842,3 +842,17 @@ def test_too_few_bytes_for_the_stated_size(tmp_path):
         tif.pages.first.tags["ImageLength"].overwrite(400)
     with pytest.raises(InputError, match=r"tall\.dng: damaged: 3520 bytes of raw data where 44x400"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("raw_format", "size", "cut_off"),
+    [(4, 112 + 1599, True), (4, 112 + 1600, False), (7, 112 + 1599, True), (8, 200, False)],
+)
+def test_a_panasonic_raw_that_is_cut_off(raw_format, size, cut_off):
+    """28 x 50 samples need 1600 bytes in format 4, and more in the others; format 8 is of any length."""
+    tags = {2: (SHORT, 28), 3: (SHORT, 50), 45: (SHORT, raw_format), 280: (LONG, 112)}
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, (kind, value) in tags.items())
+    start = b"IIU\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    with pytest.raises(InputError) as caught:  # in any case: it is no whole raw
+        read_bytes(start.ljust(size, b"\1"))
+    assert ("cut off: its raw data ends at byte 1712 or later" in str(caught.value)) == cut_off
