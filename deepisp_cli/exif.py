@@ -56,7 +56,8 @@ def picture_ifds(metadata: Metadata, width: int, height: int, software: str, for
         image.update({0x011A: Fraction(72), 0x011B: Fraction(72), 0x0128: 2})  # no resolution: 72 per inch
         image[0x0213] = 1  # YCbCrPositioning: centred
         exif[0x9101] = b"\1\2\3\0"  # ComponentsConfiguration: Y, Cb, Cr
-    given = {"image": image, "exif": exif, "gps": metadata.gps}
+    gps = {0: bytes([2, 3, 0, 0]), **metadata.gps} if metadata.gps else {}  # GPSVersionID
+    given = {"image": image, "exif": exif, "gps": gps}
     return {
         ifd: {tag: _field(ifd, tag, value) for tag, value in values.items()} for ifd, values in given.items()
     }

@@ -58,7 +58,7 @@ DIRECTORIES = {"EXIF": 0x8769, "GPS": 0x8825}
 
 MAX_READS = 50_000  # a sound file needs a few thousand; a damaged one could keep exifread busy for hours
 MAX_VALUE = 1 << 16
-HEADER = 1 << 20  # where JPEG and Canon CR3 keep their EXIF
+HEADER = 1 << 20  # where JPEG, Canon CR3 and Minolta MRW keep their EXIF
 
 _QUICK = {"details": False}  # no maker notes
 if "extract_thumbnail" in inspect.signature(exifread.process_file).parameters:  # exifread 3.1 and later
@@ -196,6 +196,10 @@ def _tiff_streams(source: BinaryIO) -> list[BinaryIO]:
         jpeg = head if len(head) > 128 else source.read(HEADER)
         start = jpeg.find(b"Exif\0\0")
         return [BytesIO(jpeg[start + 6 :])] if start >= 0 else []
+    if head.startswith(b"\0MRM"):  # Minolta MRW: the block called TTW, after a name and a length of 4 bytes
+        source.seek(0)
+        header = source.read(HEADER)
+        return [BytesIO(header[header.find(b"\0TTW") + 8 :])]
     if head[4:11] == b"ftypcrx":
         source.seek(0)
         header = source.read(HEADER)

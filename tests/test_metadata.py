@@ -76,10 +76,18 @@ def raf() -> bytes:
     )
 
 
+def mrw() -> bytes:
+    def block(name, body):
+        return b"\0" + name + struct.pack(">I", len(body)) + body
+
+    blocks = block(b"PRD", bytes(24)) + block(b"TTW", tiff(endian=">"))
+    return block(b"MRM", blocks) + bytes(1000)
+
+
 @pytest.mark.parametrize(
     "data",
-    [tiff(), tiff(endian=">"), jpeg(tiff()), cr3(), raf()],
-    ids=["little", "big", "jpeg", "cr3", "raf"],
+    [tiff(), tiff(endian=">"), jpeg(tiff()), cr3(), raf(), mrw()],
+    ids=["little", "big", "jpeg", "cr3", "raf", "mrw"],
 )
 def test_every_kind_of_source_is_read(data):
     found = read(data)
@@ -142,7 +150,9 @@ def test_the_source_comes_before_the_preview_and_both_before_the_rest():
     assert found.gps[1] == "N"
 
 
-@pytest.mark.parametrize("source", [b"", b"II", b"FUJIFILM", b"\xff\xd8\xff\xd9", b"anything at all" * 20])
+@pytest.mark.parametrize(
+    "source", [b"", b"II", b"FUJIFILM", b"\0MRM", b"\xff\xd8\xff\xd9", b"anything at all" * 20]
+)
 def test_a_source_without_exif_leaves_what_libraw_knows(source):
     known = {
         "make": "Canon",

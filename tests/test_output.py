@@ -257,6 +257,13 @@ def test_what_is_written_is_what_was_meant(format, bit_depth):
     assert lens == meant
 
 
+@pytest.mark.parametrize("stated", [None, b"\2\2\0\0"])
+def test_a_position_has_the_version_that_the_standard_wants(stated):
+    gps = {1: "N"} if stated is None else {0: stated, 1: "N"}
+    exif = Image.open(io.BytesIO(written("jpeg", noise(8), Metadata(gps=gps)))).getexif()
+    assert exif.get_ifd(0x8825) == {0: stated or b"\2\3\0\0", 1: "N"}
+
+
 @pytest.mark.parametrize(("format", "bit_depth"), KINDS)
 def test_without_metadata_there_is_no_gps(format, bit_depth):
     exif = Image.open(io.BytesIO(written(format, noise(bit_depth), Metadata()))).getexif()
