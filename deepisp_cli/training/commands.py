@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from deepisp_cli.errors import EngineError, UsageError, not_installed
+from deepisp_cli.errors import EngineError, UsageError, first_line, not_installed
 from deepisp_cli.options import device_option
 
 
@@ -162,5 +162,5 @@ def _open_device(name: str) -> Any:
         device = torch.device(name)
         torch.zeros(1, device=device).add_(1)
     except (RuntimeError, AssertionError) as error:
-        raise EngineError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise EngineError(f"device {name!r} cannot be used: {first_line(error)}") from error
     return device
