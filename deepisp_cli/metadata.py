@@ -146,7 +146,7 @@ def read_metadata(
         The embedded preview JPEG; its EXIF fills in what the source lacks.
     fallback : mapping, optional
         LibRaw's values, for what both lack: ``make``, ``model``, ``lens``, ``iso``, ``exposure_time``
-        (s), ``f_number``, ``focal_length`` (mm), ``timestamp`` (datetime or POSIX seconds, camera's clock).
+        (s), ``f_number``, ``focal_length`` (mm), ``timestamp`` (datetime, camera's clock).
 
     Returns
     -------
@@ -312,11 +312,6 @@ def _add_fallback(
     if iso and not (exif.keys() | refused) & {0x8827, 0x8831, 0x8832, 0x8833}:
         exif[0x8827] = round(iso)
     moment = known.get("timestamp")
-    try:
-        if not isinstance(moment, datetime) and positive(moment):
-            moment = datetime.fromtimestamp(float(moment))  # type: ignore[arg-type]
-    except (OverflowError, ValueError, OSError):
-        return
     if isinstance(moment, datetime) and 0x9003 not in refused:
         exif.setdefault(0x9003, f"{moment:%Y:%m:%d %H:%M:%S}")
 

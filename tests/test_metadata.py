@@ -177,11 +177,6 @@ def test_a_source_without_exif_leaves_what_libraw_knows(source):
     assert found.captured == datetime(2020, 2, 3, 4, 5, 6)
 
 
-def test_a_timestamp_in_seconds_is_the_camera_clock():
-    moment = datetime(2021, 3, 4, 5, 6, 7)
-    assert read(b"", fallback={"timestamp": moment.timestamp()}).captured == moment
-
-
 @pytest.mark.parametrize(
     "known",
     [{"iso": None, "timestamp": 0}, {"iso": "x", "timestamp": 1e30}, {"iso": -1.0, "f_number": float("nan")}],
