@@ -145,8 +145,8 @@ def read_metadata(
     preview : bytes, optional
         The embedded preview JPEG; its EXIF fills in what the source lacks.
     fallback : mapping, optional
-        LibRaw's values, for what both lack: ``make``, ``model``, ``lens``, ``iso``, ``exposure_time``
-        (s), ``f_number``, ``focal_length`` (mm), ``timestamp`` (datetime, camera's clock).
+        LibRaw's values, for what both lack: ``make``, ``model``, ``artist``, ``lens``, ``iso``,
+        ``exposure_time`` (s), ``f_number``, ``focal_length`` (mm), ``timestamp`` (datetime, camera's clock).
 
     Returns
     -------
@@ -299,7 +299,13 @@ def _add_fallback(
 ) -> None:
     """Fill in what LibRaw knows. It says 0 or "" for unknown, and turns even month 13 into a date: tags that
     were ``refused`` stay unknown."""
-    for key, ifd, tag in (("make", image, 0x010F), ("model", image, 0x0110), ("lens", exif, 0xA434)):
+    texts = (
+        ("make", image, 0x010F),
+        ("model", image, 0x0110),
+        ("artist", image, 0x013B),
+        ("lens", exif, 0xA434),
+    )
+    for key, ifd, tag in texts:
         text = str(known.get(key) or "").strip()
         if text:
             ifd.setdefault(tag, text)

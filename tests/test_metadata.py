@@ -162,9 +162,11 @@ def test_a_source_without_exif_leaves_what_libraw_knows(source):
         "f_number": np.float32(2.8),
         "focal_length": 0.0,
         "timestamp": datetime(2020, 2, 3, 4, 5, 6),
+        "artist": "Zoë",
     }
     found = read(source, preview=b"no jpeg", fallback=known)
     assert found.camera == "Canon EOS"
+    assert found.image[0x013B] == "Zoë"
     assert found.exif == {
         0x829A: Fraction(1, 3),
         0x829D: Fraction(14, 5),
