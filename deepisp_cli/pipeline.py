@@ -333,10 +333,16 @@ def describe(source: Path | str) -> dict[str, Any]:
     """What the program reads from a raw file, for ``deepisp info``: plain JSON values.
 
     An unsupported or damaged file yields ``{"file", "supported": False, "reason"}`` and its exit code.
+
+    Raises
+    ------
+    DeepIspError
+        If memory does not suffice, or the program has a bug; names the file.
     """
     name = str(source)
     try:
-        raw, metadata = _read(source)
+        with told_of(name):
+            raw, metadata = _read(source)
     except InputError as error:
         reason = str(error).removeprefix(f"{name}: ")
         return {"file": name, "supported": False, "reason": reason, "exit_code": error.exit_code}

@@ -368,6 +368,20 @@ def test_describe(write_raw, grey_ramp, tmp_path):
     assert facts["reason"]
 
 
+@pytest.mark.parametrize(("failure", "message"), [(MemoryError(), "memory"), (KeyError("x"), "bug")])
+def test_what_nobody_expected_of_a_file_to_describe_names_it(
+    write_raw, grey_ramp, monkeypatch, failure, message
+):
+    """So that ``deepisp info`` goes on with the other files."""
+
+    def read(*_):
+        raise failure
+
+    monkeypatch.setattr("deepisp_cli.pipeline.read_raw", read)
+    with pytest.raises(DeepIspError, match=rf"a\.dng: .*{message}"):
+        describe(write_raw("a.dng", grey_ramp))
+
+
 RAWS = Path(__file__).resolve().parents[2] / "shared" / "data" / "raw"
 
 
