@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from deepisp_cli import __version__
-from deepisp_cli.errors import INTERRUPTED, DeepIspError, OutputError, UsageError
+from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, OutputError, UsageError
 from deepisp_cli.evaluation.commands import benchmark, evaluate
 from deepisp_cli.options import devices_option, engine_option, memory_option, tile_option
 from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:
     from deepisp_cli.batch import Report
-    from deepisp_cli.frame import Result
+    from deepisp_cli.frame import Options, Result
+    from deepisp_cli.models import Model
     from deepisp_cli.plan import Job
 
 
@@ -259,10 +260,10 @@ def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":
 
 def _develop(
     jobs: Sequence["Job"],
-    model: Any,
+    model: "Model",
     engine: str,
     devices: str,
-    options: Any,
+    options: "Options",
     memory: float | None,
     talk: _Talk,
 ) -> "Report":
@@ -387,7 +388,7 @@ def doctor(as_json: bool) -> None:
         for engine in findings["engines"]:
             click.echo(f"{engine['engine'] + '/' + engine['device']:16}{engine['state']}")
         click.echo(f"{'self-test':16}{findings['self_test']}")
-    sys.exit(0 if findings["healthy"] else 4)
+    sys.exit(0 if findings["healthy"] else EngineError.exit_code)
 
 
 for command in (benchmark, evaluate, train, export):
