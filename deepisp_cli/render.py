@@ -1,6 +1,6 @@
 """From display-referred floats to the integers of a picture file: clip, orient, dither, quantise. Pure."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ BLOCK_ROWS = 32  # divides DITHER_SIDE; a block of a 24 megapixel picture stays 
 
 
 def render(
-    picture: NDArray[np.float32], orientation: int, bit_depth: int, dither_seed: int = 0
+    picture: NDArray[np.float32], orientation: int, bit_depth: int
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Clip, orient and quantise a picture.
 
@@ -31,8 +31,6 @@ def render(
         EXIF orientation of ``picture``, 1 to 8. The result is upright, so its own orientation is 1.
     bit_depth : int
         8 (dithered) or 16 (rounded).
-    dither_seed : int
-        Selects the dither pattern; the same seed gives the same pixels.
 
     Returns
     -------
@@ -57,7 +55,7 @@ def render(
     height, width = upright.shape[:2]
     white = LEVELS[bit_depth]
     pixels = np.empty(upright.shape, np.uint8 if bit_depth == 8 else np.uint16)
-    noise = np.tile(dither(dither_seed), (1, -(-width // DITHER_SIDE), 1))[:, :width]
+    noise = np.tile(dither(), (1, -(-width // DITHER_SIDE), 1))[:, :width]
     buffer = np.empty((BLOCK_ROWS, width, 3), np.float32)
     for top in range(0, height, BLOCK_ROWS):
         rows = upright[top : top + BLOCK_ROWS]
@@ -102,8 +100,8 @@ def orient(array: NDArray, orientation: int) -> NDArray:
     return turned.swapaxes(0, 1) if swapped else turned
 
 
-@lru_cache(maxsize=2)
-def dither(seed: int = 0) -> NDArray[np.float32]:
+@cache
+def dither() -> NDArray[np.float32]:
     """A tile of noise, (DITHER_SIDE, DITHER_SIDE, 3) float32 in [0, 1), weak at low frequencies.
 
     White noise is high-passed and its values replaced by their ranks, twice over: every value then
@@ -114,7 +112,7 @@ def dither(seed: int = 0) -> NDArray[np.float32]:
     frequency = np.fft.fftfreq(DITHER_SIDE)
     radius = np.hypot(frequency[:, None], frequency[None, :])
     high_pass = 1 - np.exp(-((radius / 0.2) ** 2))
-    tile = np.random.default_rng(seed).random((DITHER_SIDE, DITHER_SIDE))
+    tile = np.random.default_rng(0).random((DITHER_SIDE, DITHER_SIDE))
     for _ in range(2):
         tile = np.fft.ifft2(np.fft.fft2(tile) * high_pass).real
         tile = tile.ravel().argsort().argsort().reshape(tile.shape) / tile.size
