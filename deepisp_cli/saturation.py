@@ -10,7 +10,8 @@ from deepisp_cli.demosaic import mosaic_levels, normalise
 
 BINS = 1024  # from black to white
 LOWEST = 0.75  # share of white; a pile below it is a bright, even surface rather than the end of the scale
-SMALLEST_PILE = 200  # samples of one CFA position
+PERIODS = 2  # of the black tile; only the first of so many is looked at, down and across: for speed
+SMALLEST_PILE = 200  # samples of one CFA position that are looked at
 NARROW = 1  # bins on each side of the fullest one that belong to the pile
 BELOW = 20  # bins below the pile that it has to tower over
 TOWERS = 10.0  # how many times as many samples it needs as any of those bins
@@ -36,7 +37,7 @@ def clipping_level(samples: np.ndarray, black: np.ndarray, white: np.ndarray) ->
     counts = np.zeros((2, 2, BINS + 1), np.int64)
     for row in range(rows):
         for column in range(columns):
-            part = samples[row :: 2 * rows, column :: 2 * columns].astype(np.float32)
+            part = samples[row :: PERIODS * rows, column :: PERIODS * columns].astype(np.float32)
             share = normalise(part, levels[row, column], scales[row, column])
             share = share[share >= LOWEST - BELOW / BINS]
             counts[row % 2, column % 2] += np.bincount((share * BINS).astype(np.intp), minlength=BINS + 1)

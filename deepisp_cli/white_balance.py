@@ -9,6 +9,7 @@ from deepisp_cli.frame import WHITE_BALANCES, parse_gains
 from deepisp_cli.raw import RawImage
 
 DARKEST_MEAN = 1e-4  # of full scale: less may come from an inexact black level rather than from light
+UNCLIPPED = 0.98  # share of white: a pixel that is brighter in any channel may be clipped
 BLOCK_ROWS = 256  # judged at a time, which bounds the memory
 LARGEST_GAIN = 8.0  # of the grey world
 
@@ -80,7 +81,7 @@ def grey_world_gains(
     total, count = np.zeros(3), 0.0
     for top in range(0, len(samples), step):
         rgb = _cell_colours(samples[top : top + step], pattern, black, white)
-        unclipped = (rgb.max(0) < 0.98).astype(np.float32)
+        unclipped = (rgb.max(0) < UNCLIPPED).astype(np.float32)
         total += rgb[:3] @ unclipped
         count += unclipped.sum(dtype=np.float64)
     means = total / max(count, 1)
