@@ -10,7 +10,6 @@ balanced on the chart's second grey, which leaves what matrix and model do to co
 """
 
 import sys
-from io import BytesIO
 from pathlib import Path
 
 import click
@@ -23,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from deepisp_cli.colour import XYZ_FROM_SRGB, srgb_decode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.evaluation.baselines import RAW_BASELINES
+from deepisp_cli.frame import Options, Result
 from deepisp_cli.models import find_model
-from deepisp_cli.pipeline import Options, Result, finish, linear_rgb, prepare
+from deepisp_cli.pipeline import finish, linear_rgb, prepare
 from deepisp_cli.raw import read_raw
 
 PATCH = 0.3  # share of the patches' spacing that is measured, in each direction
@@ -72,8 +72,7 @@ def main(raw: Path, model: str, balance: bool, **corners: np.ndarray) -> None:
 
 def _balance(raw: Path, corners: dict[str, np.ndarray]) -> str:
     """Gains that make the second grey patch grey, as ``--white-balance`` takes them."""
-    samples = read_raw(BytesIO(raw.read_bytes()), raw.name)
-    grey = _patches(linear_rgb(samples, np.ones(3, np.float32)), **corners)[19]
+    grey = _patches(linear_rgb(read_raw(raw), np.ones(3, np.float32)), **corners)[19]
     return ",".join(f"{gain:.4f}" for gain in grey[1] / grey)
 
 

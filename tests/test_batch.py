@@ -11,7 +11,8 @@ from conftest import IdentityEngine
 from deepisp_cli import batch
 from deepisp_cli.batch import Report, develop_many
 from deepisp_cli.errors import EngineError, UnsupportedRawError, UsageError
-from deepisp_cli.pipeline import BYTES_PER_PIXEL, Options, Result
+from deepisp_cli.frame import Options, Result
+from deepisp_cli.pipeline import BYTES_PER_PIXEL
 from deepisp_cli.plan import Job
 
 NEUTRAL = Options(look="neutral")

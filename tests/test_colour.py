@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from conftest import MATRIX
 
 from deepisp_cli import colour
-
-CAMERA = np.array([[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]])
 
 
 @pytest.mark.parametrize(
@@ -41,10 +40,10 @@ def test_numpy_and_torch_agree_to_the_bit():
 
 
 def test_camera_matrix_keeps_grey_and_inverts_the_camera():
-    matrix = colour.srgb_from_camera(CAMERA)
+    matrix = colour.srgb_from_camera(MATRIX)
     np.testing.assert_allclose(matrix @ np.ones(3), 1, atol=1e-6)
     red = np.array([0.8, 0.1, 0.05])  # linear sRGB as the camera sees it, balanced by its white
-    camera = CAMERA @ colour.XYZ_FROM_SRGB
+    camera = MATRIX @ colour.XYZ_FROM_SRGB
     np.testing.assert_allclose(matrix @ (camera @ red / (camera @ np.ones(3))), red, atol=1e-5)
 
 

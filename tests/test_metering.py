@@ -5,9 +5,10 @@ import pytest
 from conftest import MATRIX, IdentityEngine
 
 from deepisp_cli import colour
+from deepisp_cli.frame import Options, Result
 from deepisp_cli.look import frame_gain
 from deepisp_cli.metering import BLACK, HEADROOM, LEVEL, MOST, QUANTILE, TRUST, expose, meter
-from deepisp_cli.pipeline import Options, Result, finish, prepare
+from deepisp_cli.pipeline import finish, prepare
 
 
 def highlights(frame):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = [path for path in sorted((ROOT / "deepisp_cli").rglob("*.py")) if path.name != "__init__.py"]
+FOLDERS = ("benchmarks", "deepisp_cli", "examples", "tools")
+MODULES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def defined_in(module):
@@ -26,7 +27,7 @@ def defined_in(module):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_names_come_from_where_they_are_defined(path):
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module.startswith("deepisp_cli"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("deepisp_cli"):
             folder = ROOT.joinpath(*node.module.split("."))
             there = {*defined_in(node.module), *(each.stem for each in folder.glob("*.py"))}
             assert {alias.name for alias in node.names} <= there, node.module

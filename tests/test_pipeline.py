@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from conftest import raw_with
-from PIL import Image
+from conftest import MATRIX, IdentityEngine, mosaic_of, raw_with
+from PIL import Image, ImageOps
 
 from deepisp_cli.colour import srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import BAYER_PATTERNS, demosaic, normalise_mosaic
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import DeepIspError, InputError, ModelError, OutputError, UsageError
+from deepisp_cli.frame import Options, Result
 from deepisp_cli.pipeline import (
-    Options,
-    Result,
     camera_matrix,
     describe,
     develop,
@@ -38,14 +37,11 @@ def picture_of(path, engine, options=NEUTRAL):
 def test_a_known_scene_comes_out_in_its_colours(write_raw, identity_engine):
     """Patches of known linear sRGB go through the camera's matrix and white balance and back."""
     patches = np.array([[0.18, 0.18, 0.18], [0.4, 0.1, 0.1], [0.1, 0.3, 0.08], [0.05, 0.1, 0.5]])
-    camera_from_srgb = np.linalg.inv(srgb_from_camera(np.array(MATRIX)))
+    camera_from_srgb = np.linalg.inv(srgb_from_camera(MATRIX))
     scene = (patches @ camera_from_srgb.T).repeat(16, 0)[None].repeat(24, 0)
     pixels, _ = picture_of(write_raw("patches.dng", scene), identity_engine)
     found = pixels[12, 8::16].astype(float)
     np.testing.assert_allclose(found, 255 * srgb_encode(patches.astype(np.float32)), atol=2)
-
-
-MATRIX = [[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]]
 
 
 @pytest.mark.parametrize("pattern", BAYER_PATTERNS)
@@ -78,8 +74,6 @@ def test_orientation_is_applied(write_raw, identity_engine, grey_ramp, orientati
     exif[0x0112] = orientation
     buffer = io.BytesIO()
     upright.save(buffer, "png", exif=exif)
-    from PIL import ImageOps
-
     expected = np.asarray(ImageOps.exif_transpose(Image.open(buffer)))
     assert pixels.shape == expected.shape == (result.height, result.width, 3)
     assert np.abs(pixels.astype(int) - expected).max() <= 1  # the dither falls differently
@@ -93,8 +87,6 @@ def test_exposure_is_in_linear_light(write_raw, identity_engine, grey_ramp):
 
 
 def test_strength_blends_restored_and_plain(write_raw, grey_ramp):
-    from conftest import IdentityEngine
-
     class Brighter(IdentityEngine):
         def run(self, tile):
             core, coefficients = super().run(tile)
@@ -112,8 +104,6 @@ def test_strength_blends_restored_and_plain(write_raw, grey_ramp):
 
 
 def test_the_learned_transform_is_applied_and_neutral_leaves_it_out(write_raw, grey_ramp):
-    from conftest import IdentityEngine
-
     class Inverting(IdentityEngine):
         def run(self, tile):
             core, coefficients = super().run(tile)
@@ -151,17 +141,13 @@ def test_a_matrix_that_is_no_use_is_told(matrix):
 
 def test_without_an_as_shot_white_balance_daylight_is_used_and_said(write_raw, identity_engine, grey_ramp):
     path = write_raw("none.dng", grey_ramp)
-    from conftest import mosaic_of
-
-    from deepisp_cli.dng import write_dng
-
     write_dng(
         path,
         mosaic_of(grey_ramp),
         pattern="RGGB",
         black=512,
         white=16383,
-        xyz_to_camera=np.array(MATRIX),
+        xyz_to_camera=MATRIX,
         make="T",
     )
     _, result = picture_of(path, identity_engine)
@@ -170,13 +156,9 @@ def test_without_an_as_shot_white_balance_daylight_is_used_and_said(write_raw, i
 
 def test_samples_that_the_camera_has_balanced_are_left_so(tmp_path, identity_engine, grey_ramp):
     """Like those of the Nikon D1, whose files state no white balance: daylight gains would make them red."""
-    from conftest import mosaic_of
-
-    from deepisp_cli.dng import write_dng
-
     path = tmp_path / "balanced.dng"
     counts = mosaic_of(grey_ramp, gains=(1, 1, 1))
-    write_dng(path, counts, pattern="RGGB", black=512, white=16383, xyz_to_camera=np.array(MATRIX), make="T")
+    write_dng(path, counts, pattern="RGGB", black=512, white=16383, xyz_to_camera=MATRIX, make="T")
     pixels, result = picture_of(path, identity_engine)
     assert any("balanced already" in note for note in result.notes)
     assert np.ptp(pixels[20, 2:-2].astype(int), axis=1).max() <= 2
@@ -189,7 +171,7 @@ def read_back(path, counts, pattern):
         pattern=pattern,
         white=65535,
         white_balance=(1, 1, 1),
-        xyz_to_camera=np.array(MATRIX),
+        xyz_to_camera=MATRIX,
         make="T",
     )
     with path.open("rb") as file:

@@ -11,6 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from conftest import MATRIX
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.raw import _assemble, _Frame, read_capture, read_preview, read_raw
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
-MATRIX = np.array([[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]])
 LEVELS = {"R": 3000, "G": 2000, "B": 1000}
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL = 1, 2, 3, 4, 5, 7, 10  # TIFF types
 
