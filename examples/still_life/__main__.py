@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from still_life import preview, render
 
 
-def main(arguments=None):
+def main():
     """Write a tone-mapped preview of the scene."""
     parser = argparse.ArgumentParser(
         prog="still_life", description="Render the still life and write an 8-bit sRGB preview."
@@ -20,12 +20,11 @@ def main(arguments=None):
     parser.add_argument("--width", type=int, default=1536)
     parser.add_argument("--height", type=int, default=1024)
     parser.add_argument("--samples", type=int, default=3, help="rays per pixel along each axis (default: 3)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     Image.fromarray(preview(render(options.width, options.height, samples=options.samples))).save(
         options.output
     )
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

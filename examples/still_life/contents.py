@@ -27,7 +27,7 @@ from .materials import (
     wax,
     wood,
 )
-from .setting import LAMP
+from .setting import LAMP, WINDOW
 from .shapes import Box, Capsule, Cloth, Implicit, Leaf, Sphere
 from .textures import print_page
 from .vectors import rotation, smoothstep
@@ -185,7 +185,7 @@ def glass(name, shape, tint):
 
 def build_scene():
     """Return the scene: the things on the table, around it, and outside."""
-    window_x, window_y, half_w, half_h = -3.35, 3.9, 1.35, 1.7
+    (window_x, window_y, _), half_w, half_h, _ = WINDOW
     cream, ink, sage = (0.72, 0.69, 0.60), (0.03, 0.03, 0.035), (0.25, 0.28, 0.25)
     walls = [
         ((window_x + half_w + 6, 4, -3.35), (6, 5, 0.35)),

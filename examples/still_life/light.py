@@ -185,7 +185,7 @@ def reflected(scene, points, sequence, samples):
 def from_window(scene, points, a, b):
     """Return (3, N): the diffuse light of the dusk, sampled at one point of the window."""
     centre, half_w, half_h, radiance = WINDOW
-    target = centre + vector(1, 0, 0) * (2 * a - 1) * half_w + vector(0, 1, 0) * (2 * b - 1) * half_h
+    target = vector(*centre) + vector(1, 0, 0) * (2 * a - 1) * half_w + vector(0, 1, 0) * (2 * b - 1) * half_h
     path = target - points.p
     length2 = dot(path, path) + 0.1
     facing = np.maximum(dot(path, points.normal), 0) * np.maximum(-path[2], 0) / length2

@@ -76,11 +76,11 @@ def night(shape, p, n):
     return Surface(vector(0, 0, 0), n, emission=sky, f0=0.0)
 
 
-def plain(colour, roughness=0.5, f0=0.04, mirror=False, through=0.0):
+def plain(colour, roughness=0.5, f0=0.04, mirror=False):
     """Return a material of one albedo."""
 
     def material(shape, p, n):
-        return Surface(vector(*colour), n, f0=f0, roughness=roughness, mirror=mirror, through=through)
+        return Surface(vector(*colour), n, f0=f0, roughness=roughness, mirror=mirror)
 
     return material
 
@@ -100,24 +100,24 @@ def chart(shape, p, n):
     return Surface(np.where(inside, albedo, 0.02), n, f0=0.0)
 
 
-def printed(ink, paper, colour, face, sign=1):
-    """Return a material printed with the mask ``ink`` on the box side ``face`` (0 x, 1 y, 2 z; + or -)."""
+def printed(ink, paper, colour, face):
+    """Return a material printed with the mask ``ink`` on the box side ``face``: 1 is +y, 2 is +z."""
     right, down = {2: (0, 1), 1: (0, 2)}[face]
 
     def material(shape, p, n):
         q = shape.local(p) / shape.half
         v = q[down] if face == 1 else -q[down]
-        cover = sample_image(ink, q[right] / 2 + 0.5, v / 2 + 0.5) * (q[face] * sign > 0.99)
+        cover = sample_image(ink, q[right] / 2 + 0.5, v / 2 + 0.5) * (q[face] > 0.99)
         fibre = 0.96 + 0.08 * noise(*(p * np.float32(23)))
         return Surface(mix(vector(*paper) * fibre, vector(*colour), cover), n, f0=0.02, roughness=0.6)
 
     return material
 
 
-def book(cover, title, gold=(0.75, 0.55, 0.2)):
-    """Return a cloth-bound book: title on the spine (+z), cover above and below, page edges elsewhere."""
+def book(cover, title):
+    """Return a cloth-bound book: a golden title on the spine (+z), cover above and below, else page edges."""
     ink = print_page(1400, 160, [(60, 24, 84, title), (20, 12, 6, None), (20, 142, 6, None)])
-    spine = printed(ink, cover, gold, 2)
+    spine = printed(ink, cover, (0.75, 0.55, 0.2), 2)
 
     def material(shape, p, n):
         surface, q = spine(shape, p, n), shape.local(p)

@@ -23,5 +23,5 @@ class Lamp:
 EYE, TARGET, TAN_HALF_WIDTH = vector(0, 4.3, 10.0), vector(0.0, 1.45, -0.6), 0.40
 LAMP = Lamp(vector(1.0, 3.55, 0.85), 0.36, 21.0, black_body(2700))
 CANDLE = Lamp(vector(-3.52, 2.0, -0.5), 0.13, 3.0, black_body(2000))
-WINDOW = (vector(-3.35, 3.9, -3.35), 1.35, 1.7, 0.16 * black_body(9500))  # centre, half width and height
+WINDOW = ((-3.35, 3.9, -3.35), 1.35, 1.7, 0.16 * black_body(9500))  # centre, half width and height
 ROOM = 0.012 * black_body(3000)  # what the dark room behind the camera sends back

@@ -18,14 +18,17 @@ def linear_to_srgb(linear):
     return np.where(v <= 0.0031308, v * 12.92, 1.055 * v ** (1 / 2.4) - 0.055)
 
 
-def black_body(kelvin, adopted_white=3400.0):
-    """Return the (3, 1) colour of a glowing body as a camera balanced for ``adopted_white`` K records it.
+ADOPTED_WHITE = 3400.0  # K; the camera is balanced for it
+
+
+def black_body(kelvin):
+    """Return the (3, 1) colour of a glowing body as a camera balanced for `ADOPTED_WHITE` records it.
 
     Planck's law in Wien's approximation at 610, 550 and 465 nm, scaled to a maximum of 1. Balancing between
     the lamp and daylight is what a photographer does at night: the lamp stays warm, the window stays blue.
     """
     wavelength = np.array([610e-9, 550e-9, 465e-9])
-    ratio = np.exp(-0.014388 / wavelength * (1 / kelvin - 1 / adopted_white))
+    ratio = np.exp(-0.014388 / wavelength * (1 / kelvin - 1 / ADOPTED_WHITE))
     return vector(*(ratio / ratio.max()))
 
 
