@@ -16,9 +16,10 @@ import numpy as np
 import tifffile
 from PIL import TiffImagePlugin
 
+from deepisp_cli.exif import nearest_ratio
+
 _EXIF_IFD, _GPS_IFD = 34665, 34853
 _D65 = 21  # EXIF LightSource
-_SMALLEST_STEP = 1_000_000  # largest denominator for real numbers
 _LARGEST_GAIN = 1000  # and its inverse the smallest: the inverses of gains are written as rationals
 
 
@@ -193,7 +194,8 @@ def _ascii(code: int, text: str) -> _Tag:
 
 
 def _rationals(code: int, numbers: Iterable[float], *, signed: bool = False) -> _Tag:
-    fractions = [Fraction(float(number)).limit_denominator(_SMALLEST_STEP) for number in numbers]
+    largest = 2**31 - 1 if signed else 2**32 - 1
+    fractions = [nearest_ratio(float(number), largest) for number in numbers]
     parts = [part for fraction in fractions for part in (fraction.numerator, fraction.denominator)]
     return _Tag(code, 10 if signed else 5, len(fractions), parts)
 
@@ -240,5 +242,5 @@ def _append_directory(contents: bytes, pointer: int, values: Mapping[int, Any]) 
 
 def _pillow_value(value: Any) -> Any:
     if isinstance(value, float | Fraction):
-        return TiffImagePlugin.IFDRational(Fraction(value).limit_denominator(_SMALLEST_STEP))
+        return TiffImagePlugin.IFDRational(nearest_ratio(value, 2**31 - 1))  # signed or not: Pillow decides
     return value

@@ -24,6 +24,7 @@ class Field(NamedTuple):
 Ifds = dict[str, dict[int, Field]]
 """The keys "image", "exif" and "gps"; each maps tag numbers to fields."""
 
+LARGEST_DENOMINATOR = 1_000_000  # of numbers that are not ratios of small ones
 POINTERS = {"exif": 0x8769, "gps": 0x8825}
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SIGNED_RATIONAL = 1, 2, 3, 4, 5, 7, 10
 INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I"}
@@ -91,10 +92,18 @@ def _rational(value: int | Fraction | float, signed: bool) -> bytes:
         return bytes(8)
     low, high = (-(2**31), 2**31 - 1) if signed else (0, 2**32 - 1)
     ratio = Fraction(value)
-    if ratio.denominator > high:
-        ratio = ratio.limit_denominator(1_000_000)
+    if max(abs(ratio.numerator), ratio.denominator) > high:
+        ratio = nearest_ratio(value, high)
     numerator = min(max(ratio.numerator, low), high)
     return struct.pack("<ii" if signed else "<II", numerator, ratio.denominator)
+
+
+def nearest_ratio(value: Fraction | float, largest: int) -> Fraction:
+    """The ratio nearest to ``value`` whose denominator is at most a million and whose numerator, unless the
+    value itself is larger, at most ``largest``."""
+    ratio = Fraction(value)
+    fitting = int(largest / max(abs(ratio), Fraction(1)))
+    return ratio.limit_denominator(max(1, min(LARGEST_DENOMINATOR, fitting)))
 
 
 def exif_block(ifds: Ifds) -> bytes:

@@ -130,6 +130,15 @@ def test_the_black_of_linear_samples_is_one_or_one_for_each_colour(tmp_path):
         write_dng(tmp_path / "b.dng", noise((32, 32, 3)), pattern=None, black=(5, 6))
 
 
+@pytest.mark.parametrize("level", [0.3, 5000.1234567, 40000.7654321, 65534.99999])
+def test_any_black_level_is_written(tmp_path, level):
+    """Numerator and denominator of a rational have 32 bits."""
+    write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", black=level)
+    with tifffile.TiffFile(tmp_path / "a.dng") as tif:
+        numerator, denominator = tif.pages.first.tags[50714].value
+    assert numerator / denominator == pytest.approx(level, abs=1e-4)
+
+
 def test_the_smallest_mosaic_and_the_widest_gains_are_written(tmp_path):
     write_dng(tmp_path / "a.dng", noise((2, 2)), pattern="RGGB", white_balance=(1000, 1, 0.001))
     with tifffile.TiffFile(tmp_path / "a.dng") as tif:

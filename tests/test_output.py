@@ -310,9 +310,12 @@ def test_exif_may_fill_its_segment_to_the_last_byte():
 
 def test_numbers_that_do_not_fit_are_approximated():
     metadata = Metadata(
-        exif={0x829A: Fraction(1, 3**40), 0x829D: Fraction(2**70), 0x920A: 0.1, 0x9204: -(2.0**40)}
+        exif={0x829A: Fraction(1, 3**40), 0x829D: Fraction(2**70), 0x920A: 0.1, 0x9204: -(2.0**40)},
+        gps={6: 5000.1234567},  # in millionths its numerator would have more than 32 bits
     )
-    photo = Image.open(io.BytesIO(written("jpeg", noise(8), metadata))).getexif().get_ifd(0x8769)
+    exif = Image.open(io.BytesIO(written("jpeg", noise(8), metadata))).getexif()
+    photo = exif.get_ifd(0x8769)
+    assert float(exif.get_ifd(0x8825)[6]) == pytest.approx(5000.1234567, abs=1e-4)
     assert photo[0x829A] == 0 and photo[0x829D] == 2**32 - 1
     assert float(photo[0x920A]) == pytest.approx(0.1) and photo[0x9204] == -(2**31)
 
