@@ -173,7 +173,7 @@ def _encode_jpeg(pixels: Pixels, ifds: Ifds, quality: int, name: str, notes: lis
         b"\xff" + marker + struct.pack(">H", len(body) + 2) + body
         for marker, body in ((b"\xe1", exif), (b"\xe2", profile))
     ]
-    start = 4 + int.from_bytes(jpeg[4:6], "big") if jpeg[2:4] == b"\xff\xe0" else 2  # after the JFIF segment
+    start = 4 + int.from_bytes(jpeg[4:6], "big")  # after the JFIF segment, which libjpeg always writes
     return b"".join((jpeg[:start], *segments, jpeg[start:]))
 
 

@@ -106,6 +106,16 @@ def test_equal_input_gives_equal_bytes_and_views_are_accepted(format, bit_depth)
     assert first == written(format, np.asfortranarray(pixels)[::1])
 
 
+def test_the_first_segments_of_a_jpeg_are_jfif_exif_and_profile():
+    """JFIF wants to be the first, and readers of EXIF look for it right behind."""
+    data, position, found = written("jpeg", noise(8)), 2, []
+    for _ in range(3):
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        found.append((data[position : position + 2], data[position + 4 :][:4]))
+        position += 2 + length
+    assert found == [(b"\xff\xe0", b"JFIF"), (b"\xff\xe1", b"Exif"), (b"\xff\xe2", b"ICC_")]
+
+
 def test_jpegs_are_optimised():
     pixels = noise(8, 400, 400)
     assert len(written("jpeg", pixels)) < len(imagecodecs.jpeg8_encode(pixels, 95, subsampling="444"))
