@@ -96,14 +96,15 @@ def plan_jobs(
         ) from error
     count = len(sources) + len(missing)
     single = count == 1 and not any(Path(given).is_dir() for given in names)
-    to_file = output is not None and output != STANDARD_STREAM and single and _names_a_file(output)
-    if to_file and template != "{stem}":
+    is_file_name = output is not None and output != STANDARD_STREAM and _names_a_file(output)
+    file = Path(str(output)) if is_file_name and single else None
+    if file and template != "{stem}":
         raise UsageError("--name and an output file contradict each other; give a folder with -o")
     if output == STANDARD_STREAM and count > 1:
         raise UsageError(f"{count} inputs cannot all go to standard output; give a folder with -o")
-    if not single and output not in (None, STANDARD_STREAM) and _names_a_file(str(output)):
+    if is_file_name and not single:
         raise UsageError(f"{output}: is a file name; a folder or several inputs need a folder")
-    if to_file and not is_device(Path(str(output))):
+    if file and not is_device(file):
         by_suffix = format_of_suffix(str(output))
         if format and format != by_suffix:
             raise UsageError(f"{output}: the suffix says {by_suffix}, --format says {format}; change one")
@@ -115,8 +116,8 @@ def plan_jobs(
     for source, folder in sources:
         if output == STANDARD_STREAM:
             jobs.append(Job(source, STANDARD_STREAM))
-        elif to_file:
-            jobs.append(Job(source, Path(str(output))))
+        elif file:
+            jobs.append(Job(source, file))
         else:
             jobs.append(_job(source, folder, output, template, FORMATS[format].suffixes[0], model))
     _refuse_clashes(jobs)
