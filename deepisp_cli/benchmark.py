@@ -204,8 +204,9 @@ def write_frame(path: Path, width: int, height: int) -> None:
     rows = np.sin(np.linspace(0, 40, height, dtype=np.float32))[:, None]
     scene = 0.1 + 0.08 * rows * np.cos(np.linspace(0, 60, width, dtype=np.float32))
     scene += 0.02 * rng.standard_normal(scene.shape, np.float32)
-    counts = np.clip(scene * 15871 + 512, 0, 16383).astype(np.uint16)
-    write_dng(path, counts, pattern="RGGB", black=512, white=16383, white_balance=(2.0, 1.0, 1.5))
+    black, white = 512, 16383
+    counts = np.clip(scene * (white - black) + black, 0, white).astype(np.uint16)
+    write_dng(path, counts, pattern="RGGB", black=black, white=white, white_balance=(2.0, 1.0, 1.5))
 
 
 def peak_memory() -> float | None:

@@ -31,6 +31,7 @@ PACKAGES = (
     "imagecodecs",
     "click",
 )
+BLACK, WHITE = 512, 16383  # counts of the raw that is developed
 TOLERANCE = {"cpu": 1, "cuda": 5, "mps": 1}  # levels of 255; half precision on CUDA
 EIGHT_BIT_TOLERANCE = 12
 
@@ -48,8 +49,8 @@ def examine() -> dict[str, Any]:
         self_test, healthy = _judge(reference, _picture(noisy))
         with tempfile.TemporaryDirectory() as folder, told_of("self-test"):
             raw = Path(folder) / "ramp.dng"
-            counts = np.clip(noisy * 15871 + 512, 0, 16383).astype(np.uint16)
-            write_dng(raw, counts, pattern="RGGB", black=512, white=16383, white_balance=(1, 1, 1))
+            counts = np.clip(noisy * (WHITE - BLACK) + BLACK, 0, WHITE).astype(np.uint16)
+            write_dng(raw, counts, pattern="RGGB", black=BLACK, white=WHITE, white_balance=(1, 1, 1))
             (expected,) = _pictures(raw, reference)
             engines = [_try(model, engine, device, raw, expected) for engine, device in PLACES]
     except DeepIspError as error:
