@@ -47,7 +47,6 @@ def write_dng(
     model: str = "",
     active_area: tuple[int, int, int, int] | None = None,
     default_crop: tuple[int, int, int, int] | None = None,
-    noise_profile: Iterable[float] | None = None,
     compression: str = "none",
     exif: Mapping[int, Any] | None = None,
     gps: Mapping[int, Any] | None = None,
@@ -77,8 +76,6 @@ def write_dng(
         Of the camera; where both are "", UniqueCameraModel is "unknown".
     active_area, default_crop : (top, left, height, width), optional
         ActiveArea of ``samples``; default crop within the active area.
-    noise_profile : numbers, optional
-        Scale and offset, once or for each colour: variance = scale * x + offset for x from 0 to 1.
     compression : "none" or "ljpeg"
         "ljpeg" is lossless JPEG, for a mosaic only.
     exif, gps : mapping from tag number to value, optional
@@ -120,9 +117,6 @@ def write_dng(
     if default_crop is not None:
         top, left, height, width = default_crop
         tags += [_Tag(50719, 4, 2, (left, top)), _Tag(50720, 4, 2, (width, height))]
-    if noise_profile is not None:
-        profile = tuple(noise_profile)
-        tags.append(_Tag(51041, 12, len(profile), profile))
     directories = {_EXIF_IFD: exif, _GPS_IFD: gps}
     # tifffile drops pointers that it did not make, so they are first written under their tag number minus 1.
     tags += [_Tag(code - 1, 4, 1, 0) for code, values in directories.items() if values]
