@@ -16,6 +16,7 @@ MS_SSIM_SMALLEST = 161  # pixels a side: what five scales of 11x11 windows need
 SSIM_SMALLEST = 11  # pixels a side: the window
 SSIM_SIGMA = 1.5  # pixels
 COLOUR_SCALES = (16, 64)  # pixels a side
+GREYS = 9  # of `neutral_loss`, from black to white
 
 
 def picture_loss(picture: Tensor, target: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ def _clip_where_clipped(picture: Tensor, target: Tensor) -> Tensor:
     return torch.where(target <= 0, picture.clamp(min=0), picture)
 
 
-def neutral_loss(coefficients: Tensor, white: Tensor | float = 1.0, levels: int = 9) -> Tensor:
+def neutral_loss(coefficients: Tensor, white: Tensor | float = 1.0) -> Tensor:
     """The transform's errors on greys: tinting them, or leaving white below white.
 
     Grey is grey for every camera, light and exposure, because white balance and matrix have been applied.
@@ -67,12 +68,11 @@ def neutral_loss(coefficients: Tensor, white: Tensor | float = 1.0, levels: int 
     ----------
     coefficients : (N, 30, h, w) of the cells, as the network returns them.
     white : what the transform gets where the sensor clipped; one for all or (N,).
-    levels : number of greys from black to white.
     """
     transform = coefficients.mean((2, 3)).reshape(-1, 3, 10)
-    grey = torch.linspace(0, 1, levels, device=coefficients.device).reshape(-1, 1) * white
+    grey = torch.linspace(0, 1, GREYS, device=coefficients.device).reshape(-1, 1) * white
     planes = apply_transform(grey, grey, grey, transform.permute(1, 2, 0))
-    channels = torch.stack(planes, -1)  # (levels, N, 3)
+    channels = torch.stack(planes, -1)  # (GREYS, N, 3)
     tint = channels - channels.mean(-1, keepdim=True)
     return tint.abs().mean() + F.relu(1 - channels[-1]).mean()
 

@@ -47,8 +47,8 @@ class Muon(torch.optim.Optimizer):
         return weight.grad.lerp(mean, momentum)
 
 
-def orthogonalise(filters: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest matrices with singular values of about one (0.7 to 1.2), by Newton-Schulz iteration.
+def orthogonalise(filters: Tensor) -> Tensor:
+    """The nearest matrices with singular values of about one (0.7 to 1.2), by five steps of Newton-Schulz.
 
     ``filters`` (N, outputs, ...), a batch: axes after the second are flattened; the shape is kept. The
     quintic's coefficients are Jordan's: fast growth of small singular values at the price of that spread.
@@ -56,7 +56,7 @@ def orthogonalise(filters: Tensor, iterations: int = 5) -> Tensor:
     flat = filters.flatten(2)
     flat = flat / (flat.norm(dim=(1, 2), keepdim=True) + 1e-7)
     flat = flat.bfloat16() if flat.is_cuda else flat  # as Jordan does it
-    for _ in range(iterations):
+    for _ in range(5):
         square = flat @ flat.mT
         flat = 3.4445 * flat + (-4.7750 * square + 2.0315 * square @ square) @ flat
     return flat.to(filters.dtype).view_as(filters)

@@ -25,6 +25,7 @@ from deepisp_cli.training.synthesis import (
 
 log = logging.getLogger(__name__)
 SIGMAS = (0.0, 10.0, 20.0)
+SHEET_ROWS = 6
 
 
 class Validation:
@@ -61,10 +62,10 @@ class Validation:
         gain = frame_gains(image, pairs.matrix) if network.config.metered else None
         return to_picture(image, coefficients, pairs.matrix, gain).clamp(0, 1)
 
-    def sheet(self, network: DeepISP, rows: int = 6) -> Image.Image:
+    def sheet(self, network: DeepISP) -> Image.Image:
         """Input, result and photograph of the first frames, side by side."""
         shown = []
-        for pairs in self.pairs[:rows]:
+        for pairs in self.pairs[:SHEET_ROWS]:
             picture = to_srgb(pairs.picture, pairs.matrix) if self.finished else pairs.picture
             row = torch.cat([picture.clamp(0, 1), self.result(network, pairs), pairs.target], 3)[0]
             shown.append(torch.round(255 * row).byte().permute(1, 2, 0).cpu().numpy())
