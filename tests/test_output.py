@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 
 from deepisp_cli import output
 from deepisp_cli.errors import OutputError, UsageError
+from deepisp_cli.exif import LONG, SHORT, picture_ifds
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
 
@@ -316,6 +317,12 @@ def test_exif_may_fill_its_segment_to_the_last_byte():
         largest = max(largest, int.from_bytes(data[start : start + 2], "big"))
         Image.open(io.BytesIO(data)).load()
     assert largest in (65534, 65535)
+
+
+def test_whole_numbers_are_as_short_as_exif_wants_them():
+    """SHORT for most; a PNG may be wider than that holds."""
+    fields = picture_ifds(Metadata(exif={0x9209: 16}), 2**16, 2**16 - 1, "test", "png")["exif"]
+    assert [fields[tag].type for tag in (0x9209, 0xA002, 0xA003)] == [SHORT, LONG, SHORT]
 
 
 def test_numbers_that_do_not_fit_are_approximated():
