@@ -229,8 +229,9 @@ def test_standard_streams(card):
     (job,), _ = plan_jobs(["-"], "out", template="{stem}_{iso}")
     assert "for standard input only stem and model" in str(job.error)
     Path("-").unlink()
-    with pytest.raises(UsageError, match="standard input"):
-        plan_jobs(["-", "card/top.cr2"], "out")
+    for other in ("card/top.cr2", "gone.dng"):
+        with pytest.raises(UsageError, match="standard input"):
+            plan_jobs(["-", other], "out")
     with pytest.raises(UsageError, match="standard output"):
         plan_jobs(["card/a/one.dng", "card/top.cr2"], "-")
 
