@@ -580,6 +580,7 @@ def test_lossy_linear_dng_applies_black_before_the_polynomial(opcodes):
     for plane in range(3):
         np.testing.assert_allclose(image.samples[8, 8::16, plane], expected, atol=0.006 * 65535)
     assert image.samples[8, 8, 1] < 0 and not image.black.any()
+    assert not any("OpcodeList2" in note for note in image.notes)
 
 
 def test_lossy_linear_dng_goes_through_its_table():
@@ -671,7 +672,7 @@ def test_damaged_jpeg_xl_is_an_error():
 def test_bad_pixels_become_what_their_colour_is_around_them(dng):
     samples = colours_of("RGGB", (40, 44))
     bad = samples.copy()
-    bad[[0, 7, 8, 39, 20], [0, 5, 5, 43, 20]] = 9  # corners, neighbours, one inside
+    bad[[0, 7, 8, 39, 38, 20], [0, 5, 5, 43, 42, 20]] = 9  # corners, neighbours, one inside
     bad[20, 22] = 9  # of the same colour as the bad one beside it
     bad[30, 10] = 8
     bad[24, [26, 28, 30]] = bad[[22, 26], 28] = (
@@ -687,6 +688,16 @@ def test_bad_pixels_become_what_their_colour_is_around_them(dng):
     image = dng(bad, extra=[(51008, UNDEFINED, 20, opcode_list((9, b"")))])
     assert image.samples[0, 0] == 9
     assert "the corrections in its OpcodeList1 are not applied" in image.notes
+
+
+def test_a_bad_pixel_of_a_ramp_lies_on_it_again(dng):
+    """Its neighbours count alike on all sides."""
+    rows, columns = np.indices((40, 44))
+    samples = (500 + 30 * rows + 70 * columns).astype(np.uint16)
+    bad = samples.copy()
+    bad[20, 21] = 9
+    codes = opcode_list((4, struct.pack(">2I", 9, 1)))
+    np.testing.assert_array_equal(dng(bad, extra=[(51008, UNDEFINED, len(codes), codes)]).samples, samples)
 
 
 # Where the sensor clips
