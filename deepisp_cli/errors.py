@@ -54,6 +54,16 @@ def not_installed(what: str, extra: str) -> str:
     return f"{what} is not installed; in deepisp's checkout: pip install '.[{extra}]'"
 
 
+@contextmanager
+def loading(library: str) -> Iterator[None]:
+    """Turn what an import of a half-installed library raises (DLLs that it needs may be missing) into
+    `EngineError`."""
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        raise EngineError(f"{library} cannot be loaded ({first_line(error)}); install it again") from error
+
+
 def first_line(error: Exception) -> str:
     """The first line of what ``error`` says (some libraries explain at length), or its class if nothing."""
     return next(iter(str(error).splitlines()), type(error).__name__)

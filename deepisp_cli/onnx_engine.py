@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deepisp_cli.errors import EngineError
+from deepisp_cli.errors import EngineError, loading
 from deepisp_cli.machine import available_cores
 from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, TILE, Model
 
@@ -99,7 +99,8 @@ class OnnxEngine:
 def import_onnxruntime() -> Any:
     """ONNX Runtime, which from 1.32 on reports each run to its maker unless this is set first."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
+    with loading("onnxruntime"):
+        import onnxruntime
 
     return onnxruntime
 

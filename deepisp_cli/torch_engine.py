@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deepisp_cli.errors import EngineError, not_installed
+from deepisp_cli.errors import EngineError, loading, not_installed
 from deepisp_cli.models import TILE, WEIGHTS_FILE, Model, unknown_network
 
 GPU_TILES = (512, 4096)  # smallest and largest
@@ -25,10 +25,11 @@ class TorchEngine:
     def __init__(self, model: Model, device: str = "cpu") -> None:
         if find_spec("torch") is None or find_spec("safetensors") is None:
             raise EngineError(not_installed("the torch engine", "torch"))
-        import safetensors.torch
-        import torch
+        with loading("torch"):
+            import safetensors.torch
+            import torch
 
-        from deepisp_cli.network import DeepISP, config_from_card
+            from deepisp_cli.network import DeepISP, config_from_card
 
         self._torch = torch
         self.device = _check_device(torch, device)

@@ -1,5 +1,6 @@
 """Engines agree; a device that is named either runs or is an error."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,22 @@ def test_a_network_of_a_later_version_is_told_as_such(tiny_model, tile, change):
     with pytest.raises(ModelError, match=r"tiny: holds a network that this version does not know .*update"):
         open_engine(later, "torch", "cpu")
     assert open_engine(later, "onnx", "cpu").run(tile)
+
+
+@pytest.mark.parametrize("failure", ["ImportError", "OSError"])
+@pytest.mark.parametrize(
+    ("library", "engine", "other"), [("onnxruntime", "onnx", "torch"), ("torch",) * 2 + ("onnx",)]
+)
+def test_a_half_installed_library_is_told_and_auto_takes_another(
+    tiny_model, tmp_path, monkeypatch, library, engine, other, failure
+):
+    """On Windows "DLL load failed" where a runtime is missing; from torch an OSError."""
+    pytest.importorskip("torch")
+    monkeypatch.setattr(engines, "_candidates", lambda *_: [(engine, "cpu"), (other, "cpu")])
+    (tmp_path / f"{library}.py").write_text(f"raise {failure}('no X.so')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, library, raising=False)
+    assert open_engine(tiny_model).name == other
+    monkeypatch.setattr(engines, "_candidates", lambda *_: [(engine, "cpu")])
+    with pytest.raises(EngineError, match=rf"^{library} cannot be loaded \(no X\.so\); install it again$"):
+        open_engine(tiny_model)

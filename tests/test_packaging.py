@@ -53,6 +53,21 @@ def test_a_missing_library_is_told_with_what_installs_it(monkeypatch, arguments,
     assert f"{library} is not installed; in deepisp's checkout: pip install '.[{extra}]'" in result.output
 
 
+@pytest.mark.parametrize("arguments", [["train", "pyproject.toml"], ["evaluate", "demosaic", "."]])
+def test_a_half_installed_torch_is_told(monkeypatch, tmp_path, arguments):
+    pytest.importorskip("torch")
+    (tmp_path / "torch.py").write_text("raise OSError('no X.dll')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name == "torch" or name.startswith("pytorch_msssim")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.chdir(ROOT)
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.output) == (
+        4,
+        "deepisp: torch cannot be loaded (no X.dll); install it again\n",
+    )
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """What setuptools packs: the sdist's files, the folder that becomes the wheel, and what it said."""

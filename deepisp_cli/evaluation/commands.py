@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from deepisp_cli.errors import UsageError, not_installed
+from deepisp_cli.errors import UsageError, loading, not_installed
 from deepisp_cli.evaluation import PROTOCOLS
 from deepisp_cli.options import ENGINES, device_option, engine_option, tile_option
 
@@ -61,11 +61,12 @@ def evaluate(
     """
     from deepisp_cli.models import find_model
 
-    try:
-        import pytorch_msssim  # noqa: F401
-        import skimage  # noqa: F401
-    except ImportError as error:
-        raise UsageError(not_installed(str(error.name), "evaluate")) from error
+    with loading("torch"):
+        try:
+            import pytorch_msssim  # noqa: F401
+            import skimage  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise UsageError(not_installed(str(error.name), "evaluate")) from error
     from deepisp_cli.engine import open_engine
     from deepisp_cli.evaluation import report
     from deepisp_cli.evaluation.baselines import program_version

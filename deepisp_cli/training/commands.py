@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from deepisp_cli.errors import EngineError, UsageError, first_line, not_installed
+from deepisp_cli.errors import EngineError, UsageError, first_line, loading, not_installed
 from deepisp_cli.options import device_option
 
 
@@ -138,12 +138,13 @@ def _as_model(folder: Path) -> str:
 
 
 def _need_torch() -> None:
-    try:
-        import onnx  # noqa: F401
-        import pytorch_msssim  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise UsageError(not_installed(str(error.name), "train")) from error
+    with loading("torch"):
+        try:
+            import onnx  # noqa: F401
+            import pytorch_msssim  # noqa: F401
+            import torch  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise UsageError(not_installed(str(error.name), "train")) from error
 
 
 def _open_device(name: str) -> Any:
