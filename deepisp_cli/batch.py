@@ -116,7 +116,8 @@ def develop_many(
     if any(job.source == STANDARD_STREAM for job in jobs):
         # in the caller's thread: Ctrl-C would not reach another that waits for input
         try:
-            contents = read_bytes(STANDARD_STREAM)
+            with told_of(STANDARD_STREAM):
+                contents = read_bytes(STANDARD_STREAM)
         except DeepIspError as error:
             jobs = [replace(job, error=error) if job.source == STANDARD_STREAM else job for job in jobs]
     batch = _Batch(jobs, engines, options, memory, contents)

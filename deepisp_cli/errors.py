@@ -76,7 +76,8 @@ def told_of(name: str) -> Iterator[None]:
         yield
     except DeepIspError:
         raise
-    except MemoryError as error:
-        raise EngineError(f"{name}: not enough memory; try --tile 128") from error
     except Exception as error:
+        if isinstance(error, MemoryError) or "can't start new thread" in str(error):  # Python's RuntimeError
+            message = f"{name}: not enough memory; close other programs, or try --tile 128"
+            raise EngineError(message) from error
         raise DeepIspError(f"{name}: bug, please report it: {error!r}") from error

@@ -267,8 +267,8 @@ def _decode(source: BinaryIO, tags: Tags, name: str) -> _Frame:
             stored, colours = raw.raw_image, raw.raw_pattern
         except (rawpy.LibRawFileUnsupportedError, NotImplementedError, RuntimeError) as error:
             raise UnsupportedRawError(f"{name}: LibRaw cannot decode its data; convert it to DNG") from error
-        except rawpy.LibRawUnsufficientMemoryError as error:
-            raise MemoryError(str(error)) from error
+        except (rawpy.LibRawUnsufficientMemoryError, rawpy.LibRawMemPoolOverflowError) as error:
+            raise MemoryError(str(error)) from error  # with too little memory it is either of the two
         except rawpy.LibRawTooBigError as error:
             raise UnsupportedRawError(f"{name}: too large for LibRaw; develop a part of it") from error
         except rawpy.LibRawError as error:

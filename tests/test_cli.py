@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from deepisp_cli import batch, pipeline
 from deepisp_cli.cli import main
 from deepisp_cli.options import Bytes
 
@@ -188,6 +189,24 @@ def test_info(run, night, tmp_path):
     objects = [json.loads(line) for line in result.stdout.splitlines()]
     assert [facts["supported"] for facts in objects] == [False, True, False]
     assert all(facts.keys() == {"file", "supported", "reason"} for facts in objects[::2])
+
+
+def test_too_little_memory_for_a_file_is_told_and_the_next_one_read(run, night, monkeypatch):
+    original = pipeline.read_bytes
+
+    def read_bytes(source):
+        if str(source) in ("-", "large.dng"):
+            raise MemoryError
+        return original(source)
+
+    monkeypatch.setattr(pipeline, "read_bytes", read_bytes)
+    monkeypatch.setattr(batch, "read_bytes", read_bytes)
+    result = run("info", "large.dng", night)
+    assert (result.exit_code, "RGGB" in result.stdout) == (1, True)
+    assert result.stderr.startswith("deepisp: large.dng: not enough memory")
+    result = run("process", "-")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr.startswith("deepisp: -: not enough memory")
 
 
 def test_models_lists_the_default(run):

@@ -319,7 +319,10 @@ def test_the_suffix_decides_the_format(write_raw, grey_ramp, identity_engine, tm
         assert not identity_engine.tiles
 
 
-@pytest.mark.parametrize(("failure", "message"), [(MemoryError(), "memory"), (KeyError("x"), "bug")])
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [(MemoryError(), "memory"), (RuntimeError("can't start new thread"), "memory"), (KeyError("x"), "bug")],
+)
 def test_what_nobody_expected_names_the_file(
     write_raw, grey_ramp, identity_engine, tmp_path, failure, message
 ):

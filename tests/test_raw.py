@@ -10,6 +10,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import rawpy
 import tifffile
 from conftest import MATRIX
 from hypothesis import given, settings
@@ -867,3 +868,15 @@ def test_a_panasonic_raw_that_is_cut_off(raw_format, size, cut_off):
     with pytest.raises(InputError) as caught:  # in any case: it is no whole raw
         read_bytes(start.ljust(size, b"\1"))
     assert ("cut off: its raw data ends at byte 1712 or later" in str(caught.value)) == cut_off
+
+
+@pytest.mark.parametrize("kind", ["LibRawUnsufficientMemoryError", "LibRawMemPoolOverflowError"])
+def test_too_little_memory_is_no_damage(write_raw, grey_ramp, monkeypatch, kind):
+    class Full(rawpy.RawPy):
+        def unpack(self):
+            raise getattr(rawpy, kind)
+
+    path = write_raw("a.dng", grey_ramp)
+    monkeypatch.setattr(rawpy, "RawPy", Full)
+    with pytest.raises(MemoryError):
+        read_raw(path)
