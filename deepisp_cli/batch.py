@@ -20,6 +20,7 @@ from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.machine import available_cores, available_memory
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.models import Model
+from deepisp_cli.output import refuse_existing
 from deepisp_cli.pipeline import (
     STANDARD_STREAM,
     as_options,
@@ -243,6 +244,8 @@ class _Batch:
             raise work.job.error
         if work.job.target != STANDARD_STREAM:
             _check_parent(Path(work.job.target))
+            if not self.options.overwrite:  # another run may have written it since this one was planned
+                refuse_existing(Path(work.job.target))
         with_format(self.options, work.job.target)  # what cannot be written is told before the work
         contents = self.contents if work.job.source == STANDARD_STREAM else None
         raw, work.metadata = load(work.job.source, work.result, contents)

@@ -130,8 +130,8 @@ def write_picture(
         raise ValueError(f"{format} cannot hold {pixels.dtype}")
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be 1 to 100, not {quality}")
-    if isinstance(target, Path) and not overwrite and os.path.lexists(target) and not is_device(target):
-        raise _exists(target)
+    if isinstance(target, Path) and not overwrite:
+        refuse_existing(target)
     ifds = picture_ifds(metadata, pixels.shape[1], pixels.shape[0], software, format)
     if format == "jpeg":
         data = _encode_jpeg(pixels, ifds, quality, name, [] if notes is None else notes)
@@ -279,6 +279,12 @@ def _rename_to_new(temporary: str, final: str) -> None:
         except BaseException:
             os.unlink(final)
             raise
+
+
+def refuse_existing(target: Path) -> None:
+    """Raise `UsageError` if writing there would replace something."""
+    if os.path.lexists(target) and not is_device(target):
+        raise _exists(target)
 
 
 def is_device(path: Path) -> bool:

@@ -231,6 +231,17 @@ def test_a_format_that_cannot_be_is_told_before_the_work(raws, tmp_path, identit
     assert not results[0].seconds and not results[1].seconds
 
 
+def test_an_output_that_exists_is_told_before_the_work(raws, tmp_path, identity_engine):
+    """Two runs may write to the same folder."""
+    (target := tmp_path / "0.jpg").write_bytes(b"another run's")
+    (result,) = develop_many([Job(raws[0], target)], identity_engine, NEUTRAL)
+    assert (result.exit_code, result.seconds) == (2, {})
+    assert "0.jpg: already exists" in result.error
+    assert target.read_bytes() == b"another run's"
+    (result,) = develop_many([Job(raws[0], target)], identity_engine, Options(look="neutral", overwrite=True))
+    assert (result.exit_code, result.status) == (0, "written")
+
+
 def test_standard_input_is_read_once_also_where_it_is_empty(tmp_path, identity_engine, monkeypatch):
     """In the caller's thread, which an interrupt reaches."""
     readers = []
