@@ -270,7 +270,7 @@ def _rename_to_new(temporary: str, final: str) -> None:
     """Rename, but fail if the new name exists, even if it has only just appeared."""
     try:
         os.link(temporary, final)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # not found: `_remove_unfinished` was first
         raise
     except OSError:  # a file system without hard links: FAT, some network shares
         os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_WRONLY))

@@ -446,6 +446,17 @@ def test_the_end_of_the_program_leaves_nothing_half_written(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.skipif(os.name != "posix", reason="an open file cannot be removed elsewhere")
+def test_a_temporary_file_that_is_gone_leaves_nothing_for_a_moment(tmp_path, monkeypatch):
+    """The program ends while a thread writes: the thread may stop anywhere after that."""
+    opened, original = [], os.open
+    monkeypatch.setattr(os, "fsync", lambda _: output._remove_unfinished())
+    monkeypatch.setattr(os, "open", lambda path, *rest: opened.append(path) or original(path, *rest))
+    with pytest.raises(OutputError):
+        write(tmp_path / "x.png")
+    assert not opened
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permission bits are a POSIX matter")
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
 def test_permissions_follow_the_umask(tmp_path, umask, mode):
