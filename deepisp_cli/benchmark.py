@@ -21,7 +21,7 @@ from deepisp_cli.engine import PLACES, open_engine
 from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.frame import Options
 from deepisp_cli.models import Model, find_model
-from deepisp_cli.output import JPEG_MAX_SIDE
+from deepisp_cli.output import JPEG_MAX_SIDE, output_errors
 from deepisp_cli.peak import multiply_adds, peak_gflops
 from deepisp_cli.pipeline import develop
 from deepisp_cli.plan import Job
@@ -206,7 +206,8 @@ def write_frame(path: Path, width: int, height: int) -> None:
     scene += 0.02 * rng.standard_normal(scene.shape, np.float32)
     black, white = 512, 16383
     counts = np.clip(scene * (white - black) + black, 0, white).astype(np.uint16)
-    write_dng(path, counts, pattern="RGGB", black=black, white=white, white_balance=(2.0, 1.0, 1.5))
+    with output_errors(path):
+        write_dng(path, counts, pattern="RGGB", black=black, white=white, white_balance=(2.0, 1.0, 1.5))
 
 
 def peak_memory() -> float | None:

@@ -14,7 +14,7 @@ import secrets
 import stat
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -139,15 +139,11 @@ def write_picture(
         data = _encode_png(pixels, ifds)
     else:
         data = _encode_tiff(pixels, ifds, name)
-    try:
+    with output_errors(name):
         if isinstance(target, Path):
             _save(target, data, overwrite)
         else:
             _pour(target, data)
-    except OSError as error:
-        number = errno.EPIPE if isinstance(error, BrokenPipeError) else error.errno
-        remedy = REMEDIES.get(number or 0, "check the disk and the path")
-        raise OutputError(f"{name}: cannot be written ({error.strerror or error}); {remedy}") from error
     return len(data)
 
 
@@ -226,6 +222,23 @@ def srgb_profile() -> bytes:
 # --- files ---
 
 _unfinished: set[str] = set()  # temporary files being written
+
+
+@contextlib.contextmanager
+def output_errors(name: object) -> Iterator[None]:
+    """Turn the system's errors about a file that cannot be written into `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        number = errno.EPIPE if isinstance(error, BrokenPipeError) else error.errno
+        remedy = REMEDIES.get(number or 0, "check the disk and the path")
+        raise OutputError(f"{name}: cannot be written ({error.strerror or error}); {remedy}") from error
+
+
+def replace_file(target: Path, data: bytes) -> None:
+    """Write a file completely, or raise `OutputError` and leave what was there."""
+    with output_errors(target):
+        _save(target, data, overwrite=True)
 
 
 def _save(target: Path, data: bytes, overwrite: bool) -> None:

@@ -1,6 +1,7 @@
 """What ``deepisp benchmark`` measures. No test depends on the clock: speed is not a property."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -10,7 +11,7 @@ from deepisp_cli import batch, benchmark, peak
 from deepisp_cli.benchmark import measure, parse_sizes, places
 from deepisp_cli.cli import main
 from deepisp_cli.engine import PLACES, open_engine
-from deepisp_cli.errors import EngineError, UsageError
+from deepisp_cli.errors import EngineError, OutputError, UsageError
 from deepisp_cli.frame import Result
 from deepisp_cli.models import find_model
 from deepisp_cli.peak import eight_bit_multiply_adds, multiply_adds, peak_gflops
@@ -165,3 +166,12 @@ def test_the_command_prints_lines_or_an_object_for_each_size():
     refused = CliRunner().invoke(main, ["benchmark", "--sizes", "large"])
     assert refused.exit_code == 2
     assert "large" in refused.output
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    def full(path, contents):
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"a\.dng: cannot be written \(full\); free some space"):
+        benchmark.write_frame(tmp_path / "a.dng", 64, 64)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 
 import numpy as np
@@ -282,6 +283,20 @@ def test_the_command_writes_what_it_prints(folder, tmp_path):
     assert refused.exit_code == 2
     assert "results.json exists" in refused.output
     assert run(*arguments, "--overwrite").exit_code == 0
+
+
+def test_a_full_disk_takes_no_results(folder, tmp_path, monkeypatch):
+    """They are printed before they are written."""
+
+    def full(_):
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run("lowlight", folder, "--limit", 1, "-o", tmp_path / "out", "--engine", "onnx", "-q")
+    assert result.exit_code == 5
+    assert "results.json: cannot be written (full); free some space" in result.stderr
+    assert "matched_psnr" in result.stdout and "deepisp" in result.stdout
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_two_models_of_one_name_are_told_apart(folder, tiny_model, tmp_path):

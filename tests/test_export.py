@@ -1,14 +1,15 @@
 """A model folder is written only if ONNX Runtime and torch agree; else nothing is left or changed."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from deepisp_cli.errors import ModelError
-from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE
+from deepisp_cli.errors import ModelError, OutputError
+from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training import export as exporting
 from deepisp_cli.training.export import eight_bit_difference, export
@@ -115,3 +116,18 @@ def test_what_an_8_bit_form_is_off_by(monkeypatch, high_blocks):
         image, transform = eight_bit_difference(network, b"", pictures)
     assert image == pytest.approx(np.sqrt((0.01**2 + 0.03**2) / 2), rel=1e-3)
     assert transform == pytest.approx(0.05 if high_blocks else 0, rel=1e-3)
+
+
+def test_a_full_disk_does_not_take_what_a_person_wrote_into_the_card(network, tmp_path, monkeypatch):
+    (tmp_path / CARD_FILE).write_text('{"summary": "by hand"}')
+    replace, before = os.replace, contents(tmp_path)
+
+    def full(source, target):
+        if target.endswith(CARD_FILE):
+            raise OSError(28, "full")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OutputError, match=r"card\.json: cannot be written \(full\); free some space"):
+        export(network, tmp_path, FACTS)
+    assert contents(tmp_path)[CARD_FILE] == before[CARD_FILE]

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -21,7 +22,7 @@ from PIL import Image
 from deepisp_cli.cli import main
 from deepisp_cli.colour import decode, encode, srgb_encode
 from deepisp_cli.engine import open_engine
-from deepisp_cli.errors import InputError, ModelError, UsageError
+from deepisp_cli.errors import InputError, ModelError, OutputError, UsageError
 from deepisp_cli.metering import HEADROOM, TRUST
 from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP, NetworkConfig
@@ -374,15 +375,18 @@ def test_a_killed_save_leaves_the_old_checkpoint(folder, tmp_path, monkeypatch):
     trainer.save(path)
     before = path.read_bytes()
 
-    def die(state, file):
-        Path(file).write_bytes(b"half")
-        raise KeyboardInterrupt
+    for failure, expected in ((KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "full"), OutputError)):
 
-    monkeypatch.setattr(torch, "save", die)
-    trainer.train_step()
-    with pytest.raises(KeyboardInterrupt):
-        trainer.save(path)
-    assert path.read_bytes() == before
+        def die(_, failure=failure):  # what was written is there, but not all of it
+            raise failure
+
+        monkeypatch.setattr(os, "fsync", die)
+        trainer.train_step()
+        with pytest.raises(expected) as caught:
+            trainer.save(path)
+        assert path.read_bytes() == before
+        assert list(tmp_path.glob("*.p*")) == [path]
+    assert "checkpoint.pt: cannot be written (full); free some space" in str(caught.value)
 
 
 def test_all_sources_are_drawn_from_by_their_shares(folder, tmp_path):

@@ -92,11 +92,12 @@ def evaluate(
         click.echo(remark, err=True)
     if output:
         output.mkdir(parents=True, exist_ok=True)
+    strips: list[Any] = []  # arrays, of the contact sheet
     results = run(
         chosen,
         methods,
         progress=lambda name: None if quiet else click.echo(name, err=True),
-        sheet=output / "sheet.jpg" if output else None,
+        strips=strips if output else None,
     )
     click.echo(report.as_text(report.table(results)))
     if output:
@@ -109,7 +110,7 @@ def evaluate(
         words += [f"{option} {value}" for option, value in places.items() if value != "auto"]
         facts = (benchmark, data.resolve().name, " ".join(words), chosen.seeds)
         programs = {name: version for name in methods if (version := program_version(name))}
-        report.write_report(output, report.report(*facts, results, files, programs))
+        report.write_report(output, report.report(*facts, results, files, programs), strips)
 
 
 @click.command()

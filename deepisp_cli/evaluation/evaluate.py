@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from deepisp_cli.errors import UsageError
 from deepisp_cli.evaluation import model_file
@@ -98,7 +97,7 @@ def evaluate(
     benchmark: Benchmark,
     methods: Mapping[str, Method | None],
     progress: Callable[[str], None] = lambda name: None,
-    sheet: Path | None = None,
+    strips: list[np.ndarray] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure each method on each case.
 
@@ -106,7 +105,8 @@ def evaluate(
     ----------
     methods : by name; None for a baseline that comes with the cases.
     progress : called with each case's name.
-    sheet : a JPEG to write: the middle of the first pictures as they go in, by each method, and the truth.
+    strips : is given the rows of a contact sheet: the middle of the first pictures as they go in, by each
+        method, and the truth.
 
     Returns
     -------
@@ -115,22 +115,19 @@ def evaluate(
     missing values.
     """
     rows: dict[tuple[str, str], _Row] = {}
-    strips: list[np.ndarray] = []
     for case in benchmark.cases():
         progress(case.name)
-        shown = len(strips) < SHEET_ROWS and sheet is not None
+        shown = strips is not None and len(strips) < SHEET_ROWS
         pictures = {"input": benchmark.show_input(case)} if shown else {}
         for name, method in methods.items():
             row = rows.setdefault((name, label(case.settings)), _Row(name, case.settings))
             picture = _measure(benchmark, case, method or case.baselines[name], row)
             if shown:
                 pictures[name] = benchmark.show(picture)
-        if shown:
+        if strips is not None and shown:
             pictures["truth"] = None if case.truth is None else benchmark.show(case.truth)
             there = {name: picture for name, picture in pictures.items() if picture is not None}
             strips.append(sheet_row(there, first=not strips))
-    if sheet:
-        Image.fromarray(np.concatenate(strips)).save(sheet, quality=92)
     return [*(row.result() for row in rows.values()), *benchmark.references()]
 
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from deepisp_cli.doctor import installed_version
 from deepisp_cli.errors import UsageError
+from deepisp_cli.output import output_errors, replace_file
 
 FILES = ("results.json", "results.md", "sheet.jpg")
 LIBRARIES = (
@@ -86,11 +87,13 @@ def refuse_to_overwrite(folder: Path) -> None:
             raise UsageError(f"{folder / name} exists; give another folder or --overwrite")
 
 
-def write_report(folder: Path, contents: Mapping[str, Any]) -> None:
-    """Write ``results.json`` and ``results.md`` into ``folder``."""
+def write_report(folder: Path, contents: Mapping[str, Any], strips: Sequence[np.ndarray]) -> None:
+    """Write `FILES` into ``folder``, the sheet from rows that `sheet_row` made."""
     text = json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "results.json").write_text(text + "\n", "utf-8")
-    (folder / "results.md").write_text(as_markdown(table(contents["results"])) + "\n", "utf-8")
+    replace_file(folder / "results.json", f"{text}\n".encode())
+    replace_file(folder / "results.md", f"{as_markdown(table(contents['results']))}\n".encode())
+    with output_errors(folder / "sheet.jpg"):
+        Image.fromarray(np.concatenate(strips)).save(folder / "sheet.jpg", quality=92)
 
 
 def sheet_row(pictures: Mapping[str, np.ndarray], first: bool) -> np.ndarray:

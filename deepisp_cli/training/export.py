@@ -19,6 +19,7 @@ from deepisp_cli.errors import InputError, ModelError
 from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.onnx_engine import open_session
+from deepisp_cli.output import replace_file
 from deepisp_cli.training.config import TrainConfig, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.quantise import SMALLEST, measure
@@ -130,8 +131,9 @@ def export(
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, contents in files.items():
-        (folder / name).write_bytes(contents)
-    (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        replace_file(folder / name, contents)
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    replace_file(folder / CARD_FILE, text.encode())  # what a person wrote into the old one is not lost
 
 
 def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Sequence[str] = ()) -> Path:

@@ -14,6 +14,7 @@ from types import FrameType
 import torch
 from torch import Tensor
 
+from deepisp_cli.output import output_errors
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.trainer import Trainer
 from deepisp_cli.training.validation import Validation, dead_features
@@ -140,7 +141,9 @@ class _Reporter:
             self._report()
         if self.validation.pairs and (self.trainer.total % SHEET_EVERY == 0 or last):
             sheet = self.validation.sheet(self.trainer.average)
-            sheet.save(self.folder / f"sheet-{self.trainer.total:07d}.jpg", quality=92)
+            path = self.folder / f"sheet-{self.trainer.total:07d}.jpg"
+            with output_errors(path):
+                sheet.save(path, quality=92)
 
     def _report(self) -> None:
         trainer = self.trainer
@@ -162,7 +165,8 @@ class _Reporter:
         trainer.history.append(row)
         known = {key: value for key, value in row.items() if not math.isnan(value)}
         log.info("  ".join(f"{key} {value}" for key, value in known.items()))
-        with (self.folder / LOG).open("w", newline="", encoding="utf-8") as file:
+        path = self.folder / LOG
+        with output_errors(path), path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row))
             writer.writeheader()
             writer.writerows(trainer.history)

@@ -2,10 +2,10 @@
 
 import logging
 import math
-import os
 import time
 from copy import deepcopy
 from dataclasses import asdict, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from deepisp_cli.errors import ModelError, first_line
 from deepisp_cli.metering import expose
 from deepisp_cli.models import WEIGHTS_FILE, find_model, unknown_network
 from deepisp_cli.network import DeepISP, NetworkConfig, config_from_card
+from deepisp_cli.output import replace_file
 from deepisp_cli.training.config import LENGTHS, TrainConfig, config_from_dict, differences
 from deepisp_cli.training.growth import deepen, fits_into
 from deepisp_cli.training.losses import (
@@ -220,9 +221,9 @@ class Trainer:
             "position": [self.stage, self.step, self.elapsed, self.total],
             "history": self.history,
         }
-        temporary = path.with_suffix(".part")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+        contents = BytesIO()  # for a file on a full disk torch raises an error that does not say so
+        torch.save(state, contents)
+        replace_file(path, contents.getvalue())
 
     def start_from(self, path: Path) -> None:
         """Start from the weights of a model folder, or from the averaged ones of another run's checkpoint.
