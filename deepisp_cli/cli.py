@@ -45,8 +45,8 @@ class _Commands(click.Group):
             raise  # nobody is reading: click ends quietly, with 1
         except OSError as error:
             _give_up(sys.stdout)
-            name = error.filename or "standard output"
-            message = f"{name}: {error.strerror}; check the disk and the path"
+            unnamed = "the current folder" if isinstance(error, FileNotFoundError) else "standard output"
+            message = f"{error.filename or unnamed}: {error.strerror}; check the disk and the path"
             _tell(f"deepisp: {_printable(message)}")
             context.exit(OutputError.exit_code)
 

@@ -91,9 +91,8 @@ def plan_jobs(
     try:
         sources, missing = _expand(names, recursive)
     except OSError as error:  # a folder in the path cannot be entered, or a name is too long
-        raise InputError(
-            f"{error.filename}: cannot be accessed ({error.strerror}); check the path"
-        ) from error
+        name = error.filename or "the current folder"  # which may have been removed
+        raise InputError(f"{name}: cannot be accessed ({error.strerror}); check the path") from error
     count = len(sources) + len(missing)
     single = count == 1 and not any(Path(given).is_dir() for given in names)
     is_file_name = output is not None and output != STANDARD_STREAM and _names_a_file(output)

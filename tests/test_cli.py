@@ -378,6 +378,17 @@ def test_a_closed_stdout_is_told_before_the_work(night, arguments):
     assert sorted(night.parent.iterdir()) == [night]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a current folder cannot be removed there")
+def test_a_current_folder_that_was_removed_is_told(run, night, tmp_path, monkeypatch):
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for arguments, status in ((["../night.dng"], 3), ([night, "-o", "a.jpg"], 5)):
+        refused = run("process", *arguments)
+        assert refused.exit_code == status
+        assert refused.stderr.startswith("deepisp: the current folder: ")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 @pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_a_killed_program_leaves_whole_files_only(write_raw, grey_ramp, tiny_model, tmp_path, kind):
