@@ -56,6 +56,7 @@ STRIP_BYTES = 1 << 20
 
 REMEDIES = {
     errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "free some space or choose another folder",
     errno.EACCES: "choose a folder you may write to",
     errno.EPERM: "choose a folder you may write to",
     errno.EROFS: "choose a folder you may write to",

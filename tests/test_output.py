@@ -1,5 +1,6 @@
 """Encoding, EXIF and safe files. Other programs' readers read back what is written."""
 
+import errno
 import io
 import os
 import stat
@@ -397,7 +398,13 @@ def refuse(*_):
 @pytest.mark.parametrize("overwrite", [True, False])
 @pytest.mark.parametrize("step", ["encode", "fsync", "rename"])
 @pytest.mark.parametrize(
-    "failure", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()]
+    "failure",
+    [
+        OSError(28, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        KeyboardInterrupt(),
+        MemoryError(),
+    ],
 )
 def test_a_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch, step, failure, overwrite):
     def fail(*_):
