@@ -168,6 +168,7 @@ def _load(folder: Path) -> Model:
 def _check(card: dict[str, Any]) -> None:
     """Raise an error of some kind if the card lacks what the program reads of one."""
     needs, architecture = TileNeeds(**card["tile"]), card["architecture"]
+    _ = card["parameters"], card["summary"], card["results"]  # for ``deepisp models``
     for text in (card["name"], *card["files"], *card["files"].values()):
         if not isinstance(text, str):
             raise ValueError(f"{text!r} is not a text")

@@ -58,6 +58,14 @@ def test_a_card_without_a_number_that_the_program_needs(tiny_model, copy, key):
         find_model(str(copy))
 
 
+@pytest.mark.parametrize("key", ["parameters", "summary", "results"])
+def test_a_card_without_what_the_list_of_models_shows(tiny_model, copy, key):
+    card = {name: value for name, value in tiny_model.card.items() if name != key}
+    (copy / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=rf"card\.json: .*'{key}' is missing.*; update deepisp"):
+        find_model(str(copy))
+
+
 @pytest.mark.parametrize(
     ("table", "values"),
     [
