@@ -728,6 +728,11 @@ def test_an_export_can_take_the_mean_of_checkpoints(folder, tmp_path):
     other = train(config(folder, network=LOW_ONLY, stages=stages), tmp_path / "other", device=CPU)
     with pytest.raises(ModelError, match="another architecture"):
         export_checkpoint([paths[0], other], tmp_path / "model")
+    card = tmp_path / "model" / "card.json"
+    card.write_text('{"summary": "by hand",}')
+    with pytest.raises(ModelError, match=r"card\.json: is not JSON \(.*\); correct it, or remove it"):
+        export_checkpoint(paths, tmp_path / "model")
+    assert card.read_text() == '{"summary": "by hand",}'
 
 
 def test_an_export_calibrates_the_8_bit_form_on_photographs(folder, tmp_path):

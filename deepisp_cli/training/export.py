@@ -149,7 +149,8 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     ------
     ModelError
         If one is not a checkpoint, has another network or one that this version does not know, the engines do
-        not agree, or the network has too few blocks for an 8-bit form that is asked for.
+        not agree, the network has too few blocks for an 8-bit form that is asked for, or the folder's card is
+        damaged.
     """
     state, *others = [read_checkpoint(checkpoint) for checkpoint in checkpoints]
     for path, other in zip(checkpoints[1:], others, strict=True):
@@ -168,7 +169,10 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     mean = {name: torch.stack([each[name] for each in weights]).mean(0) for name in state["average"]}
     network.load_state_dict(mean)
     path = folder / CARD_FILE
-    old = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    try:
+        old = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ModelError(f"{path}: is not JSON ({error}); correct it, or remove it") from error
     facts = {key: old[key] for key in KEPT if key in old}
     if old.get("files", {}).get(WEIGHTS_FILE) != hashlib.sha256(_weights_file(network)).hexdigest():
         facts.pop("results", None)  # they belong to other weights
