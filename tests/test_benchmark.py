@@ -1,6 +1,7 @@
 """What ``deepisp benchmark`` measures. No test depends on the clock: speed is not a property."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,15 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match=r"a\.dng: cannot be written \(full\); free some space"):
         benchmark.write_frame(tmp_path / "a.dng", 64, 64)
+
+
+def test_the_lines_leave_out_a_peak_that_is_not_known(monkeypatch):
+    """Windows has no `resource`."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    monkeypatch.setattr(benchmark, "_elsewhere", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(benchmark, "share_one_heap", lambda: None)  # of this process
+    arguments = ["benchmark", "--sizes", "0.02", "--repeat", "1", "--model", "deepisp", "--batch", "2"]
+    result = CliRunner().invoke(main, [*arguments, "--engine", "onnx"])
+    assert result.exit_code == 0, result.output
+    assert "2 files in" in result.stdout
+    assert "peak" not in result.stdout

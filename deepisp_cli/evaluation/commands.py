@@ -171,9 +171,10 @@ def _as_lines(row: Mapping[str, Any]) -> str:
         f"    {stages}; network at {row['network_gflops']:g} GFLOP/s{share}",
     ]
     if batch := row["batch"]:
+        memory = "" if batch["peak_mb"] is None else f"; peak {batch['peak_mb']:g} MB"
         grown = "" if batch["grown_mb"] is None else f", {batch['grown_mb']:g} MB more than at file 10"
         lines.append(
             f"    {batch['files']} files in {batch['wall']:.1f} s, {batch['files_per_second']:g} a second, "
-            f"{batch['ratio']:.2f} of {batch['slowest']}; peak {batch['peak_mb']:g} MB{grown}"
+            f"{batch['ratio']:.2f} of {batch['slowest']}{memory}{grown}"
         )
     return "\n".join(lines)
