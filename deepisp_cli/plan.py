@@ -86,6 +86,7 @@ def plan_jobs(
     output = None if output is None else str(output)
     if "" in names or output == "":
         raise UsageError("the name of a file or folder is empty; is a variable not set?")
+    template = template.replace(os.sep, "/")  # Windows: a backslash makes folders there, too
     _check_template(template)
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
     try:
@@ -219,7 +220,7 @@ def _check_template(template: str) -> None:
 def _stays_inside(name: str) -> bool:
     """Whether this names a file in a folder or its sub-folders."""
     parts = Path(name).parts
-    return bool(name) and not name.endswith("/") and not Path(name).is_absolute() and ".." not in parts
+    return bool(name) and not name.endswith("/") and not Path(name).anchor and ".." not in parts
 
 
 def _fill(template: str, source: Path, model: str) -> str:

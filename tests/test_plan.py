@@ -1,10 +1,11 @@
 """Which inputs become which outputs, and what is refused before any work."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
+from deepisp_cli import plan
 from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.plan import plan_jobs
 
@@ -343,3 +344,21 @@ def test_nothing_to_do_is_an_error(card):
         plan_jobs(["card/empty"], "out")
     with pytest.raises(InputError, match="no such file"):
         plan_jobs(["card/gone.dng"], "out")
+
+
+@pytest.mark.parametrize(
+    "template", ["/{stem}", "C:{stem}", "C:/{stem}", "\\\\server\\share\\{stem}", "sub\\"]
+)
+def test_names_stay_in_the_folder_on_windows_too(card, monkeypatch, template):
+    """There neither a drive nor a leading slash alone makes a path absolute, but both leave the folder."""
+    monkeypatch.setattr(plan, "Path", PureWindowsPath)
+    monkeypatch.setattr(os, "sep", "\\")
+    with pytest.raises(UsageError, match="must name a file in the output folder"):
+        plan_jobs(["card"], "out", template=template)
+
+
+def test_a_backslash_makes_folders_on_windows(card, monkeypatch):
+    (card / "b/one.dng").unlink()
+    monkeypatch.setattr(os, "sep", "\\")
+    jobs, _ = plan_jobs([str(card)], "out", template="new\\{suffix}_{stem}", recursive=True)
+    assert "out/new/nef_TWO.jpg" in targets(jobs)
