@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
 
 from deepisp_cli.errors import DeepIspError, InputError, UsageError
@@ -156,7 +156,10 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
         elif path.exists():
             add(path, path.parent)
         elif has_magic(given):
-            matches = sorted(Path(match) for match in glob(given, recursive=True))
+            folder, pattern = os.path.split(given)
+            if os.path.isdir(folder):  # "2024 [raw]" is its name; shells on Windows cannot quote a part
+                folder = escape(folder)
+            matches = sorted(map(Path, glob(os.path.join(folder, pattern), recursive=True)))
             files = [match for match in matches if match.is_file()]
             if not files:
                 miss(given, "no file matches; check the pattern")

@@ -54,6 +54,14 @@ def test_folders_are_searched_for_raws_and_sub_folders_kept(card):
     assert targets(jobs) == ["out/top.jpg"]
 
 
+def test_patterns_in_a_folder_whose_name_looks_like_one(card):
+    (card / "b").rename(card / "b [raw]")
+    jobs, _ = plan_jobs(["card/b [raw]/*.dng"], "out/")
+    assert targets(jobs) == ["out/one.jpg"]
+    with pytest.raises(InputError, match=r"^card/b \[raw\]/\*\.nef: no file matches"):
+        plan_jobs(["card/b [raw]/*.nef"], "out/")
+
+
 def test_patterns_are_expanded_by_the_program(card):
     jobs, _ = plan_jobs(["card/*/*.NEF"], "out/")
     assert targets(jobs) == ["out/TWO.jpg"]
