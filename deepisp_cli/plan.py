@@ -26,6 +26,7 @@ RAW_SUFFIXES = (
 PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not raws; some raws are .tif
 OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
 METADATA_FIELDS = ("date", "camera", "iso")
+HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
 FIELDS = ("stem", "suffix", "model", *METADATA_FIELDS)
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in file names on some systems
 DATE = "%Y-%m-%d_%H-%M-%S"  # the format of {date}, if the template gives none
@@ -176,11 +177,11 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
 
 def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
     """The raws in a folder, with ``recursive`` also in its sub-folders, sorted; and folders that cannot be
-    read. Hidden ones are skipped: macOS leaves "._NAME" files and .Trashes on cards."""
+    read. Hidden ones are skipped: macOS leaves "._NAME" files and .Trashes on cards, Windows its own bin."""
     files: list[Path] = []
     closed: list[str] = []
     for parent, folders, names in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
-        folders[:] = [name for name in folders if not name.startswith(".")] if recursive else []
+        folders[:] = [name for name in folders if not name.upper().startswith(HIDDEN)] if recursive else []
         files += [Path(parent, name) for name in names if not name.startswith(".")]
     return sorted(file for file in files if file.suffix.lower() in RAW_SUFFIXES and file.is_file()), closed
 

@@ -296,8 +296,8 @@ def test_a_name_that_is_too_long_is_told(card):
 
 
 def test_what_is_hidden_is_passed_over(card):
-    for name in (".Trashes/old.dng", "a/.hidden.dng"):
-        (card / name).parent.mkdir(exist_ok=True)
+    for name in (".Trashes/old.dng", "a/.hidden.dng", "$RECYCLE.BIN/S-1-5/$R1.dng", "$Recycle.Bin/$R2.dng"):
+        (card / name).parent.mkdir(parents=True, exist_ok=True)
         (card / name).write_bytes(b"x")
     jobs, _ = plan_jobs(["card"], "out", recursive=True)
     assert len(jobs) == 4
