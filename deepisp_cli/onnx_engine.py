@@ -97,11 +97,13 @@ class OnnxEngine:
 
 
 def import_onnxruntime() -> Any:
-    """ONNX Runtime, which from 1.32 on reports each run to its maker unless this is set first."""
+    """ONNX Runtime, which reports each run to its maker unless told not to: before it is imported, and on
+    Windows, where its events go to the system, afterwards."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with loading("onnxruntime"):
         import onnxruntime
 
+    onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 

@@ -55,6 +55,18 @@ def test_onnxruntime_tells_nobody(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_onnxruntime_tells_windows_nothing(monkeypatch):
+    """There the variable has no effect."""
+    import onnxruntime
+
+    told = []
+    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: told.append("nothing"))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: told.append("a session"))
+    onnx_engine.open_session(b"")
+    assert told[0] == "nothing"
+    assert told[-1] == "a session"
+
+
 def test_onnxruntime_that_quietly_falls_back_is_an_error(tiny_model, monkeypatch):
     """It does so if CUDA's libraries are missing; the session's own providers show it."""
     import onnxruntime
