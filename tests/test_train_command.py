@@ -272,3 +272,10 @@ def test_a_checkpoint_of_a_later_version_is_neither_resumed_nor_exported(run, tm
         assert result.exit_code == 4, result.output
         assert "checkpoint.pt: holds a network that this version does not know" in result.output
     assert not (tmp_path / "models").exists()
+
+
+def test_training_on_metal_is_refused_with_the_reason(run):
+    """It would fail at the first square root of a frame, after all pictures were read."""
+    result = CliRunner().invoke(main, ["train", "tiny/train.toml", "--device", "mps"])
+    assert result.exit_code == 4, result.output
+    assert "device mps: training takes 64-bit numbers, which Metal lacks" in result.output

@@ -159,6 +159,8 @@ def _open_device(name: str) -> Any:
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.partition(":")[0] == "mps":
+        raise EngineError("device mps: training takes 64-bit numbers, which Metal lacks; use cpu or cuda")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).add_(1)
