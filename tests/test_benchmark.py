@@ -188,3 +188,14 @@ def test_the_lines_leave_out_a_peak_that_is_not_known(monkeypatch):
     assert result.exit_code == 0, result.output
     assert "2 files in" in result.stdout
     assert "peak" not in result.stdout
+
+
+def test_the_peak_of_metal_also_with_a_torch_before_is_available(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.delattr(torch.mps, "is_available", raising=False)
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: None)
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.ones(size))
+    monkeypatch.setitem(peak.SIDES, "mps", 1024)
+    engine = IdentityEngine()
+    engine.device = "mps"
+    assert peak_gflops(engine) > 0
