@@ -256,8 +256,9 @@ def _save(target: Path, data: bytes, overwrite: bool) -> None:
             file.flush()
             os.fsync(file.fileno())
         if overwrite:
-            with contextlib.suppress(OSError):
-                os.chmod(temporary, stat.S_IMODE(os.stat(final).st_mode))
+            if os.name == "posix":  # elsewhere: write protection, which stops renaming and removing
+                with contextlib.suppress(OSError):
+                    os.chmod(temporary, stat.S_IMODE(os.stat(final).st_mode))
             os.replace(temporary, final)
         else:
             _rename_to_new(temporary, final)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import exifread
 import imagecodecs
@@ -482,6 +483,27 @@ def test_what_is_replaced_keeps_its_permissions(tmp_path, mode):
     (tmp_path / "x.png").chmod(mode)
     write(tmp_path / "x.png", overwrite=True)
     assert stat.S_IMODE((tmp_path / "x.png").stat().st_mode) == mode
+
+
+def test_a_write_protected_file_leaves_nothing_behind_on_windows(tmp_path, monkeypatch):
+    """It can neither be replaced nor removed there."""
+
+    def heeding(call):
+        def heed(*paths):
+            if any(os.path.exists(path) and not os.stat(path).st_mode & stat.S_IWUSR for path in paths):
+                raise PermissionError(13, "Access is denied")
+            return call(*paths)
+
+        return heed
+
+    windows = {**vars(os), "name": "nt", "replace": heeding(os.replace), "unlink": heeding(os.unlink)}
+    write(tmp_path / "x.png")
+    (tmp_path / "x.png").chmod(stat.S_IREAD)
+    monkeypatch.setattr(output, "os", SimpleNamespace(**windows))
+    with pytest.raises(OutputError, match="Access is denied"):
+        write(tmp_path / "x.png", overwrite=True)
+    assert os.listdir(tmp_path) == ["x.png"]
+    (tmp_path / "x.png").chmod(stat.S_IWRITE)  # or pytest could not remove it
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need a privilege elsewhere")
