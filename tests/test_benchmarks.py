@@ -231,12 +231,13 @@ def test_without_brisque_references_still_serve(write_raw, tmp_path, monkeypatch
         open_benchmark("raws", tmp_path / "data", Settings())
 
 
-PROGRAM = """#!{python}
+PROGRAM = r"""#!{python}
 import sys
 from PIL import Image
 arguments = sys.argv[1:]
 if arguments == ["--version"]:
-    sys.exit(print("this is darktable-cli 4.2.1"))
+    sys.stdout.buffer.write(b"this is darktable-cli 4.2.1, \xa9 Jos\x8f")  # in no encoding of ours
+    sys.exit()
 if "broken" in arguments[0]:
     sys.exit("cannot do that")
 Image.new("RGB", (40, 30), (9, 8, 7)).save(arguments[1])

@@ -140,8 +140,8 @@ def program_version(name: str) -> str | None:
     if name not in PROGRAMS:
         return None
     option = "--version" if name == "darktable" else "-v"
-    run = subprocess.run([PROGRAMS[name][0], option], capture_output=True, text=True, check=False)
-    numbers = re.findall(r"\d+(?:\.\d+)+", run.stdout)
+    run = subprocess.run([PROGRAMS[name][0], option], capture_output=True, check=False)
+    numbers = re.findall(r"\d+(?:\.\d+)+", run.stdout.decode("ascii", "replace"))
     return numbers[0] if numbers else "unknown"
 
 
