@@ -74,7 +74,8 @@ def main() -> None:
     deepisp process night.dng
     deepisp process card/ -r -o pictures/
     """
-    for name in ("SIGTERM", "SIGHUP"):  # killed, or the terminal was closed: clean up as after Ctrl-C
+    # killed, the terminal was closed, Ctrl-Break on Windows: clean up as after Ctrl-C
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)

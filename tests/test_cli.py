@@ -335,6 +335,19 @@ def test_nohup_is_respected(night):
     assert done.stdout.splitlines()[-1] == "True", done.stderr
 
 
+def test_ctrl_break_is_heeded_as_ctrl_c_is(night):
+    """Only Windows has it; elsewhere another signal stands in."""
+    code = (
+        "import signal, sys\n"
+        "from deepisp_cli.cli import main\n"
+        "signal.SIGBREAK = getattr(signal, 'SIGBREAK', getattr(signal, 'SIGUSR1', None))\n"
+        "try:\n    main(['info', sys.argv[1]])\n"
+        "except SystemExit:\n    print(signal.getsignal(signal.SIGBREAK) is signal.default_int_handler)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, night], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "True", done.stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise there")
 def test_a_reader_that_leaves_ends_the_program_quietly(night):
     read, write = os.pipe()

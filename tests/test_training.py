@@ -316,9 +316,11 @@ def test_a_stopped_run_ends_with_the_same_weights(folder, tmp_path):
         assert torch.equal(value, resumed[name]), name
 
 
-@pytest.fixture(params=["SIGINT", "SIGTERM", "SIGHUP"])
-def interrupt(request):
+@pytest.fixture(params=["SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"])
+def interrupt(request, monkeypatch):
     """Sends itself the signal, which raises KeyboardInterrupt, as the command line has it."""
+    if request.param == "SIGBREAK" and hasattr(signal, "SIGUSR1"):  # a stand-in: only Windows has it
+        monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
     number = getattr(signal, request.param, None)
     if number is None:
         pytest.skip("this system has no such signal")

@@ -114,7 +114,7 @@ def _interrupts_held() -> Iterator[list[int]]:
 
     held = []
     if threading.current_thread() is threading.main_thread():  # signals reach no other
-        found = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
+        found = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"))
         held = [each for each in found if each and signal.getsignal(each) is signal.default_int_handler]
     for number in held:
         signal.signal(number, hold)
