@@ -1,7 +1,9 @@
 """The cores and memory that this process may use, also within a container that limits them."""
 
+import ctypes
 import math
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,10 +18,15 @@ def available_cores() -> int:
 
 
 def available_memory() -> float:
-    """Bytes of memory that this process may use; infinite where unknown (Windows)."""
+    """Bytes of memory that this process may use; infinite where unknown."""
     memory = math.inf
-    with suppress(AttributeError, ValueError, OSError):
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "win32":
+        kilobytes = ctypes.c_ulonglong()
+        if ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
+            memory = kilobytes.value * 1024
+    else:
+        with suppress(AttributeError, ValueError, OSError):
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(memory, _numbers("memory.max", 1)[0])
 
 

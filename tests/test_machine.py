@@ -1,7 +1,10 @@
 """A container has fewer cores and less memory than its machine."""
 
+import ctypes
 import math
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,4 +35,18 @@ def test_memory(cgroup, monkeypatch):
     assert machine.available_memory() == 5e7
     (cgroup / "memory.max").write_text("what?\n")
     monkeypatch.delattr(os, "sysconf", raising=False)
+    monkeypatch.setattr(sys, "platform", "an unknown one")
     assert machine.available_memory() == math.inf
+
+
+@pytest.mark.parametrize(("known", "memory"), [(1, 2**33), (0, math.inf)])
+def test_memory_on_windows(cgroup, monkeypatch, known, memory):
+    def installed(pointer):
+        pointer._obj.value = 2**23  # kilobytes
+        return known
+
+    kernel = SimpleNamespace(GetPhysicallyInstalledSystemMemory=installed)
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    assert machine.available_memory() == memory
