@@ -212,9 +212,9 @@ def write_frame(path: Path, width: int, height: int) -> None:
 
 def peak_memory() -> float | None:
     """The peak memory of this process so far, in 10^6 bytes; None on Windows."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return None
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)

@@ -179,8 +179,10 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
 
 
 def test_the_lines_leave_out_a_peak_that_is_not_known(monkeypatch):
-    """Windows has no `resource`."""
-    monkeypatch.setitem(sys.modules, "resource", None)
+    with monkeypatch.context() as windows:
+        windows.setattr(sys, "platform", "win32")
+        assert benchmark.peak_memory() is None
+    monkeypatch.setattr(benchmark, "peak_memory", lambda: None)
     monkeypatch.setattr(benchmark, "_elsewhere", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(benchmark, "share_one_heap", lambda: None)  # of this process
     arguments = ["benchmark", "--sizes", "0.02", "--repeat", "1", "--model", "deepisp", "--batch", "2"]
