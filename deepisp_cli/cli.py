@@ -165,7 +165,7 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
     \b
     deepisp process night.dng                     writes night.jpg beside it
     deepisp process *.nef -o out/ --format tiff --bit-depth 16
-    deepisp process card/ -r -o pictures/ --name '{date:%Y}/{stem}'
+    deepisp process card/ -r -o pictures/ --name "{date:%Y}/{stem}"
     cat night.dng | deepisp process - > night.jpg
     """
     from deepisp_cli.frame import Options

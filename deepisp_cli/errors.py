@@ -51,7 +51,7 @@ class OutputError(DeepIspError):
 
 def not_installed(what: str, extra: str) -> str:
     """What to tell where a library of one of the project's extras is missing."""
-    return f"{what} is not installed; in deepisp's checkout: pip install '.[{extra}]'"
+    return f'{what} is not installed; in deepisp\'s checkout: pip install ".[{extra}]"'
 
 
 @contextmanager

@@ -296,7 +296,7 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
         raise UsageError(
             f"{' and '.join(same)} would both become {first[0].target}"
             + (f", and {len(clashes) - 1} more names clash" if len(clashes) > 1 else "")
-            + f"; use --name, for instance '{remedy}', or separate commands"
+            + f'; use --name, for instance "{remedy}", or separate commands'
         )
     sources = {_key(job.source) for job in jobs}
     for job in jobs:

@@ -224,7 +224,7 @@ def test_without_brisque_references_still_serve(write_raw, tmp_path, monkeypatch
     path, picture = _write_scene(write_raw, "data/night.dng")
     Image.fromarray(picture).save(path.with_suffix(".png"))
     benchmark = open_benchmark("pairs", tmp_path / "data", Settings())
-    assert "pip install '.[brisque]'" in benchmark.remarks[0]
+    assert 'pip install ".[brisque]"' in benchmark.remarks[0]
     [result] = evaluate(benchmark, {"libraw": benchmark.baselines["libraw"]})
     assert "brisque" not in result["mean"]
     with pytest.raises(UsageError, match="brisque is not installed"):

@@ -34,6 +34,14 @@ def test_every_command_is_documented_with_an_example(name):
             assert parameter.help, parameter.name
 
 
+@pytest.mark.parametrize("place", ["*.md", "docs/*.md", "deepisp_cli/**/*.py"])
+def test_commands_are_quoted_for_every_shell(place):
+    """cmd.exe hands single quotes on as a part of the argument."""
+    for path in ROOT.glob(place):
+        for line in path.read_text("utf-8").splitlines():
+            assert not re.search(r"pip install '|^ +deepisp .* '[^']*[{*]", line), f"{path}: {line}"
+
+
 def test_documents_and_cards_show_the_results():
     pytest.importorskip("skimage")
     reports = load_reports()

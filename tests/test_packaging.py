@@ -50,7 +50,8 @@ def test_a_missing_library_is_told_with_what_installs_it(monkeypatch, arguments,
     monkeypatch.setitem(sys.modules, library, None)
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
-    assert f"{library} is not installed; in deepisp's checkout: pip install '.[{extra}]'" in result.output
+    told = f'{library} is not installed; in deepisp\'s checkout: pip install ".[{extra}]"'
+    assert told in result.output
 
 
 @pytest.mark.parametrize("arguments", [["train", "pyproject.toml"], ["evaluate", "demosaic", "."]])

@@ -205,7 +205,7 @@ def test_raws_of_one_stem_are_told_apart_by_their_suffix(card):
     for name in ("same.dng", "same.nef"):
         (card / name).write_bytes(b"x")
     both = ["card/same.dng", "card/same.nef"]
-    with pytest.raises(UsageError, match=r"'\{stem\}_\{suffix\}'"):
+    with pytest.raises(UsageError, match=r'"\{stem\}_\{suffix\}"'):
         plan_jobs(both, "out")
     jobs, _ = plan_jobs(both, "out", template="{stem}_{suffix}")
     assert targets(jobs) == ["out/same_dng.jpg", "out/same_nef.jpg"]

@@ -10,7 +10,7 @@ from deepisp_cli.torch_engine import TorchEngine
 
 def test_without_torch_the_error_says_what_to_install(tiny_model, monkeypatch):
     monkeypatch.setattr(torch_engine, "find_spec", lambda name: None)
-    with pytest.raises(EngineError, match=r"pip install '\.\[torch\]'"):
+    with pytest.raises(EngineError, match=r'pip install "\.\[torch\]"'):
         TorchEngine(tiny_model)
 
 
