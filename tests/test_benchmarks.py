@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import sys
+from pathlib import PureWindowsPath
 
 import imagecodecs
 import numpy as np
@@ -231,8 +232,18 @@ def test_without_brisque_references_still_serve(write_raw, tmp_path, monkeypatch
         open_benchmark("raws", tmp_path / "data", Settings())
 
 
+def test_results_name_raws_alike_on_all_systems(monkeypatch):
+    """A comparison with results from Windows goes by these names."""
+    monkeypatch.setattr(scenes.Raws, "__init__", lambda self: None)
+    benchmark = scenes.Raws()
+    benchmark.data = PureWindowsPath("C:/data")
+    benchmark.scenes = [(PureWindowsPath("C:/data/sub/a.dng"), None)]
+    assert [case.name for case in benchmark.cases()] == ["sub/a.dng"]
+
+
 PROGRAM = r"""#!{python}
 import sys
+from pathlib import PureWindowsPath
 from PIL import Image
 arguments = sys.argv[1:]
 if arguments == ["--version"]:

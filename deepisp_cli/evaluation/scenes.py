@@ -44,7 +44,7 @@ class Raws(Benchmark):
     def cases(self) -> Iterator[Case]:
         for raw, reference in self.scenes:
             truth = None if reference is None else np.asarray(load_photograph(reference))
-            yield Case(str(raw.relative_to(self.data)), {}, raw, truth, self._beside(raw))
+            yield Case(raw.relative_to(self.data).as_posix(), {}, raw, truth, self._beside(raw))
 
     def _beside(self, raw: Path) -> Mapping[str, Method]:
         return {}
