@@ -10,7 +10,7 @@ from conftest import IdentityEngine
 
 from deepisp_cli import batch
 from deepisp_cli.batch import Report, develop_many
-from deepisp_cli.errors import EngineError, UnsupportedRawError, UsageError
+from deepisp_cli.errors import EngineError, OutputError, UnsupportedRawError, UsageError
 from deepisp_cli.frame import Options, Result
 from deepisp_cli.pipeline import BYTES_PER_PIXEL
 from deepisp_cli.plan import Job
@@ -381,3 +381,12 @@ def test_exit_codes():
     assert Report([Result("a", "b")]).exit_code == 0
     assert Report([failed]).exit_code == 3
     assert Report([failed, Result("a", "b")]).exit_code == 1
+
+
+def test_a_drive_that_is_missing_is_told(tmp_path, monkeypatch):
+    """On Windows a path may have no parent that exists."""
+    with monkeypatch.context() as windows:
+        windows.setattr(batch.Path, "exists", lambda path: False)
+        windows.setattr(batch.Path, "is_dir", lambda path: False)
+        with pytest.raises(OutputError, match="is not a folder; choose another with -o"):
+            batch._check_parent(tmp_path / "out" / "a.jpg")
