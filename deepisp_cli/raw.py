@@ -220,9 +220,11 @@ def input_errors(name: object) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file; check the name") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{name}: is a folder; give raw files") from error
     except OSError as error:
+        if isinstance(error, IsADirectoryError) or os.path.isdir(
+            error.filename or ""
+        ):  # Windows denies access
+            raise InputError(f"{name}: is a folder; give raw files") from error
         raise InputError(f"{name}: cannot be read ({error.strerror}); check its permissions") from error
 
 

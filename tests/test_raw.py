@@ -92,6 +92,19 @@ def test_messages_name_the_file_as_it_was_given(tmp_path):
         read_raw(tmp_path)
 
 
+def test_a_folder_is_told_as_one_where_opening_it_is_denied(tmp_path, monkeypatch):
+    """As Windows does it."""
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    (tmp_path / "a.dng").write_bytes(b"raw")
+    for name, told in (("", "is a folder; give raw files"), ("a.dng", "cannot be read.*check its perm")):
+        with pytest.raises(InputError, match=told):
+            read_raw(tmp_path / name)
+
+
 def test_what_is_neither_a_path_nor_a_binary_file_is_told(tmp_path):
     (tmp_path / "a.dng").write_bytes(b"raw")
     with (tmp_path / "a.dng").open("r") as text:
