@@ -373,9 +373,8 @@ def _check_parent(target: Path) -> None:
     """Check before the work that the picture's folder can be written; `_make_parent` makes it afterwards."""
     with suppress(OSError):  # reported when the folder is made
         parents = target.absolute().parents
-        folder = next(
-            (parent for parent in parents if parent.exists()), parents[-1]
-        )  # a drive may be missing
+        drive = parents[-1]  # which may be missing, too
+        folder = next((parent for parent in parents if parent.exists()), drive)
         if not folder.is_dir():
             raise OutputError(f"{folder}: is not a folder; choose another with -o")
         if not os.access(folder, os.W_OK | os.X_OK):

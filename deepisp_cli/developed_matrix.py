@@ -36,9 +36,16 @@ def developed_matrix(source: BinaryIO) -> np.ndarray | None:
     (3, 3) float32, from XYZ to white-balanced camera RGB: D65 white becomes (1, 1, 1). None if LibRaw uses no
     matrix, if it cannot decode the file, or if the picture is too dark,
     bright or grey to tell.
+
+    Raises
+    ------
+    MemoryError
+        If there is too little memory to develop it.
     """
     try:
         camera, srgb = (_pixels(source, space) for space in (rawpy.ColorSpace.raw, rawpy.ColorSpace.sRGB))
+    except (rawpy.LibRawUnsufficientMemoryError, rawpy.LibRawMemPoolOverflowError) as error:
+        raise MemoryError(str(error)) from error
     except rawpy.LibRawError:
         return None
     both = np.concatenate([camera, srgb], axis=1)

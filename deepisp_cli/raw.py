@@ -221,9 +221,7 @@ def input_errors(name: object) -> Iterator[None]:
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file; check the name") from error
     except OSError as error:
-        if isinstance(error, IsADirectoryError) or os.path.isdir(
-            error.filename or ""
-        ):  # Windows denies access
+        if os.path.isdir(error.filename or ""):  # for which Windows says that access is denied
             raise InputError(f"{name}: is a folder; give raw files") from error
         raise InputError(f"{name}: cannot be read ({error.strerror}); check its permissions") from error
 

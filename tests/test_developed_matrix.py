@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import rawpy
 from conftest import MATRIX
 
 from deepisp_cli import developed_matrix as finding
@@ -60,6 +61,18 @@ def test_pictures_that_no_matrix_connects_have_none(monkeypatch):
     pictures = iter([camera, camera + 10 * np.sin(camera)])
     monkeypatch.setattr(finding, "_pixels", lambda *_: next(pictures))
     assert developed_matrix(io.BytesIO()) is None
+
+
+@pytest.mark.parametrize("kind", ["LibRawUnsufficientMemoryError", "LibRawMemPoolOverflowError"])
+def test_too_little_memory_is_told(monkeypatch, kind):
+    """The picture would come out in other colours."""
+
+    def full(*_):
+        raise getattr(rawpy, kind)
+
+    monkeypatch.setattr(finding, "_pixels", full)
+    with pytest.raises(MemoryError):
+        developed_matrix(io.BytesIO())
 
 
 def test_what_libraw_cannot_open_has_none():
