@@ -317,3 +317,16 @@ def test_bad_input_is_refused_before_any_work(folder, tmp_path):
     assert broken.exit_code == 3
     assert "9.png" in broken.output
     assert "0.png" not in broken.output  # no photograph was processed
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted", "other"),
+    [("--sigma", 10, "demosaic", "lowlight"), ("--protocol", "clipped", "msr", "demosaic")],
+)
+def test_an_option_of_another_benchmark_is_refused(folder, option, value, wanted, other):
+    result = run(other, folder, option, value)
+    assert result.exit_code == 2
+    assert f"{option} is for {wanted} only, not for {other}" in result.output
+
+    result = run(wanted, folder, option, value, "--limit", 1, "-q", "--model", "deepisp-jdd")
+    assert f"{option} is for" not in result.output

@@ -25,9 +25,7 @@ from deepisp_cli.options import ENGINES, device_option, engine_option, tile_opti
     "--sigma", "sigmas", multiple=True, type=click.FloatRange(min=0), metavar="N",
     help="Noise for 'demosaic', out of 255. [0, 5, 10, 15, 20]",
 )  # fmt: skip
-@click.option(
-    "--protocol", type=click.Choice(PROTOCOLS), default=PROTOCOLS[0], show_default=True, help="For 'msr'."
-)
+@click.option("--protocol", type=click.Choice(PROTOCOLS), help=f"For 'msr'. [{PROTOCOLS[0]}]")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only N pictures.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
@@ -39,7 +37,7 @@ from deepisp_cli.options import ENGINES, device_option, engine_option, tile_opti
 @click.option("-q", "--quiet", is_flag=True, help="Only the table.")
 def evaluate(
     benchmark: str, data: Path, models: tuple[str, ...], baselines: tuple[str, ...],
-    sigmas: tuple[float, ...], protocol: str, limit: int | None, output: Path | None, overwrite: bool,
+    sigmas: tuple[float, ...], protocol: str | None, limit: int | None, output: Path | None, overwrite: bool,
     engine: str, device: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure models, and what people use today, on a folder of pictures.
@@ -74,9 +72,14 @@ def evaluate(
     from deepisp_cli.evaluation.evaluate import choose_baselines, open_benchmark
     from deepisp_cli.evaluation.evaluate import evaluate as run
 
+    for option, given, wanted in (("--sigma", sigmas, "demosaic"), ("--protocol", protocol, "msr")):
+        if given and benchmark != wanted:
+            raise UsageError(f"{option} is for {wanted} only, not for {benchmark}; leave it out")
     if output and not overwrite:
         report.refuse_to_overwrite(output)
-    chosen = open_benchmark(benchmark, data, Settings(sigmas or Settings.sigmas, limit, protocol))
+    chosen = open_benchmark(
+        benchmark, data, Settings(sigmas or Settings.sigmas, limit, protocol or Settings.protocol)
+    )
     methods, files = choose_baselines(chosen, baselines)
     for name in dict.fromkeys(models) or ("deepisp",):
         opened = open_engine(find_model(name), engine, device)
@@ -104,7 +107,7 @@ def evaluate(
         repeated = {"--model": models, "--baseline": baselines, "--sigma": [f"{sigma:g}" for sigma in sigmas]}
         words = ["deepisp evaluate", benchmark, data.resolve().name]
         words += [f"{option} {value}" for option, values in repeated.items() for value in values]
-        words += [f"--protocol {protocol}"] if benchmark == "msr" else []
+        words += [f"--protocol {protocol}"] if protocol else []
         words += [f"--limit {limit}"] if limit else []
         places = {"--engine": engine, "--device": device}
         words += [f"{option} {value}" for option, value in places.items() if value != "auto"]
