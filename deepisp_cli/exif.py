@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
+from PIL.ExifTags import GPS
+from PIL.ExifTags import Base as Tag
+
+from deepisp_cli.exif_values import LONG_SENSITIVITIES
+
 if TYPE_CHECKING:
     from deepisp_cli.exif_values import Value
     from deepisp_cli.metadata import Metadata
@@ -25,17 +30,25 @@ Ifds = dict[str, dict[int, Field]]
 """The keys "image", "exif" and "gps"; each maps tag numbers to fields."""
 
 LARGEST_DENOMINATOR = 1_000_000  # of numbers that are not ratios of small ones
-POINTERS = {"exif": 0x8769, "gps": 0x8825}
+POINTERS: dict[str, int] = {"exif": Tag.ExifOffset, "gps": Tag.GPSInfo}
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SIGNED_RATIONAL = 1, 2, 3, 4, 5, 7, 10
 INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I"}
 SIZES = {BYTE: 1, ASCII: 1, SHORT: 2, LONG: 4, RATIONAL: 8, UNDEFINED: 1, SIGNED_RATIONAL: 8}
-COMMENTS = (("exif", 0x9286), ("gps", 27), ("gps", 28))  # UserComment, GPS processing method and area
-TYPES = {  # where EXIF 2.32 wants another type than the Python value suggests
-    **dict.fromkeys((("gps", 0), ("gps", 5)), BYTE),
-    **dict.fromkeys((("exif", tag) for tag in range(0x8831, 0x8836)), LONG),  # long sensitivities
-    **dict.fromkeys((("exif", tag) for tag in (0x9201, 0x9203, 0x9204)), SIGNED_RATIONAL),  # APEX values
-    **dict.fromkeys((("exif", tag) for tag in (0x9400, 0x9403, 0x9405)), SIGNED_RATIONAL),  # °C, m, degrees
-    **dict.fromkeys((("image", tag) for tag in range(0x9C9B, 0x9CA0)), BYTE),
+COMMENTS = (
+    ("exif", Tag.UserComment),
+    ("gps", GPS.GPSProcessingMethod),
+    ("gps", GPS.GPSAreaInformation),
+)
+SIGNED: tuple[int, ...] = (
+    *(Tag.ShutterSpeedValue, Tag.BrightnessValue, Tag.ExposureBiasValue),
+    *(Tag.AmbientTemperature, Tag.WaterDepth, Tag.CameraElevationAngle),
+)
+TYPES: dict[tuple[str, int], int] = {  # where EXIF 2.32 wants another type than the Python value suggests
+    ("gps", GPS.GPSVersionID): BYTE,
+    ("gps", GPS.GPSAltitudeRef): BYTE,
+    **dict.fromkeys((("exif", tag) for tag in LONG_SENSITIVITIES), LONG),
+    **dict.fromkeys((("exif", tag) for tag in SIGNED), SIGNED_RATIONAL),
+    **dict.fromkeys((("image", tag) for tag in range(Tag.XPTitle, Tag.XPSubject + 1)), BYTE),
 }
 
 
@@ -44,20 +57,21 @@ def picture_ifds(metadata: Metadata, width: int, height: int, software: str, for
 
     Includes the tags that EXIF 2.32 requires for each kind of file (section 4.6.8).
     """
-    image = {**metadata.image, 0x0112: 1, 0x0131: software}  # Orientation, Software
+    image = {**metadata.image, Tag.Orientation: 1, Tag.Software: software}
     exif = {
         **metadata.exif,
-        0x9000: b"0232",  # ExifVersion
-        0xA000: b"0100",  # FlashpixVersion
-        0xA001: 1,  # ColorSpace: sRGB
+        Tag.ExifVersion: b"0232",
+        Tag.FlashPixVersion: b"0100",
+        Tag.ColorSpace: 1,  # sRGB
     }
     if format != "tiff":  # which has these in its image IFD
-        exif.update({0xA002: width, 0xA003: height})  # PixelXDimension, PixelYDimension
+        exif.update({Tag.ExifImageWidth: width, Tag.ExifImageHeight: height})
     if format == "jpeg":
-        image.update({0x011A: Fraction(72), 0x011B: Fraction(72), 0x0128: 2})  # no resolution: 72 per inch
-        image[0x0213] = 1  # YCbCrPositioning: centred
-        exif[0x9101] = b"\1\2\3\0"  # ComponentsConfiguration: Y, Cb, Cr
-    gps = {0: bytes([2, 3, 0, 0]), **metadata.gps} if metadata.gps else {}  # GPSVersionID
+        inch = Fraction(72)  # pixels: stands for no resolution
+        image.update({Tag.XResolution: inch, Tag.YResolution: inch, Tag.ResolutionUnit: 2})
+        image[Tag.YCbCrPositioning] = 1  # centred
+        exif[Tag.ComponentsConfiguration] = b"\1\2\3\0"  # Y, Cb, Cr
+    gps = {GPS.GPSVersionID: bytes([2, 3, 0, 0]), **metadata.gps} if metadata.gps else {}
     given = {"image": image, "exif": exif, "gps": gps}
     return {
         ifd: {tag: _field(ifd, tag, value) for tag, value in values.items()} for ifd, values in given.items()
@@ -154,7 +168,7 @@ def drop_largest(ifds: Ifds) -> tuple[int, int]:
 
     def weight(place: tuple[str, int]) -> tuple[bool, int]:
         size = len(ifds[place[0]][place[1]].data)
-        return place in (*COMMENTS, ("image", 0x010E)) and size > 1000, size  # 0x010E: ImageDescription
+        return place in (*COMMENTS, ("image", Tag.ImageDescription)) and size > 1000, size
 
     ifd, tag = max(((ifd, tag) for ifd, fields in ifds.items() for tag in fields), key=weight)
     return tag, len(ifds[ifd].pop(tag).data)

@@ -6,8 +6,14 @@ from datetime import datetime, timezone
 from fractions import Fraction
 from typing import Any
 
+from PIL.ExifTags import Base as Tag
+
 Value = int | str | bytes | Fraction | float | tuple[int | Fraction | float, ...]
 """A text is ``str``, a rational a ``Fraction``; the EXIF rational 0/0, "unknown", is the float NaN."""
+
+# Sensitivities of 32 bits, the successors of ISOSpeedRatings, and the ranges of one of them.
+LARGE_SENSITIVITIES = (Tag.ISOSpeed, Tag.RecommendedExposureIndex, Tag.StandardOutputSensitivity)
+LONG_SENSITIVITIES: tuple[int, ...] = (*LARGE_SENSITIVITIES, Tag.ISOSpeedLatitudeyyy, Tag.ISOSpeedLatitudezzz)
 
 
 def _to_text(values: Any) -> str | None:

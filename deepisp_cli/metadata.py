@@ -16,45 +16,70 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 import exifread
+from PIL.ExifTags import GPS
+from PIL.ExifTags import Base as Tag
 
-from deepisp_cli.exif_values import READERS, Value, parse_date, parse_offset, positive, to_comment
+from deepisp_cli.exif_values import (
+    LARGE_SENSITIVITIES,
+    LONG_SENSITIVITIES,
+    READERS,
+    Value,
+    parse_date,
+    parse_offset,
+    positive,
+    to_comment,
+)
 
-# Kinds of values, each with a reader in `exif_values`. Tags by number; names as in EXIF 2.32.
-IMAGE_TAGS = {
-    **dict.fromkeys((0x010E, 0x010F, 0x0110, 0x013B), "text"),  # description, make, model, artist
-    0x8298: "copyright",
-    0x0132: "date",
-    **dict.fromkeys((0x4746, 0x4749), "number"),  # rating, in stars and in percent
-    **dict.fromkeys(range(0x9C9B, 0x9CA0), "bytes"),  # what people can type in Windows Explorer, UTF-16
+# The kind of each tag's value, which has a reader in `exif_values`. Tags: EXIF 2.32, sections 4.6.4 to 4.6.6.
+IMAGE_TAGS: dict[int, str] = {
+    **dict.fromkeys((Tag.ImageDescription, Tag.Make, Tag.Model, Tag.Artist), "text"),
+    Tag.Copyright: "copyright",
+    Tag.DateTime: "date",
+    **dict.fromkeys((Tag.Rating, Tag.RatingPercent), "number"),
+    # what people can type in Windows Explorer, UTF-16
+    **dict.fromkeys((Tag.XPTitle, Tag.XPComment, Tag.XPAuthor, Tag.XPKeywords, Tag.XPSubject), "bytes"),
 }
-EXIF_TAGS = {
-    **dict.fromkeys((0x9003, 0x9004), "date"),
-    **dict.fromkeys((0x9010, 0x9011, 0x9012), "zone"),
-    **dict.fromkeys((0x9290, 0x9291, 0x9292), "text"),  # sub-seconds
-    **dict.fromkeys((0x829A, 0x829D, 0x920A, 0xA404), "ratio"),  # exposure time, f-number, focal length, zoom
-    **dict.fromkeys(range(0x9201, 0x9207), "ratio"),  # shutter, aperture, brightness, bias, ..., distance
-    **dict.fromkeys((0x8822, 0x8827, *range(0x8830, 0x8836)), "number"),  # exposure program, sensitivities
-    **dict.fromkeys((0x9207, 0x9208, 0x9209), "number"),  # metering mode, light source, flash
-    **dict.fromkeys((0xA402, 0xA403, 0xA405, 0xA406), "number"),  # exposure, white balance, 35 mm, scene
-    **dict.fromkeys((0xA217, 0xA407, 0xA40C, 0xA460), "number"),  # sensor, gain, distance, composite
-    **dict.fromkeys((0xA300, 0xA301), "bytes"),  # from a digital camera, photographed directly
-    **dict.fromkeys(range(0x9400, 0x9406), "ratio"),  # temperature, humidity, pressure, ..., elevation
-    0x9286: "comment",
-    **dict.fromkeys((0xA420, 0xA430, 0xA431), "text"),  # image id, owner, serial number
-    **dict.fromkeys((0xA433, 0xA434, 0xA435), "text"),  # lens make, model, serial number
-    0xA432: "ratio",  # lens specification
+EXIF_TAGS: dict[int, str] = {
+    **dict.fromkeys((Tag.DateTimeOriginal, Tag.DateTimeDigitized), "date"),
+    **dict.fromkeys((Tag.OffsetTime, Tag.OffsetTimeOriginal, Tag.OffsetTimeDigitized), "zone"),
+    **dict.fromkeys((Tag.SubsecTime, Tag.SubsecTimeOriginal, Tag.SubsecTimeDigitized), "text"),
+    **dict.fromkeys((Tag.ExposureTime, Tag.FNumber, Tag.FocalLength, Tag.DigitalZoomRatio), "ratio"),
+    **dict.fromkeys((Tag.ShutterSpeedValue, Tag.ApertureValue, Tag.MaxApertureValue), "ratio"),
+    **dict.fromkeys((Tag.BrightnessValue, Tag.ExposureBiasValue, Tag.SubjectDistance), "ratio"),
+    **dict.fromkeys((Tag.ExposureProgram, Tag.ExposureMode, Tag.MeteringMode), "number"),
+    **dict.fromkeys((Tag.ISOSpeedRatings, Tag.SensitivityType, *LONG_SENSITIVITIES), "number"),
+    **dict.fromkeys((Tag.LightSource, Tag.Flash, Tag.WhiteBalance, Tag.GainControl), "number"),
+    **dict.fromkeys((Tag.FocalLengthIn35mmFilm, Tag.SubjectDistanceRange), "number"),
+    **dict.fromkeys((Tag.SceneCaptureType, Tag.SensingMethod, Tag.CompositeImage), "number"),
+    **dict.fromkeys((Tag.FileSource, Tag.SceneType), "bytes"),  # a digital camera, photographed directly
+    **dict.fromkeys((Tag.AmbientTemperature, Tag.Humidity, Tag.Pressure), "ratio"),
+    **dict.fromkeys((Tag.WaterDepth, Tag.Acceleration, Tag.CameraElevationAngle), "ratio"),
+    Tag.UserComment: "comment",
+    **dict.fromkeys((Tag.ImageUniqueID, Tag.CameraOwnerName, Tag.BodySerialNumber), "text"),
+    **dict.fromkeys((Tag.LensMake, Tag.LensModel, Tag.LensSerialNumber), "text"),
+    Tag.LensSpecification: "ratio",
 }
-GPS_TAGS = {
-    **dict.fromkeys((1, 3, 8, 9, 10, 12, 14, 16, 18, 19, 21, 23, 25, 29), "text"),
-    **dict.fromkeys((2, 4, 6, 7, 11, 13, 15, 17, 20, 22, 24, 26, 31), "ratio"),
-    **dict.fromkeys((5, 30), "byte"),
-    **dict.fromkeys((27, 28), "comment"),
-    0: "bytes",
+GPS_KINDS = {
+    "bytes": (GPS.GPSVersionID,),
+    "byte": (GPS.GPSAltitudeRef, GPS.GPSDifferential),
+    "comment": (GPS.GPSProcessingMethod, GPS.GPSAreaInformation),
+    "ratio": (
+        *(GPS.GPSLatitude, GPS.GPSLongitude, GPS.GPSAltitude, GPS.GPSTimeStamp, GPS.GPSDOP),
+        *(GPS.GPSSpeed, GPS.GPSTrack, GPS.GPSImgDirection, GPS.GPSHPositioningError),
+        *(GPS.GPSDestLatitude, GPS.GPSDestLongitude, GPS.GPSDestBearing, GPS.GPSDestDistance),
+    ),
 }
-DNG_TWINS = {0xC62F: 0xA431, 0xC630: 0xA432}  # CameraSerialNumber, LensInfo -> their EXIF tags
+GPS_TAGS: dict[int, str] = {
+    **dict.fromkeys(GPS, "text"),
+    **{tag: kind for kind, tags in GPS_KINDS.items() for tag in tags},
+}
+DNG_TWINS: dict[int, int] = {
+    Tag.CameraSerialNumber: Tag.BodySerialNumber,
+    Tag.LensInfo: Tag.LensSpecification,
+}
 
-ZERO_IS_UNKNOWN = (0x829A, 0x829D, 0x8827, 0x920A)  # exposure time, f-number, sensitivity, focal length
-DIRECTORIES = {"EXIF": 0x8769, "GPS": 0x8825}
+ZERO_IS_UNKNOWN = (Tag.ExposureTime, Tag.FNumber, Tag.ISOSpeedRatings, Tag.FocalLength)
+DIRECTORIES = {"EXIF": Tag.ExifOffset, "GPS": Tag.GPSInfo}
 
 MAX_READS = 50_000  # a sound file needs a few thousand; a damaged one could keep exifread busy for hours
 MAX_VALUE = 1 << 16
@@ -81,9 +106,9 @@ class Metadata:
     def captured(self) -> datetime | None:
         """When the picture was taken, by the camera's clock; with a time zone if the source names one."""
         dates = (  # original, digitized, modified: date, offset, sub-seconds
-            (self.exif, 0x9003, 0x9011, 0x9291),
-            (self.exif, 0x9004, 0x9012, 0x9292),
-            (self.image, 0x0132, 0x9010, 0x9290),
+            (self.exif, Tag.DateTimeOriginal, Tag.OffsetTimeOriginal, Tag.SubsecTimeOriginal),
+            (self.exif, Tag.DateTimeDigitized, Tag.OffsetTimeDigitized, Tag.SubsecTimeDigitized),
+            (self.image, Tag.DateTime, Tag.OffsetTime, Tag.SubsecTime),
         )
         for ifd, tag, offset_tag, fraction_tag in dates:
             moment = parse_date(str(ifd.get(tag, "")))
@@ -97,7 +122,7 @@ class Metadata:
     @property
     def camera(self) -> str:
         """Make and model; the make is left out if the model repeats it ("Canon", "Canon EOS R5")."""
-        make, model = str(self.image.get(0x010F, "")), str(self.image.get(0x0110, ""))
+        make, model = str(self.image.get(Tag.Make, "")), str(self.image.get(Tag.Model, ""))
         brand = make.partition(" ")[0]
         repeated = model.lower().startswith(brand.lower())
         return model if repeated else f"{make} {model}".strip()
@@ -105,30 +130,30 @@ class Metadata:
     @property
     def lens(self) -> str:
         """The lens's name."""
-        return str(self.exif.get(0xA434, ""))
+        return str(self.exif.get(Tag.LensModel, ""))
 
     @property
     def exposure_time(self) -> float | None:
         """Seconds."""
-        return positive(self.exif.get(0x829A))
+        return positive(self.exif.get(Tag.ExposureTime))
 
     @property
     def f_number(self) -> float | None:
         """Focal length over aperture diameter."""
-        return positive(self.exif.get(0x829D))
+        return positive(self.exif.get(Tag.FNumber))
 
     @property
     def iso(self) -> int | None:
         """Sensitivity. The old 16-bit tag ends at 65535; beyond that one of its 32-bit successors has it."""
-        short = positive(self.exif.get(0x8827)) or 65535
-        tags = (0x8827,) if short < 65535 else (0x8833, 0x8832, 0x8831, 0x8827)
+        short = positive(self.exif.get(Tag.ISOSpeedRatings)) or 65535
+        tags = (Tag.ISOSpeedRatings,) if short < 65535 else (*LARGE_SENSITIVITIES, Tag.ISOSpeedRatings)
         found = (positive(self.exif.get(tag)) for tag in tags)
         return next((int(value) for value in found if value), None)
 
     @property
     def focal_length(self) -> float | None:
         """Millimetres."""
-        return positive(self.exif.get(0x920A))
+        return positive(self.exif.get(Tag.FocalLength))
 
 
 def read_metadata(
@@ -250,9 +275,9 @@ def _read_tiff(stream: BinaryIO, is_gps: bool) -> tuple[dict[str, dict[int, Any]
     ]
     with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; keep what exifread has found
         first = struct.unpack(order + "I", _read_at(stream, 4, 4))
-        found["Image"].update(_find(stream, order, first[0], 0x8298))
-        for comment in _find(stream, order, (pointers["EXIF"] or first)[0], 0x9286).values():
-            found["EXIF"][0x9286] = to_comment(comment, order)
+        found["Image"].update(_find(stream, order, first[0], Tag.Copyright))
+        for comment in _find(stream, order, (pointers["EXIF"] or first)[0], Tag.UserComment).values():
+            found["EXIF"][Tag.UserComment] = to_comment(comment, order)
     return found, lost
 
 
@@ -300,32 +325,36 @@ def _add_fallback(
     """Fill in what LibRaw knows. It says 0 or "" for unknown, and turns even month 13 into a date: tags that
     were ``refused`` stay unknown."""
     texts = (
-        ("make", image, 0x010F),
-        ("model", image, 0x0110),
-        ("artist", image, 0x013B),
-        ("lens", exif, 0xA434),
+        ("make", image, Tag.Make),
+        ("model", image, Tag.Model),
+        ("artist", image, Tag.Artist),
+        ("lens", exif, Tag.LensModel),
     )
     for key, ifd, tag in texts:
         text = str(known.get(key) or "").strip()
         if text:
             ifd.setdefault(tag, text)
-    ratios = (("exposure_time", 0x829A, 100_000), ("f_number", 0x829D, 100), ("focal_length", 0x920A, 100))
+    ratios = (
+        ("exposure_time", Tag.ExposureTime, 100_000),
+        ("f_number", Tag.FNumber, 100),
+        ("focal_length", Tag.FocalLength, 100),
+    )
     for key, tag, steps in ratios:
         ratio = positive(known.get(key))
         if ratio and tag not in refused:
             exif.setdefault(tag, Fraction(ratio).limit_denominator(steps))
     iso = positive(known.get("iso"))
-    if iso and not (exif.keys() | refused) & {0x8827, 0x8831, 0x8832, 0x8833}:
-        exif[0x8827] = round(iso)
+    if iso and not (exif.keys() | refused) & {Tag.ISOSpeedRatings, *LARGE_SENSITIVITIES}:
+        exif[Tag.ISOSpeedRatings] = round(iso)
     moment = known.get("timestamp")
-    if isinstance(moment, datetime) and 0x9003 not in refused:
-        exif.setdefault(0x9003, f"{moment:%Y:%m:%d %H:%M:%S}")
+    if isinstance(moment, datetime) and Tag.DateTimeOriginal not in refused:
+        exif.setdefault(Tag.DateTimeOriginal, f"{moment:%Y:%m:%d %H:%M:%S}")
 
 
 def _settle_iso(exif: dict[int, Value]) -> None:
     """Move a sensitivity beyond 16 bits into the tag's 32-bit successor, as EXIF specifies."""
-    iso = exif.get(0x8827)
+    iso = exif.get(Tag.ISOSpeedRatings)
     if isinstance(iso, int) and iso > 65535:
-        exif[0x8827] = 65535
-        for tag, value in ((0x8830, 2), (0x8832, iso)):  # SensitivityType 2: RecommendedExposureIndex
+        exif[Tag.ISOSpeedRatings] = 65535
+        for tag, value in ((Tag.SensitivityType, 2), (Tag.RecommendedExposureIndex, iso)):  # 2: that one
             exif.setdefault(tag, value)

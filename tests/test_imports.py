@@ -34,7 +34,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY_HERE = {
     "rawpy": {"raw", "developed_matrix"},
     "exifread": {"metadata"},
-    "PIL": {"output", "dng"},
+    "PIL": {"output", "dng", "exif", "exif_values", "metadata"},  # EXIF: the names of its tags
     "onnxruntime": {"onnx_engine"},
 }
 
