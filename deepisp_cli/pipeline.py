@@ -16,12 +16,13 @@ from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, red_posi
 from deepisp_cli.engine import Engine, as_engine
 from deepisp_cli.errors import InputError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
+from deepisp_cli.libraw import read_preview
 from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.machine import available_cores
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
 from deepisp_cli.output import format_of_suffix, write_picture
-from deepisp_cli.raw import RawImage, input_errors, read_preview, read_raw
+from deepisp_cli.raw import RawImage, input_errors, read_raw
 from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.torch_engine import TorchEngine

@@ -12,10 +12,10 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 
 from deepisp_cli.errors import DeepIspError, InputError, UsageError
+from deepisp_cli.libraw import read_capture, read_preview
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import FORMATS, format_of_suffix, is_device
 from deepisp_cli.pipeline import STANDARD_STREAM
-from deepisp_cli.raw import read_capture, read_preview
 
 # What a folder is searched for; a file named explicitly may have any suffix.
 RAW_SUFFIXES = (

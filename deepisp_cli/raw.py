@@ -1,6 +1,6 @@
 """Raw file → ``RawImage``: samples, levels, white balance and matrix as the file states them.
 
-LibRaw decodes the samples, `deepisp_cli.dng_decode` those that LibRaw cannot. A DNG's own tags
+`deepisp_cli.libraw` decodes the samples, `deepisp_cli.dng_decode` those that LibRaw cannot. A DNG's own tags
 (`deepisp_cli.dng_tags`) take precedence over what LibRaw makes of them.
 """
 
@@ -10,36 +10,21 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
-import rawpy
 
-from deepisp_cli import dng_decode, dng_tags
+from deepisp_cli import dng_decode, dng_tags, libraw
 from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.dng_tags import Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
+from deepisp_cli.libraw import Decoded, read_capture
 from deepisp_cli.saturation import clipping_level
 
-# LibRaw's flip is "50132467"[orientation & 7], so EXIF orientation N is _FLIPS.index(flip) + 1.
-_FLIPS = (0, 1, 3, 2, 4, 6, 7, 5)
 _D65 = np.array([0.95047, 1.0, 1.08883])  # D65 white in XYZ, CIE 1931 2 degrees
 LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
 _LARGEST_EMPTY_TAIL = 8  # more all-zero rows at the end are missing data: a sensor's noise is never all zero
-_STARTS = {
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"\x89PNG": "a PNG picture",
-    b"GIF8": "a GIF picture",
-    b"BM": "a BMP picture",
-    b"%PDF": "a PDF document",
-    b"RIFF": "a RIFF file (WebP, AVI, WAV)",
-    b"PK\x03\x04": "a ZIP archive",
-    b"II+\0": "a BigTIFF file",
-    b"MM\0+": "a BigTIFF file",
-}
-_HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
 _ELSEWHERE = "develop it with darktable or RawTherapee"
 
 
@@ -91,27 +76,6 @@ class RawImage:
     notes: tuple[str, ...]
 
 
-class _Frame(NamedTuple):
-    """LibRaw's results, copied out of its memory. Colours are LibRaw's numbers 0 to 3.
-
-    Levels, gains and matrix are not used for a DNG, whose tags take precedence.
-    """
-
-    samples: np.ndarray  # (H, W) or (H, W, 3), with margins
-    colours: np.ndarray | None  # (n, n) colour numbers from samples[0, 0]; None: not a mosaic
-    letters: str  # the letter of each colour number
-    origin: np.ndarray  # (top, left) of the visible area
-    visible: tuple[int, int]  # (height, width) of that area
-    orientation: int
-    pixel_aspect: float
-    black: np.ndarray  # (4,) by colour number
-    white: np.ndarray  # (4,) by colour number
-    camera_gains: np.ndarray  # (3,)
-    daylight_gains: np.ndarray  # (3,)
-    xyz_to_camera: np.ndarray  # (3, 3)
-    capture: Mapping[str, Any]
-
-
 def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None) -> RawImage:
     """Read one raw picture.
 
@@ -147,13 +111,13 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
     tags = dng_tags.read_tags(source)
     try:
         dng_tags.refuse_by_tags(tags, size, name)
-        decode = _decode_dng if dng_decode.is_decoded_here(tags) else _decode
+        decode = _decode_dng if dng_decode.is_decoded_here(tags) else libraw.decode
         return _assemble(decode(source, tags, name), tags, source, name)
     except (ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
         raise InputError(f"{name}: damaged: its tags make no sense ({error}); copy it again") from error
 
 
-def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImage:
+def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawImage:
     """Combine what LibRaw decoded with what the tags say."""
     pattern = _bayer_pattern(frame, tags, name)
     if pattern is None and dng_tags.is_lossy(tags):
@@ -207,7 +171,7 @@ def _assemble(frame: _Frame, tags: Tags, source: BinaryIO, name: str) -> RawImag
     return replace(image, notes=(*notes, *_notes(image, tags, frame.pixel_aspect)))
 
 
-def _orientation(frame: _Frame, tags: Tags) -> int:
+def _orientation(frame: Decoded, tags: Tags) -> int:
     """LibRaw's orientation; 1 for a DNG that states none of 1 to 8, which LibRaw would turn by 90 degrees."""
     stated = dng_tags.first_number(tags, "Orientation", 1)
     return frame.orientation if stated in range(1, 9) or not dng_tags.is_dng(tags) else 1
@@ -226,77 +190,12 @@ def input_errors(name: object) -> Iterator[None]:
         raise InputError(f"{name}: cannot be read ({error.strerror}); check its permissions") from error
 
 
-def read_preview(source: BinaryIO) -> bytes | None:
-    """Return the largest embedded JPEG preview (LibRaw adds an EXIF header if it has none), or None."""
-    source.seek(0)
-    with rawpy.RawPy() as raw:
-        try:
-            raw.open_buffer(source)
-            # Never after unpack(): there rawpy releases the buffer, and LibRaw would read freed memory.
-            data = raw.extract_thumb().data
-        except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError):
-            return None
-    return data if isinstance(data, bytes) else None
-
-
-def read_capture(source: BinaryIO) -> Mapping[str, Any]:
-    """Return `RawImage.capture` without decoding the samples; empty if LibRaw cannot open the file."""
-    source.seek(0)
-    with rawpy.RawPy() as raw:
-        try:
-            raw.open_buffer(source)
-            return _capture(raw)
-        except (rawpy.LibRawError, rawpy.NotSupportedError):
-            return {}
-
-
-def _decode(source: BinaryIO, tags: Tags, name: str) -> _Frame:
-    """Let LibRaw decode the file and copy everything out of its memory."""
-    source.seek(0)
-    start = source.read(12)
-    source.seek(0)
-    with rawpy.RawPy() as raw:
-        try:
-            raw.open_buffer(source)
-        except rawpy.LibRawUnsufficientMemoryError as error:
-            raise MemoryError(str(error)) from error
-        except rawpy.LibRawError as error:
-            raise InputError(f"{name}: {_not_raw(start, tags)}") from error
-        try:
-            raw.unpack()
-            stored, colours = raw.raw_image, raw.raw_pattern
-        except (rawpy.LibRawFileUnsupportedError, NotImplementedError, RuntimeError) as error:
-            raise UnsupportedRawError(f"{name}: LibRaw cannot decode its data; convert it to DNG") from error
-        except (rawpy.LibRawUnsufficientMemoryError, rawpy.LibRawMemPoolOverflowError) as error:
-            raise MemoryError(str(error)) from error  # with too little memory it is either of the two
-        except rawpy.LibRawTooBigError as error:
-            raise UnsupportedRawError(f"{name}: too large for LibRaw; develop a part of it") from error
-        except rawpy.LibRawError as error:
-            raise InputError(f"{name}: damaged or cut off; copy it again") from error
-        white = raw.camera_white_level_per_channel or [raw.white_level] * 4
-        return _Frame(
-            samples=stored[..., :3].copy() if stored.ndim == 3 else stored.copy(),
-            colours=colours,
-            letters=raw.color_desc.decode("ascii", "replace"),
-            origin=np.array([raw.sizes.top_margin, raw.sizes.left_margin]),
-            visible=(raw.sizes.height, raw.sizes.width),
-            orientation=_FLIPS.index(raw.sizes.flip & 7) + 1,
-            pixel_aspect=raw.sizes.pixel_aspect,
-            black=np.array(raw.black_level_per_channel, np.float32),
-            white=np.minimum(white, raw.white_level).astype(np.float32),
-            camera_gains=np.array(raw.camera_whitebalance[:3]),
-            daylight_gains=np.array(raw.daylight_whitebalance[:3]),
-            xyz_to_camera=raw.rgb_xyz_matrix[:3].astype(np.float64),
-            capture=_capture(raw),
-        )
-
-
-def _decode_dng(source: BinaryIO, tags: Tags, name: str) -> _Frame:
+def _decode_dng(source: BinaryIO, tags: Tags, name: str) -> Decoded:
     """Decode a DNG whose data LibRaw cannot decode; its tags say everything else."""
     samples = dng_decode.decode(source, tags, name)
     across, down = tags.get("DefaultScale", np.ones(2))
     stated = 0 < across < np.inf and 0 < down < np.inf
-    return _Frame(
+    return Decoded(
         samples=samples,
         colours=dng_tags.cfa_pattern(tags),
         letters="RGBCMYW",
@@ -313,32 +212,6 @@ def _decode_dng(source: BinaryIO, tags: Tags, name: str) -> _Frame:
     )
 
 
-def _not_raw(start: bytes, tags: Tags) -> str:
-    kind = next((kind for magic, kind in _STARTS.items() if start.startswith(magic)), "")
-    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
-        kind = "a HEIF picture"
-    if tags and "PhotometricInterpretation" not in tags:
-        return "a TIFF without raw data that LibRaw can read: a picture, or a damaged, cut-off or too new raw"
-    if kind:
-        return f"{kind}, not a raw file; give the raw file that the camera wrote"
-    return "not a raw file that LibRaw can read; if a camera wrote it, it is damaged, cut off or too new"
-
-
-def _capture(raw: rawpy.RawPy) -> dict[str, Any]:
-    """Return what LibRaw knows about the exposure, for which 0 means unknown."""
-    other = raw.other
-    known = {
-        "iso": other.iso_speed,
-        "exposure_time": other.shutter_speed,
-        "f_number": other.aperture,
-        "focal_length": other.focal_length,
-        "timestamp": other.timestamp if other.timestamp != datetime.fromtimestamp(0) else None,
-        "lens": raw.lens.model,
-        "artist": other.artist,
-    }
-    return {key: value for key, value in known.items() if value}
-
-
 def _check_tail(samples: np.ndarray, mosaic: bool, name: str) -> list[str]:
     """Refuse a mosaic that ends in zeros: LibRaw leaves samples missing from a damaged file at zero. A linear
     picture may have a black border: return a note."""
@@ -353,7 +226,7 @@ def _check_tail(samples: np.ndarray, mosaic: bool, name: str) -> list[str]:
     return [f"the last {len(samples) - end} of {len(samples)} rows are empty: a border, or lost data"]
 
 
-def _bayer_pattern(frame: _Frame, tags: Tags, name: str) -> str | None:
+def _bayer_pattern(frame: Decoded, tags: Tags, name: str) -> str | None:
     """Return the colours of ``frame.samples[:2, :2]`` in reading order; None for a linear DNG."""
     linear = dng_tags.is_linear(tags)
     if frame.colours is None:
@@ -375,7 +248,7 @@ def _bayer_pattern(frame: _Frame, tags: Tags, name: str) -> str | None:
     return pattern
 
 
-def _xyz_to_camera(frame: _Frame, tags: Tags) -> np.ndarray | None:
+def _xyz_to_camera(frame: Decoded, tags: Tags) -> np.ndarray | None:
     """Return the DNG's matrix, else the one that LibRaw states; None if it is unusable."""
     matrix = frame.xyz_to_camera if (own := dng_tags.colour_matrix(tags)) is None else own
     usable = matrix.shape == (3, 3) and np.isfinite(matrix).all() and abs(np.linalg.det(matrix)) > 1e-6
@@ -383,7 +256,7 @@ def _xyz_to_camera(frame: _Frame, tags: Tags) -> np.ndarray | None:
 
 
 def _white_balances(
-    frame: _Frame, tags: Tags, matrix: np.ndarray | None
+    frame: Decoded, tags: Tags, matrix: np.ndarray | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return the gains as shot and for D65. LibRaw's are all one where it does not know them."""
     camera = None if np.ptp(frame.camera_gains) == 0 else _gains(frame.camera_gains)

@@ -9,7 +9,8 @@ from conftest import MATRIX
 
 from deepisp_cli import developed_matrix as finding
 from deepisp_cli.developed_matrix import developed_matrix
-from deepisp_cli.raw import _assemble, _Frame
+from deepisp_cli.libraw import Decoded
+from deepisp_cli.raw import _assemble
 
 D65 = np.array([0.95047, 1, 1.08883])
 
@@ -82,7 +83,7 @@ def test_what_libraw_cannot_open_has_none():
 def test_a_raw_whose_matrix_is_not_stated_gets_it(write_raw, colours):
     """A raw of another kind than DNG, as `raw` has it from LibRaw."""
     path = write_raw("colours.dng", colours)
-    frame = _Frame(
+    frame = Decoded(
         samples=np.arange(144, dtype=np.uint16).reshape(12, 12), colours=np.array([[0, 1], [3, 2]]),
         letters="RGBG", origin=np.zeros(2, int), visible=(12, 12), orientation=1, pixel_aspect=1.0,
         black=np.zeros(4, np.float32), white=np.full(4, 1000, np.float32), camera_gains=np.ones(3),

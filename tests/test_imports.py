@@ -23,7 +23,7 @@ LAYERS = [
     ["engine", "output", "dng"],
     ["onnx_engine", "torch_engine"],
     ["raw", "exif"],
-    ["dng_decode", "saturation", "developed_matrix"],
+    ["libraw", "dng_decode", "saturation", "developed_matrix"],
     ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
     ["metering"],
     ["colour", "network", "exif_values"],
@@ -32,7 +32,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY_HERE = {
-    "rawpy": {"raw", "developed_matrix"},
+    "rawpy": {"libraw", "developed_matrix"},
     "exifread": {"metadata"},
     "PIL": {"output", "dng", "exif", "exif_values", "metadata"},  # EXIF: the names of its tags
     "onnxruntime": {"onnx_engine"},

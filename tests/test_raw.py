@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
-from deepisp_cli.raw import _assemble, _Frame, read_capture, read_preview, read_raw
+from deepisp_cli.libraw import Decoded, read_capture, read_preview
+from deepisp_cli.raw import _assemble, read_raw
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 LEVELS = {"R": 3000, "G": 2000, "B": 1000}
@@ -275,7 +276,7 @@ def test_levels_of_other_raws_follow_their_colours(origin):
     colours = np.array([[0, 1], [3, 2]])
     top, left = origin
     black, white = np.float32([10, 20, 30, 40]), np.float32([1000, 2000, 3000, 4000])
-    frame = _Frame(
+    frame = Decoded(
         samples=noise((40, 40)), colours=colours, letters="RGBG", origin=np.array(origin), visible=(30, 31),
         orientation=1, pixel_aspect=1.0, black=black, white=white, camera_gains=np.ones(3),
         daylight_gains=np.ones(3), xyz_to_camera=np.zeros((3, 3)), capture={},
