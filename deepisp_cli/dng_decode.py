@@ -1,4 +1,4 @@
-"""What LibRaw leaves undone in a DNG: opcodes, and data that it does not decode, or not as DNG specifies."""
+"""The data of a DNG that LibRaw does not decode, or not as DNG specifies."""
 
 import struct
 from typing import BinaryIO
@@ -6,85 +6,12 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from deepisp_cli.dng_tags import Tags, first_number, is_dng, is_lossy, linear_levels, raw_page
+from deepisp_cli.dng_opcodes import MAP_POLYNOMIAL, opcodes
+from deepisp_cli.dng_tags import Tags, first_number, is_dng, linear_levels, raw_page
 from deepisp_cli.errors import InputError
 
 FULL_SCALE = 65535.0  # the white level of decoded lossy data, as LibRaw scales it
 _DEFLATE, _OLD_DEFLATE, _JPEG_XL = 8, 32946, 52546  # Compression
-_FIX_CONSTANT, _FIX_LIST, _MAP_POLYNOMIAL = 4, 5, 8  # opcodes
-
-
-# Opcodes
-
-
-def opcodes(tags: Tags, number: int) -> list[tuple[int, bytes]]:
-    """Return the code and parameters of each entry in OpcodeList1, 2 or 3."""
-    tag = f"OpcodeList{number}"
-    data = tags[tag].tobytes() if tag in tags else b""
-    entries, position = [], 4  # after the count
-    while position + 16 <= len(data):
-        code, _version, _flags, length = struct.unpack_from(">4I", data, position)
-        entries.append((code, data[position + 16 : position + 16 + length]))
-        position += 16 + length
-    return entries
-
-
-def unapplied_lists(tags: Tags) -> list[str]:
-    """Names of the pre-demosaic lists with corrections that are not applied."""
-    applied = {1: (_FIX_CONSTANT, _FIX_LIST), 2: (_MAP_POLYNOMIAL,) if is_lossy(tags) else ()}
-    return [
-        f"OpcodeList{number}"
-        for number, known in applied.items()
-        if any(code not in known for code, _ in opcodes(tags, number))
-    ]
-
-
-def fix_bad_pixels(samples: np.ndarray, tags: Tags) -> np.ndarray:
-    """Replace the samples that OpcodeList1 calls bad with the mean of their good neighbours of that colour.
-
-    Parameters
-    ----------
-    samples : (H, W) counts of a Bayer mosaic, margins included.
-
-    Returns
-    -------
-    ndarray
-        ``samples`` themselves if none is bad.
-    """
-    entries = opcodes(tags, 1)
-    if not entries:
-        return samples
-    height, width = samples.shape
-    bad = np.zeros((height, width), bool)
-    for code, data in entries:
-        if code == _FIX_CONSTANT:
-            bad |= samples == struct.unpack_from(">I", data)[0]
-        elif code == _FIX_LIST:
-            _phase, points, areas = struct.unpack_from(">3I", data)
-            for row, column in struct.iter_unpack(">2I", data[12 : 12 + 8 * points]):
-                bad[row : row + 1, column : column + 1] = True
-            for top, left, bottom, right in struct.iter_unpack(">4I", data[12 + 8 * points :][: 16 * areas]):
-                bad[top:bottom, left:right] = True
-    if not bad.any():
-        return samples
-    rows, columns = np.nonzero(bad)
-    total = np.zeros(len(rows))
-    good = np.zeros(len(rows))
-    for down, right in ((-2, 0), (2, 0), (0, -2), (0, 2), (-2, -2), (-2, 2), (2, -2), (2, 2)):
-        other_rows, other_columns = rows + down, columns + right
-        inside = (other_rows >= 0) & (other_rows < height)
-        inside &= (other_columns >= 0) & (other_columns < width)
-        beside = np.where(inside, other_rows, rows), np.where(inside, other_columns, columns)
-        usable = ~bad[beside]  # neighbours outside were replaced by the sample itself, which is bad
-        total += np.where(usable, samples[beside], 0)
-        good += usable
-    fixed = samples.copy()
-    found = good > 0
-    fixed[rows[found], columns[found]] = np.rint(total[found] / good[found]).astype(samples.dtype)
-    return fixed
-
-
-# Data
 
 
 def is_decoded_here(tags: Tags) -> bool:
@@ -134,8 +61,8 @@ def decode_lossy(source: BinaryIO, tags: Tags, name: str) -> tuple[np.ndarray, T
     black, white = linear_levels(tags, name)
     stored = _stored(source, name)
     curves = (_linearised(np.arange(256), tags)[:, None] - black) / (white - black)
-    for code, data in opcodes(tags, 2):
-        if code == _MAP_POLYNOMIAL:
+    for code, _, data in opcodes(tags, 2):
+        if code == MAP_POLYNOMIAL:
             # Area (4), plane, planes, row and column pitch, degree; in practice it covers the whole picture.
             plane, planes, degree = struct.unpack_from(">16x2I8xI", data)
             coefficients = struct.unpack_from(f">{degree + 1}d", data, 36)

@@ -17,8 +17,10 @@ import numpy as np
 
 from deepisp_cli import dng_decode, dng_tags, libraw
 from deepisp_cli.developed_matrix import developed_matrix
+from deepisp_cli.dng_opcodes import fix_bad_pixels, unapplied_lists
 from deepisp_cli.dng_tags import Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
+from deepisp_cli.lens_shading import correct_shading
 from deepisp_cli.libraw import Decoded, read_capture
 from deepisp_cli.saturation import clipping_level
 
@@ -38,8 +40,9 @@ class RawImage:
     Attributes
     ----------
     samples : (H, W) or (H, W, 3)
-        Counts of a mosaic, or linear ones. Unsigned integers; float32 for a lossy DNG, and where rows or
-        columns have their own black levels, which are already subtracted.
+        Counts of a mosaic, or linear ones. Unsigned integers; float32 for a lossy DNG, where lens
+        shading is corrected, and where rows or columns have their own black levels, which are already
+        subtracted.
     pattern : str or None
         Colours of ``samples[:2, :2]`` in reading order: RGGB, BGGR, GRBG or GBRG. None: linear.
     black : float32
@@ -124,7 +127,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         decoded, tags = dng_decode.decode_lossy(source, tags, name)
         frame = frame._replace(samples=decoded)
     elif pattern is not None and dng_tags.is_dng(tags):
-        frame = frame._replace(samples=dng_decode.fix_bad_pixels(frame.samples, tags))
+        frame = frame._replace(samples=fix_bad_pixels(frame.samples, tags))
     # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
     origin, visible = dng_tags.active_area(tags, frame.samples.shape) or (frame.origin, frame.visible)
     offset, shape = dng_tags.default_crop(tags, visible)
@@ -150,6 +153,8 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         notes.append(
             f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
         )
+    if dng_tags.is_dng(tags):
+        samples = correct_shading(samples, pattern, black, tags, offset, visible)
     matrix = _xyz_to_camera(frame, tags)
     if matrix is None:
         matrix = developed_matrix(source)
@@ -280,7 +285,7 @@ def _gains(gains: np.ndarray) -> np.ndarray | None:
 
 def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
     brightest = max(0.0, (image.samples.max() - image.black.min()) / (image.white.max() - image.black.min()))
-    unapplied = dng_decode.unapplied_lists(tags)
+    unapplied = unapplied_lists(tags)
     remarks = {
         "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None,
         "no as-shot white balance": image.camera_white_balance is None,

@@ -1,5 +1,6 @@
 """Shared fixtures: an identity engine, a tiny random network as a model folder, raws with known scenes."""
 
+import struct
 from contextlib import nullcontext
 
 import numpy as np
@@ -89,6 +90,12 @@ def write_raw(tmp_path):
 def grey_ramp():
     """(48, 64, 3) linear camera RGB, neutral, dark to light from left to right."""
     return np.repeat(np.linspace(0.02, 0.6, 64)[None, :, None], 48, 0).repeat(3, 2)
+
+
+def opcode_list(*entries, flags=0):
+    """The bytes of a DNG's OpcodeList; entries are codes and their parameters."""
+    codes = (struct.pack(">4I", code, 0x01030000, flags, len(data)) + data for code, data in entries)
+    return struct.pack(">I", len(entries)) + b"".join(codes)
 
 
 def random_model(folder, dilations, pictures=()):

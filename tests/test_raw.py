@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rawpy
 import tifffile
-from conftest import MATRIX
+from conftest import MATRIX, opcode_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -545,11 +545,6 @@ def polynomial(plane, planes, coefficients):
     """A MapPolynomial of OpcodeList2 over the whole picture."""
     data = struct.pack(">9I", 0, 0, 32, 64, plane, planes, 1, 1, len(coefficients) - 1)
     return 8, data + struct.pack(f">{len(coefficients)}d", *coefficients)
-
-
-def opcode_list(*entries):
-    codes = (struct.pack(">4I", code, 0x01030000, 0, len(data)) + data for code, data in entries)
-    return struct.pack(">I", len(entries)) + b"".join(codes)
 
 
 def lossy_dng(grey, opcodes=None, extra=()):

@@ -1,10 +1,12 @@
 """A frame that stays on the device is developed like one that does not, to one level of 255: by torch on the
 CPU, and in half precision on CUDA if there is a GPU."""
 
+import struct
 import threading
 
 import numpy as np
 import pytest
+from conftest import opcode_list
 
 from deepisp_cli import doctor
 from deepisp_cli.batch import develop_many
@@ -125,6 +127,15 @@ def test_black_levels_may_repeat_in_any_period(write_raw, colourful, engine, mon
     mosaic = normalise_mosaic(raw.samples, raw.pattern, black, raw.white, gains)
     red = picture[0::2, 0::2, 0].numpy()
     np.testing.assert_allclose(red, encode(mosaic)[0::2, 0::2], atol=1e-6)
+
+
+def test_lens_shading_is_corrected(write_raw, colourful, engine):
+    """Its counts are floats."""
+    vignette = opcode_list((3, struct.pack(">7d", 1, 0, 0, 0, 0, 0.5, 0.5)))
+    path = write_raw("a.dng", colourful / 2, extra=[(51022, 7, len(vignette), vignette)])
+    assert read_raw(path).samples.dtype == np.float32
+    expected, found, *_ = both(path, engine)
+    assert_near(found, expected, engine)
 
 
 def test_linear_files_have_no_mosaic(tmp_path, colourful, engine):

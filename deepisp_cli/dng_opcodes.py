@@ -1,0 +1,95 @@
+"""The corrections that a DNG lists for its raw data, and the first of them: bad pixels.
+
+OpcodeList1 is for the samples as stored, 2 for linear ones, 3 for the demosaiced picture (Adobe DNG
+Specification 1.7, chapter 7).
+"""
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+from deepisp_cli.dng_tags import Tags, is_lossy
+
+FIX_VIGNETTE_RADIAL, FIX_BAD_PIXELS_CONSTANT, FIX_BAD_PIXELS_LIST, MAP_POLYNOMIAL, GAIN_MAP = 3, 4, 5, 8, 9
+LENS_SHADING = (FIX_VIGNETTE_RADIAL, GAIN_MAP)
+_OPTIONAL = 1  # flag: the picture is usable without it
+
+
+class Opcode(NamedTuple):
+    """An entry of a list."""
+
+    code: int
+    optional: bool
+    parameters: bytes
+
+
+def opcodes(tags: Tags, number: int) -> list[Opcode]:
+    """The entries of OpcodeList1, 2 or 3."""
+    tag = f"OpcodeList{number}"
+    data = tags[tag].tobytes() if tag in tags else b""
+    entries, position = [], 4  # after the count
+    while position + 16 <= len(data):
+        code, _version, flags, length = struct.unpack_from(">4I", data, position)
+        entries.append(Opcode(code, bool(flags & _OPTIONAL), data[position + 16 : position + 16 + length]))
+        position += 16 + length
+    return entries
+
+
+def unapplied_lists(tags: Tags) -> list[str]:
+    """Names of the lists with corrections that are not applied and that the file does not call optional."""
+    applied = {
+        1: (FIX_BAD_PIXELS_CONSTANT, FIX_BAD_PIXELS_LIST),
+        2: (*LENS_SHADING, MAP_POLYNOMIAL) if is_lossy(tags) else LENS_SHADING,
+        3: LENS_SHADING,
+    }
+    return [
+        f"OpcodeList{number}"
+        for number, known in applied.items()
+        if any(code not in known and not optional for code, optional, _ in opcodes(tags, number))
+    ]
+
+
+def fix_bad_pixels(samples: np.ndarray, tags: Tags) -> np.ndarray:
+    """Replace the samples that OpcodeList1 calls bad with the mean of their good neighbours of that colour.
+
+    Parameters
+    ----------
+    samples : (H, W) counts of a Bayer mosaic, margins included.
+
+    Returns
+    -------
+    ndarray
+        ``samples`` themselves if none is bad.
+    """
+    entries = opcodes(tags, 1)
+    if not entries:
+        return samples
+    height, width = samples.shape
+    bad = np.zeros((height, width), bool)
+    for code, _, data in entries:
+        if code == FIX_BAD_PIXELS_CONSTANT:
+            bad |= samples == struct.unpack_from(">I", data)[0]
+        elif code == FIX_BAD_PIXELS_LIST:
+            _phase, points, areas = struct.unpack_from(">3I", data)
+            for row, column in struct.iter_unpack(">2I", data[12 : 12 + 8 * points]):
+                bad[row : row + 1, column : column + 1] = True
+            for top, left, bottom, right in struct.iter_unpack(">4I", data[12 + 8 * points :][: 16 * areas]):
+                bad[top:bottom, left:right] = True
+    if not bad.any():
+        return samples
+    rows, columns = np.nonzero(bad)
+    total = np.zeros(len(rows))
+    good = np.zeros(len(rows))
+    for down, right in ((-2, 0), (2, 0), (0, -2), (0, 2), (-2, -2), (-2, 2), (2, -2), (2, 2)):
+        other_rows, other_columns = rows + down, columns + right
+        inside = (other_rows >= 0) & (other_rows < height)
+        inside &= (other_columns >= 0) & (other_columns < width)
+        beside = np.where(inside, other_rows, rows), np.where(inside, other_columns, columns)
+        usable = ~bad[beside]  # neighbours outside were replaced by the sample itself, which is bad
+        total += np.where(usable, samples[beside], 0)
+        good += usable
+    fixed = samples.copy()
+    found = good > 0
+    fixed[rows[found], columns[found]] = np.rint(total[found] / good[found]).astype(samples.dtype)
+    return fixed

@@ -1,0 +1,193 @@
+"""Gains against lens shading, from DNG's opcode lists."""
+
+import struct
+
+import numpy as np
+import pytest
+from conftest import MATRIX, opcode_list
+
+from deepisp_cli import lens_shading
+from deepisp_cli.dng import write_dng
+from deepisp_cli.errors import InputError
+from deepisp_cli.raw import read_raw
+
+UNDEFINED = 7
+SIZE = (40, 60)  # of the active area
+BLACK = 500
+
+
+def gain_map(gains, area=(0, 0, *SIZE), planes=(0, 1), pitch=(1, 1), spacing=None, origin=(0.0, 0.0)):
+    """A GainMap from gains (vertical, horizontal, planes) over the whole height and width."""
+    gains = np.asarray(gains, ">f4")
+    spacing = spacing or [1 / max(1, points - 1) for points in gains.shape[:2]]
+    numbers = (*area, *planes, *pitch, *gains.shape[:2], *spacing, *origin, gains.shape[2])
+    return 9, struct.pack(">10I4dI", *numbers) + gains.tobytes()
+
+
+@pytest.fixture
+def corrected(tmp_path):
+    """``corrected(samples, second=[...], third=[...])``: what is read of a DNG with these lists."""
+
+    def write_and_read(samples, second=(), third=(), flags=0, **options):
+        lists = (
+            (code, opcode_list(*entries, flags=flags)) for code, entries in ((51009, second), (51022, third))
+        )
+        extra = [(code, UNDEFINED, len(data), data) for code, data in lists]
+        options = {"pattern": "RGGB", "black": BLACK, "white": 16000, "xyz_to_camera": MATRIX, **options}
+        write_dng(tmp_path / "test.dng", samples, extra=extra, white_balance=(2, 1, 2), **options)
+        return read_raw(tmp_path / "test.dng")
+
+    return write_and_read
+
+
+def random_samples(shape=SIZE):
+    return np.random.default_rng(0).integers(BLACK, 16000, shape, dtype=np.uint16)
+
+
+def light(samples):
+    return samples.astype(np.float32) - BLACK
+
+
+def test_light_is_multiplied_not_the_black_level(corrected):
+    samples = random_samples()
+    image = corrected(samples, [gain_map([[[1.5]]])])
+    assert image.samples.dtype == np.float32
+    assert (image.black == BLACK).all() and (image.white == 16000).all() and image.notes == ()
+    np.testing.assert_allclose(light(image.samples), 1.5 * light(samples), rtol=1e-5)
+
+
+def test_without_gains_the_samples_are_as_stored(corrected):
+    samples = random_samples()
+    image = corrected(samples, [gain_map([[[1.5]]], area=(0, 0, 0, 0))])
+    np.testing.assert_array_equal(image.samples, samples)
+    assert corrected(samples, third=[(1, bytes(8))]).samples.dtype == np.uint16
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 40, 60), (3, 6, 30, 40), (4, 7, 35, 41)])
+def test_each_position_of_the_cell_has_its_map(corrected, crop):
+    """As phones write them: rows and columns of the active area, of which the crop may begin anywhere."""
+    maps = [
+        gain_map([[[1 + 2 * row + column]]], area=(row, column, *SIZE), pitch=(2, 2))
+        for row in (0, 1)
+        for column in (0, 1)
+    ]
+    samples = random_samples((46, 70))
+    image = corrected(samples, maps, active_area=(3, 5, *SIZE), default_crop=crop)
+    top, left, height, width = crop
+    stored = light(samples[3:43, 5:65])
+    rows, columns = np.indices(SIZE)
+    expected = stored * (1 + 2 * (rows % 2) + columns % 2)
+    found = light(image.samples)
+    np.testing.assert_allclose(found, expected[top : top + height, left : left + width], rtol=1e-5)
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 40, 60), (5, 8, 30, 41)])
+@pytest.mark.parametrize("block_rows", [7, 256])
+def test_a_flat_scene_is_flat_again(corrected, monkeypatch, block_rows, crop):
+    """Linear between the points: the centre of pixel y is at (y + 0.5) / height of the active area."""
+    monkeypatch.setattr(lens_shading, "BLOCK_ROWS", block_rows)
+    gains = np.random.default_rng(1).uniform(1, 3, (5, 9, 1))
+    down, across = ((np.arange(side) + 0.5) / side for side in SIZE)
+    columns = [np.interp(down, np.linspace(0, 1, 5), gains[:, point, 0]) for point in range(9)]
+    shading = np.array([np.interp(across, np.linspace(0, 1, 9), row) for row in np.transpose(columns)])
+    samples = np.round(BLACK + 9000 / shading).astype(np.uint16)
+    image = corrected(samples, [gain_map(gains)], default_crop=crop)
+    np.testing.assert_allclose(light(image.samples), 9000, atol=2)
+
+
+def test_beyond_the_grid_the_gains_stay(corrected):
+    """The grid covers the second quarter of the height."""
+    samples = random_samples()
+    image = corrected(samples, [gain_map([[[1]], [[3]]], spacing=(0.25, 1.0), origin=(0.25, 0.0))])
+    gains = light(image.samples) / light(samples).clip(1)
+    np.testing.assert_allclose(gains[:10, 1:5].max(1), 1, rtol=1e-3)
+    np.testing.assert_allclose(gains[15, :5].max(), 1 + 2 * (15.5 / 40 - 0.25) / 0.25, rtol=1e-3)
+    np.testing.assert_allclose(gains[20:, 1:5].max(1), 3, rtol=1e-3)
+
+
+def test_only_the_area_and_the_planes_that_it_names(corrected):
+    samples = random_samples((*SIZE, 3))
+    entry = gain_map([[[2, 4]]], area=(10, 20, 30, 50), planes=(1, 2), pitch=(2, 1))
+    expected = light(samples)
+    expected[10:30:2, 20:50, 1] *= 2
+    expected[10:30:2, 20:50, 2] *= 4
+    for lists in ({"second": [entry]}, {"third": [entry]}):
+        image = corrected(samples, pattern=None, **lists)
+        np.testing.assert_allclose(light(image.samples), expected, rtol=1e-5)
+    last = corrected(samples, [gain_map([[[2]]], planes=(0, 3))], pattern=None)  # one for all planes
+    np.testing.assert_allclose(light(last.samples), 2 * light(samples), rtol=1e-5)
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 40, 60), (1, 3, 30, 40)])
+def test_gains_for_the_demosaiced_picture_go_by_colour(corrected, crop):
+    samples = random_samples()
+    image = corrected(samples, third=[gain_map([[[2, 3, 5]]], planes=(0, 3))], default_crop=crop)
+    factors = np.tile([[2.0, 3.0], [3.0, 5.0]], (20, 30)) * light(samples)
+    top, left, height, width = crop
+    expected = factors[top : top + height, left : left + width]
+    np.testing.assert_allclose(light(image.samples), expected, rtol=1e-5)
+
+
+def test_gains_follow_each_other(corrected):
+    samples = random_samples()
+    image = corrected(samples, [gain_map([[[1.5]]]), gain_map([[[2]]])], [gain_map([[[0.5]]], planes=(0, 3))])
+    np.testing.assert_allclose(light(image.samples), 1.5 * light(samples), rtol=1e-5)
+
+
+def test_vignetting_grows_with_the_distance_from_the_optical_centre(corrected):
+    samples = random_samples()
+    entry = 3, struct.pack(">7d", 0.5, 0, 0, 0, 0.25, 1 / 3, 0.25)  # x, then y
+    image = corrected(samples, third=[entry])
+    y, x = np.indices(SIZE) + 0.5
+    squares = ((y - 10) ** 2 + (x - 20) ** 2) / (30**2 + 40**2)
+    np.testing.assert_allclose(
+        light(image.samples), (1 + 0.5 * squares + 0.25 * squares**5) * light(samples), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("black", "area"), [((2, 2), (0, 0, 40, 60)), ((3, 5), (0, 0, 40, 60)), ((4, 6), (1, 1, 30, 50))]
+)
+def test_the_black_level_may_repeat_in_any_period(corrected, black, area):
+    tile = np.random.default_rng(2).integers(100, 900, black)
+    samples = random_samples()
+    image = corrected(samples, [gain_map([[[2]]])], black=tile, default_crop=area)
+    top, left, height, width = area
+    level = np.tile(image.black, (40, 60))[:height, :width]
+    stored = samples[top : top + height, left : left + width]
+    np.testing.assert_allclose(image.samples - level, 2 * (stored - level), atol=1e-2)
+
+
+DAMAGED = {
+    "cut off": (9, gain_map([[[2]]])[1][:-1]),
+    "infinite": gain_map([[[np.inf]]]),
+    "negative": gain_map([[[-1]]]),
+    "no points": gain_map(np.ones((0, 1, 1))),
+    "no pitch": gain_map([[[1]]], pitch=(0, 1)),
+    "no spacing": gain_map(np.ones((2, 2, 1)), spacing=(0.0, 1.0)),
+    "no origin": gain_map([[[1]]], origin=(np.nan, 0)),
+    "no numbers": (9, b""),
+    "vignetting": (3, struct.pack(">7d", np.nan, 0, 0, 0, 0, 0.5, 0.5)),
+}
+
+
+@pytest.mark.parametrize("entry", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_gains_are_told(corrected, entry):
+    with pytest.raises(InputError, match=r"test\.dng: damaged: its tags make no sense"):
+        corrected(random_samples(), [entry])
+
+
+@pytest.mark.parametrize(("flags", "told"), [(0, True), (1, False), (2, True)])
+def test_what_is_not_applied_is_told_unless_it_is_optional(corrected, flags, told):
+    """1 is WarpRectilinear, which moves pixels."""
+    image = corrected(random_samples(), third=[(1, bytes(8))], flags=flags)
+    assert image.notes == (("the corrections in its OpcodeList3 are not applied",) if told else ())
+
+
+def test_what_clips_in_the_corners_stays_white(corrected):
+    samples = np.full(SIZE, 16000, np.uint16)
+    gains = [
+        gain_map([[[gain]]], area=(0, column, *SIZE), pitch=(1, 2)) for column, gain in ((0, 1.2), (1, 2.0))
+    ]
+    image = corrected(samples, gains)
+    assert image.samples.min() >= image.white.max()
