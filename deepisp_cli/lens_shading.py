@@ -130,7 +130,7 @@ def _planes(pattern: str | None, demosaiced: bool) -> Iterator[tuple[int, slice,
 def _interpolate(values: np.ndarray, axis: int, distance: np.ndarray, spacing: float) -> np.ndarray:
     """Linear between the points of an axis of ``values``, at distances from the first; level beyond."""
     last = values.shape[axis] - 1
-    position = (distance / spacing).clip(0, last) if last else np.zeros(len(distance))
+    position = (distance / spacing).clip(0, last)
     before = position.astype(np.intp)
     after = np.minimum(before + 1, last)
     share = np.expand_dims((position - before).astype(np.float32), 1 - axis)
@@ -142,7 +142,9 @@ def _read_gain_map(parameters: bytes) -> GainMap:
     plane, planes, *pitch = numbers[4:8]
     shape = (*numbers[8:10], numbers[14])
     gains = np.frombuffer(parameters, ">f4", int(np.prod(shape)), struct.calcsize(_GAIN_MAP)).reshape(shape)
-    if not (min(pitch) > 0 and min(numbers[10:12]) > 0):
+    # an axis of one point needs no spacing
+    spacing = [step if points > 1 else 1.0 for step, points in zip(numbers[10:12], shape[:2], strict=True)]
+    if not (min(pitch) > 0 and min(spacing) > 0):
         raise ValueError("its gain map has no grid")
     if not (np.isfinite([*numbers[10:14], *gains.ravel()]).all() and gains.min() >= 0):
         raise ValueError("its gain map holds what is no gain")
@@ -150,7 +152,7 @@ def _read_gain_map(parameters: bytes) -> GainMap:
         area=numbers[:4],
         planes=range(plane, plane + planes),
         pitch=tuple(pitch),
-        spacing=numbers[10:12],
+        spacing=(spacing[0], spacing[1]),
         origin=numbers[12:14],
         gains=gains.astype(np.float32),
     )

@@ -95,6 +95,15 @@ def test_a_flat_scene_is_flat_again(corrected, monkeypatch, block_rows, crop):
     np.testing.assert_allclose(light(image.samples), 9000, atol=2)
 
 
+def test_one_point_needs_no_spacing(corrected):
+    samples = random_samples()
+    image = corrected(
+        samples, [gain_map([[[1]], [[3]]], spacing=(1.0, 0.0)), gain_map([[[2]]], spacing=(0, 0))]
+    )
+    expected = 2 * (1 + 2 * (np.arange(40)[:, None] + 0.5) / 40) * light(samples)
+    np.testing.assert_allclose(light(image.samples), expected, rtol=1e-4)
+
+
 def test_beyond_the_grid_the_gains_stay(corrected):
     """The grid covers the second quarter of the height."""
     samples = random_samples()
