@@ -13,7 +13,7 @@ import numpy as np
 from deepisp_cli.dng_opcodes import FIX_VIGNETTE_RADIAL, GAIN_MAP, opcodes
 from deepisp_cli.dng_tags import Tags
 
-BLOCK_ROWS = 256  # corrected at a time, which bounds the memory
+BLOCK_ROWS = 256  # corrected at a time, which bounds the memory; even, as the rows of a cell are
 _GAIN_MAP = ">10I4dI"  # its numbers, before the gains
 
 
@@ -102,15 +102,20 @@ def correct_shading(
     height, width = samples.shape[:2]
     columns = np.arange(width)
     corrected = np.empty(samples.shape, np.float32)
-    for start in range(0, height, BLOCK_ROWS):
-        rows = np.arange(start, min(start + BLOCK_ROWS, height))
-        level = black if pattern is None else black[np.ix_(rows % black.shape[0], columns % black.shape[1])]
-        light = samples[rows].astype(np.float32) - level
-        for number, correction in corrections:
-            for plane, down, across in _planes(pattern, demosaiced=number == 3):
-                part = light[down, across] if pattern else light[..., plane]
-                part *= correction.gain(rows[down] + offset[0], columns[across] + offset[1], plane, size)
-        corrected[rows] = light + level
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, height, BLOCK_ROWS):
+            rows = np.arange(start, min(start + BLOCK_ROWS, height))
+            level = black
+            if pattern:
+                level = black[np.ix_(rows % black.shape[0], columns % black.shape[1])]
+            light = samples[rows].astype(np.float32) - level
+            for number, correction in corrections:
+                for plane, down, across in _planes(pattern, demosaiced=number == 3):
+                    part = light[down, across] if pattern else light[..., plane]
+                    part *= correction.gain(rows[down] + offset[0], columns[across] + offset[1], plane, size)
+            if not np.isfinite(light).all():
+                raise ValueError("its gains against lens shading are too large")
+            corrected[rows] = light + level
     return corrected
 
 
@@ -146,7 +151,7 @@ def _read_gain_map(parameters: bytes) -> GainMap:
     spacing = [step if points > 1 else 1.0 for step, points in zip(numbers[10:12], shape[:2], strict=True)]
     if not (min(pitch) > 0 and min(spacing) > 0):
         raise ValueError("its gain map has no grid")
-    if not (np.isfinite([*numbers[10:14], *gains.ravel()]).all() and gains.min() >= 0):
+    if not (np.isfinite(numbers[10:14]).all() and np.isfinite(gains).all() and gains.min() >= 0):
         raise ValueError("its gain map holds what is no gain")
     return GainMap(
         area=numbers[:4],

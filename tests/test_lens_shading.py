@@ -170,6 +170,7 @@ def test_the_black_level_may_repeat_in_any_period(corrected, black, area):
 DAMAGED = {
     "cut off": (9, gain_map([[[2]]])[1][:-1]),
     "infinite": gain_map([[[np.inf]]]),
+    "not a number": (9, gain_map([[[1]]])[1][:-4] + bytes.fromhex("7fa00000")),  # a signalling one
     "negative": gain_map([[[-1]]]),
     "no points": gain_map(np.ones((0, 1, 1))),
     "no pitch": gain_map([[[1]]], pitch=(0, 1)),
@@ -177,9 +178,12 @@ DAMAGED = {
     "no origin": gain_map([[[1]]], origin=(np.nan, 0)),
     "no numbers": (9, b""),
     "vignetting": (3, struct.pack(">7d", np.nan, 0, 0, 0, 0, 0.5, 0.5)),
+    "too large": (3, struct.pack(">7d", 1e300, 0, 0, 0, 0, 0.5, 0.5)),
+    "too far": (3, struct.pack(">7d", 0.5, 0, 0, 0, 0, 1e308, 0.5)),
 }
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("entry", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_gains_are_told(corrected, entry):
     with pytest.raises(InputError, match=r"test\.dng: damaged: its tags make no sense"):
