@@ -54,18 +54,26 @@ def test_a_missing_library_is_told_with_what_installs_it(monkeypatch, arguments,
     assert told in result.output
 
 
-@pytest.mark.parametrize("arguments", [["train", "pyproject.toml"], ["evaluate", "demosaic", "."]])
-def test_a_half_installed_torch_is_told(monkeypatch, tmp_path, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "library"),
+    [
+        (["train", "pyproject.toml"], "torch"),
+        (["train", "pyproject.toml"], "onnx"),
+        (["evaluate", "demosaic", "."], "torch"),
+        (["evaluate", "demosaic", "."], "skimage"),
+    ],
+)
+def test_a_half_installed_library_is_told(monkeypatch, tmp_path, arguments, library):
     pytest.importorskip("torch")
-    (tmp_path / "torch.py").write_text("raise OSError('no X.dll')")
+    (tmp_path / f"{library}.py").write_text("raise OSError('no X.dll')")
     monkeypatch.syspath_prepend(tmp_path)
-    for name in [name for name in sys.modules if name == "torch" or name.startswith("pytorch_msssim")]:
+    for name in [name for name in sys.modules if name == library or name.startswith("pytorch_msssim")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.chdir(ROOT)
     result = CliRunner().invoke(main, arguments)
     assert (result.exit_code, result.output) == (
         4,
-        "deepisp: torch cannot be loaded (no X.dll); install it again\n",
+        f"deepisp: {library} cannot be loaded (no X.dll); install it again\n",
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,12 @@ def evaluate(
     """
     from deepisp_cli.models import find_model
 
-    with loading("torch"):
-        try:
-            import pytorch_msssim  # noqa: F401
-            import skimage  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise UsageError(not_installed(str(error.name), "evaluate")) from error
+    for library in ("torch", "pytorch_msssim", "skimage"):
+        with loading(library):
+            try:
+                import_module(library)
+            except ModuleNotFoundError as error:
+                raise UsageError(not_installed(str(error.name), "evaluate")) from error
     from deepisp_cli.engine import open_engine
     from deepisp_cli.evaluation import report
     from deepisp_cli.evaluation.baselines import program_version

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +139,12 @@ def _as_model(folder: Path) -> str:
 
 
 def _need_torch() -> None:
-    with loading("torch"):
-        try:
-            import onnx  # noqa: F401
-            import pytorch_msssim  # noqa: F401
-            import torch  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise UsageError(not_installed(str(error.name), "train")) from error
+    for library in ("torch", "onnx", "pytorch_msssim"):
+        with loading(library):
+            try:
+                import_module(library)
+            except ModuleNotFoundError as error:
+                raise UsageError(not_installed(str(error.name), "train")) from error
 
 
 def _open_device(name: str) -> Any:
