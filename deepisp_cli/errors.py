@@ -56,11 +56,11 @@ def not_installed(what: str, extra: str) -> str:
 
 @contextmanager
 def loading(library: str) -> Iterator[None]:
-    """Turn what an import of a half-installed library raises (DLLs that it needs may be missing) into
-    `EngineError`."""
+    """Turn what an import of a half-installed library raises (DLLs that it needs may be missing, or all but
+    its folder) into `EngineError`."""
     try:
         yield
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, AttributeError) as error:
         raise EngineError(f"{library} cannot be loaded ({first_line(error)}); install it again") from error
 
 

@@ -103,7 +103,7 @@ def import_onnxruntime() -> Any:
     with loading("onnxruntime"):
         import onnxruntime
 
-    onnxruntime.disable_telemetry_events()
+        onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 

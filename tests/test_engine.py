@@ -156,3 +156,17 @@ def test_a_half_installed_library_is_told_and_auto_takes_another(
     monkeypatch.setattr(engines, "_candidates", lambda *_: [(engine, "cpu")])
     with pytest.raises(EngineError, match=rf"^{library} cannot be loaded \(no X\.so\); install it again$"):
         open_engine(tiny_model)
+
+
+@pytest.mark.parametrize(("library", "engine"), [("onnxruntime", "onnx"), ("torch", "torch")])
+def test_a_library_of_which_only_the_folder_is_left_is_told(
+    tiny_model, tmp_path, monkeypatch, library, engine
+):
+    """Uninstalling leaves it where other files lie in it."""
+    pytest.importorskip("torch")
+    (tmp_path / f"{library}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name == library or name.startswith("safetensors.torch")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(EngineError, match=rf"^{library} cannot be loaded \(module .* has no attribute"):
+        open_engine(tiny_model, engine, "cpu")
