@@ -243,7 +243,6 @@ def test_results_name_raws_alike_on_all_systems(monkeypatch):
 
 PROGRAM = r"""#!{python}
 import sys
-from pathlib import PureWindowsPath
 from PIL import Image
 arguments = sys.argv[1:]
 if arguments == ["--version"]:
