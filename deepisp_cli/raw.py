@@ -156,7 +156,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
     if dng_tags.is_dng(tags):
         samples = correct_shading(samples, pattern, black, tags, offset, visible)
     matrix = _xyz_to_camera(frame, tags)
-    if matrix is None:
+    if matrix is None and not dng_tags.is_dng(tags):
         matrix = developed_matrix(source)
     camera, daylight = _white_balances(frame, tags, matrix)
     image = RawImage(

@@ -10,7 +10,7 @@ from conftest import MATRIX
 from deepisp_cli import developed_matrix as finding
 from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.libraw import Decoded
-from deepisp_cli.raw import _assemble
+from deepisp_cli.raw import _assemble, read_raw
 
 D65 = np.array([0.95047, 1, 1.08883])
 
@@ -94,6 +94,13 @@ def test_a_raw_whose_matrix_is_not_stated_gets_it(write_raw, colours):
     np.testing.assert_array_equal(image.xyz_to_camera, matrix_of(path))
     np.testing.assert_allclose(image.daylight_white_balance, 1, atol=1e-3)
     assert not any("matrix" in note for note in image.notes)
+
+
+def test_a_dng_is_not_developed_for_it(write_raw, grey_ramp, monkeypatch):
+    """LibRaw, too, knows only what its tags state, and decoding it twice more takes time."""
+    monkeypatch.setattr(rawpy, "imread", lambda _: pytest.fail("developed"))
+    image = read_raw(write_raw("grey.dng", grey_ramp, xyz_to_camera=np.zeros((3, 3))))
+    assert image.xyz_to_camera is None
 
 
 def test_without_a_matrix_there_is_none(write_raw, colours):
