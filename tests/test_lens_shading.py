@@ -123,8 +123,12 @@ def test_only_the_area_and_the_planes_that_it_names(corrected):
     for lists in ({"second": [entry]}, {"third": [entry]}):
         image = corrected(samples, pattern=None, **lists)
         np.testing.assert_allclose(light(image.samples), expected, rtol=1e-5)
-    last = corrected(samples, [gain_map([[[2]]], planes=(0, 3))], pattern=None)  # one for all planes
-    np.testing.assert_allclose(light(last.samples), 2 * light(samples), rtol=1e-5)
+    for planes in (1, 2, 3):  # of which all have the one gain
+        image = corrected(samples, [gain_map([[[2]]], planes=(0, planes))], pattern=None)
+        np.testing.assert_allclose(
+            light(image.samples)[..., :planes], 2 * light(samples)[..., :planes], rtol=1e-5
+        )
+        np.testing.assert_array_equal(image.samples[..., planes:], samples[..., planes:])
 
 
 @pytest.mark.parametrize("crop", [(0, 0, 40, 60), (1, 3, 30, 40)])
@@ -143,12 +147,14 @@ def test_gains_follow_each_other(corrected):
     np.testing.assert_allclose(light(image.samples), 1.5 * light(samples), rtol=1e-5)
 
 
-def test_vignetting_grows_with_the_distance_from_the_optical_centre(corrected):
+@pytest.mark.parametrize(("row", "column"), [(10, 20), (30, 40)])
+def test_vignetting_grows_with_the_distance_from_the_optical_centre(corrected, row, column):
+    """The furthest corner, 30 rows and 40 columns away, is at a distance of 1."""
     samples = random_samples()
-    entry = 3, struct.pack(">7d", 0.5, 0, 0, 0, 0.25, 1 / 3, 0.25)  # x, then y
+    entry = 3, struct.pack(">7d", 0.5, 0, 0, 0, 0.25, column / 60, row / 40)
     image = corrected(samples, third=[entry])
     y, x = np.indices(SIZE) + 0.5
-    squares = ((y - 10) ** 2 + (x - 20) ** 2) / (30**2 + 40**2)
+    squares = ((y - row) ** 2 + (x - column) ** 2) / (30**2 + 40**2)
     np.testing.assert_allclose(
         light(image.samples), (1 + 0.5 * squares + 0.25 * squares**5) * light(samples), rtol=1e-4
     )
@@ -195,6 +201,11 @@ def test_what_is_not_applied_is_told_unless_it_is_optional(corrected, flags, tol
     """1 is WarpRectilinear, which moves pixels."""
     image = corrected(random_samples(), third=[(1, bytes(8))], flags=flags)
     assert image.notes == (("the corrections in its OpcodeList3 are not applied",) if told else ())
+
+
+def test_a_polynomial_for_data_that_is_not_lossy_is_not_applied_and_told(corrected):
+    image = corrected(random_samples(), [(8, bytes(44))])
+    assert image.notes == ("the corrections in its OpcodeList2 are not applied",)
 
 
 def test_what_clips_in_the_corners_stays_white(corrected):

@@ -329,12 +329,19 @@ def test_whole_numbers_are_as_short_as_exif_wants_them():
 
 def test_numbers_that_do_not_fit_are_approximated():
     metadata = Metadata(
-        exif={0x829A: Fraction(1, 3**40), 0x829D: Fraction(2**70), 0x920A: 0.1, 0x9204: -(2.0**40)},
+        exif={
+            0x829A: Fraction(1, 3**40),
+            0x829D: Fraction(2**70),
+            0x920A: 0.1,
+            0x9204: -(2.0**40),
+            0x9206: Fraction(2**40 + 1, 2**20),
+        },
         gps={6: 5000.1234567},  # in millionths its numerator would have more than 32 bits
     )
     exif = Image.open(io.BytesIO(written("jpeg", noise(8), metadata))).getexif()
     photo = exif.get_ifd(0x8769)
     assert float(exif.get_ifd(0x8825)[6]) == pytest.approx(5000.1234567, abs=1e-4)
+    assert float(photo[0x9206]) == pytest.approx(2**20)
     assert photo[0x829A] == 0 and photo[0x829D] == 2**32 - 1
     assert float(photo[0x920A]) == pytest.approx(0.1) and photo[0x9204] == -(2**31)
 

@@ -848,10 +848,10 @@ def test_a_real_preview_is_a_jpeg():
 
 def test_the_capture_is_read_without_the_samples(tmp_path):
     path = tmp_path / "test.dng"
-    write_dng(path, noise((32, 32)), pattern="RGGB", exif={0x8827: 1600})
+    write_dng(path, noise((32, 32)), pattern="RGGB", exif={0x8827: 1600}, extra=[(315, ASCII, 4, "Zoe")])
     with open(path, "rb") as source:
         assert read_capture(source) == read_raw(source, "test.dng").capture
-        assert read_capture(source)["iso"] == 1600
+        assert read_capture(source) == {"iso": 1600, "artist": "Zoe"}
     assert read_capture(io.BytesIO(b"no raw" * 100)) == {}
 
 
