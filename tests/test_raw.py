@@ -593,6 +593,16 @@ def test_lossy_linear_dng_applies_black_before_the_polynomial(opcodes):
     assert not any("OpcodeList2" in note for note in image.notes)
 
 
+def test_lossy_linear_dng_gets_its_gains_after_the_polynomial():
+    gains = 9, struct.pack(">10I4dIf", 0, 0, 32, 64, 0, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0.5)
+    squares = polynomial(0, 3, (0, 0, 1))
+    plain, image = (
+        lossy_dng([51, 153, 204, 255], opcode_list(*entries)) for entries in ([squares], [squares, gains])
+    )
+    np.testing.assert_allclose(image.samples, 0.5 * plain.samples, rtol=1e-5)
+    assert not any("OpcodeList2" in note for note in image.notes)
+
+
 def test_lossy_linear_dng_goes_through_its_table():
     table = (np.arange(256) ** 2 // 4 + 51).astype(np.uint16)  # 51 to 16307
     extra = [(50712, SHORT, 256, table), (50717, LONG, 3, (16307,) * 3)]
