@@ -34,8 +34,7 @@ def developed_matrix(source: BinaryIO) -> np.ndarray | None:
     Returns
     -------
     (3, 3) float32, from XYZ to white-balanced camera RGB: D65 white becomes (1, 1, 1). None if LibRaw uses no
-    matrix, if it cannot decode the file, or if the picture is too dark,
-    bright or grey to tell.
+    matrix, if it cannot decode the file, or if the picture is too dark, bright or grey to tell.
 
     Raises
     ------
