@@ -158,9 +158,11 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
             add(path, path.parent)
         elif has_magic(given):
             folder, pattern = os.path.split(given)
-            if os.path.isdir(folder):  # "2024 [raw]" is its name; shells on Windows cannot quote a part
-                folder = escape(folder)
-            matches = sorted(map(Path, glob(os.path.join(folder, pattern), recursive=True)))
+            while has_magic(folder) and os.path.basename(folder) and not os.path.isdir(folder):
+                folder, name = os.path.split(folder)
+                pattern = os.path.join(name, pattern)
+            # "2024 [raw]" is a folder's name; shells on Windows cannot quote a part
+            matches = sorted(map(Path, glob(os.path.join(escape(folder), pattern), recursive=True)))
             files = [match for match in matches if match.is_file()]
             if not files:
                 miss(given, "no file matches; check the pattern")

@@ -58,6 +58,8 @@ def test_patterns_in_a_folder_whose_name_looks_like_one(card):
     (card / "b").rename(card / "b [raw]")
     jobs, _ = plan_jobs(["card/b [raw]/*.dng"], "out/")
     assert targets(jobs) == ["out/one.jpg"]
+    for pattern in ("card/b [raw]/**/*.dng", "c*/../card/b [[]raw]/*.dng"):
+        assert len(plan_jobs([pattern], "out/")[0]) == 1
     with pytest.raises(InputError, match=r"^card/b \[raw\]/\*\.nef: no file matches"):
         plan_jobs(["card/b [raw]/*.nef"], "out/")
 
