@@ -16,6 +16,7 @@ from scipy.ndimage import convolve, gaussian_filter
 
 from deepisp_cli.cli import main
 from deepisp_cli.demosaic import demosaic, normalise_mosaic
+from deepisp_cli.errors import UsageError
 from deepisp_cli.evaluation import evaluate as evaluation
 from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings
@@ -330,3 +331,20 @@ def test_an_option_of_another_benchmark_is_refused(folder, option, value, wanted
 
     result = run(wanted, folder, option, value, "--limit", 1, "-q", "--model", "deepisp-jdd")
     assert f"{option} is for" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("demosaic", ["--sigma", 3, "--sigma", 7, "--limit", 2], Settings((3, 7), 2)),
+        ("msr", ["--protocol", "clipped"], Settings(protocol="clipped")),
+        ("msr", [], Settings()),
+    ],
+)
+def test_the_options_reach_the_benchmark(folder, monkeypatch, name, options, expected):
+    def opened(*given):
+        assert given == (name, folder, expected)
+        raise UsageError("as expected")
+
+    monkeypatch.setattr(evaluation, "open_benchmark", opened)
+    assert run(name, folder, *options).output == "deepisp: as expected\n"
