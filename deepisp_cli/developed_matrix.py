@@ -10,6 +10,7 @@ import numpy as np
 import rawpy
 
 from deepisp_cli.colour import XYZ_FROM_SRGB
+from deepisp_cli.libraw import OUT_OF_MEMORY
 
 LINEAR: dict[str, Any] = {
     "gamma": (1, 1),
@@ -42,8 +43,8 @@ def developed_matrix(source: BinaryIO) -> np.ndarray | None:
         If there is too little memory to develop it.
     """
     try:
-        camera, srgb = (_pixels(source, space) for space in (rawpy.ColorSpace.raw, rawpy.ColorSpace.sRGB))
-    except (rawpy.LibRawUnsufficientMemoryError, rawpy.LibRawMemPoolOverflowError) as error:
+        camera, srgb = _pixels(source)
+    except OUT_OF_MEMORY as error:
         raise MemoryError(str(error)) from error
     except rawpy.LibRawError:
         return None
@@ -58,10 +59,11 @@ def developed_matrix(source: BinaryIO) -> np.ndarray | None:
     return np.linalg.inv(XYZ_FROM_SRGB @ srgb_from_camera.T).astype(np.float32)
 
 
-def _pixels(source: BinaryIO, space: rawpy.ColorSpace) -> np.ndarray:
-    """(N, 3) float64, pixels of LibRaw's picture of half the size."""
+def _pixels(source: BinaryIO) -> list[np.ndarray]:
+    """(N, 3) float64, pixels of LibRaw's pictures of half the size, in camera RGB and in sRGB."""
     source.seek(0)
     with rawpy.imread(source) as raw:
-        picture = raw.postprocess(output_color=space, **LINEAR)
-    pixels = picture.reshape(-1, picture.shape[-1])
-    return pixels[:: -(-len(pixels) // MOST_PIXELS)].astype(np.float64)
+        spaces = (rawpy.ColorSpace.raw, rawpy.ColorSpace.sRGB)
+        pictures = [raw.postprocess(output_color=space, **LINEAR) for space in spaces]
+    pixels = [picture.reshape(-1, picture.shape[-1]) for picture in pictures]
+    return [each[:: -(-len(each) // MOST_PIXELS)].astype(np.float64) for each in pixels]

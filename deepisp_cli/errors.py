@@ -3,8 +3,9 @@
 A message says which file, what is wrong and what to do. The library raises; only the command line prints.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 INTERRUPTED = 130  # exit code after Ctrl-C, SIGTERM or SIGHUP
 
@@ -62,6 +63,24 @@ def loading(library: str) -> Iterator[None]:
         yield
     except (ImportError, OSError, AttributeError) as error:
         raise EngineError(f"{library} cannot be loaded ({first_line(error)}); install it again") from error
+
+
+def refuse_not_installed(libraries: Iterable[str], extra: str) -> None:
+    """Import the libraries of one of the project's extras.
+
+    Raises
+    ------
+    UsageError
+        If one is missing.
+    EngineError
+        If one is half-installed.
+    """
+    for library in libraries:
+        with loading(library):
+            try:
+                import_module(library)
+            except ModuleNotFoundError as error:
+                raise UsageError(not_installed(str(error.name), extra)) from error
 
 
 def first_line(error: Exception) -> str:

@@ -99,23 +99,25 @@ def correct_shading(
     ]
     if not corrections:
         return samples
+    parts = [
+        (correction, part)
+        for number, correction in corrections
+        for part in _planes(pattern, demosaiced=number == 3)
+    ]
     height, width = samples.shape[:2]
     columns = np.arange(width)
     corrected = np.empty(samples.shape, np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, height, BLOCK_ROWS):
-            rows = np.arange(start, min(start + BLOCK_ROWS, height))
-            level = black
-            if pattern:
-                level = black[np.ix_(rows % black.shape[0], columns % black.shape[1])]
-            light = samples[rows].astype(np.float32) - level
-            for number, correction in corrections:
-                for plane, down, across in _planes(pattern, demosaiced=number == 3):
-                    part = light[down, across] if pattern else light[..., plane]
-                    part *= correction.gain(rows[down] + offset[0], columns[across] + offset[1], plane, size)
-            if not np.isfinite(light).all():
-                raise ValueError("its gains against lens shading are too large")
-            corrected[rows] = light + level
+    for start in range(0, height, BLOCK_ROWS):
+        rows = np.arange(start, min(start + BLOCK_ROWS, height))
+        level = black[np.ix_(rows % black.shape[0], columns % black.shape[1])] if pattern else black
+        light = samples[rows].astype(np.float32) - level
+        with np.errstate(over="ignore", invalid="ignore"):
+            for correction, (plane, down, across) in parts:
+                part = light[down, across] if pattern else light[..., plane]
+                part *= correction.gain(rows[down] + offset[0], columns[across] + offset[1], plane, size)
+        if not np.isfinite(light).all():
+            raise ValueError("its gains against lens shading are too large")
+        corrected[rows] = light + level
     return corrected
 
 

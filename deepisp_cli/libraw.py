@@ -23,6 +23,8 @@ _STARTS = {
     b"II+\0": "a BigTIFF file",
     b"MM\0+": "a BigTIFF file",
 }
+# With too little memory LibRaw raises either.
+OUT_OF_MEMORY = (rawpy.LibRawUnsufficientMemoryError, rawpy.LibRawMemPoolOverflowError)
 _HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
 
 
@@ -90,7 +92,7 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> Decoded:
     with rawpy.RawPy() as raw:
         try:
             raw.open_buffer(source)
-        except rawpy.LibRawUnsufficientMemoryError as error:
+        except OUT_OF_MEMORY as error:
             raise MemoryError(str(error)) from error
         except rawpy.LibRawError as error:
             raise InputError(f"{name}: {_not_raw(start, tags)}") from error
@@ -99,8 +101,8 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> Decoded:
             stored, colours = raw.raw_image, raw.raw_pattern
         except (rawpy.LibRawFileUnsupportedError, NotImplementedError, RuntimeError) as error:
             raise UnsupportedRawError(f"{name}: LibRaw cannot decode its data; convert it to DNG") from error
-        except (rawpy.LibRawUnsufficientMemoryError, rawpy.LibRawMemPoolOverflowError) as error:
-            raise MemoryError(str(error)) from error  # with too little memory it is either of the two
+        except OUT_OF_MEMORY as error:
+            raise MemoryError(str(error)) from error
         except rawpy.LibRawTooBigError as error:
             raise UnsupportedRawError(f"{name}: too large for LibRaw; develop a part of it") from error
         except rawpy.LibRawError as error:

@@ -296,9 +296,14 @@ def _rename_to_new(temporary: str, final: str) -> None:
             raise
 
 
+def is_taken(target: Path) -> bool:
+    """Whether writing there would replace something: also a dangling link, but not a device."""
+    return os.path.lexists(target) and not is_device(target)
+
+
 def refuse_existing(target: Path) -> None:
     """Raise `UsageError` if writing there would replace something."""
-    if os.path.lexists(target) and not is_device(target):
+    if is_taken(target):
         raise _exists(target)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from deepisp_cli.errors import DeepIspError, InputError, UsageError
 from deepisp_cli.libraw import read_capture, read_preview
 from deepisp_cli.metadata import Metadata, read_metadata
-from deepisp_cli.output import FORMATS, format_of_suffix, is_device
+from deepisp_cli.output import FORMATS, format_of_suffix, is_device, is_taken
 from deepisp_cli.pipeline import STANDARD_STREAM
 
 # What a folder is searched for; a file named explicitly may have any suffix.
@@ -317,14 +317,9 @@ def _key(path: Path | str) -> str:
     return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
 
 
-def _is_taken(target: Path) -> bool:
-    """Whether something would be replaced: also a dangling link, but not a device."""
-    return os.path.lexists(target) and not is_device(target)
-
-
 def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> list[Job]:
     existing = [
-        job for job in jobs if isinstance(job.target, Path) and not job.error and _is_taken(job.target)
+        job for job in jobs if isinstance(job.target, Path) and not job.error and is_taken(job.target)
     ]
     if not existing or overwrite:
         return jobs

@@ -321,28 +321,29 @@ def test_a_dumb_terminal_gets_no_progress_bar(night, tiny_model, tmp_path, kind,
     assert (b"\x1b" in said) is commands
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
-def test_nohup_is_respected(night):
-    """What the starter has had ignored stays so."""
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(
+            "signal.signal(signal.SIGHUP, signal.SIG_IGN)",
+            "signal.getsignal(signal.SIGHUP) == signal.SIG_IGN",
+            marks=pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's"),
+            id="nohup",  # what the starter has had ignored stays so
+        ),
+        pytest.param(
+            "signal.SIGBREAK = getattr(signal, 'SIGBREAK', getattr(signal, 'SIGUSR1', None))",
+            "signal.getsignal(signal.SIGBREAK) is signal.default_int_handler",
+            id="Ctrl-Break",  # heeded as Ctrl-C is; only Windows has it, elsewhere another signal stands in
+        ),
+    ],
+)
+def test_which_signals_are_heeded(night, before, after):
     code = (
         "import signal, sys\n"
         "from deepisp_cli.cli import main\n"
-        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        f"{before}\n"
         "try:\n    main(['info', sys.argv[1]])\n"
-        "except SystemExit:\n    print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, night], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "True", done.stderr
-
-
-def test_ctrl_break_is_heeded_as_ctrl_c_is(night):
-    """Only Windows has it; elsewhere another signal stands in."""
-    code = (
-        "import signal, sys\n"
-        "from deepisp_cli.cli import main\n"
-        "signal.SIGBREAK = getattr(signal, 'SIGBREAK', getattr(signal, 'SIGUSR1', None))\n"
-        "try:\n    main(['info', sys.argv[1]])\n"
-        "except SystemExit:\n    print(signal.getsignal(signal.SIGBREAK) is signal.default_int_handler)\n"
+        f"except SystemExit:\n    print({after})\n"
     )
     done = subprocess.run([sys.executable, "-c", code, night], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "True", done.stderr

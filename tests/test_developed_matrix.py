@@ -52,15 +52,15 @@ def test_what_is_nearly_grey_does_not_tell(monkeypatch):
     """The third dimension is rounding only."""
     rng = np.random.default_rng(0)
     grey = rng.uniform(1000, 30000, (500, 1)) * np.ones(3)
-    pictures = iter([np.round(grey + rng.uniform(-1, 1, grey.shape)), np.round(grey)])
-    monkeypatch.setattr(finding, "_pixels", lambda *_: next(pictures))
+    pictures = [np.round(grey + rng.uniform(-1, 1, grey.shape)), np.round(grey)]
+    monkeypatch.setattr(finding, "_pixels", lambda _: pictures)
     assert developed_matrix(io.BytesIO()) is None
 
 
 def test_pictures_that_no_matrix_connects_have_none(monkeypatch):
     camera = np.random.default_rng(0).uniform(1000, 30000, (500, 3))
-    pictures = iter([camera, camera + 10 * np.sin(camera)])
-    monkeypatch.setattr(finding, "_pixels", lambda *_: next(pictures))
+    pictures = [camera, camera + 10 * np.sin(camera)]
+    monkeypatch.setattr(finding, "_pixels", lambda _: pictures)
     assert developed_matrix(io.BytesIO()) is None
 
 

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deepisp_cli.errors import UsageError, loading, not_installed
+from deepisp_cli.errors import UsageError, refuse_not_installed
 from deepisp_cli.evaluation import PROTOCOLS
 from deepisp_cli.options import ENGINES, device_option, engine_option, tile_option
 
@@ -60,12 +59,7 @@ def evaluate(
     """
     from deepisp_cli.models import find_model
 
-    for library in ("torch", "pytorch_msssim", "skimage"):
-        with loading(library):
-            try:
-                import_module(library)
-            except ModuleNotFoundError as error:
-                raise UsageError(not_installed(str(error.name), "evaluate")) from error
+    refuse_not_installed(("torch", "pytorch_msssim", "skimage"), "evaluate")
     from deepisp_cli.engine import open_engine
     from deepisp_cli.evaluation import report
     from deepisp_cli.evaluation.baselines import program_version

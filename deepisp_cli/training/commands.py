@@ -3,13 +3,12 @@
 import dataclasses
 import logging
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deepisp_cli.errors import EngineError, UsageError, first_line, loading, not_installed
+from deepisp_cli.errors import EngineError, UsageError, first_line, refuse_not_installed
 from deepisp_cli.options import device_option
 
 
@@ -139,12 +138,7 @@ def _as_model(folder: Path) -> str:
 
 
 def _need_torch() -> None:
-    for library in ("torch", "onnx", "pytorch_msssim"):
-        with loading(library):
-            try:
-                import_module(library)
-            except ModuleNotFoundError as error:
-                raise UsageError(not_installed(str(error.name), "train")) from error
+    refuse_not_installed(("torch", "onnx", "pytorch_msssim"), "train")
 
 
 def _open_device(name: str) -> Any:
