@@ -11,7 +11,8 @@ import numpy as np
 
 from deepisp_cli.dng_tags import Tags, is_lossy
 
-FIX_VIGNETTE_RADIAL, FIX_BAD_PIXELS_CONSTANT, FIX_BAD_PIXELS_LIST, MAP_POLYNOMIAL, GAIN_MAP = 3, 4, 5, 8, 9
+WARP_RECTILINEAR, FIX_VIGNETTE_RADIAL, MAP_POLYNOMIAL, GAIN_MAP = 1, 3, 8, 9
+FIX_BAD_PIXELS_CONSTANT, FIX_BAD_PIXELS_LIST = 4, 5
 LENS_SHADING = (FIX_VIGNETTE_RADIAL, GAIN_MAP)
 _OPTIONAL = 1  # flag: the picture is usable without it
 
@@ -41,7 +42,7 @@ def unapplied_lists(tags: Tags) -> list[str]:
     applied = {
         1: (FIX_BAD_PIXELS_CONSTANT, FIX_BAD_PIXELS_LIST),
         2: (*LENS_SHADING, MAP_POLYNOMIAL) if is_lossy(tags) else LENS_SHADING,
-        3: LENS_SHADING,
+        3: (*LENS_SHADING, WARP_RECTILINEAR),
     }
     return [
         f"OpcodeList{number}"

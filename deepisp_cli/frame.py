@@ -9,6 +9,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from deepisp_cli.errors import UsageError
+from deepisp_cli.lens_warp import LensWarp
 from deepisp_cli.output import FORMATS
 from deepisp_cli.raw import LARGEST_GAIN, RawImage
 
@@ -158,6 +159,8 @@ class Frame:
         White-balanced camera RGB to linear sRGB.
     orientation : int
         EXIF orientation that turns the picture upright, 1 to 8.
+    lens_warp : LensWarp or None
+        What corrects the lens's distortion in the restored picture.
     raw : RawImage or None
         What ``picture`` will be computed from on the engine's device.
     gains : (3,) float32 or None
@@ -168,6 +171,7 @@ class Frame:
     origin: tuple[int, int]
     matrix: np.ndarray
     orientation: int
+    lens_warp: LensWarp | None = None
     raw: RawImage | None = None
     gains: np.ndarray | None = None
 

@@ -4,8 +4,14 @@ import ctypes
 import math
 import os
 import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+MOST_THREADS = 8
+Item = TypeVar("Item")
 
 CGROUP = Path("/sys/fs/cgroup")  # Linux, version 2: the limits of the container
 
@@ -15,6 +21,12 @@ def available_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, period = _numbers("cpu.max", 2)
     return max(1, min(cores, math.ceil(quota / period))) if quota < math.inf else cores
+
+
+def on_all_cores(work: Callable[[Item], object], items: Iterable[Item]) -> None:
+    """Call ``work`` with each item, several at a time, in threads (NumPy and Pillow release the GIL)."""
+    with ThreadPoolExecutor(min(available_cores(), MOST_THREADS)) as pool:
+        list(pool.map(work, items))
 
 
 def available_memory() -> float:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +17,7 @@ from deepisp_cli.errors import InputError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.libraw import read_preview
 from deepisp_cli.look import develop_colour, frame_gain
-from deepisp_cli.machine import available_cores
+from deepisp_cli.machine import on_all_cores
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
 from deepisp_cli.output import format_of_suffix, write_picture
@@ -122,10 +121,10 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         result.notes += filter(None, (balance_remark, matrix_remark))
         origin = red_position(raw.pattern) if raw.pattern else (0, 0)
         if resident:
-            return Frame(None, origin, matrix, raw.orientation, raw, gains)
+            return Frame(None, origin, matrix, raw.orientation, raw.lens_warp, raw, gains)
         picture = linear_rgb(raw, gains)
         _by_rows(encode, picture)
-    return Frame(picture, origin, matrix, raw.orientation)
+    return Frame(picture, origin, matrix, raw.orientation, raw.lens_warp)
 
 
 def prepare(source: Path | str, options: Options, result: Result, resident: bool = False) -> Frame:
@@ -146,7 +145,7 @@ def finish(
     result: Result,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
-    """Network, colour, rendering.
+    """Network, lens correction, colour, rendering.
 
     Parameters
     ----------
@@ -197,6 +196,10 @@ def _finish_here(
             image *= np.float32(options.strength)
             image += plain
         frame.picture = plain = np.empty(0, np.float32)
+    if frame.lens_warp is not None:
+        with result.timed("lens"):
+            image = frame.lens_warp.correct(image)
+    with result.timed("colour"):
         if options.look == "neutral":
             transform = None
         _by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure, gain), image)
@@ -302,10 +305,8 @@ def _by_rows(function: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) ->
 
 
 def _on_blocks(work: Callable[[slice], None], height: int) -> None:
-    """Call ``work`` with each block of rows, on all cores (NumPy releases the GIL)."""
-    blocks = [slice(top, min(top + BLOCK_ROWS, height)) for top in range(0, height, BLOCK_ROWS)]
-    with ThreadPoolExecutor(min(available_cores(), 8)) as pool:
-        list(pool.map(work, blocks))
+    """Call ``work`` with each block of rows."""
+    on_all_cores(work, (slice(top, min(top + BLOCK_ROWS, height)) for top in range(0, height, BLOCK_ROWS)))
 
 
 def _read(source: Path | str, contents: bytes | None = None) -> tuple[RawImage, Metadata]:
@@ -358,8 +359,8 @@ def describe(source: Path | str) -> dict[str, Any]:
         "f_number": metadata.f_number,
         "iso": metadata.iso,
         "focal_length": metadata.focal_length,
-        "width": raw.samples.shape[1],
-        "height": raw.samples.shape[0],
+        "width": raw.size[1],
+        "height": raw.size[0],
         "orientation": raw.orientation,
         "cfa": raw.pattern or "none (linear)",
         "black": np.unique(raw.black).tolist(),

@@ -21,6 +21,7 @@ from deepisp_cli.dng_opcodes import fix_bad_pixels, unapplied_lists
 from deepisp_cli.dng_tags import Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.lens_shading import correct_shading
+from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded, read_capture
 from deepisp_cli.saturation import clipping_level
 
@@ -56,6 +57,9 @@ class RawImage:
         XYZ under D65 to the RGB of the samples. None: unknown.
     orientation : int
         EXIF orientation 1 to 8 that turns the samples upright.
+    lens_warp : LensWarp or None
+        What corrects the lens's distortion in the restored picture. ``samples`` are then what that needs, a
+        little more than the default crop.
     make, model : str
         "" where the file is not TIFF-based (CR3, RAF).
     capture : mapping
@@ -73,10 +77,19 @@ class RawImage:
     daylight_white_balance: np.ndarray | None
     xyz_to_camera: np.ndarray | None
     orientation: int
+    lens_warp: LensWarp | None
     make: str
     model: str
     capture: Mapping[str, Any]
     notes: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the picture before it is turned upright."""
+        if self.lens_warp is not None:
+            return self.lens_warp.crop[1]
+        height, width = self.samples.shape[:2]
+        return height, width
 
 
 def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None) -> RawImage:
@@ -131,6 +144,9 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
     # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
     origin, visible = dng_tags.active_area(tags, frame.samples.shape) or (frame.origin, frame.visible)
     offset, shape = dng_tags.default_crop(tags, visible)
+    lens_warp = read_lens_warp(tags, (offset, shape), visible) if dng_tags.is_dng(tags) else None
+    if lens_warp is not None:
+        offset, shape = lens_warp.area
     (top, left), (height, width) = origin + offset, shape
     samples = np.ascontiguousarray(frame.samples[top : top + height, left : left + width])
     notes = _check_tail(samples, pattern is not None, name)
@@ -168,6 +184,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         daylight_white_balance=daylight,
         xyz_to_camera=matrix,
         orientation=_orientation(frame, tags),
+        lens_warp=lens_warp,
         make=tags.get("Make", ""),
         model=tags.get("Model", ""),
         capture=frame.capture,

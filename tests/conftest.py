@@ -57,7 +57,7 @@ def raw_with(samples, pattern, **known):
     planes = (3,) if pattern is None else (2, 2)
     unknown = {"camera_white_balance": None, "daylight_white_balance": None, "xyz_to_camera": None}
     levels = {"black": np.zeros(planes, np.float32), "white": np.ones(planes, np.float32)}
-    rest = {"orientation": 1, "make": "", "model": "", "capture": {}, "notes": ()}
+    rest = {"orientation": 1, "lens_warp": None, "make": "", "model": "", "capture": {}, "notes": ()}
     return RawImage(samples, pattern, **{**levels, **unknown, **rest, **known})
 
 

@@ -23,7 +23,7 @@ LAYERS = [
     ["engine", "output", "dng"],
     ["onnx_engine", "torch_engine"],
     ["raw", "exif"],
-    ["lens_shading", "dng_decode", "saturation", "developed_matrix"],
+    ["lens_shading", "lens_warp", "dng_decode", "saturation", "developed_matrix"],
     ["libraw", "dng_opcodes"],
     ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
     ["metering"],
@@ -35,7 +35,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY_HERE = {
     "rawpy": {"libraw", "developed_matrix"},
     "exifread": {"metadata"},
-    "PIL": {"output", "dng", "exif", "exif_values", "metadata"},  # EXIF: the names of its tags
+    "PIL": {"output", "dng", "exif", "exif_values", "metadata", "lens_warp"},  # EXIF: the names of its tags
     "onnxruntime": {"onnx_engine"},
 }
 

@@ -138,6 +138,17 @@ def test_lens_shading_is_corrected(write_raw, colourful, engine):
     assert_near(found, expected, engine)
 
 
+def test_lens_distortion_is_corrected(write_raw, colourful, engine):
+    warp = opcode_list((1, struct.pack(">I8d", 1, 1, -0.1, 0, 0, 0, 0, 0.5, 0.5)))
+    path = write_raw("a.dng", colourful, extra=[(51022, 7, len(warp), warp)])
+    assert read_raw(path).lens_warp is not None
+    expected, found, here, there = both(path, engine)
+    assert_near(found, expected, engine)
+    assert set(there.seconds) == set(here.seconds)
+    plain = both(write_raw("b.dng", colourful), engine)[1]
+    assert plain.shape == found.shape and np.abs(plain.astype(int) - found).mean() > 5
+
+
 def test_linear_files_have_no_mosaic(tmp_path, colourful, engine):
     path = tmp_path / "linear.dng"
     counts = np.round(np.clip(colourful, 0, 1) * 65535).astype(np.uint16)

@@ -1,0 +1,200 @@
+"""The distortion of lenses, from a DNG's WarpRectilinear."""
+
+import struct
+
+import numpy as np
+import pytest
+from conftest import MATRIX, opcode_list
+
+from deepisp_cli.dng import write_dng
+from deepisp_cli.errors import InputError
+from deepisp_cli.frame import Options
+from deepisp_cli.pipeline import describe, develop_array
+from deepisp_cli.raw import read_raw
+
+UNDEFINED, LONG = 7, 4
+WARP_RECTILINEAR = 1
+SIZE = (240, 330)  # of the active area
+NOTHING = (1, 0, 0, 0, 0, 0)
+BARREL = (0.99, -0.06, 0.01, 0.002, 0.003, -0.004)
+PINCUSHION = (0.96, 0.06, -0.01, 0.002, -0.002, 0.003)
+CENTRE = (0.54, 0.47)  # horizontal, vertical
+
+
+def warp(*planes, centre=CENTRE):
+    numbers = [number for plane in planes for number in plane]
+    return WARP_RECTILINEAR, struct.pack(f">I{len(numbers) + 2}d", len(planes), *numbers, *centre)
+
+
+def source(x, y, factors, centre=CENTRE):
+    """Where the light of the place (x, y) of the picture fell, as the specification writes it."""
+    height, width = SIZE
+    kr0, kr1, kr2, kr3, kt0, kt1 = factors
+    cx, cy = centre[0] * width, centre[1] * height
+    m = np.hypot(max(cx, width - cx), max(cy, height - cy))
+    dx, dy = (x - cx) / m, (y - cy) / m
+    r = np.hypot(dx, dy)
+    f = kr0 + kr1 * r**2 + kr2 * r**4 + kr3 * r**6
+    x = cx + m * (f * dx + kt0 * 2 * dx * dy + kt1 * (r**2 + 2 * dx**2))
+    y = cy + m * (f * dy + kt1 * 2 * dx * dy + kt0 * (r**2 + 2 * dy**2))
+    return x, y
+
+
+def grid(size=SIZE, top=0, left=0):
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    return x + left, y + top
+
+
+def scene(x, y):
+    """Something smooth, different everywhere: 0 to 1."""
+    return 0.5 + 0.2 * np.sin(x / 9 + y / 40) + 0.2 * np.cos(y / 11 - x / 60)
+
+
+def photographed(*planes):
+    """The scene as it falls on the sensor (H, W, 3), counts: of each plane through its distortions, the last
+    of which is corrected last."""
+    pictures = []
+    for distortions in planes:
+        x, y = sensor = grid()
+        for _ in range(40):  # the inverse, by iteration
+            at = x, y
+            for factors in reversed(distortions):
+                at = source(*at, factors)
+            x, y = x - (at[0] - sensor[0]), y - (at[1] - sensor[1])
+        pictures.append(scene(x, y))
+    return np.rint(np.stack(pictures, -1) * 60000).astype(np.uint16)
+
+
+@pytest.fixture
+def read(tmp_path):
+    """``read(samples, *entries)``: a linear DNG with these entries in OpcodeList3, read."""
+
+    def write_and_read(samples, *entries, extra=(), flags=0, **options):
+        data = opcode_list(*entries, flags=flags)
+        extra = [(51022, UNDEFINED, len(data), data), *extra]
+        options = {"pattern": None, "black": 0, "white": 65535, "xyz_to_camera": MATRIX, **options}
+        write_dng(tmp_path / "test.dng", samples, extra=extra, white_balance=(2, 1, 2), **options)
+        return read_raw(tmp_path / "test.dng")
+
+    return write_and_read
+
+
+def crop(top, left, height, width):
+    """Tags of DefaultCropOrigin and DefaultCropSize."""
+    return [(50719, LONG, 2, (left, top)), (50720, LONG, 2, (width, height))]
+
+
+def assert_shows_scene(pixels, top=0, left=0, margin=0):
+    height, width = pixels.shape[:2]
+    expected = 60000 * scene(*grid((height, width), top, left))[..., None]
+    inside = slice(margin, height - margin), slice(margin, width - margin)
+    np.testing.assert_allclose(*np.broadcast_arrays(pixels[inside], expected[inside]), rtol=0, atol=120)
+
+
+def corrected(image):
+    return image.lens_warp.correct(image.samples.astype(np.float32))
+
+
+def test_a_warp_of_nothing_changes_nothing(read):
+    samples = np.random.default_rng(0).integers(0, 65536, (*SIZE, 3)).astype(np.uint16)
+    np.testing.assert_allclose(corrected(read(samples, warp(NOTHING))), samples, atol=0.05)
+
+
+def test_without_a_warp_there_is_nothing_to_correct(read):
+    image = read(photographed([NOTHING], [NOTHING], [NOTHING]))
+    assert image.lens_warp is None and image.size == SIZE
+
+
+@pytest.mark.parametrize("factors", [BARREL, PINCUSHION], ids=["barrel", "pincushion"])
+@pytest.mark.parametrize("flags", [0, 1], ids=["required", "optional"])
+def test_a_distorted_scene_comes_out_straight(read, factors, flags):
+    samples = photographed(*[[factors]] * 3)
+    image = read(samples, warp(factors), flags=flags, extra=crop(20, 30, 200, 270))
+    assert image.size == (200, 270) and image.notes == ()
+    pixels = corrected(image)
+    assert pixels.shape == (200, 270, 3) and pixels.dtype == np.float32
+    assert_shows_scene(pixels, 20, 30)
+
+
+def test_what_the_correction_needs_beyond_the_crop_is_read(read):
+    """The pincushion's corners come from beyond: repeating the crop's own edge would show."""
+    samples = photographed(*[[PINCUSHION]] * 3)
+    image = read(samples, warp(PINCUSHION), extra=crop(6, 8, 228, 314))
+    area = image.lens_warp.area
+    assert image.samples.shape[:2] == area[1] and (area[0] < (6, 8)).all()
+    assert_shows_scene(corrected(image), 6, 8)
+
+
+def test_each_colour_has_its_own_warp(read):
+    """Which is how lateral colour is corrected."""
+    red, blue = (0.994, *BARREL[1:]), (1.001, *BARREL[1:])
+    samples = photographed([red], [BARREL], [blue])
+    image = read(samples, warp(red, BARREL, blue), extra=crop(20, 30, 200, 270))
+    assert_shows_scene(corrected(image), 20, 30)
+
+
+def test_a_colour_without_a_warp_gets_the_first_one(read):
+    samples = photographed([BARREL], [PINCUSHION], [BARREL])
+    image = read(samples, warp(BARREL, PINCUSHION), extra=crop(20, 30, 200, 270))
+    assert_shows_scene(corrected(image), 20, 30)
+
+
+def test_the_first_of_two_warps_is_corrected_first(read):
+    other = (0.95, -0.03, 0, 0, 0.01, 0)
+    samples = photographed(*[[BARREL, other]] * 3)
+    image = read(samples, warp(BARREL), warp(other), extra=crop(20, 30, 200, 270))
+    assert_shows_scene(corrected(image), 20, 30)
+
+
+@pytest.mark.parametrize("centre", [(0, 0), (1, 1)])
+def test_what_is_magnified_is_a_part_of_what_is_developed(read, centre):
+    ramp = np.stack([*grid(), grid()[0]], -1)
+    image = read(np.rint(100 * ramp).astype(np.uint16), warp((0.5, 0, 0, 0, 0, 0), centre=centre))
+    first, shape = image.lens_warp.area
+    assert (first >= 0).all() and (first + shape <= SIZE).all() and image.samples.shape[:2] == SIZE
+    x, y = source(*grid(), (0.5, 0, 0, 0, 0, 0), centre)
+    inside = (x > 3) & (x < SIZE[1] - 3) & (y > 3) & (y < SIZE[0] - 3)
+    np.testing.assert_allclose(corrected(image)[inside][:, :2], 100 * np.stack([x, y], -1)[inside], atol=1)
+
+
+def test_places_beyond_the_sensor_repeat_its_edge(read):
+    image = read(np.full((*SIZE, 3), 30000, np.uint16), warp((1.3, 0, 0, 0, 0, 0)))
+    np.testing.assert_array_equal(corrected(image), np.full((*SIZE, 3), 30000))
+
+
+def test_a_raw_is_developed_to_its_default_crop(read, identity_engine, tmp_path):
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    planes = photographed(*[[PINCUSHION]] * 3)
+    mosaic = np.where((y + x) % 2, planes[..., 1], np.where(y % 2, planes[..., 2], planes[..., 0]))
+    options = Options(look="neutral", white_balance="1,1,1", bit_depth=16)
+    tags = [*crop(7, 8, 210, 301), (274, 3, 1, 6)]
+    read(mosaic, warp(PINCUSHION), pattern="RGGB", xyz_to_camera=None, extra=tags)
+    found = develop_array(tmp_path / "test.dng", identity_engine, options)
+    known = describe(tmp_path / "test.dng")
+    assert (known["width"], known["height"]) == (301, 210)
+    assert found.shape == (301, 210, 3)
+    straight = np.rint(60000 * scene(*grid())).astype(np.uint16)
+    read(straight, pattern="RGGB", xyz_to_camera=None, extra=tags)
+    expected = develop_array(tmp_path / "test.dng", identity_engine, options)
+    inside = slice(2, -2), slice(2, -2)  # at the edge of the sensor the demosaic has other neighbours
+    np.testing.assert_allclose(found[inside].astype(int), expected[inside].astype(int), atol=600)
+
+
+DAMAGED = {
+    "no planes": (WARP_RECTILINEAR, struct.pack(">I2d", 0, 0.5, 0.5)),
+    "too many planes": (WARP_RECTILINEAR, struct.pack(">I200d", 2**31, *[1.0] * 200)),
+    "cut off": (WARP_RECTILINEAR, warp(BARREL)[1][:-8]),
+    "nothing": (WARP_RECTILINEAR, b""),
+    "no number": warp((np.nan, 0, 0, 0, 0, 0)),
+    "no centre": warp(BARREL, centre=(0.5, np.inf)),
+    "too large": warp((1e308, 1e308, 0, 0, 0, 0)),
+    "far away": warp((1, 0, 0, 0, 0, 0), (1e300, 0, 0, 0, 0, 0), centre=(1e9, 1e9)),
+    "beside the sensor": warp((0, 0, 0, 0, 0, 0), centre=(3, 3)),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("entry", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_warps_are_told(read, entry):
+    with pytest.raises(InputError, match=r"test\.dng: damaged: its tags make no sense"):
+        read(np.full((*SIZE, 3), 30000, np.uint16), entry)
