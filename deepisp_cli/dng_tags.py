@@ -115,8 +115,6 @@ def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
     InputError, UnsupportedRawError
     """
     _refuse_short_panasonic(tags, size, name)
-    if "PhotometricInterpretation" not in tags:
-        return
     for starts, lengths in (("StripOffsets", "StripByteCounts"), ("TileOffsets", "TileByteCounts")):
         if starts in tags and lengths in tags and (end := int((tags[starts] + tags[lengths]).max())) > size:
             raise InputError(

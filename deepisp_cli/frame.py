@@ -111,7 +111,7 @@ class Result:
     bytes : int
         Size of the file; 0 where none was written.
     seconds : dict from str to float
-        By stage: read, demosaic, network, colour, render, write.
+        By stage: read, demosaic, network, lens (where it is corrected), colour, render, write.
     notes : list of str
         Remarks for people: what the file lacks, what was done instead.
     error : str or None

@@ -209,25 +209,18 @@ def read_metadata(
 def _tiff_streams(source: BinaryIO) -> list[BinaryIO]:
     """Find the TIFF structures that hold EXIF: one, or for Canon CR3 three (image, exif, GPS)."""
     source.seek(0)
-    head = source.read(128)
-    if head[:2] in (b"II", b"MM"):
+    header = source.read(HEADER)
+    if header[:2] in (b"II", b"MM"):
         return [source]
-    if head.startswith(b"FUJIFILMCCD-RAW"):  # RAF: offset and length of a whole JPEG, big-endian
-        start, length = struct.unpack(">II", head[84:92])
-        source.seek(start)
-        head = source.read(min(length, HEADER))
-    if head[:2] == b"\xff\xd8":
-        source.seek(0)
-        jpeg = head if len(head) > 128 else source.read(HEADER)
-        start = jpeg.find(b"Exif\0\0")
-        return [BytesIO(jpeg[start + 6 :])] if start >= 0 else []
-    if head.startswith(b"\0MRM"):  # Minolta MRW: the block called TTW, after a name and a length of 4 bytes
-        source.seek(0)
+    if header.startswith(b"FUJIFILMCCD-RAW"):  # RAF: the offset of a whole JPEG, big-endian
+        source.seek(int.from_bytes(header[84:88], "big"))
         header = source.read(HEADER)
+    if header[:2] == b"\xff\xd8":
+        start = header.find(b"Exif\0\0")
+        return [BytesIO(header[start + 6 :])] if start >= 0 else []
+    if header.startswith(b"\0MRM"):  # Minolta MRW: the block called TTW, after a name and a length of 4 bytes
         return [BytesIO(header[header.find(b"\0TTW") + 8 :])]
-    if head[4:11] == b"ftypcrx":
-        source.seek(0)
-        header = source.read(HEADER)
+    if header[4:11] == b"ftypcrx":
         boxes: list[BinaryIO] = []
         for box in (b"CMT1", b"CMT2", b"CMT4"):
             start = header.find(box)

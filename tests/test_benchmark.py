@@ -76,29 +76,63 @@ def test_each_size_is_measured_smallest_first():
         assert batch["peak_mb"] is None or 0 <= batch["grown_mb"] < batch["peak_mb"]
 
 
+class Clock:
+    """Says these seconds, one after the other."""
+
+    def __init__(self, *seconds):
+        self.seconds = iter(seconds)
+
+    def perf_counter(self):
+        return next(self.seconds)
+
+
+def test_the_figures_of_a_frame_are_medians(tiny_model, tmp_path, monkeypatch):
+    runs = [(1.0, 2.0), (9.0, 5.0), (3.0, 4.0), (5.0, 3.0)]  # the first warms up
+    results = iter(
+        Result("", "", width=3000, height=2000, seconds={"read": read, "network": network})
+        for read, network in runs
+    )
+    monkeypatch.setattr(benchmark, "develop", lambda *_: next(results))
+    monkeypatch.setattr(benchmark, "peak_gflops", lambda _: 50.0)
+    monkeypatch.setattr(benchmark, "peak_memory", lambda: 70.0)
+    monkeypatch.setattr(benchmark, "share_one_heap", lambda: None)  # of this process
+    place = (tiny_model.folder, "onnx", "cpu", None)
+    row = benchmark._measure_frame(*place, tmp_path / "small.dng", tmp_path / "raw.dng", 3)
+    assert (row["model"], row["engine"], row["device"]) == (tiny_model.name, "onnx", "cpu")
+    assert (row["megapixels"], row["width"], row["height"]) == (6, 3000, 2000)
+    assert row["seconds"] == {"read": 5, "network": 4}
+    assert (row["total"], row["per_megapixel"]) == (8, 1.333)  # of 14, 7 and 8
+    operations = 2 * multiply_adds(tiny_model.card["architecture"]) * 6e6
+    assert row["network_gflops"] == pytest.approx(operations / 4 / 1e9, abs=0.05)
+    assert (row["peak_gflops"], row["peak_mb"]) == (50, 70)
+
+
+def test_a_peak_is_that_of_the_fastest_product(monkeypatch):
+    monkeypatch.setattr(peak, "REPEAT", 3)
+    monkeypatch.setattr(peak, "time", Clock(10, 14, 20, 22, 30, 37))
+    assert peak._rate(lambda: None, 1000) == 1  # 2 x 1000^3 operations in 2 seconds
+
+
 @pytest.fixture
 def measure_batch(tmp_path, monkeypatch):
     """``measure_batch(engine, **seconds)`` of two files whose stages took that long; 12 s by the clock."""
 
-    class Clock:
-        times = iter([100.0, 112.0])
+    def run(engine, error=None, files=2, **seconds):
+        run.developed = 0
 
-        def perf_counter(self):
-            return next(self.times)
-
-    def run(engine, error=None, **seconds):
         def develop_many(jobs, *_):
             for job in jobs:
                 job.target.touch()
+                run.developed += 1
                 yield Result("", str(job.target), seconds=seconds, error=error)
 
         monkeypatch.setattr(benchmark, "develop_many", develop_many)
         monkeypatch.setattr(benchmark, "open_engine", lambda *_: engine)
-        found = benchmark._measure_batch("deepisp", "", "", None, tmp_path / "frame.dng", 2)
+        found = benchmark._measure_batch("deepisp", "", "", None, tmp_path / "frame.dng", files)
         assert not list(tmp_path.iterdir())
         return found
 
-    monkeypatch.setattr(benchmark, "time", Clock())
+    monkeypatch.setattr(benchmark, "time", Clock(100.0, 112.0))
     monkeypatch.setattr(benchmark, "share_one_heap", lambda: None)  # of this process
     monkeypatch.setattr(batch, "available_cores", lambda: 8)
     return run
@@ -126,6 +160,14 @@ def test_threads_of_a_kind_share_the_files_of_a_batch(measure_batch, device, cha
     assert found["slowest"] == slowest
     assert found["ratio"] == pytest.approx(12 / busy, abs=1e-3)
     assert (found["files"], found["wall"]) == (2, 12)
+
+
+def test_the_memory_that_counts_as_grown_is_what_came_after_the_tenth_file(measure_batch, monkeypatch):
+    monkeypatch.setattr(benchmark, "peak_memory", lambda: 100.0 + measure_batch.developed)
+    found = measure_batch(IdentityEngine(), files=13, **SECONDS)
+    assert (found["peak_mb"], found["grown_mb"]) == (113, 3)
+    monkeypatch.setattr(benchmark, "time", Clock(100.0, 112.0))
+    assert measure_batch(IdentityEngine(), files=9, **SECONDS)["grown_mb"] is None
 
 
 def test_a_batch_that_fails_is_not_measured(measure_batch):

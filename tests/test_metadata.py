@@ -3,7 +3,6 @@
 import io
 import logging
 import struct
-import time
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 
@@ -378,10 +377,9 @@ def test_endless_directories_end(kind):
     """65,535 entries of four billion values each; and IFDs that name each other as next."""
     entry = struct.pack("<HHII", 0x010F, kind, 2**32 - 1, 8)
     data = b"II*\0\x08\0\0\0" + b"\xff\xff" + entry * 70000
-    start = time.process_time()
     found = read(data, fallback={"make": "M"})
-    assert found.camera
-    assert time.process_time() - start < 5
+    assert found.camera == "M"
+    assert "its directories never end" in found.notes[0]
     check_harmless(struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<HI", 0, 10) * 1000)
 
 

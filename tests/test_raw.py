@@ -158,6 +158,9 @@ def test_pattern_follows_margins_and_crop(tmp_path_factory, pattern, margin, cro
 
 def test_a_crop_outside_the_active_area_is_ignored(dng):
     assert dng(noise((40, 40)), default_crop=(10, 10, 31, 20)).samples.shape == (40, 40)
+    for count in (1, 3):  # numbers, instead of two
+        origin, size = (50719, SHORT, count, (4,) * count), (50720, SHORT, 2, (8, 8))
+        assert dng(noise((40, 40)), extra=[origin, size]).samples.shape == (40, 40)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -188,6 +191,8 @@ def test_the_crop_of_the_photographer_is_taken(dng):
     np.testing.assert_array_equal(image.samples, samples[20:40, 20:45])
     nonsense = (51125, RATIONAL, 4, rationals([0.75, 0, 0.25, 1]))
     assert dng(samples, extra=[nonsense]).samples.shape == (60, 80)
+    three = (51125, RATIONAL, 3, rationals([0.25, 0, 0.75]))
+    assert dng(samples, extra=[three]).samples.shape == (60, 80)
 
 
 # Levels
@@ -287,6 +292,8 @@ def test_levels_of_other_raws_follow_their_colours(origin):
         assert image.pattern[2 * y + x] == "RGBG"[number]
         assert (image.black[y, x], image.white[y, x]) == (black[number], white[number])
     np.testing.assert_array_equal(image.samples, noise((40, 40))[top : top + 30, left : left + 31])
+    unknown = _assemble(frame._replace(black=np.zeros(4, np.float32)), {}, io.BytesIO(), "test.nef")
+    assert set(unknown.notes) - set(image.notes) == {"no black level: 0 is assumed"}
 
 
 # Colour
@@ -664,8 +671,10 @@ def test_what_is_wrong_with_a_mosaic_is_said_whoever_decodes_it():
         read_bytes(coded(noise((40, 40)), "zlib", cfa=[cmy]))
     with pytest.raises(UnsupportedRawError, match="monochrome"):
         read_bytes(coded(noise((40, 40)), "zlib", cfa=[]))
-    image = read_bytes(coded(noise((40, 40)), "zlib", [(50718, RATIONAL, 2, (1, 0, 1, 1))]))
-    assert not any("square" in note for note in image.notes)
+    scales = {(1, 0, 1, 1): [], (1, 1, 1, 1): [], (4, 1, 2, 1): ["pixels are not square (2)"]}
+    for scale, told in scales.items():
+        image = read_bytes(coded(noise((40, 40)), "zlib", [(50718, RATIONAL, 2, scale)]))
+        assert [note.partition(":")[0] for note in image.notes if "square" in note] == told
 
 
 def test_a_table_and_interleaved_fields_are_undone():
