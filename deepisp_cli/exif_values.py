@@ -34,13 +34,13 @@ def _to_copyright(values: Any) -> str | None:
 
 
 def _to_zone(values: Any) -> str | None:
-    text = _to_text(values)
-    return text if text and text.strip(": ") else None
+    text = _to_text(values) or ""
+    return text if text.strip(": ") else None
 
 
 def _to_date(values: Any) -> str | None:
-    text = _to_text(values)
-    if text is None or not text.strip("0: "):
+    text = _to_text(values) or ""
+    if not text.strip("0: "):
         return None
     moment = parse_date(text)
     if moment is None:

@@ -216,17 +216,11 @@ def _tiff_streams(source: BinaryIO) -> list[BinaryIO]:
         source.seek(int.from_bytes(header[84:88], "big"))
         header = source.read(HEADER)
     if header[:2] == b"\xff\xd8":
-        start = header.find(b"Exif\0\0")
-        return [BytesIO(header[start + 6 :])] if start >= 0 else []
+        return [BytesIO(header.partition(b"Exif\0\0")[2])]
     if header.startswith(b"\0MRM"):  # Minolta MRW: the block called TTW, after a name and a length of 4 bytes
-        return [BytesIO(header[header.find(b"\0TTW") + 8 :])]
+        return [BytesIO(header.partition(b"\0TTW")[2][4:])]
     if header[4:11] == b"ftypcrx":
-        boxes: list[BinaryIO] = []
-        for box in (b"CMT1", b"CMT2", b"CMT4"):
-            start = header.find(box)
-            size = int.from_bytes(header[max(start - 4, 0) : max(start, 0)], "big")
-            boxes.append(BytesIO(header[start + 4 : start - 4 + size] if start >= 4 else b""))
-        return boxes
+        return [BytesIO(header.partition(box)[2]) for box in (b"CMT1", b"CMT2", b"CMT4")]
     return []
 
 

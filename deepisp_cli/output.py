@@ -231,8 +231,7 @@ def output_errors(name: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        number = errno.EPIPE if isinstance(error, BrokenPipeError) else error.errno
-        remedy = REMEDIES.get(number or 0, "check the disk and the path")
+        remedy = REMEDIES.get(error.errno or 0, "check the disk and the path")
         raise OutputError(f"{name}: cannot be written ({error.strerror or error}); {remedy}") from error
 
 

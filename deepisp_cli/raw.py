@@ -139,12 +139,12 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
     if pattern is None and dng_tags.is_lossy(tags):
         decoded, tags = dng_decode.decode_lossy(source, tags, name)
         frame = frame._replace(samples=decoded)
-    elif pattern is not None and dng_tags.is_dng(tags):
+    elif pattern is not None:
         frame = frame._replace(samples=fix_bad_pixels(frame.samples, tags))
     # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
     origin, visible = dng_tags.active_area(tags, frame.samples.shape) or (frame.origin, frame.visible)
     offset, shape = dng_tags.default_crop(tags, visible)
-    lens_warp = read_lens_warp(tags, (offset, shape), visible) if dng_tags.is_dng(tags) else None
+    lens_warp = read_lens_warp(tags, (offset, shape), visible)
     if lens_warp is not None:
         offset, shape = lens_warp.area
     (top, left), (height, width) = origin + offset, shape
@@ -169,8 +169,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         notes.append(
             f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
         )
-    if dng_tags.is_dng(tags):
-        samples = correct_shading(samples, pattern, black, tags, offset, visible)
+    samples = correct_shading(samples, pattern, black, tags, offset, visible)
     matrix = _xyz_to_camera(frame, tags)
     if matrix is None and not dng_tags.is_dng(tags):
         matrix = developed_matrix(source)

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from PIL import Image
 
 from deepisp_cli import batch, pipeline
 from deepisp_cli.cli import main
+from deepisp_cli.models import find_model
 from deepisp_cli.options import Bytes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,7 +180,13 @@ def test_info(run, night, tmp_path):
     assert facts["supported"]
     assert facts["cfa"] == "RGGB"
     assert facts["captured"].startswith("2024-05-06T21:30")
-    assert "RGGB" in run("info", night).stdout
+    lines = dict(
+        re.split(r":\s+", line, maxsplit=1) for line in run("info", night).stdout.splitlines() if line
+    )
+    assert (lines["cfa"], lines["gps"]) == ("RGGB", "yes" if facts["gps"] else "no")
+    assert lines.keys() == {
+        key.replace("_", " ") for key, value in facts.items() if value not in (None, "", [])
+    }
     bad = tmp_path / "bad.dng"
     bad.write_bytes(b"bad")
     result = run("info", bad, "--json")
@@ -210,7 +218,9 @@ def test_too_little_memory_for_a_file_is_told_and_the_next_one_read(run, night, 
 
 
 def test_models_lists_the_default(run):
-    assert run("models").stdout.startswith("deepisp ")
+    listed = run("models").stdout
+    assert listed.startswith("deepisp ")
+    assert find_model("deepisp").card["summary"] in listed
     assert json.loads(run("models", "--json").stdout)[0]["name"] == "deepisp"
 
 

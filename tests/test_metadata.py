@@ -203,6 +203,13 @@ def test_dng_tags_stand_in_for_their_exif_twins():
     assert read(tiff(image, {0xA431: "own"}, None)).exif[0xA431] == "own"
 
 
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_a_comment_without_latin_letters_is_in_the_files_byte_order(endian):
+    encoding = "utf-16-le" if endian == "<" else "utf-16-be"
+    stored = b"UNICODE\0" + "東京タワー".encode(encoding)
+    assert read(tiff(exif={0x9286: stored}, endian=endian)).exif[0x9286] == "東京タワー"
+
+
 @pytest.mark.parametrize(
     ("stored", "text"),
     [

@@ -253,6 +253,10 @@ def test_several_inputs_need_a_folder(card):
         plan_jobs(["card/a/one.dng", "card/top.cr2"], "all.jpg")
     with pytest.raises(UsageError, match="need a folder"):
         plan_jobs([str(card)], "all.jpg")
+    with pytest.raises(UsageError, match="need a folder"):  # what is missing counts
+        plan_jobs(["card/a/one.dng", "card/top.cr2", "gone.dng"], "all.jpg")
+    with pytest.raises(UsageError, match="2 inputs cannot all go to standard output"):
+        plan_jobs(["card/a/one.dng", "gone.dng"], "-")
 
 
 def test_what_is_missing_among_others_fails_alone(card):

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepisp_cli.dng import write_dng
+from deepisp_cli.dng_tags import raw_page
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.libraw import Decoded, read_capture, read_preview
 from deepisp_cli.raw import _assemble, read_raw
@@ -638,6 +639,17 @@ def coded(samples, compression, extra=(), cfa=RGGB, **options):
     return file.getvalue()
 
 
+def test_an_enhanced_picture_beside_the_raw_is_not_the_raw():
+    """NewSubfileType 16: demosaiced, often larger."""
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        options = {"photometric": "linear_raw", "metadata": None, "subfiletype": 16}
+        writer.write(np.zeros((64, 64, 3), np.uint16), **options)
+        writer.write(noise((40, 40)), photometric="cfa", metadata=None, extratags=[*RGGB])
+    with tifffile.TiffFile(io.BytesIO(file.getvalue())) as tif:
+        assert raw_page(tif).shape == (40, 40)
+
+
 @pytest.mark.parametrize(
     ("compression", "options"),
     [
@@ -717,6 +729,15 @@ def test_bad_pixels_become_what_their_colour_is_around_them(dng):
     image = dng(bad, extra=[(51008, UNDEFINED, 20, opcode_list((9, b"")))])
     assert image.samples[0, 0] == 9
     assert "the corrections in its OpcodeList1 are not applied" in image.notes
+
+
+@pytest.mark.parametrize("kept", [(0, 0), (0, 2), (2, 0), (4, 4)])
+def test_a_bad_pixel_may_have_one_good_neighbour_at_the_edge(dng, kept):
+    samples = np.full((24, 24), 5, np.uint16)  # bad
+    samples[kept] = 700
+    constant = opcode_list((4, struct.pack(">2I", 5, 1)))
+    image = dng(samples, extra=[(51008, UNDEFINED, len(constant), constant)])
+    assert image.samples[2, 2] == 700
 
 
 def test_a_bad_pixel_of_a_ramp_lies_on_it_again(dng):
