@@ -45,7 +45,7 @@ def _to_date(values: Any) -> str | None:
     moment = parse_date(text)
     if moment is None:
         raise ValueError(f"{text!r} is not a date")
-    return f"{moment:%Y:%m:%d %H:%M:%S}" if moment.year >= 1000 else text
+    return f"{moment.year:04}:{moment:%m:%d %H:%M:%S}"  # %Y has no leading zeros on Linux
 
 
 def _to_number(values: Any) -> Value | None:

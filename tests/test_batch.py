@@ -9,7 +9,7 @@ import pytest
 from conftest import IdentityEngine
 
 from deepisp_cli import batch
-from deepisp_cli.batch import Report, develop_many
+from deepisp_cli.batch import Memory, Report, develop_many
 from deepisp_cli.errors import EngineError, OutputError, UnsupportedRawError, UsageError
 from deepisp_cli.frame import Options, Result
 from deepisp_cli.pipeline import BYTES_PER_PIXEL
@@ -32,6 +32,23 @@ def test_all_are_written_in_order(raws, tmp_path, identity_engine):
     assert [result.input for result in results] == [str(path) for path in raws]
     assert {result.status for result in results} == {"written"}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{i}.jpg" for i in range(5)]
+
+
+def test_pictures_in_progress_may_take_half_of_the_memory(raws, tmp_path, identity_engine, monkeypatch):
+    limits = []
+
+    class Recorded(Memory):
+        def __init__(self, limit):
+            super().__init__(limit)
+            limits.append(limit)
+
+    monkeypatch.setattr(batch, "Memory", Recorded)
+    monkeypatch.setattr(batch, "available_memory", lambda: 8e9)
+    for memory in (None, 5e9):
+        list(
+            develop_many(jobs_for(raws[:1], tmp_path / str(memory)), identity_engine, NEUTRAL, memory=memory)
+        )
+    assert limits == [4e9, 5e9]
 
 
 def test_bad_files_are_named_and_the_rest_go_on(raws, tmp_path, identity_engine):

@@ -74,6 +74,20 @@ def test_dry_run_writes_nothing(run, night, tmp_path):
     result = run("process", night, tmp_path / "gone.dng", "-o", tmp_path / "out", "--dry-run")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == "1 failed, 1 planned"
+    target = tmp_path / "out" / "night.jpg"
+    target.parent.mkdir()
+    target.write_bytes(b"there")
+    result = run("process", night, "-o", tmp_path / "out", "--skip-existing", "--dry-run", "--json")
+    assert json.loads(result.stdout)["status"] == "skipped"
+    assert target.read_bytes() == b"there"
+
+
+def test_verbose_tells_engine_size_and_stages(run, night, tmp_path, tiny_model):
+    *_, line = run("process", night, "-v", "--engine", "onnx", "--device", "cpu").stderr.splitlines()
+    size = night.with_suffix(".jpg").stat().st_size
+    assert line.startswith(f"  {tiny_model.name} on onnx/cpu; 64x48, {size} bytes; read ")
+    stages = [stage.split()[0] for stage in line.rpartition("; ")[2].split(", ")]
+    assert stages == ["read", "demosaic", "network", "colour", "render", "write"]
 
 
 def test_quiet_is_quiet_but_for_errors(run, night, tmp_path):

@@ -110,6 +110,19 @@ def test_every_kind_of_source_is_read(data):
     assert (found.exposure_time, found.f_number, found.focal_length) == (0.008, 2.8, 50)
 
 
+@pytest.mark.parametrize(
+    ("fraction", "microseconds"), [("5", 500000), ("1234567", 123456), ("x5", 0), ("", 0)]
+)
+def test_fractions_of_a_second(fraction, microseconds):
+    found = read(tiff(exif={**EXIF, 0x9291: fraction}))
+    assert found.captured.microsecond == microseconds
+
+
+def test_a_year_before_1000_keeps_its_zeros():
+    found = read(tiff(exif={0x9003: "0099:05:17 06:07:08"}))
+    assert found.exif[0x9003] == "0099:05:17 06:07:08"
+
+
 def test_the_comment_of_a_cr3_is_found():
     assert read(cr3()).exif[0x9286] == "hello"
 

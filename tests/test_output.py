@@ -305,6 +305,14 @@ def test_exif_over_64_kib_still_gives_a_jpeg(size):
         assert len(kept[0x9286]) == size + 8
 
 
+def test_a_comment_is_dropped_before_a_longer_copyright():
+    metadata = Metadata({**METADATA.image, 0x8298: "r" * 40_000}, {**METADATA.exif, 0x9286: "c" * 30_000})
+    notes = []
+    exif = Image.open(io.BytesIO(written("jpeg", noise(8), metadata, notes=notes))).getexif()
+    assert [note.split(":")[0] for note in notes] == ["EXIF tag 0x9286 dropped"]
+    assert len(exif[0x8298]) == 40_000
+
+
 def test_a_short_comment_outlives_a_long_copyright():
     metadata = Metadata({0x8298: "c" * 70_000}, {0x9286: "short"})
     exif = Image.open(io.BytesIO(written("jpeg", noise(8), metadata))).getexif()

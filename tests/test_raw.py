@@ -224,6 +224,14 @@ def test_black_repeats_from_the_active_area(dng, tile, origin):
     np.testing.assert_array_equal(image.white, np.full((2, 2), 16000, np.float32))
 
 
+def test_darkness_is_told_as_a_share_of_white(dng):
+    samples = np.full((24, 24), 1000, np.uint16)
+    samples[5, 5] = 1075
+    assert "very dark: nothing is brighter than 0.50% of white" in dng(samples, black=1000).notes
+    samples[5, 5] = 1151  # more than 1 %
+    assert not any("very dark" in note for note in dng(samples, black=1000).notes)
+
+
 def test_black_deltas_of_rows_and_columns_are_subtracted(dng):
     samples, down, across = noise((40, 36)), np.arange(40), np.arange(36) / 10
     extra = [
@@ -333,6 +341,12 @@ def test_white_point_as_chromaticity(dng):
     np.testing.assert_allclose(image.camera_white_balance, image.daylight_white_balance, rtol=1e-3)
 
 
+def test_a_white_point_without_a_matrix_says_nothing(dng):
+    image = dng(noise((24, 24)), xyz_to_camera=None, extra=[(50729, RATIONAL, 2, [1, 3, 1, 3])])
+    assert image.camera_white_balance is None
+    assert "no as-shot white balance" in image.notes
+
+
 def test_a_zero_matrix_is_none_and_said(dng):
     image = dng(noise((24, 24)), xyz_to_camera=np.zeros((3, 3)))
     assert image.xyz_to_camera is None and image.daylight_white_balance is None
@@ -384,6 +398,17 @@ def test_mosaics_that_are_not_bayer_are_refused(dng):
         dng(noise((36, 36)), extra=extra)
     with pytest.raises(UnsupportedRawError, match="staggered"):
         dng(noise((36, 36)), extra=[(50711, SHORT, 1, 2)])
+
+
+def test_all_colours_at_each_pixel_are_refused():
+    """Canon's sRAW, as LibRaw returns it."""
+    frame = Decoded(
+        samples=np.full((8, 8, 4), 900, np.uint16), colours=None, letters="RGBG", origin=np.zeros(2, int),
+        visible=(8, 8), orientation=1, pixel_aspect=1.0, black=np.zeros(4), white=np.full(4, 4095.0),
+        camera_gains=np.ones(3), daylight_gains=np.ones(3), xyz_to_camera=np.zeros((3, 3)), capture={},
+    )  # fmt: skip
+    with pytest.raises(UnsupportedRawError, match=r"a\.cr2: a file with all colours at each pixel"):
+        _assemble(frame, {}, io.BytesIO(), "a.cr2")
 
 
 def test_floating_point_is_refused():
@@ -708,6 +733,13 @@ def test_damaged_jpeg_xl_is_an_error():
 
 
 # Bad pixels
+
+
+def test_bad_pixels_of_a_linear_dng_are_left(dng):
+    codes = opcode_list((4, struct.pack(">2I", 9, 1)))
+    samples = noise((24, 36))[..., None].repeat(3, 2)
+    image = dng(samples, pattern=None, extra=[(51008, UNDEFINED, len(codes), codes)])
+    np.testing.assert_array_equal(image.samples, samples)
 
 
 def test_bad_pixels_become_what_their_colour_is_around_them(dng):

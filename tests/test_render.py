@@ -97,6 +97,7 @@ def test_the_argument_is_not_changed():
     ("picture", "orientation", "bit_depth", "message"),
     [
         (np.zeros((4, 4), np.float32), 1, 8, r"\(4, 4\)"),
+        (np.zeros((4, 4, 4), np.float32), 1, 8, r"\(4, 4, 4\)"),
         (np.zeros((4, 4, 3)), 1, 8, "float64"),
         (np.zeros((4, 4, 3), np.float32), 0, 8, "orientation"),
         (np.zeros((4, 4, 3), np.float32), 9, 8, "orientation"),

@@ -151,8 +151,8 @@ def test_lens_distortion_is_corrected(write_raw, colourful, engine):
 
 def test_linear_files_have_no_mosaic(tmp_path, colourful, engine):
     path = tmp_path / "linear.dng"
-    counts = np.round(np.clip(colourful, 0, 1) * 65535).astype(np.uint16)
-    write_dng(path, counts, pattern=None, black=0, white=65535, white_balance=(1, 1, 1))
+    counts = np.round(2000 + np.clip(colourful, 0, 1) * 60000).astype(np.uint16)
+    write_dng(path, counts, pattern=None, black=2000, white=62000, white_balance=(1, 1, 1))
     expected, found, *_ = both(path, engine)
     assert_near(found, expected, engine)
 

@@ -6,7 +6,7 @@ from conftest import raw_with
 
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.raw import read_raw
-from deepisp_cli.white_balance import choose_white_balance, grey_world_gains
+from deepisp_cli.white_balance import _nearer_to_one, choose_white_balance, grey_world_gains
 
 
 def colour_of(pattern, row, col):
@@ -43,6 +43,13 @@ def test_a_picture_that_shows_no_white_balance_gets_the_best_known(pattern, leve
     for wanted in ("auto", "camera", "daylight"):
         gains, remark = choose_white_balance(raw_with(samples, pattern), wanted)
         assert (gains == 1).all() and remark == "no white balance is applied"
+
+
+def test_samples_that_look_balanced_get_no_gains():
+    """Near grey whatever the gain of green, which need not be the smallest."""
+    assert _nearer_to_one(np.array([1, 1.8, 1]), np.array([2, 1, 1.5]))
+    assert not _nearer_to_one(np.array([1.8, 1, 1.4]), np.array([2, 1, 1.5]))
+    assert not _nearer_to_one(np.array([1.5, 1, 1.2]), np.array([4, 2, 3]))
 
 
 def test_the_white_balance_of_a_linear_dng_can_be_estimated():
