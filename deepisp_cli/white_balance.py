@@ -45,7 +45,7 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
         return estimated, ""
     if wanted == "auto" and camera is not None:
         return camera, "white balance cannot be estimated from the picture: the camera's is used"
-    if wanted != "daylight" and daylight is not None:
+    if daylight is not None:
         if estimated is not None and _nearer_to_one(estimated, daylight):
             return np.ones(3, np.float32), "the samples seem to be white-balanced already"
         return daylight, "daylight white balance is used"

@@ -73,7 +73,9 @@ def test_dry_run_writes_nothing(run, night, tmp_path):
     assert not (tmp_path / "out").exists()
     result = run("process", night, tmp_path / "gone.dng", "-o", tmp_path / "out", "--dry-run")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == "1 failed, 1 planned"
+    *_, planned, _, summary = result.stderr.splitlines()
+    assert planned.endswith("night.jpg: planned")
+    assert summary == "1 failed, 1 planned"
     target = tmp_path / "out" / "night.jpg"
     target.parent.mkdir()
     target.write_bytes(b"there")
@@ -90,8 +92,11 @@ def test_verbose_tells_engine_size_and_stages(run, night, tmp_path, tiny_model):
     assert stages == ["read", "demosaic", "network", "colour", "render", "write"]
 
 
-def test_quiet_is_quiet_but_for_errors(run, night, tmp_path):
+def test_quiet_is_quiet_but_for_errors(run, night, tmp_path, write_raw, grey_ramp):
     assert run("process", night, "-q").stderr == ""
+    other = write_raw("other.dng", grey_ramp)
+    assert run("process", night, other, "-q", "-o", tmp_path / "out").stderr == ""
+    assert "2 written" in run("process", night, other, "-o", tmp_path / "out", "--overwrite").stderr
     assert "gone.dng" in run("process", tmp_path / "gone.dng", "-q").stderr
 
 
@@ -298,12 +303,12 @@ def test_standard_output_may_lack_letters(night, tiny_model, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
 def test_names_are_no_commands_to_the_terminal(run, night, tmp_path):
-    raw, dated = tmp_path / "a\x1b[31m\n.dng", tmp_path / "b\x07.dng"
+    raw, dated = tmp_path / "a\x1b[31m\n.dng", tmp_path / "ü\x07.dng"
     shutil.copy(night, raw)
     dated.write_bytes(night.read_bytes().replace(b"2024:05:06", b"2024:13:06"))
     result = run("process", dated)
     assert "EXIF tag 0x9003 dropped" in result.stderr  # a note that contains the name
-    assert "\x07" not in result.stderr and "\\x07" in result.stderr
+    assert "\x07" not in result.stderr and "ü\\x07" in result.stderr
     for source, status in ((raw, 0), (tmp_path / "\x1b[2Jgone.dng", 3)):
         result = run("process", source)
         assert result.exit_code == status

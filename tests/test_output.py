@@ -335,6 +335,13 @@ def test_whole_numbers_are_as_short_as_exif_wants_them():
     assert [fields[tag].type for tag in (0x9209, 0xA002, 0xA003)] == [SHORT, LONG, SHORT]
 
 
+def test_ratios_that_fit_are_written_as_they_are():
+    """Also with more than a million parts, to which only others are rounded."""
+    exact = {0x829A: Fraction(1_234_567_891, 4_000_000_007), 0x9204: Fraction(-2_000_000_011, 2_000_000_033)}
+    exif = Image.open(io.BytesIO(written("jpeg", noise(8), Metadata(exif=exact)))).getexif()
+    assert {tag: exif.get_ifd(0x8769)[tag] for tag in exact} == exact
+
+
 def test_numbers_that_do_not_fit_are_approximated():
     metadata = Metadata(
         exif={

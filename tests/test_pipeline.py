@@ -11,7 +11,7 @@ from conftest import MATRIX, IdentityEngine, mosaic_of, raw_with
 from PIL import Image, ImageOps
 
 from deepisp_cli.colour import srgb_encode, srgb_from_camera
-from deepisp_cli.demosaic import BAYER_PATTERNS, demosaic, normalise_mosaic
+from deepisp_cli.demosaic import BAYER_PATTERNS, demosaic, normalise_mosaic, red_position
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import DeepIspError, InputError, ModelError, OutputError, UsageError
 from deepisp_cli.frame import Options, Result
@@ -49,6 +49,12 @@ def test_the_four_cfa_orders_give_one_picture(write_raw, identity_engine, grey_r
     reference, _ = picture_of(write_raw("rggb.dng", grey_ramp), identity_engine)
     pixels, _ = picture_of(write_raw("other.dng", grey_ramp, pattern), identity_engine)
     assert np.abs(pixels.astype(int) - reference)[2:-2, 2:-2].max() <= 2
+
+
+@pytest.mark.parametrize("pattern", BAYER_PATTERNS)
+def test_the_network_is_told_where_the_first_red_sample_is(write_raw, grey_ramp, pattern):
+    frame = prepare(write_raw("a.dng", grey_ramp, pattern=pattern), Options(), Result("", ""))
+    assert frame.origin == red_position(pattern)
 
 
 def test_a_grey_ramp_stays_grey_and_rises(write_raw, identity_engine, grey_ramp):

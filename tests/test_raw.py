@@ -157,6 +157,17 @@ def test_pattern_follows_margins_and_crop(tmp_path_factory, pattern, margin, cro
     np.testing.assert_array_equal(image.samples, colours_of(image.pattern, (height, width)))
 
 
+def test_without_a_crop_the_picture_is_the_active_area(dng):
+    samples = noise((50, 60))
+    image = dng(samples, active_area=(4, 6, 40, 48))
+    np.testing.assert_array_equal(image.samples, samples[4:44, 6:54])
+
+
+def test_a_crop_may_reach_the_edge_of_the_active_area(dng):
+    samples = noise((40, 40))
+    np.testing.assert_array_equal(dng(samples, default_crop=(10, 10, 30, 30)).samples, samples[10:, 10:])
+
+
 def test_a_crop_outside_the_active_area_is_ignored(dng):
     assert dng(noise((40, 40)), default_crop=(10, 10, 31, 20)).samples.shape == (40, 40)
     for count in (1, 3):  # numbers, instead of two
@@ -295,14 +306,19 @@ def test_levels_of_other_raws_follow_their_colours(origin):
         orientation=1, pixel_aspect=1.0, black=black, white=white, camera_gains=np.ones(3),
         daylight_gains=np.ones(3), xyz_to_camera=np.zeros((3, 3)), capture={},
     )  # fmt: skip
-    image = _assemble(frame, {}, io.BytesIO(), "test.nef")
+    gains = np.array([4, 2, 3])
+    image = _assemble(frame._replace(camera_gains=gains), {}, io.BytesIO(), "test.nef")
+    np.testing.assert_array_equal(image.camera_white_balance, gains / 2)
     for y, x in np.ndindex(2, 2):
         number = colours[(top + y) % 2, (left + x) % 2]
         assert image.pattern[2 * y + x] == "RGBG"[number]
         assert (image.black[y, x], image.white[y, x]) == (black[number], white[number])
     np.testing.assert_array_equal(image.samples, noise((40, 40))[top : top + 30, left : left + 31])
     unknown = _assemble(frame._replace(black=np.zeros(4, np.float32)), {}, io.BytesIO(), "test.nef")
-    assert set(unknown.notes) - set(image.notes) == {"no black level: 0 is assumed"}
+    assert set(unknown.notes) - set(image.notes) == {
+        "no black level: 0 is assumed",
+        "no as-shot white balance",
+    }
 
 
 # Colour
@@ -419,6 +435,13 @@ def test_floating_point_is_refused():
     tifffile.imwrite(file, samples, photometric="cfa", metadata=None, extratags=[*version, *cfa])
     with pytest.raises(UnsupportedRawError, match="floating-point"):
         read_bytes(file.getvalue())
+
+
+def test_gopros_compression_is_named(tmp_path):
+    path = tmp_path / "test.dng"
+    write_dng(path, noise((24, 24)), pattern="RGGB", white=16000)
+    with pytest.raises(UnsupportedRawError, match="GoPro's VC-5 cannot be decoded"):
+        read_bytes(patched(path, 259, 9))
 
 
 def test_monochrome_is_refused(tmp_path):

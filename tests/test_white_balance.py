@@ -45,6 +45,16 @@ def test_a_picture_that_shows_no_white_balance_gets_the_best_known(pattern, leve
         assert (gains == 1).all() and remark == "no white balance is applied"
 
 
+def test_daylight_that_is_not_known_is_estimated_not_the_cameras():
+    samples = np.full((8, 8), 0.5, np.float32)
+    samples[::2, ::2] = 0.25  # red
+    gains, remark = choose_white_balance(
+        raw_with(samples, "RGGB", camera_white_balance=np.float32([3, 1, 2])), "daylight"
+    )
+    np.testing.assert_allclose(gains, [2, 1, 1])
+    assert remark == "white balance is estimated from the picture"
+
+
 def test_samples_that_look_balanced_get_no_gains():
     """Near grey whatever the gain of green, which need not be the smallest."""
     assert _nearer_to_one(np.array([1, 1.8, 1]), np.array([2, 1, 1.5]))
