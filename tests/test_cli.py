@@ -211,6 +211,7 @@ def test_info(run, night, tmp_path):
     result = run("info", bad, "--json")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["reason"]
+    assert run("info", night, night).exit_code == 0
     result = run("info", bad, night, bad, "--json")
     assert result.exit_code == 1
     objects = [json.loads(line) for line in result.stdout.splitlines()]

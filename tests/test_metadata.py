@@ -232,6 +232,7 @@ def test_a_comment_without_latin_letters_is_in_the_files_byte_order(endian):
         (b"UNICODE\0" + "schön 山".encode("utf-16-le"), "schön 山"),
         (b"UNICODE\0" + "schön 山".encode("utf-16-be"), "schön 山"),
         (b"JIS\0\0\0\0\0" + "山".encode("iso2022_jp"), "山"),
+        (b"Photographed without an encoding", "Photographed without an encoding"),
         (b"ASCII\0\0\0" + b"long " * 2000, ("long " * 2000).strip()),
         (b"ASCII\0\0\0" + b" " * 36, None),
         (b"JIS\0\0\0\0\0" + b"\x1b$\xff\xff", None),

@@ -302,6 +302,20 @@ def test_a_name_that_is_too_long_is_told(card):
         plan_jobs(["a" * 5000], "out")
 
 
+def test_folders_may_look_like_files(card):
+    (card / "a" / "folder.dng").mkdir()
+    jobs, _ = plan_jobs([str(card / "a")], "out")
+    assert sorted(targets(jobs)) == ["out/TWO.jpg", "out/one.jpg"]
+    Path("pictures.jpg").mkdir()
+    jobs, _ = plan_jobs(["card/top.cr2"], "pictures.jpg")
+    assert targets(jobs) == ["pictures.jpg/top.jpg"]
+
+
+def test_a_link_to_nothing_in_a_folder_is_passed_over(card):
+    (card / "a" / "lost.dng").symlink_to("nowhere.dng")
+    assert sorted(targets(plan_jobs([str(card / "a")], "out")[0])) == ["out/TWO.jpg", "out/one.jpg"]
+
+
 def test_what_is_hidden_is_passed_over(card):
     for name in (".Trashes/old.dng", "a/.hidden.dng", "$RECYCLE.BIN/S-1-5/$R1.dng", "$Recycle.Bin/$R2.dng"):
         (card / name).parent.mkdir(parents=True, exist_ok=True)

@@ -168,8 +168,11 @@ def test_a_crop_may_reach_the_edge_of_the_active_area(dng):
     np.testing.assert_array_equal(dng(samples, default_crop=(10, 10, 30, 30)).samples, samples[10:, 10:])
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_crop_outside_the_active_area_is_ignored(dng):
     assert dng(noise((40, 40)), default_crop=(10, 10, 31, 20)).samples.shape == (40, 40)
+    no_number = [(50719, RATIONAL, 2, (0, 0, 4, 1)), (50720, SHORT, 2, (8, 8))]
+    assert dng(noise((40, 40)), extra=no_number).samples.shape == (40, 40)
     for count in (1, 3):  # numbers, instead of two
         origin, size = (50719, SHORT, count, (4,) * count), (50720, SHORT, 2, (8, 8))
         assert dng(noise((40, 40)), extra=[origin, size]).samples.shape == (40, 40)
@@ -198,9 +201,9 @@ def test_an_orientation_that_does_not_exist_turns_nothing(dng, stated):
 
 def test_the_crop_of_the_photographer_is_taken(dng):
     samples = noise((60, 80))
-    user = (51125, RATIONAL, 4, rationals([0.25, 0, 0.75, 0.5]))  # top, left, bottom, right
+    user = (51125, RATIONAL, 4, rationals([0.25, 0.2, 0.75, 0.5]))  # top, left, bottom, right
     image = dng(samples, default_crop=(10, 20, 40, 50), extra=[user])
-    np.testing.assert_array_equal(image.samples, samples[20:40, 20:45])
+    np.testing.assert_array_equal(image.samples, samples[20:40, 30:45])
     nonsense = (51125, RATIONAL, 4, rationals([0.75, 0, 0.25, 1]))
     assert dng(samples, extra=[nonsense]).samples.shape == (60, 80)
     three = (51125, RATIONAL, 3, rationals([0.25, 0, 0.75]))

@@ -182,7 +182,9 @@ def test_tiles_are_halved_when_the_device_is_full(write_raw, colourful, engine, 
         return original(tile)
 
     monkeypatch.setattr(engine, "_network", full)
-    found = finish(prepare(path, Options(), Result("", ""), True), engine, Options(), Result("", ""))
+    found = resident.finish_on_device(
+        prepare(path, Options(), Result("", ""), True), engine, Options(), Result("", "")
+    )
     assert_near(found, expected, engine)
     assert sides[0] > 60
     monkeypatch.setattr(engine, "_network", lambda tile: (_ for _ in ()).throw(RuntimeError("broken")))
