@@ -146,6 +146,9 @@ def test_msr_names_what_is_wrong(dataset):
     (dataset / "gammaparams.npy").write_bytes(b"nothing")
     with pytest.raises(InputError, match="not the dataset's transform"):
         open_benchmark("msr", dataset, Settings())
+    (folder / "test.txt").write_text(" \n")
+    with pytest.raises(InputError, match=r"test\.txt: lists no picture"):
+        open_benchmark("msr", dataset, Settings())
     (folder / "test.txt").unlink()
     with pytest.raises(InputError, match=r"test\.txt: cannot be read"):
         open_benchmark("msr", dataset, Settings())

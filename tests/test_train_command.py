@@ -141,6 +141,7 @@ def test_runs_of_one_folders_configurations_go_into_folders_of_their_own(run, tm
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "runs" / name / "checkpoint.pt").exists()
+    assert result.stdout.splitlines()[-1] == str(Path("runs") / name / "checkpoint.pt")
     assert f"into {Path('runs') / name}" in caplog.text
 
 
