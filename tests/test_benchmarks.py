@@ -177,6 +177,12 @@ def _write_scene(write_raw, name, orientation=1, seed=0, width=120):
     return path, np.rot90(picture, 3) if orientation == 6 else picture
 
 
+def test_pictures_by_libraw_have_the_white_balance_as_shot(write_raw):
+    grey = write_raw("grey.dng", np.full((64, 64, 3), 0.2), gains=(3.5, 1, 1.2))
+    picture = baselines.RAW_BASELINES["libraw"](grey)
+    assert np.ptp(picture[16:-16, 16:-16].mean((0, 1))) < 3
+
+
 def test_pairs_are_registered_and_measured(write_raw, tmp_path):
     path, picture = _write_scene(write_raw, "data/night.dng")
     Image.fromarray(picture).save(path.with_suffix(".png"))
