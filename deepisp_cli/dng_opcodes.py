@@ -5,6 +5,7 @@ Specification 1.7, chapter 7).
 """
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,14 @@ def opcodes(tags: Tags, number: int) -> list[Opcode]:
         entries.append(Opcode(code, bool(flags & _OPTIONAL), data[position + 16 : position + 16 + length]))
         position += 16 + length
     return entries
+
+
+def optical_centre(share: Sequence[float], size: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """The centre of a lens, given as a share (vertical, horizontal) of an active area of ``size``: (2,) in
+    pixels; and the square of the distance that counts as 1, that of its furthest corner."""
+    centre = np.multiply(share, size)
+    furthest = np.maximum(centre, size - centre)
+    return centre, float((furthest**2).sum())
 
 
 def unapplied_lists(tags: Tags) -> list[str]:

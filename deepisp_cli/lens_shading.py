@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepisp_cli.dng_opcodes import FIX_VIGNETTE_RADIAL, GAIN_MAP, opcodes
+from deepisp_cli.dng_opcodes import FIX_VIGNETTE_RADIAL, GAIN_MAP, opcodes, optical_centre
 from deepisp_cli.dng_tags import Tags
 
 BLOCK_ROWS = 256  # corrected at a time, which bounds the memory; even, as the rows of a cell are
@@ -52,10 +52,9 @@ class Vignette(NamedTuple):
 
     def gain(self, rows: np.ndarray, columns: np.ndarray, plane: int, size: tuple[int, int]) -> np.ndarray:
         """As `GainMap.gain`; the same for all planes."""
-        centre = np.multiply(self.centre, size)
-        furthest = np.maximum(centre, size - centre)
+        centre, unit = optical_centre(self.centre, size)
         squares = ((rows + 0.5 - centre[0]) ** 2)[:, None] + (columns + 0.5 - centre[1]) ** 2
-        squares = (squares / (furthest**2).sum()).astype(np.float32)
+        squares = (squares / unit).astype(np.float32)
         return np.polyval((*self.coefficients[::-1], 1), squares)
 
 

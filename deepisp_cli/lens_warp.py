@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Resampling, Transform
 
-from deepisp_cli.dng_opcodes import WARP_RECTILINEAR, opcodes
+from deepisp_cli.dng_opcodes import WARP_RECTILINEAR, opcodes, optical_centre
 from deepisp_cli.dng_tags import Tags
 from deepisp_cli.machine import on_all_cores
 
@@ -32,12 +32,12 @@ class Distortion(NamedTuple):
 
     radial: np.ndarray  # (3, 4): of R, G and B, the factors of the distance's 0th, 2nd, 4th and 6th power
     tangential: np.ndarray  # (3, 2): vertical, horizontal
-    centre: np.ndarray  # (2,): of the lens, as a share of the active area's height and width
+    centre: tuple[float, float]  # of the lens: vertical and horizontal, as a share of the active area
 
     def sources(self, places: np.ndarray, plane: int, size: tuple[int, int]) -> np.ndarray:
         """(..., 2): where the light of each of ``places`` (..., 2) fell, in an active area of ``size``."""
-        centre = self.centre * size
-        furthest = np.linalg.norm(np.maximum(centre, size - centre))  # the distance that counts as 1
+        centre, unit = optical_centre(self.centre, size)
+        furthest = np.sqrt(unit)
         away = (places - centre) / furthest
         square = np.minimum((away**2).sum(-1, keepdims=True), 1)
         ratio = np.polynomial.polynomial.polyval(square, self.radial[plane])
@@ -174,4 +174,4 @@ def _read_distortion(parameters: bytes) -> Distortion:
         raise ValueError(f"its lens distortion is for {planes} colours")
     *factors, horizontal, vertical = struct.unpack_from(f">{6 * planes + 2}d", parameters, 4)
     colours = np.reshape(factors, (planes, 6))[[plane if plane < planes else 0 for plane in range(3)]]
-    return Distortion(colours[:, :4], colours[:, 4:], np.array([vertical, horizontal]))
+    return Distortion(colours[:, :4], colours[:, 4:], (vertical, horizontal))

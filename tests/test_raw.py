@@ -298,17 +298,26 @@ def test_levels_that_contradict_each_other_are_damage(dng):
         dng(noise((24, 24)), extra=[(50714, SHORT, 1, 16000)])
 
 
+def decoded(samples, colours, **known):
+    """What LibRaw returns for these samples if it knows nothing of them but ``known``."""
+    unknown = {
+        "letters": "RGBG", "origin": np.zeros(2, int), "visible": samples.shape[:2], "orientation": 1,
+        "pixel_aspect": 1.0, "black": np.zeros(4, np.float32), "white": np.full(4, 4095, np.float32),
+        "camera_gains": np.ones(3), "daylight_gains": np.ones(3), "xyz_to_camera": np.zeros((3, 3)),
+        "capture": {},
+    }  # fmt: skip
+    return Decoded(samples=samples, colours=colours, **{**unknown, **known})
+
+
 @pytest.mark.parametrize("origin", [(0, 0), (1, 0), (0, 1), (3, 5)])
 def test_levels_of_other_raws_follow_their_colours(origin):
     """LibRaw gives one per colour number: for a Bayer mosaic red, green, blue, second green."""
     colours = np.array([[0, 1], [3, 2]])
     top, left = origin
     black, white = np.float32([10, 20, 30, 40]), np.float32([1000, 2000, 3000, 4000])
-    frame = Decoded(
-        samples=noise((40, 40)), colours=colours, letters="RGBG", origin=np.array(origin), visible=(30, 31),
-        orientation=1, pixel_aspect=1.0, black=black, white=white, camera_gains=np.ones(3),
-        daylight_gains=np.ones(3), xyz_to_camera=np.zeros((3, 3)), capture={},
-    )  # fmt: skip
+    frame = decoded(
+        noise((40, 40)), colours, origin=np.array(origin), visible=(30, 31), black=black, white=white
+    )
     gains = np.array([4, 2, 3])
     image = _assemble(frame._replace(camera_gains=gains), {}, io.BytesIO(), "test.nef")
     np.testing.assert_array_equal(image.camera_white_balance, gains / 2)
@@ -421,11 +430,7 @@ def test_mosaics_that_are_not_bayer_are_refused(dng):
 
 def test_all_colours_at_each_pixel_are_refused():
     """Canon's sRAW, as LibRaw returns it."""
-    frame = Decoded(
-        samples=np.full((8, 8, 4), 900, np.uint16), colours=None, letters="RGBG", origin=np.zeros(2, int),
-        visible=(8, 8), orientation=1, pixel_aspect=1.0, black=np.zeros(4), white=np.full(4, 4095.0),
-        camera_gains=np.ones(3), daylight_gains=np.ones(3), xyz_to_camera=np.zeros((3, 3)), capture={},
-    )  # fmt: skip
+    frame = decoded(np.full((8, 8, 4), 900, np.uint16), None)
     with pytest.raises(UnsupportedRawError, match=r"a\.cr2: a file with all colours at each pixel"):
         _assemble(frame, {}, io.BytesIO(), "a.cr2")
 
