@@ -91,6 +91,7 @@ class DeepISP(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self.padded_join: type[torch.autograd.Function] = PaddedJoin
         features = config.width - config.image_channels
         self.low = nn.ModuleList()
         for index, dilation in enumerate(config.dilations):
@@ -159,7 +160,7 @@ class DeepISP(nn.Module):
             if not pad:
                 image = image[:, :, dilation:-dilation, dilation:-dilation]
             if layer is not blocks[-1]:
-                stem, image = PaddedJoin.apply(output, image, following) if pad else join(output, image)
+                stem, image = self.padded_join.apply(output, image, following) if pad else join(output, image)
         features, residual = output.tensor_split([output.shape[1] - image.shape[1]], 1)
         if separate:
             count = features.shape[1]

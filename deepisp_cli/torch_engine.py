@@ -29,6 +29,7 @@ class TorchEngine:
             import safetensors.torch
             import torch
 
+            from deepisp_cli.fused import fuse, half_precision
             from deepisp_cli.network import DeepISP, config_from_card
 
         self._torch = torch
@@ -44,7 +45,9 @@ class TorchEngine:
         self.resident = self._kind == "cuda"  # Metal lacks the float64 of `colour.encode`
         self.lanes = CUDA_LANES if self._kind == "cuda" else 1
         with self.errors():
-            self._network = network.to(self.device, memory_format=torch.channels_last).eval()
+            network = network.to(self.device, memory_format=torch.channels_last).eval()
+            self._precision = half_precision if self._kind == "cuda" else nullcontext
+            self._network = fuse(network) or network
 
     def tile(self, pixels: int) -> int:
         if self._kind != "cuda":
@@ -70,10 +73,7 @@ class TorchEngine:
 
     def run_on_device(self, tile: Any) -> tuple[Any, Any]:
         """`run` for a tensor on the device, best with channels last; returns tensors there."""
-        half: AbstractContextManager[Any] = nullcontext()
-        if self._kind == "cuda":  # all threads would share the cache, but each lane has its own stream
-            half = self._torch.autocast("cuda", self._torch.float16, cache_enabled=False)
-        with self.errors(), self._torch.inference_mode(), half:
+        with self.errors(), self._torch.inference_mode(), self._precision():
             return self._network(tile)
 
     @contextmanager

@@ -26,8 +26,8 @@ LAYERS = [
     ["lens_shading", "lens_warp", "dng_decode", "saturation", "developed_matrix"],
     ["libraw", "dng_opcodes"],
     ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
-    ["metering"],
-    ["colour", "network", "exif_values"],
+    ["metering", "fused"],
+    ["colour", "network", "exif_values", "kernels"],
     ["joining"],
     ["errors", "options", "machine", "__init__"],
 ]
@@ -37,6 +37,7 @@ ONLY_HERE = {
     "exifread": {"metadata"},
     "PIL": {"output", "dng", "exif", "exif_values", "metadata", "lens_warp"},  # EXIF: the names of its tags
     "onnxruntime": {"onnx_engine"},
+    "triton": {"kernels"},
 }
 
 
@@ -80,7 +81,7 @@ def test_libraries_are_imported_where_the_design_says(path):
 
 @modules
 def test_heavy_libraries_wait_for_the_engine(path):
-    if path.stem in ("joining", "network", "resident"):  # which are themselves imported late
+    if path.stem in ("joining", "network", "fused", "kernels", "resident"):  # which are themselves imported late
         return
     for name in imports_of(path, everywhere=False):
         assert name.split(".")[0] not in ("torch", "onnxruntime", "safetensors")

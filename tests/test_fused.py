@@ -1,0 +1,141 @@
+"""The kernels for GPUs compute what the network does: by Triton's interpreter on the CPU, or on a GPU."""
+
+import os
+
+import pytest
+
+torch = pytest.importorskip("torch")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are imported and when they run
+triton = pytest.importorskip("triton")
+
+from PIL import Image
+from test_network import random_network
+
+from deepisp_cli import kernels
+from deepisp_cli.fused import FusedNetwork, FusedPaddedJoin, fuse, joins
+from deepisp_cli.joining import PaddedJoin, join
+from deepisp_cli.network import NetworkConfig
+from deepisp_cli.training import trainer
+from deepisp_cli.training.config import Stage, TrainConfig
+from deepisp_cli.training.trainer import Trainer
+
+CONFIGS = {
+    "paper": NetworkConfig(dilations=(1, 1, 1), width=64, high_blocks=1),
+    "folded": NetworkConfig(fold=2, dilations=(1, 3, 2), width=32, high_blocks=2),
+    "denoise+demosaic": NetworkConfig(fold=2, dilations=(1, 2), width=64, high_blocks=0),
+}
+
+
+@pytest.fixture(autouse=True)
+def exact_convolutions(monkeypatch):
+    """cuDNN's in float32, not in TF32, which it may use otherwise."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def tile_for(config):
+    """A tile of 2 x 3 cells."""
+    side = config.lead + 2 * config.reach + 2 * config.cell
+    return torch.rand(1, 3, side, side + config.cell, device=DEVICE)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_the_fused_network_is_the_network(config):
+    network = random_network(config).to(DEVICE)
+    for layer in network.high:
+        torch.nn.init.normal_(layer.bias, std=0.3)
+    tile = tile_for(config)
+    with torch.inference_mode(), torch.autocast(DEVICE, torch.float16):
+        image, coefficients = FusedNetwork(network)(tile)
+    with torch.inference_mode():
+        expected_image, expected_coefficients = network(tile)
+    assert image.dtype == torch.float32
+    torch.testing.assert_close(image, expected_image, atol=1e-3, rtol=0)
+    torch.testing.assert_close(coefficients.float(), expected_coefficients, atol=0.03, rtol=0)
+
+
+def test_a_block_computes_every_pixel_of_an_odd_frame():
+    """More than one program, the last of them partly beyond the frame."""
+    torch.manual_seed(0)
+    stem = torch.randn(15, 21, 32, device=DEVICE).half()
+    image = torch.rand(15, 21, 3, device=DEVICE)
+    weight, bias = 0.1 * torch.randn(32, 32, 3, 3, device=DEVICE), torch.randn(32, device=DEVICE)
+    found = kernels.convolve(stem, kernels.arrange(weight), bias, image, 2)
+    assert found[0][..., 0].numel() % kernels.PIXELS
+    output = torch.nn.functional.conv2d(
+        stem.permute(2, 0, 1)[None].float(), weight.half().float(), bias, dilation=2
+    )
+    expected = join(output, image[2:-2, 2:-2].permute(2, 0, 1)[None])
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.float(), theirs[0].permute(1, 2, 0), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("padding", [1, 2, 3])
+@pytest.mark.parametrize("size", [(5, 7), (2, 3), (9, 2)])
+def test_the_fused_join_and_its_gradients_are_those_of_the_plain_one(padding, size):
+    torch.manual_seed(0)
+    output = torch.randn(2, 32, *size, device=DEVICE)
+    image = torch.rand(2, 12, *size, device=DEVICE)
+    results = []
+    for function in (PaddedJoin, FusedPaddedJoin):
+        inputs = output.clone().requires_grad_(), image.clone().requires_grad_()
+        stem, corrected = function.apply(*inputs, padding)
+        weights = torch.linspace(-1, 1, stem.numel(), device=DEVICE).reshape(stem.shape)
+        ((stem * weights).sum() + (corrected**2).sum()).backward()
+        results.append((stem, corrected, inputs[0].grad, inputs[1].grad))
+    for found, expected in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_training_with_the_fused_join_has_the_same_gradients():
+    network = random_network(CONFIGS["folded"]).to(DEVICE)
+    picture = torch.rand(2, 3, 64, 64, device=DEVICE)
+    gradients = []
+    for function in (PaddedJoin, FusedPaddedJoin):
+        network.padded_join = function
+        network.zero_grad()
+        image, coefficients = network(picture, pad=True)
+        (image.square().sum() + coefficients.sum()).backward()
+        gradients.append([parameter.grad.clone() for parameter in network.parameters()])
+    for found, expected in zip(*gradients, strict=True):
+        size = float(expected.abs().max())
+        torch.testing.assert_close(found, expected, atol=1e-5 * size, rtol=1e-3)
+
+
+def test_the_kernels_are_used_on_cuda_only(caplog):
+    """Elsewhere they are not even tried."""
+    caplog.set_level("INFO")
+    network = random_network(CONFIGS["paper"]).to(DEVICE).requires_grad_(False)
+    assert (fuse(network) is not None) == (DEVICE == "cuda")
+    assert joins(torch.device(DEVICE)) == (DEVICE == "cuda")
+    assert not caplog.records
+
+
+def test_a_network_of_another_width_is_left_as_it_is():
+    assert fuse(random_network(NetworkConfig(dilations=(1,), width=20, high_blocks=0)).to(DEVICE)) is None
+
+
+@pytest.mark.parametrize(("works", "width"), [(True, 32), (False, 32), (True, 20)])
+def test_training_uses_the_fused_join_where_it_works(works, width, monkeypatch, tmp_path):
+    Image.new("RGB", (64, 64), (90, 60, 30)).save(tmp_path / "plain.png")
+    network = NetworkConfig(fold=2, dilations=(1, 2), width=width, high_blocks=0)
+    config = TrainConfig(network, (Stage(1e-3, 1, 16, steps=1, parts="low"),), (str(tmp_path),))
+    monkeypatch.setattr(trainer, "joins", lambda device: works)
+    made = Trainer(config, torch.device(DEVICE))
+    assert made.network.padded_join is (FusedPaddedJoin if works and width == 32 else PaddedJoin)
+    assert torch.isfinite(made.train_step())
+
+
+@pytest.mark.skipif(DEVICE != "cuda", reason="no CUDA device")
+@pytest.mark.parametrize("fault", ["raises", "wrong"])
+def test_kernels_that_fail_or_err_are_not_used(fault, monkeypatch):
+    def convolve(stem, filters, bias, image, dilation):
+        if fault == "raises":
+            raise RuntimeError("no C compiler")
+        stem, image = original(stem, filters, bias, image, dilation)
+        return stem, image + 1
+
+    original = kernels.convolve
+    monkeypatch.setattr(kernels, "convolve", convolve)
+    assert fuse(random_network(CONFIGS["paper"]).to(DEVICE).requires_grad_(False)) is None
