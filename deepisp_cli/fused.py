@@ -85,11 +85,8 @@ class FusedNetwork:
             network.high[0] = _over_all_channels(network.high[0], network.config.width)
 
     def __call__(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.cuda.device_of(picture):  # where Triton starts its kernels
-            return self._run(picture - MIDDLE)
-
-    def _run(self, image: Tensor) -> tuple[Tensor, Tensor]:
         config = self._network.config
+        image = picture - MIDDLE
         if config.fold > 1:
             image = F.pixel_unshuffle(image, config.fold)
         image = image[0].permute(1, 2, 0).contiguous()

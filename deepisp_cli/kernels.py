@@ -85,10 +85,11 @@ def convolve(
     inputs, outputs = filters.shape[1:]
     next_stem = stem.new_empty(height, width, outputs)
     next_image = image.new_empty(height, width, image.shape[2])
-    _convolve[(triton.cdiv(height * width, PIXELS),)](
-        stem, filters, bias, image, next_stem, next_image, stem.shape[1], width, height * width, dilation,
-        RESIDUAL_LIMIT, inputs, outputs, image.shape[2], PIXELS, num_warps=WARPS, num_stages=STAGES,
-    )  # fmt: skip
+    with torch.cuda.device_of(stem):  # where Triton starts its kernels
+        _convolve[(triton.cdiv(height * width, PIXELS),)](
+            stem, filters, bias, image, next_stem, next_image, stem.shape[1], width, height * width, dilation,
+            RESIDUAL_LIMIT, inputs, outputs, image.shape[2], PIXELS, num_warps=WARPS, num_stages=STAGES,
+        )  # fmt: skip
     return next_stem, next_image
 
 
@@ -138,10 +139,11 @@ def padded_join(output: Tensor, image: Tensor, padding: int) -> tuple[Tensor, Te
     next_image = _empty(image, *image.shape)
     residual = _empty(output, *image.shape)
     size = stem.numel() // channels
-    _join[(triton.cdiv(size, JOIN_PIXELS),)](
-        output, image, stem, next_image, residual, height, width, size, padding, RESIDUAL_LIMIT,
-        channels, count, JOIN_PIXELS,
-    )  # fmt: skip
+    with torch.cuda.device_of(output):  # where Triton starts its kernels
+        _join[(triton.cdiv(size, JOIN_PIXELS),)](
+            output, image, stem, next_image, residual, height, width, size, padding, RESIDUAL_LIMIT,
+            channels, count, JOIN_PIXELS,
+        )  # fmt: skip
     return stem, next_image, residual
 
 
@@ -197,7 +199,13 @@ def _join_backward(  # type: ignore[no-untyped-def]
 def padded_join_backward(
     stem: Tensor, residual: Tensor, stem_gradient: Tensor, image_gradient: Tensor, padding: int
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `padded_join`'s ``output`` and ``image``, from those of the stem and the image."""
+    """The gradients of `padded_join`'s ``output`` and ``image``.
+
+    Parameters
+    ----------
+    stem, residual : what it returned.
+    stem_gradient, image_gradient : gradients of its stem and its image, of their shapes.
+    """
     batch, channels, high, wide = stem.shape
     height, width = high - 2 * padding, wide - 2 * padding
     residual, stem_gradient = _last(residual), _last(stem_gradient)
@@ -205,10 +213,11 @@ def padded_join_backward(
     result = _empty(stem, batch, channels, height, width)
     next_gradient = _empty(image_gradient, *image_gradient.shape)
     size = batch * height * width
-    _join_backward[(triton.cdiv(size, JOIN_PIXELS),)](
-        stem, residual, stem_gradient, image_gradient, result, next_gradient, height, width, size, padding,
-        RESIDUAL_LIMIT, channels, residual.shape[1], JOIN_PIXELS,
-    )  # fmt: skip
+    with torch.cuda.device_of(stem):  # where Triton starts its kernels
+        _join_backward[(triton.cdiv(size, JOIN_PIXELS),)](
+            stem, residual, stem_gradient, image_gradient, result, next_gradient, height, width, size,
+            padding, RESIDUAL_LIMIT, channels, residual.shape[1], JOIN_PIXELS,
+        )  # fmt: skip
     return result, next_gradient
 
 

@@ -31,6 +31,7 @@ LAYERS = [
     ["joining"],
     ["errors", "options", "machine", "__init__"],
 ]
+LATE = {"joining", "kernels", "network", "fused", "resident"}  # are themselves imported when an engine opens
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY_HERE = {
     "rawpy": {"libraw", "developed_matrix"},
@@ -81,7 +82,7 @@ def test_libraries_are_imported_where_the_design_says(path):
 
 @modules
 def test_heavy_libraries_wait_for_the_engine(path):
-    if path.stem in ("joining", "network", "fused", "kernels", "resident"):  # which are themselves imported late
+    if path.stem in LATE:
         return
     for name in imports_of(path, everywhere=False):
         assert name.split(".")[0] not in ("torch", "onnxruntime", "safetensors")
