@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepisp_cli.errors import first_line
+from deepisp_cli.joining import PaddedJoin
 from deepisp_cli.network import MIDDLE, DeepISP
 
 WIDTHS = (32, 64, 128)  # of networks that the kernels take
@@ -26,13 +27,9 @@ def fuse(network: DeepISP) -> "FusedNetwork | None":
     device = network.low[0].weight.device
     if device.type != "cuda" or network.config.width not in WIDTHS or find_spec("triton") is None:
         return None
-    config = network.config
-    side = 2 * config.reach + config.lead + config.cell
-    tile = torch.rand(1, 3, side, side, device=device, generator=torch.Generator(device).manual_seed(0))
-    with _compiling(device) as failures, torch.inference_mode(), half_precision():
+    with _trying(device) as failures, torch.inference_mode(), half_precision():
         fused = FusedNetwork(network)
-        for found, expected in zip(fused(tile), network(tile), strict=True):
-            torch.testing.assert_close(found.float(), expected.float(), atol=TOLERANCE, rtol=TOLERANCE)
+        compare(fused, network)
     return None if failures else fused
 
 
@@ -41,12 +38,46 @@ def joins(device: torch.device) -> bool:
     """Whether `FusedPaddedJoin` works on ``device``."""
     if device.type != "cuda" or find_spec("triton") is None:
         return False
-    with _compiling(device) as failures:
-        output = torch.zeros(1, WIDTHS[0], 4, 4, device=device, requires_grad=True)
-        stem, _ = FusedPaddedJoin.apply(output, torch.zeros(1, 3, 4, 4, device=device), 1)
-        stem.sum().backward()
-        torch.cuda.synchronize(device)
+    with _trying(device) as failures:
+        compare_joins(device)
     return not failures
+
+
+def compare(fused: "FusedNetwork", network: DeepISP) -> None:
+    """Run both on one tile of noise.
+
+    Raises
+    ------
+    AssertionError
+        If they differ by more than `TOLERANCE`.
+    """
+    config, device = network.config, network.low[0].weight.device
+    side = 2 * config.reach + config.lead + config.cell
+    tile = torch.rand(1, 3, side, side, device=device, generator=torch.Generator(device).manual_seed(0))
+    for found, expected in zip(fused(tile), network(tile), strict=True):
+        torch.testing.assert_close(found.float(), expected.float(), atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def compare_joins(device: torch.device, size: tuple[int, int] = (6, 7), padding: int = 2) -> None:
+    """Run `FusedPaddedJoin` and `joining.PaddedJoin` both ways on noise of this height and width.
+
+    Raises
+    ------
+    AssertionError
+        If they differ.
+    """
+    generator = torch.Generator(device).manual_seed(0)
+    output = torch.randn(2, WIDTHS[0], *size, device=device, generator=generator)
+    image = torch.rand(2, 3, *size, device=device, generator=generator)
+    results = []
+    for function in (FusedPaddedJoin, PaddedJoin):
+        inputs = [tensor.clone().requires_grad_() for tensor in (output, image)]
+        stem, corrected = function.apply(*inputs, padding)
+        weight = torch.linspace(-1, 1, stem.numel(), device=device).reshape(stem.shape)
+        ((stem * weight).sum() + corrected.square().sum()).backward()
+        results.append((stem, corrected, *(tensor.grad for tensor in inputs)))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def half_precision() -> AbstractContextManager[Any]:
@@ -55,7 +86,7 @@ def half_precision() -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _compiling(device: torch.device) -> Iterator[list[Exception]]:
+def _trying(device: torch.device) -> Iterator[list[Exception]]:
     """Catch whatever fails, as compilers do in many ways: there is another path. Yields what failed."""
     failures: list[Exception] = []
     try:
