@@ -12,9 +12,11 @@ import numpy as np
 
 from deepisp_cli.dng_tags import Tags, is_lossy
 
-WARP_RECTILINEAR, FIX_VIGNETTE_RADIAL, MAP_POLYNOMIAL, GAIN_MAP = 1, 3, 8, 9
+WARP_RECTILINEAR, WARP_FISHEYE, FIX_VIGNETTE_RADIAL, MAP_POLYNOMIAL, GAIN_MAP = 1, 2, 3, 8, 9
 FIX_BAD_PIXELS_CONSTANT, FIX_BAD_PIXELS_LIST = 4, 5
+WARP_RECTILINEAR_2 = 14
 LENS_SHADING = (FIX_VIGNETTE_RADIAL, GAIN_MAP)
+LENS_WARPS = (WARP_RECTILINEAR, WARP_FISHEYE, WARP_RECTILINEAR_2)
 _OPTIONAL = 1  # flag: the picture is usable without it
 
 
@@ -51,7 +53,7 @@ def unapplied_lists(tags: Tags) -> list[str]:
     applied = {
         1: (FIX_BAD_PIXELS_CONSTANT, FIX_BAD_PIXELS_LIST),
         2: (*LENS_SHADING, MAP_POLYNOMIAL) if is_lossy(tags) else LENS_SHADING,
-        3: (*LENS_SHADING, WARP_RECTILINEAR),
+        3: (*LENS_SHADING, *LENS_WARPS),
     }
     return [
         f"OpcodeList{number}"

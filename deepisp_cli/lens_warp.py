@@ -1,7 +1,7 @@
 """The distortion of a lens, and its shift of red and blue against green, as a DNG describes them.
 
-WarpRectilinear of OpcodeList3 (Adobe DNG Specification 1.7, chapter 7) says for each pixel of the picture
-where in the active area its light fell. The restored picture is warped, not the samples: the network knows
+The warps of OpcodeList3 (Adobe DNG Specification 1.7, chapter 7) say for each pixel of the picture where in
+the active area its light fell. The restored picture is warped, not the samples: the network knows
 the noise of a sensor's grid, not of resampled samples. A place is (vertical, horizontal), in pixels from the
 corner of the active area; the centre of its first pixel is (0.5, 0.5).
 """
@@ -15,7 +15,14 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Resampling, Transform
 
-from deepisp_cli.dng_opcodes import WARP_RECTILINEAR, opcodes, optical_centre
+from deepisp_cli.dng_opcodes import (
+    LENS_WARPS,
+    WARP_FISHEYE,
+    WARP_RECTILINEAR,
+    WARP_RECTILINEAR_2,
+    opcodes,
+    optical_centre,
+)
 from deepisp_cli.dng_tags import Tags
 from deepisp_cli.machine import on_all_cores
 
@@ -28,11 +35,14 @@ Area = tuple[np.ndarray, tuple[int, int]]
 
 
 class Distortion(NamedTuple):
-    """One WarpRectilinear."""
+    """One warp. Distances are from the lens's centre; that of the furthest corner is 1."""
 
-    radial: np.ndarray  # (3, 4): of R, G and B, the factors of the distance's 0th, 2nd, 4th and 6th power
+    centre: tuple[float, float]  # vertical and horizontal, as a share of the active area
+    radial: np.ndarray  # (3, n): of R, G and B, the factors of powers, from the 0th, of the distance
     tangential: np.ndarray  # (3, 2): vertical, horizontal
-    centre: tuple[float, float]  # of the lens: vertical and horizontal, as a share of the active area
+    valid: np.ndarray  # (3, 2): the distances between which `radial` holds
+    reciprocal: bool = False  # whether it is what distances are divided by
+    fisheye: bool = False  # whether it is of the angle to the lens's axis, and gives distances itself
 
     def sources(self, places: np.ndarray, plane: int, size: tuple[int, int]) -> np.ndarray:
         """(..., 2): where the light of each of ``places`` (..., 2) fell, in an active area of ``size``."""
@@ -40,10 +50,18 @@ class Distortion(NamedTuple):
         furthest = np.sqrt(unit)
         away = (places - centre) / furthest
         square = np.minimum((away**2).sum(-1, keepdims=True), 1)
-        ratio = np.polynomial.polynomial.polyval(square, self.radial[plane])
         along, across = self.tangential[plane], self.tangential[plane, ::-1]
         shift = along * (square + 2 * away**2) + across * 2 * away.prod(-1, keepdims=True)
-        return centre + furthest * (away * ratio + shift)
+        return centre + furthest * (away * self._ratio(np.sqrt(square), plane) + shift)
+
+    def _ratio(self, distance: np.ndarray, plane: int) -> np.ndarray:
+        """How many times as far from the centre the light fell."""
+        polynomial = np.polynomial.polynomial.polyval
+        if self.fisheye:
+            fell = polynomial(np.arctan(distance), self.radial[plane])
+            return np.divide(fell, distance, out=np.ones_like(fell), where=distance > 0)
+        ratio = polynomial(distance.clip(*self.valid[plane]), self.radial[plane])
+        return 1 / ratio if self.reciprocal else ratio
 
 
 @dataclass(frozen=True)
@@ -130,13 +148,13 @@ def read_lens_warp(tags: Tags, crop: Area, size: tuple[int, int]) -> LensWarp | 
         If they are damaged.
     """
     distortions = tuple(
-        _read_distortion(parameters) for code, _, parameters in opcodes(tags, 3) if code == WARP_RECTILINEAR
+        _read_distortion(code, parameters) for code, _, parameters in opcodes(tags, 3) if code in LENS_WARPS
     )
     if not distortions:
         return None
     warp = LensWarp(distortions, size, crop, crop)
     down, across = (_ends(0, length) for length in crop[1])
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         sources = np.stack([warp._sources(down, across, plane) for plane in range(3)])
     if not np.isfinite(sources).all():
         raise ValueError("its lens distortion is not a number")
@@ -168,10 +186,27 @@ def _mesh(
     return list(zip(cells, map(tuple, quads.tolist()), strict=True))
 
 
-def _read_distortion(parameters: bytes) -> Distortion:
+def _read_distortion(code: int, parameters: bytes) -> Distortion:
+    numbers = {WARP_RECTILINEAR: 6, WARP_FISHEYE: 4, WARP_RECTILINEAR_2: 19}[code]  # of each colour
     (planes,) = struct.unpack_from(">I", parameters)
     if not 1 <= planes <= 4:
         raise ValueError(f"its lens distortion is for {planes} colours")
-    *factors, horizontal, vertical = struct.unpack_from(f">{6 * planes + 2}d", parameters, 4)
-    colours = np.reshape(factors, (planes, 6))[[plane if plane < planes else 0 for plane in range(3)]]
-    return Distortion(colours[:, :4], colours[:, 4:], (vertical, horizontal))
+    *factors, horizontal, vertical = struct.unpack_from(f">{numbers * planes + 2}d", parameters, 4)
+    colours = np.reshape(factors, (planes, numbers))[[plane if plane < planes else 0 for plane in range(3)]]
+    centre, everywhere = (vertical, horizontal), np.tile((0.0, 1.0), (3, 1))
+    if code == WARP_RECTILINEAR:
+        return Distortion(centre, _powers(colours[:, :4], 0), colours[:, 4:], everywhere)
+    if code == WARP_FISHEYE:
+        return Distortion(centre, _powers(colours, 1), np.zeros((3, 2)), everywhere, fisheye=True)
+    (reciprocal,) = struct.unpack_from(">I", parameters, 4 + 8 * (numbers * planes + 2))
+    valid = colours[:, 17:]
+    if not ((valid[:, 0] >= 0) & (valid[:, 0] < valid[:, 1]) & (valid[:, 1] <= 1)).all():
+        raise ValueError("its lens distortion holds nowhere")
+    return Distortion(centre, colours[:, :15], colours[:, 15:17], valid, bool(reciprocal))
+
+
+def _powers(factors: np.ndarray, first: int) -> np.ndarray:
+    """``factors`` (3, n) of every second power from the ``first`` one, as those of all powers."""
+    powers = np.zeros((3, 2 * factors.shape[1]))
+    powers[:, first::2] = factors
+    return powers

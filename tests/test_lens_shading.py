@@ -60,7 +60,7 @@ def test_without_gains_the_samples_are_as_stored(corrected):
     samples = random_samples()
     image = corrected(samples, [gain_map([[[1.5]]], area=(0, 0, 0, 0))])
     np.testing.assert_array_equal(image.samples, samples)
-    assert corrected(samples, third=[(2, bytes(8))]).samples.dtype == np.uint16
+    assert corrected(samples, third=[(6, bytes(16))]).samples.dtype == np.uint16
 
 
 @pytest.mark.parametrize("crop", [(0, 0, 40, 60), (3, 6, 30, 40), (4, 7, 35, 41)])
@@ -198,8 +198,8 @@ def test_damaged_gains_are_told(corrected, entry):
 
 @pytest.mark.parametrize(("flags", "told"), [(0, True), (1, False), (2, True)])
 def test_what_is_not_applied_is_told_unless_it_is_optional(corrected, flags, told):
-    """2 is WarpFisheye, which moves pixels."""
-    image = corrected(random_samples(), third=[(2, bytes(8))], flags=flags)
+    """6 is TrimBounds, which cuts something off."""
+    image = corrected(random_samples(), third=[(6, bytes(16))], flags=flags)
     assert image.notes == (("the corrections in its OpcodeList3 are not applied",) if told else ())
 
 

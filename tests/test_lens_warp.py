@@ -1,4 +1,4 @@
-"""The distortion of lenses, from a DNG's WarpRectilinear."""
+"""The distortion of lenses, from a DNG's WarpRectilinear, WarpFisheye and WarpRectilinear2."""
 
 import struct
 
@@ -13,28 +13,47 @@ from deepisp_cli.pipeline import describe, develop_array
 from deepisp_cli.raw import read_raw
 
 UNDEFINED, LONG = 7, 4
-WARP_RECTILINEAR = 1
+WARP_RECTILINEAR, WARP_FISHEYE, WARP_RECTILINEAR_2 = 1, 2, 14
 SIZE = (240, 330)  # of the active area
 NOTHING = (1, 0, 0, 0, 0, 0)
 BARREL = (0.99, -0.06, 0.01, 0.002, 0.003, -0.004)
 PINCUSHION = (0.96, 0.06, -0.01, 0.002, -0.002, 0.003)
+FISHEYE = (1.01, 0.25, 0.12, 0.04)
+# factors of the powers 0 to 14, two tangential ones, the range of distances, whether it is the reciprocal
+HIGH = (0.98, 0.01, 0.02, -0.05, *[0.0] * 10, 0.01, 0.002, -0.003, 0.0, 1.0, False)
+LIMITED = (1.0, 0.0, -0.02, *[0.0] * 12, 0.0, 0.0, 0.2, 0.7, False)
+RECIPROCAL = (1.02, 0.0, 0.06, *[0.0] * 12, 0.002, 0.003, 0.0, 1.0, True)
+CODES = {6: WARP_RECTILINEAR, 4: WARP_FISHEYE, 20: WARP_RECTILINEAR_2}  # by the number of factors
 CENTRE = (0.54, 0.47)  # horizontal, vertical
 
 
 def warp(*planes, centre=CENTRE):
+    code, end = CODES[len(planes[0])], b""
+    if code == WARP_RECTILINEAR_2:
+        end = struct.pack(">I", planes[0][-1])
+        planes = [plane[:-1] for plane in planes]
     numbers = [number for plane in planes for number in plane]
-    return WARP_RECTILINEAR, struct.pack(f">I{len(numbers) + 2}d", len(planes), *numbers, *centre)
+    return code, struct.pack(f">I{len(numbers) + 2}d", len(planes), *numbers, *centre) + end
 
 
 def source(x, y, factors, centre=CENTRE):
     """Where the light of the place (x, y) of the picture fell, as the specification writes it."""
     height, width = SIZE
-    kr0, kr1, kr2, kr3, kt0, kt1 = factors
     cx, cy = centre[0] * width, centre[1] * height
     m = np.hypot(max(cx, width - cx), max(cy, height - cy))
     dx, dy = (x - cx) / m, (y - cy) / m
     r = np.hypot(dx, dy)
-    f = kr0 + kr1 * r**2 + kr2 * r**4 + kr3 * r**6
+    kt0 = kt1 = 0
+    if len(factors) == 4:
+        theta = np.arctan(r)
+        f = sum(factors[i] * theta ** (2 * i + 1) for i in range(4)) / r
+    elif len(factors) == 6:
+        kr0, kr1, kr2, kr3, kt0, kt1 = factors
+        f = kr0 + kr1 * r**2 + kr2 * r**4 + kr3 * r**6
+    else:
+        kt0, kt1, least, most, reciprocal = factors[15:]
+        f = sum(factors[i] * np.clip(r, least, most) ** i for i in range(15))
+        f = 1 / f if reciprocal else f
     x = cx + m * (f * dx + kt0 * 2 * dx * dy + kt1 * (r**2 + 2 * dx**2))
     y = cy + m * (f * dy + kt1 * 2 * dx * dy + kt0 * (r**2 + 2 * dy**2))
     return x, y
@@ -103,7 +122,11 @@ def test_without_a_warp_there_is_nothing_to_correct(read):
     assert image.lens_warp is None and image.size == SIZE
 
 
-@pytest.mark.parametrize("factors", [BARREL, PINCUSHION], ids=["barrel", "pincushion"])
+@pytest.mark.parametrize(
+    "factors",
+    [BARREL, PINCUSHION, FISHEYE, HIGH, LIMITED, RECIPROCAL],
+    ids=["barrel", "pincushion", "fisheye", "high", "limited", "reciprocal"],
+)
 @pytest.mark.parametrize("flags", [0, 1], ids=["required", "optional"])
 def test_a_distorted_scene_comes_out_straight(read, factors, flags):
     samples = photographed(*[[factors]] * 3)
@@ -129,6 +152,33 @@ def test_each_colour_has_its_own_warp(read):
     samples = photographed([red], [BARREL], [blue])
     image = read(samples, warp(red, BARREL, blue), extra=crop(20, 30, 200, 270))
     assert_shows_scene(corrected(image), 20, 30)
+
+
+@pytest.mark.parametrize(
+    "planes",
+    [
+        [FISHEYE, (1.03, *FISHEYE[1:]), (1.045, *FISHEYE[1:])],
+        [HIGH, LIMITED, (0.97, *HIGH[1:])],
+    ],
+    ids=["fisheye", "rectilinear 2"],
+)
+def test_each_colour_has_its_own_warp_of_any_kind(read, planes):
+    image = read(photographed(*[[plane] for plane in planes]), warp(*planes), extra=crop(20, 30, 200, 270))
+    assert_shows_scene(corrected(image), 20, 30)
+
+
+def test_warps_of_two_kinds_follow_each_other(read):
+    samples = photographed(*[[BARREL, FISHEYE]] * 3)
+    image = read(samples, warp(BARREL), warp(FISHEYE), extra=crop(30, 40, 180, 250))
+    assert_shows_scene(corrected(image), 30, 40)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_centre_on_a_place_that_is_computed_stays_where_it_is(read):
+    """0 / 0 in the middle of a fisheye."""
+    sample = np.full((*SIZE, 3), 30000, np.uint16)
+    image = read(sample, warp(FISHEYE, centre=(160 / SIZE[1], 160 / SIZE[0])))
+    np.testing.assert_allclose(corrected(image), sample, atol=0.01)
 
 
 def test_a_colour_without_a_warp_gets_the_first_one(read):
@@ -188,6 +238,12 @@ DAMAGED = {
     "too large": warp((1e308, 1e308, 0, 0, 0, 0)),
     "far away": warp((1, 0, 0, 0, 0, 0), (1e300, 0, 0, 0, 0, 0), centre=(1e9, 1e9)),
     "beside the sensor": warp((0, 0, 0, 0, 0, 0), centre=(3, 3)),
+    "fisheye cut off": (WARP_FISHEYE, warp(FISHEYE)[1][:-1]),
+    "no flag": (WARP_RECTILINEAR_2, warp(HIGH)[1][:-4]),
+    "below no distance": warp((*HIGH[:17], -0.1, 1.0, False)),
+    "beyond the corners": warp((*HIGH[:17], 0.0, 1.1, False)),
+    "between equal distances": warp((*HIGH[:17], 0.5, 0.5, False)),
+    "divided by zero": warp((*[0.0] * 17, 0.0, 1.0, True)),
 }
 
 
