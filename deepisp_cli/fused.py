@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from copy import deepcopy
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepisp_cli.errors import first_line
-from deepisp_cli.joining import PaddedJoin
-from deepisp_cli.network import MIDDLE, DeepISP
+from deepisp_cli.joining import PLAIN, Join, PaddedJoin
+from deepisp_cli.network import DeepISP
 
 WIDTHS = (32, 64, 128)  # of networks that the kernels take
 TOLERANCE = 0.05  # of the image, 1 being white, and of the coefficients, against torch's own half precision
@@ -25,7 +24,7 @@ def fuse(network: DeepISP) -> "FusedNetwork | None":
     """``network``, on a device and without gradients, in our kernels; None where they do not suit it or do
     not work: Triton needs a C compiler, and a GPU with tensor cores."""
     device = network.low[0].weight.device
-    if device.type != "cuda" or network.config.width not in WIDTHS or find_spec("triton") is None:
+    if not _suits(device, network.config.width):
         return None
     with _trying(device) as failures, torch.inference_mode(), half_precision():
         fused = FusedNetwork(network)
@@ -34,13 +33,24 @@ def fuse(network: DeepISP) -> "FusedNetwork | None":
 
 
 @cache
-def joins(device: torch.device) -> bool:
-    """Whether `FusedPaddedJoin` works on ``device``."""
-    if device.type != "cuda" or find_spec("triton") is None:
+def joins(device: torch.device, width: int) -> bool:
+    """Whether `fused_join` works on ``device``, for a network of that width."""
+    if not _suits(device, width):
         return False
     with _trying(device) as failures:
         compare_joins(device)
     return not failures
+
+
+def _suits(device: torch.device, width: int) -> bool:
+    return device.type == "cuda" and width in WIDTHS and find_spec("triton") is not None
+
+
+def fused_join() -> Join:
+    """In one kernel each way."""
+    from deepisp_cli import kernels
+
+    return Join(kernels.padded_join, kernels.padded_join_backward)
 
 
 def compare(fused: "FusedNetwork", network: DeepISP) -> None:
@@ -59,7 +69,7 @@ def compare(fused: "FusedNetwork", network: DeepISP) -> None:
 
 
 def compare_joins(device: torch.device, size: tuple[int, int] = (6, 7), padding: int = 2) -> None:
-    """Run `FusedPaddedJoin` and `joining.PaddedJoin` both ways on noise of this height and width.
+    """Run `fused_join` and what torch does both ways on noise of this height and width.
 
     Raises
     ------
@@ -70,9 +80,9 @@ def compare_joins(device: torch.device, size: tuple[int, int] = (6, 7), padding:
     output = torch.randn(2, WIDTHS[0], *size, device=device, generator=generator)
     image = torch.rand(2, 3, *size, device=device, generator=generator)
     results = []
-    for function in (FusedPaddedJoin, PaddedJoin):
+    for functions in (fused_join(), PLAIN):
         inputs = [tensor.clone().requires_grad_() for tensor in (output, image)]
-        stem, corrected = function.apply(*inputs, padding)
+        stem, corrected = PaddedJoin.apply(*inputs, padding, functions)
         weight = torch.linspace(-1, 1, stem.numel(), device=device).reshape(stem.shape)
         ((stem * weight).sum() + corrected.square().sum()).backward()
         results.append((stem, corrected, *(tensor.grad for tensor in inputs)))
@@ -96,60 +106,30 @@ def _trying(device: torch.device) -> Iterator[list[Exception]]:
         log.info("%s: not with our own kernels (%s)", device, first_line(error))
 
 
-class FusedNetwork:
-    """`DeepISP` without padding for one tile: called with (1, 3, H, W) it returns the same, in float16 but
-    for the running image.
-
-    ``network`` is on the device, its width in `WIDTHS`.
-    """
+class FusedNetwork(DeepISP):
+    """``network``'s copy on its device, for one tile without padding. Its width is in `WIDTHS`; it returns
+    the same, in float16 but for the running image."""
 
     def __init__(self, network: DeepISP) -> None:
         from deepisp_cli.kernels import arrange, convolve
 
+        super().__init__(network.config)
+        self.load_state_dict(network.state_dict())
+        self.to(network.low[0].weight.device, memory_format=torch.channels_last)
         self._convolve = convolve
-        self._network = network = deepcopy(network)
-        self._blocks = [
-            (arrange(layer.weight), layer.bias.detach(), dilation)
-            for layer, dilation in zip(network.low, network.config.dilations, strict=True)
-        ]
-        if network.high:
-            network.high[0] = _over_all_channels(network.high[0], network.config.width)
+        self._filters = [arrange(layer.weight) for layer in self.low]
+        if self.high:
+            self.high[0] = _over_all_channels(self.high[0], self.config.width)
 
-    def __call__(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        config = self._network.config
-        image = picture - MIDDLE
-        if config.fold > 1:
-            image = F.pixel_unshuffle(image, config.fold)
+    def _run_blocks(
+        self, image: Tensor, pad: bool, separate: bool, blocks: nn.ModuleList
+    ) -> tuple[Tensor, Tensor]:
+        """The features come with the image's channels."""
         image = image[0].permute(1, 2, 0).contiguous()
-        inputs = self._blocks[0][0].shape[1]
-        stem = F.pad(image, (0, inputs - image.shape[2])).to(torch.float16)
-        for filters, bias, dilation in self._blocks:
-            stem, image = self._convolve(stem, filters, bias, image, dilation)
-        coefficients = self._network.coefficients(stem.permute(2, 0, 1)[None], pad=False)
-        restored = image.permute(2, 0, 1)[None]
-        if config.fold > 1:
-            restored = F.pixel_shuffle(restored, config.fold)
-        return restored[:, :, config.lead :, config.lead :] + MIDDLE, coefficients
-
-
-class FusedPaddedJoin(torch.autograd.Function):
-    """`joining.PaddedJoin` in one kernel each way, for networks whose width is in `WIDTHS`."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, image: Tensor, padding: int) -> tuple[Tensor, Tensor]:
-        from deepisp_cli.kernels import padded_join
-
-        stem, image, residual = padded_join(output, image, padding)
-        ctx.save_for_backward(stem, residual)
-        ctx.padding = padding
-        return stem, image
-
-    @staticmethod
-    def backward(ctx: Any, stem_gradient: Tensor, image_gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        from deepisp_cli.kernels import padded_join_backward
-
-        stem, residual = ctx.saved_tensors
-        return *padded_join_backward(stem, residual, stem_gradient, image_gradient, ctx.padding), None
+        stem = F.pad(image, (0, self._filters[0].shape[1] - image.shape[2])).to(torch.float16)
+        for layer, filters, dilation in zip(blocks, self._filters, self.config.dilations, strict=True):
+            stem, image = self._convolve(stem, filters, layer.bias, image, dilation)
+        return image.permute(2, 0, 1)[None], stem.permute(2, 0, 1)[None]
 
 
 def _over_all_channels(layer: nn.Conv2d, width: int) -> nn.Conv2d:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepisp_cli.joining import RESIDUAL_LIMIT, PaddedJoin, join
+from deepisp_cli.joining import PLAIN, RESIDUAL_LIMIT, PaddedJoin, join
 
 TRANSFORM_SIZE = 30  # 3 output channels x (r, g, b, rr, rg, rb, gg, gb, bb, 1)
 LEVEL_STRIDE = 4  # a stride-2 convolution followed by a 2x2 max-pool
@@ -91,7 +91,7 @@ class DeepISP(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.padded_join: type[torch.autograd.Function] = PaddedJoin
+        self.training_join = PLAIN
         features = config.width - config.image_channels
         self.low = nn.ModuleList()
         for index, dilation in enumerate(config.dilations):
@@ -159,8 +159,12 @@ class DeepISP(nn.Module):
             output = layer(stem)
             if not pad:
                 image = image[:, :, dilation:-dilation, dilation:-dilation]
-            if layer is not blocks[-1]:
-                stem, image = self.padded_join.apply(output, image, following) if pad else join(output, image)
+            if layer is blocks[-1]:
+                break
+            if pad:
+                stem, image = PaddedJoin.apply(output, image, following, self.training_join)
+            else:
+                stem, image = join(output, image)
         features, residual = output.tensor_split([output.shape[1] - image.shape[1]], 1)
         if separate:
             count = features.shape[1]

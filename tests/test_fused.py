@@ -14,8 +14,8 @@ from PIL import Image
 from test_network import random_network
 
 from deepisp_cli import fused, kernels
-from deepisp_cli.fused import FusedNetwork, FusedPaddedJoin, compare, compare_joins, fuse, joins
-from deepisp_cli.joining import PaddedJoin, join
+from deepisp_cli.fused import FusedNetwork, compare, compare_joins, fuse, fused_join, joins
+from deepisp_cli.joining import PLAIN, join
 from deepisp_cli.network import NetworkConfig
 from deepisp_cli.training import trainer
 from deepisp_cli.training.config import Stage, TrainConfig
@@ -111,8 +111,8 @@ def test_training_with_the_fused_join_has_the_same_gradients():
     network = random_network(CONFIGS["folded"]).to(DEVICE)
     picture = torch.rand(2, 3, 64, 64, device=DEVICE)
     gradients = []
-    for function in (PaddedJoin, FusedPaddedJoin):
-        network.padded_join = function
+    for functions in (PLAIN, fused_join()):
+        network.training_join = functions
         network.zero_grad()
         image, coefficients = network(picture, pad=True)
         (image.square().sum() + coefficients.sum()).backward()
@@ -127,8 +127,15 @@ def test_the_kernels_are_used_on_cuda_only(caplog):
     caplog.set_level("INFO")
     network = random_network(CONFIGS["paper"]).to(DEVICE).requires_grad_(False)
     assert (fuse(network) is not None) == (DEVICE == "cuda")
-    assert joins(torch.device(DEVICE)) == (DEVICE == "cuda")
+    assert joins(torch.device(DEVICE), 64) == (DEVICE == "cuda")
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("device", "width", "suits"), [("cuda", 64, True), ("cuda", 20, False), ("cpu", 64, False)]
+)
+def test_the_kernels_suit_some_widths_on_cuda(device, width, suits):
+    assert fused._suits(torch.device(device), width) == suits
 
 
 def test_a_network_of_another_width_is_left_as_it_is():
@@ -140,9 +147,9 @@ def test_training_uses_the_fused_join_where_it_works(works, width, monkeypatch, 
     Image.new("RGB", (64, 64), (90, 60, 30)).save(tmp_path / "plain.png")
     network = NetworkConfig(fold=2, dilations=(1, 2), width=width, high_blocks=0)
     config = TrainConfig(network, (Stage(1e-3, 1, 16, steps=1, parts="low"),), (str(tmp_path),))
-    monkeypatch.setattr(trainer, "joins", lambda device: works)
+    monkeypatch.setattr(trainer, "joins", lambda device, width: works and width == 32)
     made = Trainer(config, torch.device(DEVICE))
-    assert made.network.padded_join is (FusedPaddedJoin if works and width == 32 else PaddedJoin)
+    assert made.network.training_join == (fused_join() if works and width == 32 else PLAIN)
     assert torch.isfinite(made.train_step())
 
 

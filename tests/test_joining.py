@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch.nn import functional as F
 
-from deepisp_cli.joining import RESIDUAL_LIMIT, PaddedJoin, join
+from deepisp_cli.joining import PLAIN, RESIDUAL_LIMIT, PaddedJoin, join
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
@@ -28,7 +28,7 @@ def draw(height, width, layout, dtype=torch.float64):
 def test_one_pass_is_the_plain_steps(height, width, padding, layout):
     output, image = draw(height, width, layout)
     expected = plain(output, image, padding)
-    found = PaddedJoin.apply(output, image, padding)
+    found = PaddedJoin.apply(output, image, padding, PLAIN)
     towards = [torch.randn_like(value) for value in expected]
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b)
@@ -41,7 +41,7 @@ def test_one_pass_is_the_plain_steps(height, width, padding, layout):
 def test_the_layout_is_kept(layout):
     """Convolutions on a GPU want channels last; each layer that loses that order costs two copies."""
     output, image = draw(5, 6, layout, torch.bfloat16)
-    stem, _ = PaddedJoin.apply(output, image.float(), 2)
+    stem, _ = PaddedJoin.apply(output, image.float(), 2, PLAIN)
     gradient, *_ = torch.autograd.grad(stem.float().square().sum(), [output])
     for tensor in (stem, gradient):
         assert tensor.dtype == torch.bfloat16

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deepisp_cli.colour import fit_transform, srgb_encode
 from deepisp_cli.errors import ModelError, first_line
-from deepisp_cli.fused import WIDTHS, FusedPaddedJoin, joins
+from deepisp_cli.fused import fused_join, joins
 from deepisp_cli.metering import expose
 from deepisp_cli.models import WEIGHTS_FILE, find_model, unknown_network
 from deepisp_cli.network import DeepISP, NetworkConfig, config_from_card
@@ -56,8 +56,8 @@ class Trainer:
         self.device = device
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # the faster one
         self.network = DeepISP(config.network).to(device, memory_format=layout)
-        if config.network.width in WIDTHS and joins(device):
-            self.network.padded_join = FusedPaddedJoin
+        if joins(device, config.network.width):
+            self.network.training_join = fused_join()
         self.average = deepcopy(self.network).eval().requires_grad_(False)
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)  # which source a step draws from
