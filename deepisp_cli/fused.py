@@ -16,13 +16,14 @@ from deepisp_cli.joining import PLAIN, Join, PaddedJoin
 from deepisp_cli.network import DeepISP
 
 WIDTHS = (32, 64, 128)  # of networks that the kernels take
+CAPABILITY = (8, 0)  # of GPUs whose tensor cores Triton uses; without them the kernels are slower than cuDNN
 TOLERANCE = 0.05  # of the image, 1 being white, and of the coefficients, against torch's own half precision
 log = logging.getLogger(__name__)
 
 
 def fuse(network: DeepISP) -> "FusedNetwork | None":
     """``network``, on a device and without gradients, in our kernels; None where they do not suit it or do
-    not work: Triton needs a C compiler, and a GPU with tensor cores."""
+    not work: Triton needs a C compiler."""
     device = network.low[0].weight.device
     if not _suits(device, network.config.width):
         return None
@@ -43,7 +44,9 @@ def joins(device: torch.device, width: int) -> bool:
 
 
 def _suits(device: torch.device, width: int) -> bool:
-    return device.type == "cuda" and width in WIDTHS and find_spec("triton") is not None
+    if device.type != "cuda" or width not in WIDTHS or find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= CAPABILITY
 
 
 def fused_join() -> Join:

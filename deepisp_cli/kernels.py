@@ -14,6 +14,7 @@ from torch import Tensor
 from deepisp_cli.joining import RESIDUAL_LIMIT
 
 LEAST_INPUTS = 16  # channels that a matrix product takes
+LAST_OUTPUTS = 16  # channels of a block, the image's among them, that get more than a ReLU
 # of one program of `convolve`; the stages are taps in flight. The fastest of eight combinations on an H200
 PIXELS, WARPS, STAGES = 128, 8, 4
 JOIN_PIXELS = 32  # of one program of the training kernels
@@ -27,7 +28,8 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 @triton.jit(do_not_specialize=["width_in", "width", "size", "dilation"])
 def _convolve(  # type: ignore[no-untyped-def]
     stem, filters, bias, image, next_stem, next_image, width_in, width, size, dilation, limit: tl.constexpr,
-    INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, IMAGE: tl.constexpr, PIXELS: tl.constexpr,
+    INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, IMAGE: tl.constexpr, HALVINGS: tl.constexpr,
+    PIXELS: tl.constexpr,
 ):  # fmt: skip
     """`PIXELS` of one block's ``size`` output pixels: a matrix product for each tap of the filter."""
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
@@ -44,15 +46,31 @@ def _convolve(  # type: ignore[no-untyped-def]
         total = tl.dot(part, tl.load(weights + tap * INPUTS * OUTPUTS), total)
     total += tl.load(bias + outputs)[None, :]
 
-    channel = (outputs - (OUTPUTS - IMAGE))[None, :]  # of the image; negative for features
+    position = pixel.to(tl.int64)[:, None]
+    for _ in tl.static_range(HALVINGS):  # tanh is expensive: halves that are features alone do without
+        features, total = _halve(total)
+        first = OUTPUTS - 2 * features.shape[1]
+        places = next_stem + position * OUTPUTS + first + tl.arange(0, features.shape[1])[None, :]
+        tl.store(places, tl.maximum(features, 0.0).to(next_stem.dtype.element_ty), inside)
+
+    last: tl.constexpr = total.shape[1]
+    outputs = tl.arange(0, last)[None, :]
+    channel = outputs - (last - IMAGE)  # of the image; negative for features
     ours = inside & (channel >= 0)
     centre = corner + (width_in + 1) * dilation
     old = tl.load(image + centre[:, None] * IMAGE + channel, mask=ours, other=0.0)
     new = old + limit * _tanh(total)
-    position = pixel.to(tl.int64)[:, None]
     joined = tl.where(channel >= 0, new, tl.maximum(total, 0.0))
-    tl.store(next_stem + position * OUTPUTS + outputs[None, :], joined.to(next_stem.dtype.element_ty), inside)
+    places = next_stem + position * OUTPUTS + OUTPUTS - last + outputs
+    tl.store(places, joined.to(next_stem.dtype.element_ty), inside)
     tl.store(next_image + position * IMAGE + channel, new, ours)
+
+
+@triton.jit
+def _halve(values):  # type: ignore[no-untyped-def]
+    """The first and the second half of the columns."""
+    half: tl.constexpr = values.shape[1] // 2
+    return tl.split(tl.permute(tl.reshape(values, (values.shape[0], 2, half)), (0, 2, 1)))
 
 
 def arrange(weight: Tensor) -> Tensor:
@@ -71,9 +89,9 @@ def convolve(
     Parameters
     ----------
     stem : (H, W, inputs) float16.
-    filters : (9, inputs, outputs) float16, from `arrange`; outputs a power of two.
+    filters : (9, inputs, outputs) float16, from `arrange`; outputs a power of two, at least `LAST_OUTPUTS`.
     bias : (outputs,) float32.
-    image : (H, W, I) float32, the running image.
+    image : (H, W, I) float32, the running image; I at most `LAST_OUTPUTS`.
 
     Returns
     -------
@@ -84,10 +102,12 @@ def convolve(
     inputs, outputs = filters.shape[1:]
     next_stem = stem.new_empty(height, width, outputs)
     next_image = image.new_empty(height, width, image.shape[2])
+    halvings = (outputs // LAST_OUTPUTS).bit_length() - 1
     with torch.cuda.device_of(stem):  # where Triton starts its kernels
         _convolve[(triton.cdiv(height * width, PIXELS),)](
             stem, filters, bias, image, next_stem, next_image, stem.shape[1], width, height * width, dilation,
-            RESIDUAL_LIMIT, inputs, outputs, image.shape[2], PIXELS, num_warps=WARPS, num_stages=STAGES,
+            RESIDUAL_LIMIT, inputs, outputs, image.shape[2], halvings, PIXELS,
+            num_warps=WARPS, num_stages=STAGES,
         )  # fmt: skip
     return next_stem, next_image
 

@@ -5,7 +5,7 @@ The same stages as on the CPU, with the same functions, on tensors. Imported onl
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -99,8 +99,18 @@ def _upload(samples: np.ndarray, device: str) -> Tensor:
     """Counts as float32. 16-bit counts are transferred as such; torch computes only with signed numbers."""
     if samples.dtype != np.uint16:
         return torch.from_numpy(np.asarray(samples, np.float32)).to(device, copy=True)
-    signed = torch.from_numpy(np.ascontiguousarray(samples).view(np.int16)).to(device)
-    return (signed.to(torch.int32) & 0xFFFF).to(torch.float32)
+    signed = torch.from_numpy(np.ascontiguousarray(samples).view(np.int16))
+    counts = torch.empty(signed.shape, device=device)
+    staging = _staging(signed.shape[1:], signed.dtype, counts.device)
+    for block, rows in zip(counts.split(BLOCK_ROWS), signed.split(BLOCK_ROWS), strict=True):
+        block.copy_(staging[: len(rows)].copy_(rows).to(device).to(torch.int32) & 0xFFFF)
+    return counts
+
+
+def _staging(row: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory of the CPU for `BLOCK_ROWS` of a frame on their way to the device or from it. For CUDA it is
+    page-locked: any other the driver copies piece by piece itself, with the other lanes waiting for it."""
+    return torch.empty((BLOCK_ROWS, *row), dtype=dtype, pin_memory=device.type == "cuda")
 
 
 def _halve_on_memory_error(run: Callable[[int], Returned], tile: int, cell: int) -> Returned:
@@ -159,10 +169,10 @@ def _render(image: Tensor, orientation: int, bit_depth: int) -> np.ndarray:
     noise = torch.tensor(dither()).to(image.device)  # a copy: the cached one is read-only
     side = len(noise)
     noise = noise.repeat(-(-BLOCK_ROWS // side), -(-width // side), 1)[:, :width]
-    pixels: Any = torch.empty(
-        (height, width, 3), dtype=torch.uint8 if bit_depth == 8 else torch.int32, device=image.device
-    )
-    for block, rows in zip(pixels.split(BLOCK_ROWS), upright.split(BLOCK_ROWS), strict=True):
+    pixels = np.empty((height, width, 3), np.uint8 if bit_depth == 8 else np.uint16)
+    staging = _staging((width, 3), torch.uint8 if bit_depth == 8 else torch.int32, image.device)
+    for number, rows in enumerate(upright.split(BLOCK_ROWS)):
         scaled = (rows * white).clip(0, white)
-        block.copy_(scaled + noise[: len(rows)] if bit_depth == 8 else scaled.round())
-    return pixels.cpu().numpy().astype(np.uint8 if bit_depth == 8 else np.uint16, copy=False)
+        counts = (scaled + noise[: len(rows)] if bit_depth == 8 else scaled.round()).to(staging.dtype)
+        pixels[number * BLOCK_ROWS :][: len(rows)] = staging[: len(rows)].copy_(counts).numpy()
+    return pixels

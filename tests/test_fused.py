@@ -132,9 +132,17 @@ def test_the_kernels_are_used_on_cuda_only(caplog):
 
 
 @pytest.mark.parametrize(
-    ("device", "width", "suits"), [("cuda", 64, True), ("cuda", 20, False), ("cpu", 64, False)]
+    ("device", "width", "capability", "suits"),
+    [
+        ("cuda", 64, (8, 0), True),
+        ("cuda", 64, (12, 1), True),
+        ("cuda", 64, (7, 5), False),
+        ("cuda", 20, (9, 0), False),
+        ("cpu", 64, (9, 0), False),
+    ],
 )
-def test_the_kernels_suit_some_widths_on_cuda(device, width, suits):
+def test_the_kernels_suit_some_widths_on_recent_gpus(device, width, capability, suits, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert fused._suits(torch.device(device), width) == suits
 
 
