@@ -4,6 +4,7 @@ Tag names and meanings: Adobe DNG Specification 1.4, which every DNG reader supp
 """
 
 import io
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -61,7 +62,8 @@ def write_dng(
     samples : ndarray of shape (H, W) for a mosaic or (H, W, 3) for linear camera RGB, uint8 or uint16
         Counts, black not subtracted. A mosaic has 2x2 samples at least.
     pattern : str or None
-        CFA colours from the first sample of the active area in reading order, e.g. "RGGB"; None: linear.
+        CFA colours from the first sample of the active area in reading order, 2x2 ("RGGB") or 6x6; None:
+        linear.
     black : number, or array of shape (rows, columns) for a mosaic, (3,) for linear
         Counts from 0 to below ``white``; a mosaic's tile repeats from the first sample of the active area.
     white : int, optional
@@ -139,8 +141,8 @@ def _check(samples: np.ndarray, pattern: str | None, compression: str) -> None:
         raise ValueError(f"samples must be {'2x2' if pattern else '1x1'} at least, not {samples.shape}")
     if samples.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"samples must be uint8 or uint16, not {samples.dtype}")
-    if pattern is not None and (len(pattern) != 4 or not set(pattern) <= set("RGB")):
-        raise ValueError(f"pattern must be four of R, G and B, not {pattern!r}")
+    if pattern is not None and (len(pattern) not in (4, 36) or not set(pattern) <= set("RGB")):
+        raise ValueError(f"pattern must be 4 or 36 of R, G and B, not {pattern!r}")
     if compression not in ("none", "ljpeg") or (compression == "ljpeg" and pattern is None):
         raise ValueError(f"compression {compression!r} is not known, or not for linear samples")
 
@@ -176,9 +178,10 @@ def _level_tags(pattern: str | None, black: Any, white: int) -> list[_Tag]:
         _Tag(50717, 4, planes, (white,) * planes),  # WhiteLevel
     ]
     if pattern:
+        side = math.isqrt(len(pattern))
         tags += [
-            _Tag(33421, 3, 2, (2, 2)),
-            _Tag(33422, 1, 4, bytes("RGB".index(letter) for letter in pattern)),
+            _Tag(33421, 3, 2, (side, side)),
+            _Tag(33422, 1, side**2, bytes("RGB".index(letter) for letter in pattern)),
         ]
     return tags
 

@@ -62,12 +62,13 @@ def unapplied_lists(tags: Tags) -> list[str]:
     ]
 
 
-def fix_bad_pixels(samples: np.ndarray, tags: Tags) -> np.ndarray:
+def fix_bad_pixels(samples: np.ndarray, tags: Tags, period: int = 2) -> np.ndarray:
     """Replace the samples that OpcodeList1 calls bad with the mean of their good neighbours of that colour.
 
     Parameters
     ----------
-    samples : (H, W) counts of a Bayer mosaic, margins included.
+    samples : (H, W) counts of a mosaic, margins included.
+    period : samples after which the mosaic repeats, down and across.
 
     Returns
     -------
@@ -93,8 +94,8 @@ def fix_bad_pixels(samples: np.ndarray, tags: Tags) -> np.ndarray:
     rows, columns = np.nonzero(bad)
     total = np.zeros(len(rows))
     good = np.zeros(len(rows))
-    for down, right in ((-2, 0), (2, 0), (0, -2), (0, 2), (-2, -2), (-2, 2), (2, -2), (2, 2)):
-        other_rows, other_columns = rows + down, columns + right
+    for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1)):
+        other_rows, other_columns = rows + period * down, columns + period * right
         inside = (other_rows >= 0) & (other_rows < height)
         inside &= (other_columns >= 0) & (other_columns < width)
         beside = np.where(inside, other_rows, rows), np.where(inside, other_columns, columns)

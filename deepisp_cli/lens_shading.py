@@ -4,6 +4,7 @@ GainMap and FixVignetteRadial of OpcodeList2 and 3 (Adobe DNG Specification 1.7,
 the active area: a place is the centre of a pixel, as a share of that area's height or width.
 """
 
+import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from deepisp_cli.dng_opcodes import FIX_VIGNETTE_RADIAL, GAIN_MAP, opcodes, optical_centre
 from deepisp_cli.dng_tags import Tags
 
-BLOCK_ROWS = 256  # corrected at a time, which bounds the memory; even, as the rows of a cell are
+BLOCK_ROWS = 252  # corrected at a time, which bounds the memory; whole cells of 2x2 and 6x6 samples
 _GAIN_MAP = ">10I4dI"  # its numbers, before the gains
 
 
@@ -71,7 +72,8 @@ def correct_shading(
     Parameters
     ----------
     samples : (H, W) counts of a mosaic, or (H, W, 3) linear counts.
-    pattern : CFA colours of ``samples[:2, :2]`` in reading order; None if the counts are linear.
+    pattern : CFA colours of ``samples[:2, :2]`` or ``samples[:6, :6]`` in reading order; None if the counts
+        are linear.
     black : (rows, columns) counts, repeating from ``samples[0, 0]``; (3,) of linear counts.
     offset : (top, left) of ``samples`` in the active area.
     size : (height, width) of the active area.
@@ -129,8 +131,9 @@ def _planes(pattern: str | None, demosaiced: bool) -> Iterator[tuple[int, slice,
     elif not demosaiced:
         yield 0, every, every
     else:
+        side = math.isqrt(len(pattern))
         for number, colour in enumerate(pattern):
-            yield "RGB".index(colour), slice(number // 2, None, 2), slice(number % 2, None, 2)
+            yield "RGB".index(colour), slice(number // side, None, side), slice(number % side, None, side)
 
 
 def _interpolate(values: np.ndarray, axis: int, distance: np.ndarray, spacing: float) -> np.ndarray:

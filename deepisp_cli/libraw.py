@@ -98,7 +98,7 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> Decoded:
             raise InputError(f"{name}: {_not_raw(start, tags)}") from error
         try:
             raw.unpack()
-            stored, colours = raw.raw_image, raw.raw_pattern
+            stored, colours = raw.raw_image, _colours(raw)
         except (rawpy.LibRawFileUnsupportedError, NotImplementedError, RuntimeError) as error:
             raise UnsupportedRawError(f"{name}: LibRaw cannot decode its data; convert it to DNG") from error
         except OUT_OF_MEMORY as error:
@@ -123,6 +123,17 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> Decoded:
             xyz_to_camera=raw.rgb_xyz_matrix[:3].astype(np.float64),
             capture=_capture(raw),
         )
+
+
+def _colours(raw: rawpy.RawPy) -> np.ndarray | None:
+    """``raw.raw_pattern``, but of an X-Trans mosaic with any margins: with more than six samples LibRaw looks
+    its colours up beside its table."""
+    colours = raw.raw_pattern
+    if colours is None or colours.shape != (6, 6):
+        return colours
+    top, left = raw.sizes.top_margin, raw.sizes.left_margin
+    visible = [[raw.raw_color(top + row, left + column) for column in range(6)] for row in range(6)]
+    return np.roll(visible, (top, left), (0, 1))
 
 
 def _not_raw(start: bytes, tags: Tags) -> str:

@@ -362,7 +362,7 @@ def describe(source: Path | str) -> dict[str, Any]:
         "width": raw.size[1],
         "height": raw.size[0],
         "orientation": raw.orientation,
-        "cfa": raw.pattern or "none (linear)",
+        "cfa": raw.pattern or ("X-Trans" if raw.x_trans else "none (linear)"),
         "black": np.unique(raw.black).tolist(),
         "white": np.unique(raw.white).tolist(),
         "white_balance": _rounded(raw.camera_white_balance),

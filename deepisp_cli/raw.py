@@ -24,6 +24,7 @@ from deepisp_cli.lens_shading import correct_shading
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded, read_capture
 from deepisp_cli.saturation import clipping_level
+from deepisp_cli.xtrans import is_x_trans, to_linear
 
 _D65 = np.array([0.95047, 1.0, 1.08883])  # D65 white in XYZ, CIE 1931 2 degrees
 LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
@@ -34,6 +35,7 @@ _ELSEWHERE = "develop it with darktable or RawTherapee"
 @dataclass(frozen=True)
 class RawImage:
     """One raw picture as stored, within its default crop: not scaled, balanced or rotated, black included.
+    An X-Trans mosaic is interpolated, and then as a linear picture.
 
     The black level of ``samples[y, x]`` is ``black[y % rows, x % columns]``, its colour is
     ``pattern[2 * (y % 2) + x % 2]``.
@@ -46,6 +48,8 @@ class RawImage:
         subtracted.
     pattern : str or None
         Colours of ``samples[:2, :2]`` in reading order: RGGB, BGGR, GRBG or GBRG. None: linear.
+    x_trans : bool
+        Whether the linear samples were an X-Trans mosaic.
     black : float32
         Counts. Mosaic: a tile (rows, columns), at least 2x2; linear: (3,).
     white : float32
@@ -71,6 +75,7 @@ class RawImage:
 
     samples: np.ndarray
     pattern: str | None
+    x_trans: bool
     black: np.ndarray
     white: np.ndarray
     camera_white_balance: np.ndarray | None
@@ -107,7 +112,7 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
     InputError
         If the file cannot be read, is not a raw file, or is damaged or cut off.
     UnsupportedRawError
-        If it is intact, but not a three-colour Bayer mosaic or a linear DNG that can be decoded.
+        If it is intact, but not a Bayer or X-Trans mosaic or a linear DNG that can be decoded.
     UsageError
         If ``source`` is neither a path nor a file that is open in binary mode and can be rewound.
     """
@@ -135,12 +140,12 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
 
 def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawImage:
     """Combine what LibRaw decoded with what the tags say."""
-    pattern = _bayer_pattern(frame, tags, name)
-    if pattern is None and dng_tags.is_lossy(tags):
+    colours = _mosaic_colours(frame, tags, name)
+    if colours is None and dng_tags.is_lossy(tags):
         decoded, tags = dng_decode.decode_lossy(source, tags, name)
         frame = frame._replace(samples=decoded)
-    elif pattern is not None:
-        frame = frame._replace(samples=fix_bad_pixels(frame.samples, tags))
+    elif colours is not None:
+        frame = frame._replace(samples=fix_bad_pixels(frame.samples, tags, len(colours)))
     # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
     origin, visible = dng_tags.active_area(tags, frame.samples.shape) or (frame.origin, frame.visible)
     offset, shape = dng_tags.default_crop(tags, visible)
@@ -149,16 +154,17 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         offset, shape = lens_warp.area
     (top, left), (height, width) = origin + offset, shape
     samples = np.ascontiguousarray(frame.samples[top : top + height, left : left + width])
-    notes = _check_tail(samples, pattern is not None, name)
-    if pattern is None:
+    notes = _check_tail(samples, colours is not None, name)
+    pattern = None
+    if colours is None:
         black, white = dng_tags.linear_levels(tags, name)
     else:
-        pattern = "".join(pattern[2 * ((top + y) % 2) + (left + x) % 2] for y in (0, 1) for x in (0, 1))
+        colours = np.roll(colours, (-top, -left), axis=(0, 1))
+        pattern = "".join(frame.letters[colour] for colour in colours.ravel())
         if dng_tags.is_dng(tags):
             black, white = dng_tags.mosaic_levels(tags, offset)
         else:
-            colours = np.roll(np.asarray(frame.colours), (-top, -left), axis=(0, 1))
-            black, white = frame.black[colours], frame.white[colours]
+            black, white = frame.black[colours], frame.white[colours[:2, :2]]
         samples = dng_tags.subtract_deltas(samples, tags, offset)
     if not white.min() > black.max():
         raise InputError(
@@ -170,13 +176,17 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
             f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
         )
     samples = correct_shading(samples, pattern, black, tags, offset, visible)
+    x_trans = pattern is not None and is_x_trans(pattern)
+    if pattern is not None and x_trans:
+        samples, black, white = to_linear(samples, pattern, black, white)
     matrix = _xyz_to_camera(frame, tags)
-    if matrix is None and not dng_tags.is_dng(tags):
+    if matrix is None and not dng_tags.is_dng(tags) and not x_trans:  # LibRaw's X-Trans demosaic may crash
         matrix = developed_matrix(source)
     camera, daylight = _white_balances(frame, tags, matrix)
     image = RawImage(
         samples=samples,
-        pattern=pattern,
+        pattern=None if x_trans else pattern,
+        x_trans=x_trans,
         black=black,
         white=white,
         camera_white_balance=camera,
@@ -247,8 +257,8 @@ def _check_tail(samples: np.ndarray, mosaic: bool, name: str) -> list[str]:
     return [f"the last {len(samples) - end} of {len(samples)} rows are empty: a border, or lost data"]
 
 
-def _bayer_pattern(frame: Decoded, tags: Tags, name: str) -> str | None:
-    """Return the colours of ``frame.samples[:2, :2]`` in reading order; None for a linear DNG."""
+def _mosaic_colours(frame: Decoded, tags: Tags, name: str) -> np.ndarray | None:
+    """Return ``frame.colours`` if they are a Bayer or X-Trans mosaic; None for a linear DNG."""
     linear = dng_tags.is_linear(tags)
     if frame.colours is None:
         if linear and frame.samples.ndim == 3 and dng_tags.first_number(tags, "SamplesPerPixel", 1) == 3:
@@ -259,14 +269,13 @@ def _bayer_pattern(frame: Decoded, tags: Tags, name: str) -> str | None:
     if linear or frame.colours.shape == (1, 1):
         raise UnsupportedRawError(f"{name}: a monochrome raw has no colours to develop; {_ELSEWHERE}")
     pattern = "".join(frame.letters[colour] for colour in frame.colours.ravel())
-    if pattern not in ("RGGB", "BGGR", "GRBG", "GBRG"):
-        kinds = {
-            (6, 6): "Fujifilm's X-Trans mosaic",
-            (4, 4): "a mosaic of 4x4 samples (quad Bayer, SuperCCD)",
-        }
-        kind = kinds.get(frame.colours.shape, f"a mosaic of {pattern}")
-        raise UnsupportedRawError(f"{name}: {kind} is not supported, only Bayer mosaics are; {_ELSEWHERE}")
-    return pattern
+    if pattern not in ("RGGB", "BGGR", "GRBG", "GBRG") and not is_x_trans(pattern):
+        quad = frame.colours.shape == (4, 4)
+        kind = "a mosaic of 4x4 samples (quad Bayer, SuperCCD)" if quad else f"a mosaic of {pattern}"
+        raise UnsupportedRawError(
+            f"{name}: {kind} is not supported, only Bayer and X-Trans mosaics are; {_ELSEWHERE}"
+        )
+    return frame.colours
 
 
 def _xyz_to_camera(frame: Decoded, tags: Tags) -> np.ndarray | None:
@@ -305,6 +314,7 @@ def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
     remarks = {
         "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None,
         "no as-shot white balance": image.camera_white_balance is None,
+        "an X-Trans mosaic, for which the network was not trained: fine detail is softer": image.x_trans,
         "no black level: 0 is assumed": not image.black.any() and not dng_tags.is_dng(tags),
         f"very dark: nothing is brighter than {brightest:.2%} of white": brightest < 0.01,
         f"pixels are not square ({pixel_aspect:g}): the picture comes out distorted": pixel_aspect != 1,

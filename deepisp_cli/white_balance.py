@@ -39,7 +39,9 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
     if wanted == "camera" and camera is not None:
         return camera, ""
     estimated = None
-    if raw.pattern or wanted == "auto":  # nobody knows what a linear file has been balanced for
+    if (
+        raw.pattern or raw.x_trans or wanted == "auto"
+    ):  # nobody knows what a linear file has been balanced for
         estimated = grey_world_gains(raw.samples, raw.pattern, raw.black, raw.white)
     if wanted == "auto" and estimated is not None:
         return estimated, ""

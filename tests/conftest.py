@@ -1,5 +1,6 @@
 """Shared fixtures: an identity engine, a tiny random network as a model folder, raws with known scenes."""
 
+import math
 import struct
 from contextlib import nullcontext
 
@@ -57,17 +58,26 @@ def raw_with(samples, pattern, **known):
     planes = (3,) if pattern is None else (2, 2)
     unknown = {"camera_white_balance": None, "daylight_white_balance": None, "xyz_to_camera": None}
     levels = {"black": np.zeros(planes, np.float32), "white": np.ones(planes, np.float32)}
-    rest = {"orientation": 1, "lens_warp": None, "make": "", "model": "", "capture": {}, "notes": ()}
+    rest = {
+        "x_trans": False,
+        "orientation": 1,
+        "lens_warp": None,
+        "make": "",
+        "model": "",
+        "capture": {},
+        "notes": (),
+    }
     return RawImage(samples, pattern, **{**levels, **unknown, **rest, **known})
 
 
 def mosaic_of(scene, pattern="RGGB", black=512, white=16383, gains=(2.0, 1.0, 1.5)):
-    """Counts (H, W) uint16 of white-balanced camera RGB ``scene`` (H, W, 3) behind a Bayer filter."""
+    """Counts (H, W) uint16 of white-balanced camera RGB ``scene`` (H, W, 3) behind a filter of 2x2 or 6x6."""
     counts = np.empty(scene.shape[:2])
-    for row in (0, 1):
-        for col in (0, 1):
-            channel = "RGB".index(pattern[2 * row + col])
-            counts[row::2, col::2] = scene[row::2, col::2, channel] / gains[channel]
+    side = math.isqrt(len(pattern))
+    for row in range(side):
+        for col in range(side):
+            channel = "RGB".index(pattern[side * row + col])
+            counts[row::side, col::side] = scene[row::side, col::side, channel] / gains[channel]
     return np.clip(np.round(counts * (white - black) + black), 0, white).astype(np.uint16)
 
 

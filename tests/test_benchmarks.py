@@ -25,7 +25,7 @@ from deepisp_cli.evaluation.benchmarks import Settings
 from deepisp_cli.evaluation.evaluate import choose_baselines, evaluate, open_benchmark
 from deepisp_cli.evaluation.model_file import FileEngine
 from deepisp_cli.evaluation.photographs import Demosaic
-from deepisp_cli.training.sensor import sample_rggb
+from deepisp_cli.training.sensor import sample_mosaic
 
 
 def textured(height, width, seed=0):
@@ -48,7 +48,7 @@ def dataset(tmp_path):
         for index in ("7", "12"):
             truth = np.round(65535 * textured(48, 64, seed=int(index) + number)).astype(np.uint16)
             (folder / "groundtruth" / f"{index}.png").write_bytes(imagecodecs.png_encode(truth))
-            (folder / "input" / f"{index}.png").write_bytes(imagecodecs.png_encode(sample_rggb(truth)))
+            (folder / "input" / f"{index}.png").write_bytes(imagecodecs.png_encode(sample_mosaic(truth)))
         for name, content in (("train", "1\n2\n"), ("validation", "3\n"), ("test", "7\n12\n")):
             (folder / f"{name}.txt").write_text(content)
     return root

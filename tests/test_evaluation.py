@@ -23,9 +23,10 @@ from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings
 from deepisp_cli.evaluation.evaluate import evaluate
 from deepisp_cli.evaluation.photographs import Demosaic, LowLight
 from deepisp_cli.evaluation.report import HEAD, as_markdown, table
+from deepisp_cli.pipeline import linear_rgb
 from deepisp_cli.raw import read_raw
 from deepisp_cli.training.pictures import spread
-from deepisp_cli.training.sensor import sample_rggb
+from deepisp_cli.training.sensor import sample_mosaic
 
 
 def scene(seed=0, height=96, width=128):
@@ -126,7 +127,7 @@ def test_baselines_do_not_suffer_at_the_border():
     pytest.importorskip("colour_demosaicing")
     rows, cols = np.mgrid[0:40, 0:52]
     truth = np.stack([40 + 2 * cols, 60 + cols + rows, 20 + 3 * rows], 2).astype(np.uint8)
-    mosaic = (sample_rggb(truth) / 255).astype(np.float32)
+    mosaic = (sample_mosaic(truth) / 255).astype(np.float32)
     for name, method in Demosaic.baselines.items():
         error = np.abs(255 * method(mosaic) - truth)
         assert error[:, -1].max() < 5, name  # mirrored, a ramp turns back by up to two steps
@@ -176,6 +177,18 @@ def test_low_light_raws_have_the_exposure_and_the_noise_that_the_table_says(tmp_
         green = np.concatenate([mosaic[0::2, 1::2], mosaic[1::2, 0::2]])
         assert green.mean() == pytest.approx(0.456 / 4, rel=0.02)
         assert green.var() == pytest.approx(shot * 0.456 / 4 + 3.32 * shot**2.18, rel=0.06)
+
+
+def test_low_light_raws_may_have_an_x_trans_mosaic(tmp_path):
+    """The same scene: each colour has the same mean."""
+    Image.new("RGB", (126, 96), (180, 120, 60)).save(tmp_path / "a.png")
+    means = {}
+    for cfa in ("bayer", "x-trans"):
+        for case in LowLight(tmp_path, Settings(cfa=cfa)).cases():
+            raw = read_raw(case.input)
+            assert raw.x_trans == (cfa == "x-trans")
+            means[cfa] = linear_rgb(raw, np.ones(3, np.float32)).mean((0, 1))
+    np.testing.assert_allclose(means["x-trans"], means["bayer"], rtol=0.03)
 
 
 def test_a_limit_takes_files_from_all_over_the_folder():
@@ -322,7 +335,11 @@ def test_bad_input_is_refused_before_any_work(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "value", "wanted", "other"),
-    [("--sigma", 10, "demosaic", "lowlight"), ("--protocol", "clipped", "msr", "demosaic")],
+    [
+        ("--sigma", 10, "demosaic", "lowlight"),
+        ("--protocol", "clipped", "msr", "demosaic"),
+        ("--cfa", "x-trans", "lowlight", "demosaic"),
+    ],
 )
 def test_an_option_of_another_benchmark_is_refused(folder, option, value, wanted, other):
     result = run(other, folder, option, value)
@@ -339,6 +356,7 @@ def test_an_option_of_another_benchmark_is_refused(folder, option, value, wanted
         ("demosaic", ["--sigma", 3, "--sigma", 7, "--limit", 2], Settings((3, 7), 2)),
         ("msr", ["--protocol", "clipped"], Settings(protocol="clipped")),
         ("msr", [], Settings()),
+        ("lowlight", ["--cfa", "x-trans"], Settings(cfa="x-trans")),
     ],
 )
 def test_the_options_reach_the_benchmark(folder, monkeypatch, name, options, expected):

@@ -23,7 +23,7 @@ LAYERS = [
     ["engine", "output", "dng"],
     ["onnx_engine", "torch_engine"],
     ["raw", "exif"],
-    ["lens_shading", "lens_warp", "dng_decode", "saturation", "developed_matrix"],
+    ["lens_shading", "lens_warp", "dng_decode", "saturation", "developed_matrix", "xtrans"],
     ["libraw", "dng_opcodes"],
     ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
     ["metering", "fused"],

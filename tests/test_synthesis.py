@@ -35,6 +35,7 @@ from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
 from deepisp_cli.training.pictures import load_linear, load_photograph
 from deepisp_cli.training.raw_pairs import RawPairs, find_pairs
 from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions
+from deepisp_cli.xtrans import interpolate, is_x_trans
 
 XYZ_FROM_SRGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 SCALES = (1, 4, 16)
@@ -75,6 +76,34 @@ def test_without_noise_the_mosaic_holds_the_clean_frame():
     pairs = pairs_of(QUIET)
     np.testing.assert_allclose(pairs.picture[:, 0, 0::2, 0::2], pairs.clean[:, 0, 0::2, 0::2], atol=2e-3)
     np.testing.assert_allclose(pairs.picture[:, 2, 1::2, 1::2], pairs.clean[:, 2, 1::2, 1::2], atol=2e-3)
+
+
+def test_x_trans_frames_are_interpolated_as_the_product_does(monkeypatch):
+    seen = []
+    original = synthesis.interpolate_x_trans
+
+    def remember(mosaic, masks):
+        seen.append((mosaic, masks))
+        return original(mosaic, masks)
+
+    monkeypatch.setattr(synthesis, "interpolate_x_trans", remember)
+    pairs = pairs_of(replace(QUIET, x_trans_share=0.75), count=40)
+    ((mosaics, masks),) = seen
+    assert 22 <= masks.flatten(1).any(1).sum() <= 38
+    patterns = set()
+    for picture, clean, mosaic, mask in zip(pairs.picture, pairs.clean, mosaics, masks, strict=True):
+        if not mask.any():  # Bayer
+            np.testing.assert_allclose(picture[1, 0::2, 1::2], clean[1, 0::2, 1::2], atol=2e-3)
+            patterns.add("RGGB")
+            continue
+        torch.testing.assert_close(picture[mask], clean[mask], atol=2e-3, rtol=0)
+        pattern = "".join("RGB"[colour] for colour in mask[:, :6, :6].int().argmax(0).ravel())
+        assert is_x_trans(pattern)
+        product = colour.encode(interpolate(mosaic.numpy(), pattern))
+        np.testing.assert_allclose(picture.permute(1, 2, 0), product, atol=1e-6)
+        patterns.add(pattern)
+    assert 10 <= len(patterns) <= 19  # of 18 phases that differ, and Bayer's
+    assert "RGGB" in patterns
 
 
 def test_the_clean_frame_leads_back_to_the_photograph():

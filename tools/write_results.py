@@ -51,15 +51,14 @@ def _between_markers(path: Path, text: str) -> tuple[Path, str]:
 def _section(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     return (
-        f"### {report['benchmark']}: {DATA[report['data']]}{_engine(report)}\n\n"
+        f"### {report['benchmark']}: {DATA[report['data']]}{_variant(report)}\n\n"
         f"    {report['command']}\n\n{as_markdown(table(report['results']))}\n\nWith {versions}."
     )
 
 
-def _engine(report: dict[str, Any]) -> str:
-    """The engine asked for, to put after a name; "" where it was left to the machine."""
-    named = re.search(r"--engine \S+", report["command"])
-    return f", `{named[0]}`" if named else ""
+def _variant(report: dict[str, Any]) -> str:
+    """The engine and the mosaic asked for, to put after a name; "" for what is usual."""
+    return "".join(f", `{option}`" for option in re.findall(r"--(?:engine|cfa) \S+", report["command"]))
 
 
 def _readme_table(reports: list[dict[str, Any]]) -> str:
@@ -68,8 +67,8 @@ def _readme_table(reports: list[dict[str, Any]]) -> str:
         if report["benchmark"] == "lowlight":
             for result in report["results"]:
                 ours = result["name"] in report["models"]
-                if result["name"] in README_ROWS and (ours or not _engine(report)):
-                    name = f"{README_ROWS[result['name']]}{_engine(report)}: {DATA[report['data']]}"
+                if result["name"] in README_ROWS and (ours or not _variant(report)):
+                    name = f"{README_ROWS[result['name']]}{_variant(report)}: {DATA[report['data']]}"
                     rows.append([name, *(number(result["mean"], key) for key in README_METRICS)])
     return as_markdown(rows)
 
@@ -78,7 +77,7 @@ def _card_results(reports: list[dict[str, Any]], model: str) -> Iterator[dict[st
     for report in reports:
         for result in report["results"]:
             if result["name"] == model:
-                setting = label(result["settings"]) + _engine(report).replace("`", "")
+                setting = label(result["settings"]) + _variant(report).replace("`", "")
                 yield {
                     "benchmark": f"{report['benchmark']}, {DATA[report['data']]}, {setting}",
                     "command": re.sub(r" --baseline \S+", "", report["command"]),

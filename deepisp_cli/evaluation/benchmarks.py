@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deepisp_cli.engine import Engine
-from deepisp_cli.evaluation import PROTOCOLS
+from deepisp_cli.evaluation import CFAS, PROTOCOLS
 
 Method = Callable[[Any], np.ndarray]  # a case's input to a picture (H, W, 3)
 Metric = Callable[[np.ndarray, np.ndarray], float]  # compares a picture with the truth
@@ -22,6 +22,7 @@ class Settings:
     sigmas: Sequence[float] = (0, 5, 10, 15, 20)  # noise for "demosaic", of 255
     limit: int | None = None  # pictures taken, spread evenly; None: all
     protocol: str = PROTOCOLS[0]  # for "msr"
+    cfa: str = CFAS[0]  # for "lowlight"
 
 
 @dataclass(frozen=True)

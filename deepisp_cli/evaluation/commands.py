@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from deepisp_cli.errors import UsageError, refuse_not_installed
-from deepisp_cli.evaluation import PROTOCOLS
+from deepisp_cli.evaluation import CFAS, PROTOCOLS
 from deepisp_cli.options import ENGINES, device_option, engine_option, tile_option
 
 
@@ -26,6 +26,7 @@ from deepisp_cli.options import ENGINES, device_option, engine_option, tile_opti
     help="Noise for 'demosaic', out of 255. [0, 5, 10, 15, 20]",
 )  # fmt: skip
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help=f"For 'msr'. [{PROTOCOLS[0]}]")
+@click.option("--cfa", type=click.Choice(CFAS), help=f"Mosaics of 'lowlight'. [{CFAS[0]}]")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only N pictures.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
@@ -37,8 +38,8 @@ from deepisp_cli.options import ENGINES, device_option, engine_option, tile_opti
 @click.option("-q", "--quiet", is_flag=True, help="Only the table.")
 def evaluate(
     benchmark: str, data: Path, models: tuple[str, ...], baselines: tuple[str, ...],
-    sigmas: tuple[float, ...], protocol: str | None, limit: int | None, output: Path | None, overwrite: bool,
-    engine: str, device: str, quiet: bool,
+    sigmas: tuple[float, ...], protocol: str | None, cfa: str | None, limit: int | None, output: Path | None,
+    overwrite: bool, engine: str, device: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure models, and what people use today, on a folder of pictures.
 
@@ -67,13 +68,19 @@ def evaluate(
     from deepisp_cli.evaluation.evaluate import choose_baselines, open_benchmark
     from deepisp_cli.evaluation.evaluate import evaluate as run
 
-    for option, given, wanted in (("--sigma", sigmas, "demosaic"), ("--protocol", protocol, "msr")):
+    for option, given, wanted in (
+        ("--sigma", sigmas, "demosaic"),
+        ("--protocol", protocol, "msr"),
+        ("--cfa", cfa, "lowlight"),
+    ):
         if given and benchmark != wanted:
             raise UsageError(f"{option} is for {wanted} only, not for {benchmark}; leave it out")
     if output and not overwrite:
         report.refuse_to_overwrite(output)
     chosen = open_benchmark(
-        benchmark, data, Settings(sigmas or Settings.sigmas, limit, protocol or Settings.protocol)
+        benchmark,
+        data,
+        Settings(sigmas or Settings.sigmas, limit, protocol or Settings.protocol, cfa or Settings.cfa),
     )
     methods, files = choose_baselines(chosen, baselines)
     for name in dict.fromkeys(models) or ("deepisp",):
@@ -103,6 +110,7 @@ def evaluate(
         words = ["deepisp evaluate", benchmark, data.resolve().name]
         words += [f"{option} {value}" for option, values in repeated.items() for value in values]
         words += [f"--protocol {protocol}"] if protocol else []
+        words += [f"--cfa {cfa}"] if cfa else []
         words += [f"--limit {limit}"] if limit else []
         places = {"--engine": engine, "--device": device}
         words += [f"{option} {value}" for option, value in places.items() if value != "auto"]

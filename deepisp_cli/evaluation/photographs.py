@@ -11,13 +11,16 @@ import numpy as np
 from deepisp_cli.colour import srgb_decode
 from deepisp_cli.engine import Engine
 from deepisp_cli.errors import InputError
-from deepisp_cli.evaluation import metrics
+from deepisp_cli.evaluation import CFAS, metrics
 from deepisp_cli.evaluation.alignment import common_middle
 from deepisp_cli.evaluation.baselines import MOSAIC_BASELINES, RAW_BASELINES, developed, plain, restored
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Metric, Settings, eight_bit
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph, spread
-from deepisp_cli.training.sensor import LOW_LIGHT, Sensor, sample_rggb, usual_read_noise
+from deepisp_cli.training.sensor import LOW_LIGHT, Sensor, sample_mosaic, usual_read_noise
+from deepisp_cli.xtrans import X_TRANS
+
+PATTERNS = dict(zip(CFAS, ("RGGB", X_TRANS), strict=True))
 
 
 def find_photographs(folder: Path, limit: int | None = None) -> list[Path]:
@@ -68,7 +71,7 @@ class Demosaic(_OfPhotographs):
     def cases(self) -> Iterator[Case]:
         for index, path in enumerate(self.photographs):
             truth = load_even(path)
-            mosaic = sample_rggb(truth)
+            mosaic = sample_mosaic(truth)
             noise = np.random.default_rng(index).standard_normal(mosaic.shape)
             for sigma in self.settings.sigmas:
                 noisy = ((mosaic + sigma * noise) / 255).astype(np.float32)
@@ -91,7 +94,7 @@ class Demosaic(_OfPhotographs):
 class LowLight(_OfPhotographs):
     """Photographs as raws at a quarter of their exposure: back to linear light, seen by one of three cameras
     that training never saw, -2 EV, shot noise of 0.002, 0.006 or 0.015 of full scale and the read noise that
-    goes with it, a 14-bit DNG. Developed with each program's defaults."""
+    goes with it, a 14-bit DNG, Bayer or X-Trans. Developed with each program's defaults."""
 
     name = "lowlight"
     metrics = metrics.FULL_REFERENCE
@@ -112,7 +115,7 @@ class LowLight(_OfPhotographs):
     def _write(self, dng: Path, photograph: np.ndarray, index: int) -> None:
         shot = LOW_LIGHT[(index + index // 3) % 3]
         camera, gains = matrices(HELD_OUT)[index % 3], self.gains[index // 3 % 3]
-        sensor = Sensor(camera, gains, shot, usual_read_noise(shot))
+        sensor = Sensor(camera, gains, shot, usual_read_noise(shot), pattern=PATTERNS[self.settings.cfa])
         scene = srgb_decode(photograph.astype(np.float32) / 255)
         rng = np.random.default_rng(1000 + index)
         sensor.write(dng, scene, self.exposure, rng, model=f"held-out camera {index % 3}")

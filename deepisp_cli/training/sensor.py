@@ -31,9 +31,10 @@ class Sensor:
     read: float  # variance of the read noise, full scale 1
     black: int = 1024  # counts
     white: int = 16383  # counts
+    pattern: str = "RGGB"  # colours of its first 2x2 or 6x6 samples in reading order
 
     def expose(self, scene: np.ndarray, exposure: float, rng: np.random.Generator) -> np.ndarray:
-        """The RGGB mosaic that the camera records.
+        """The mosaic that the camera records.
 
         Parameters
         ----------
@@ -45,7 +46,7 @@ class Sensor:
         (H, W) uint16 counts.
         """
         camera = scene @ np.linalg.inv(srgb_from_camera(self.xyz_to_camera)).T / self.gains * 2.0**exposure
-        mosaic = sample_rggb(camera)
+        mosaic = sample_mosaic(camera, self.pattern)
         variance = self.shot * np.clip(mosaic, 0, 1) + self.read
         noisy = mosaic + np.sqrt(variance) * rng.standard_normal(mosaic.shape)
         counts = np.round(noisy * (self.white - self.black) + self.black)
@@ -66,7 +67,7 @@ class Sensor:
         write_dng(
             path,
             self.expose(scene, exposure, rng),
-            pattern="RGGB",
+            pattern=self.pattern,
             black=self.black,
             white=self.white,
             white_balance=self.gains,
@@ -78,11 +79,14 @@ class Sensor:
         )
 
 
-def sample_rggb(picture: np.ndarray) -> np.ndarray:
-    """What a Bayer sensor keeps of a picture (H, W, 3), H and W even: its RGGB mosaic (H, W)."""
-    mosaic = picture[..., 1].copy()
-    mosaic[0::2, 0::2] = picture[0::2, 0::2, 0]
-    mosaic[1::2, 1::2] = picture[1::2, 1::2, 2]
+def sample_mosaic(picture: np.ndarray, pattern: str = "RGGB") -> np.ndarray:
+    """What a sensor keeps of a picture (H, W, 3): the mosaic (H, W) that begins with ``pattern``, its 2x2 or
+    6x6 colours in reading order."""
+    side = math.isqrt(len(pattern))
+    mosaic = np.empty(picture.shape[:2], picture.dtype)
+    for number, colour in enumerate(pattern):
+        rows, columns = slice(number // side, None, side), slice(number % side, None, side)
+        mosaic[rows, columns] = picture[rows, columns, "RGB".index(colour)]
     return mosaic
 
 

@@ -17,6 +17,7 @@ from deepisp_cli.metering import QUANTILE, expose, meter
 from deepisp_cli.training import cameras
 from deepisp_cli.training.ranges import check_order, check_range
 from deepisp_cli.training.sensor import READ_OFFSET, READ_SLOPE
+from deepisp_cli.xtrans import SIDE, X_TRANS, blurred, weighted_means
 
 GREY = 0.18  # the level to which a light meter brings a scene's mean
 PATTERN = "RGGB"  # the product presents every mosaic with its red sample first
@@ -42,13 +43,16 @@ class SynthesisOptions:
     black_share: tuple[float, float] = (0.0, 0.13)  # black level as a share of full scale
     black_error: float = 2e-4  # spread of the error in the file's black level, of full scale
     row_noise: float = 0.1  # spread of row offsets relative to the read noise, uniform up to this
+    x_trans_share: float = (
+        0.0  # share of frames seen through an X-Trans mosaic, in any phase; others: Bayer's
+    )
     hot_share: float = 2e-5  # share of hot samples: brighter by up to full scale, mostly by little
     white_balance_spread: float = 0.1  # log-normal spread around the daylight-to-tungsten line
 
     def __post_init__(self) -> None:
         check_order(self, "exposure", "shot_noise", "inverse_tone", "bits", "black_share")
-        shares = "usual_share", "inverse_tone", "highlight_share", "saturated_share", "hot_share"
-        check_range(self, *shares, least=0, most=1)
+        shares = "usual_share", "inverse_tone", "highlight_share", "saturated_share", "x_trans_share"
+        check_range(self, *shares, "hot_share", least=0, most=1)
         check_range(self, "shot_noise", "highlight_gain", "saturation", above=0)
         check_range(self, "read_spread", "black_error", "row_noise", "white_balance_spread", least=0)
         check_range(self, "bits", least=1, most=16)
@@ -164,8 +168,12 @@ class Synthesis:
         exposure = self._draw_exposures(count)
         linear = scene * torch.exp2(exposure).reshape(-1, 1, 1, 1)
         camera = torch.einsum("nij,njhw->nihw", torch.linalg.inv_ex(matrix).inverse, linear).clamp(min=0)
-        mosaic = self._expose(camera / gains[:, :, None, None], gains)
-        picture = encode(demosaic(mosaic, PATTERN)).permute(0, 3, 1, 2).contiguous()
+        x_trans = self._draw_x_trans(count, *scene.shape[2:]) if self.options.x_trans_share else None
+        mosaic = self._expose(camera / gains[:, :, None, None], gains, x_trans)
+        rgb = demosaic(mosaic, PATTERN).permute(0, 3, 1, 2)
+        if x_trans is not None:
+            rgb = torch.where(x_trans.any(1, keepdim=True), interpolate_x_trans(mosaic, x_trans), rgb)
+        picture = encode(rgb.contiguous())
         return Pairs(picture, encode(camera.clamp(max=1.0)), target, matrix, exposure)
 
     def _draw_exposures(self, count: int) -> Tensor:
@@ -189,6 +197,18 @@ class Synthesis:
         gains = torch.stack([red * spread[:, 0], torch.ones_like(red), blue * spread[:, 1]], 1)
         return gains / gains.min(1, keepdim=True).values
 
+    def _draw_x_trans(self, count: int, height: int, width: int) -> Tensor:
+        """Where each colour is measured, (N, 3, H, W) bool; nowhere in frames with a Bayer mosaic."""
+        layout = torch.tensor(["RGB".index(colour) for colour in X_TRANS], device=self.device)
+        start = torch.randint(SIDE, (2, count, 1), generator=self.generator, device=self.device)
+        rows, columns = (
+            (torch.arange(length, device=self.device) + first) % SIDE
+            for length, first in zip((height, width), start, strict=True)
+        )
+        colours = layout[SIDE * rows[:, :, None] + columns[:, None, :]]
+        chosen = self._uniform(0, 1, count, 1, 1) < self.options.x_trans_share
+        return torch.stack([chosen & (colours == colour) for colour in range(3)], 1)
+
     def _invert_tone(self, linear: Tensor) -> Tensor:
         """Undo part of the S-curve that cameras put on their pictures (Brooks et al.: smoothstep)."""
         share = self._uniform(*self.options.inverse_tone, len(linear), 1, 1, 1)
@@ -211,10 +231,10 @@ class Synthesis:
         nearness = ((linear.amin(1, keepdim=True) - 0.8) / 0.2).clamp(0, 1) ** 2
         return torch.where(chosen, linear * (1 + (gain - 1) * nearness), linear)
 
-    def _expose(self, scene: Tensor, gains: Tensor) -> Tensor:
+    def _expose(self, scene: Tensor, gains: Tensor, x_trans: Tensor | None = None) -> Tensor:
         """Camera RGB of the scene (N, 3, H, W), white level 1, to the white-balanced mosaic (N, H, W)."""
         count, _, height, width = scene.shape
-        scene = sample_mosaic(scene)
+        scene = sample_mosaic(scene, x_trans)
         options = self.options
         shot = torch.exp(self._uniform(*np.log(options.shot_noise), count))
         read = options.read_slope * torch.log(shot) + options.read_offset
@@ -233,13 +253,20 @@ class Synthesis:
         true_black = black + options.black_error * full * self._normal(count, 1, 1)
         counts = torch.round(noisy * (full - black) + true_black).clamp(min=0)
         counts = torch.minimum(counts, full)
-        gain = sample_mosaic(gains[:, :, None, None].expand(-1, -1, height, width))
+        gain = sample_mosaic(gains[:, :, None, None].expand(-1, -1, height, width), x_trans)
         return normalise(counts, black, gain / (full - black))
 
 
-def sample_mosaic(planes: Tensor) -> Tensor:
-    """Sample (N, 3, H, W) planes in `PATTERN`: (N, H, W)."""
+def sample_mosaic(planes: Tensor, x_trans: Tensor | None = None) -> Tensor:
+    """Sample (N, 3, H, W) planes in `PATTERN`, or where ``x_trans`` (N, 3, H, W) bool says: (N, H, W)."""
     mosaic = planes[:, 1].clone()
     mosaic[:, 0::2, 0::2] = planes[:, 0, 0::2, 0::2]
     mosaic[:, 1::2, 1::2] = planes[:, 2, 1::2, 1::2]
-    return mosaic
+    return mosaic if x_trans is None else torch.where(x_trans.any(1), (planes * x_trans).sum(1), mosaic)
+
+
+def interpolate_x_trans(mosaic: Tensor, masks: Tensor) -> Tensor:
+    """`xtrans.interpolate` for mosaics (N, H, W), measured where ``masks`` (N, 3, H, W) bool say; NaN in
+    frames without any."""
+    by_colour = masks.transpose(0, 1)
+    return torch.stack(list(weighted_means(mosaic, by_colour, blurred(by_colour.to(mosaic.dtype)))), 1)

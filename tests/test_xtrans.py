@@ -1,0 +1,195 @@
+"""X-Trans mosaics: interpolated on reading, then developed as linear pictures."""
+
+import io
+import itertools
+import struct
+
+import numpy as np
+import pytest
+from conftest import MATRIX, mosaic_of, opcode_list
+
+from deepisp_cli.dng import write_dng
+from deepisp_cli.dng_opcodes import FIX_BAD_PIXELS_LIST, FIX_VIGNETTE_RADIAL
+from deepisp_cli.errors import InputError
+from deepisp_cli.lens_shading import BLOCK_ROWS as SHADING_ROWS
+from deepisp_cli.libraw import Decoded
+from deepisp_cli.pipeline import describe, develop_array
+from deepisp_cli.raw import _assemble, read_raw
+from deepisp_cli.xtrans import BLOCK_ROWS, KERNEL, RADIUS, SIDE, X_TRANS, interpolate, is_x_trans, to_linear
+
+PHASES = list(itertools.product(range(SIDE), repeat=2))
+
+
+def phase(down, right, pattern=X_TRANS):
+    """The colours of a mosaic that begins ``down`` rows and ``right`` columns into ``pattern``."""
+    return "".join(np.roll(np.array(list(pattern)).reshape(SIDE, SIDE), (-down, -right), (0, 1)).ravel())
+
+
+def slow_interpolation(samples, pattern):
+    """One pixel, one colour, one neighbour at a time."""
+    height, width = samples.shape
+    rgb = np.empty((height, width, 3))
+    for y, x, colour in itertools.product(range(height), range(width), range(3)):
+        total = weights = 0.0
+        for j, i in itertools.product(range(-RADIUS, RADIUS + 1), repeat=2):
+            row, column = y + j, x + i
+            inside = 0 <= row < height and 0 <= column < width
+            if inside and pattern[SIDE * (row % SIDE) + column % SIDE] == "RGB"[colour]:
+                weight = float(KERNEL[RADIUS + j] * KERNEL[RADIUS + i])
+                total, weights = total + weight * samples[row, column], weights + weight
+        own = pattern[SIDE * (y % SIDE) + x % SIDE] == "RGB"[colour]
+        rgb[y, x, colour] = samples[y, x] if own else total / weights
+    return rgb
+
+
+def noise(height, width, dtype=np.float32):
+    return np.random.default_rng(0).integers(200, 16000, (height, width)).astype(dtype)
+
+
+@pytest.fixture
+def dng(tmp_path):
+    """Write an X-Trans DNG with the given options and read it again."""
+
+    def write_and_read(samples, pattern=X_TRANS, **options):
+        path = tmp_path / "test.dng"
+        write_dng(path, samples, pattern=pattern, **{"white": 16000, "xyz_to_camera": MATRIX, **options})
+        return read_raw(path)
+
+    return write_and_read
+
+
+def test_the_layout_is_the_published_one():
+    """Of 36 samples 20 are green, 8 red and 8 blue; each row and column holds every colour."""
+    letters = np.array(list(X_TRANS)).reshape(SIDE, SIDE)
+    assert {colour: X_TRANS.count(colour) for colour in "RGB"} == {"R": 8, "G": 20, "B": 8}
+    assert all(set(line) == set("RGB") for line in (*letters, *letters.T))
+
+
+@pytest.mark.parametrize("size", [(3, 3), (7, 20), (BLOCK_ROWS + 8, 9)])
+@pytest.mark.parametrize("start", [(0, 0), (2, 5)])
+def test_each_colour_is_the_weighted_mean_of_its_nearest_samples(size, start):
+    samples, pattern = noise(*size), phase(*start)
+    np.testing.assert_allclose(interpolate(samples, pattern), slow_interpolation(samples, pattern), rtol=1e-5)
+
+
+@pytest.mark.parametrize("start", PHASES)
+def test_even_colours_stay_what_they_are_up_to_the_corners(start):
+    even = np.full((BLOCK_ROWS + 5, 13, 3), (0.3, 0.9, 0.6))
+    counts = mosaic_of(even, phase(*start), gains=(1, 1, 1))
+    rgb = interpolate(counts, phase(*start))
+    assert rgb.dtype == np.uint16
+    for colour in range(3):
+        assert np.ptp(rgb[..., colour]) == 0
+        assert rgb[0, 0, colour] == round(even[0, 0, colour] * (16383 - 512) + 512)
+
+
+@pytest.mark.parametrize("start", PHASES)
+def test_every_phase_is_known_and_nothing_else(start):
+    pattern = phase(*start)
+    assert is_x_trans(pattern)
+    swapped = pattern.translate(str.maketrans("RG", "GR"))
+    assert not is_x_trans(swapped)
+    assert not is_x_trans(pattern[:4])
+
+
+@pytest.mark.parametrize("margins", [(0, 0), (1, 5), (8, 10), (13, 7)])
+def test_a_dng_is_interpolated_from_where_its_active_area_and_crop_begin(dng, margins):
+    """LibRaw looks up the colours of margins of more than six samples beside its table."""
+    stored = noise(40, 50, np.uint16)
+    top, left = margins
+    image = dng(stored, active_area=(top, left, 24, 30), default_crop=(1, 2, 20, 25), black=100)
+    crop = stored[top + 1 :, left + 2 :][:20, :25]
+    assert (image.pattern, image.x_trans) == (None, True)
+    np.testing.assert_array_equal(image.samples, interpolate(crop, phase(1, 2)))
+    np.testing.assert_array_equal(image.black, [100] * 3)
+    np.testing.assert_array_equal(image.white, [16000] * 3)
+
+
+def test_a_file_of_the_cameras_own_format_has_libraws_levels():
+    samples = noise(20, 22, np.uint16)
+    colours = np.array(["RGB".index(letter) for letter in X_TRANS]).reshape(SIDE, SIDE)
+    frame = Decoded(
+        samples=samples,
+        colours=np.roll(colours, (3, 4), (0, 1)),
+        letters="RGBG",
+        origin=np.array([3, 4]),
+        visible=(16, 18),
+        orientation=1,
+        pixel_aspect=1.0,
+        black=np.full(4, 1022, np.float32),
+        white=np.full(4, 15900, np.float32),
+        camera_gains=np.array([500.0, 302.0, 600.0]),
+        daylight_gains=np.array([2.0, 1.0, 1.5]),
+        xyz_to_camera=MATRIX,
+        capture={},
+    )
+    image = _assemble(frame, {}, io.BytesIO(), "a.raf")
+    np.testing.assert_array_equal(image.samples, interpolate(samples[3:19, 4:22], X_TRANS))
+    np.testing.assert_array_equal(image.black, [1022] * 3)
+    np.testing.assert_array_equal(image.white, [15900] * 3)
+
+
+def test_a_black_level_that_varies_is_evened_out():
+    even = mosaic_of(np.full((14, 16, 3), 0.5), X_TRANS, gains=(1, 1, 1)).astype(np.float32)
+    black = np.float32([[512, 520, 515], [514, 512, 530]])
+    stored = even + np.tile(black - 512, (7, 6))[:, :16]
+    samples, level, white = to_linear(stored, X_TRANS, black, np.float32([[9000, 9001], [9000, 9000]]))
+    np.testing.assert_allclose(samples, np.repeat(even[..., None], 3, 2), rtol=1e-6)
+    assert (level.tolist(), white.tolist()) == ([512] * 3, [9000] * 3)
+
+
+def test_where_the_sensor_clips_is_white(dng):
+    samples = np.minimum(noise(300, 300, np.uint16), 15000)
+    image = dng(samples)
+    np.testing.assert_allclose(image.white, 15000, rtol=2e-3)
+    assert any("the sensor clips" in note for note in image.notes)
+
+
+def test_a_bad_pixel_is_replaced_from_samples_of_its_colour(dng):
+    samples = mosaic_of(np.full((30, 30, 3), (0.2, 0.5, 0.9)), X_TRANS, gains=(1, 1, 1))
+    damaged = samples.copy()
+    damaged[12, 14] = 16000
+    listed = opcode_list((FIX_BAD_PIXELS_LIST, struct.pack(">5I", 0, 1, 0, 12, 14)))
+    image = dng(damaged, extra=[(51008, 7, len(listed), listed)])
+    np.testing.assert_array_equal(image.samples, interpolate(samples, X_TRANS))
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_lens_shading_is_corrected_before(dng, number):
+    """In a frame of more than one block of rows."""
+    samples = mosaic_of(np.full((SHADING_ROWS + 30, 40, 3), 0.3), X_TRANS, 0, gains=(1, 1, 1))
+    vignette = opcode_list((FIX_VIGNETTE_RADIAL, struct.pack(">7d", 0.5, 0, 0, 0, 0, 0.5, 0.5)))
+    image = dng(samples, extra=[({2: 51009, 3: 51022}[number], 7, len(vignette), vignette)])
+    assert image.samples.dtype == np.float32
+    assert image.samples[0, 0, 1] > 1.4 * image.samples[len(samples) // 2, 20, 1]
+    assert np.ptp(image.samples, axis=2).max() < 0.05 * samples[0, 0]
+
+
+def test_it_is_developed_as_a_bayer_mosaic_of_the_scene_is(write_raw, identity_engine):
+    rows, columns = np.mgrid[:48, :60]
+    scene = 0.3 + 0.2 * np.stack([np.sin(rows / 9 + i) * np.cos(columns / 11 - i) for i in range(3)], -1)
+    bayer, x_trans = (
+        develop_array(write_raw(f"{name}.dng", scene, pattern), identity_engine).astype(int)
+        for name, pattern in (("bayer", "RGGB"), ("x-trans", phase(4, 1)))
+    )
+    assert np.abs(bayer - x_trans)[2:-2, 2:-2].max() <= 10  # curvature between samples, in shadows
+    assert np.abs(bayer - x_trans).mean() <= 1.5
+    assert bayer.std() > 10  # there is a picture to be equal to
+
+
+def test_info_says_what_it_is(write_raw, grey_ramp):
+    facts = describe(write_raw("a.dng", grey_ramp, X_TRANS))
+    assert facts["cfa"] == "X-Trans"
+    assert any("not trained" in note for note in facts["notes"])
+
+
+def test_a_white_balance_that_is_missing_is_estimated(write_raw, grey_ramp, identity_engine):
+    """It is a mosaic, and so not balanced yet, as a linear file may be."""
+    path = write_raw("a.dng", grey_ramp, X_TRANS, extra=[(50728, 5, 0, [])], xyz_to_camera=None)
+    picture = develop_array(path, identity_engine).astype(int)
+    assert np.ptp(picture, axis=2).mean() < 4
+
+
+def test_a_frame_smaller_than_its_reach_is_refused(dng):
+    with pytest.raises(InputError, match="at least 3x3"):
+        dng(noise(24, 40, np.uint16), default_crop=(0, 0, 2, 40))
