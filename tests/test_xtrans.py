@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 from conftest import MATRIX, mosaic_of, opcode_list
+from PIL import Image
 
 from deepisp_cli.dng import write_dng
 from deepisp_cli.dng_opcodes import FIX_BAD_PIXELS_LIST, FIX_VIGNETTE_RADIAL
@@ -127,6 +128,63 @@ def test_a_file_of_the_cameras_own_format_has_libraws_levels():
     np.testing.assert_array_equal(image.samples, interpolate(samples[3:19, 4:22], X_TRANS))
     np.testing.assert_array_equal(image.black, [1022] * 3)
     np.testing.assert_array_equal(image.white, [15900] * 3)
+
+
+def raf(mosaic, pattern, crop):
+    """A RAF as LibRaw reads it: a preview with the camera's name, a header with sizes (``crop``: top, left,
+    height, width), layout and white balance, and the samples in a TIFF of their own."""
+    preview = io.BytesIO()
+    exif = Image.Exif()
+    exif.update({271: "FUJIFILM", 272: "X-T1"})
+    Image.new("RGB", (160, 120)).save(preview, "JPEG", exif=exif)
+    jfif, start = preview.getvalue(), preview.getvalue().index(b"\xff\xe1")
+    jpeg = jfif[:2] + jfif[start:]  # EXIF first
+
+    layout = bytes("RGB".index(colour) for colour in reversed(pattern))
+    facts = {
+        0x100: mosaic.shape,
+        0x110: crop[:2],
+        0x111: crop[2:],
+        0x121: mosaic.shape,
+        0x2FF0: (302, 500, 302, 600),
+    }
+    entries = {code: struct.pack(f">{len(numbers)}H", *numbers) for code, numbers in facts.items()}
+    entries |= {0x130: bytes((0, 8)), 0x131: layout}
+    header = struct.pack(">I", len(entries))
+    header += b"".join(struct.pack(">2H", code, len(data)) + data for code, data in entries.items())
+
+    height, width = mosaic.shape
+    long = {0xF001: width, 0xF002: height, 0xF003: 14, 0xF007: 2048, 0xF008: 2 * mosaic.size}
+    directory = struct.pack("<HHHII", 1, 0xF000, 13, 1, 26) + bytes(4) + struct.pack("<H", len(long) + 1)
+    directory += b"".join(struct.pack("<HHII", code, 4, 1, number) for code, number in long.items())
+    directory += struct.pack("<HHII", 0xF00A, 4, 36, 512) + bytes(4)  # black levels
+    tiff = (b"II*\0" + struct.pack("<I", 8) + directory).ljust(512, b"\0") + struct.pack("<36I", *[1022] * 36)
+    tiff = tiff.ljust(2048, b"\0") + mosaic.astype(">u2").tobytes()
+
+    parts, places, at = [jpeg, header, tiff], [], 160
+    for part in parts:
+        places += [at, len(part)]
+        at += len(part)
+    start = b"FUJIFILMCCD-RAW 0201FF383501X-T1".ljust(84, b"\0") + struct.pack(">6I", *places)
+    return start.ljust(160, b"\0") + b"".join(parts)
+
+
+def test_a_raf_has_its_colours_where_libraw_crops_it(tmp_path):
+    """Its margins have more than six samples, for which rawpy's raw_pattern is made of other memory."""
+    pattern = phase(4, 3)
+    mosaic = mosaic_of(np.full((300, 420, 3), (0.2, 0.7, 0.5)), pattern, 1022, 16383, (1, 1, 1))
+    path = tmp_path / "a.raf"
+    path.write_bytes(raf(mosaic, pattern, (20, 16, 260, 390)))
+    image = read_raw(path)
+    assert image.samples.shape == (256, 388, 3)
+    for colour, share in enumerate((0.2, 0.7, 0.5)):
+        assert np.ptp(image.samples[..., colour]) == 0
+        assert image.samples[0, 0, colour] == round(share * (16383 - 1022) + 1022)
+    np.testing.assert_array_equal(image.black, [1022] * 3)
+    np.testing.assert_array_equal(image.white, [16383] * 3)
+    np.testing.assert_allclose(image.camera_white_balance, [500 / 302, 1, 600 / 302], rtol=1e-6)
+    facts = describe(path)
+    assert (facts["camera"], facts["cfa"]) == ("FUJIFILM X-T1", "X-Trans")
 
 
 def test_a_black_level_that_varies_is_evened_out():
