@@ -4,6 +4,7 @@
 batch dimensions, so that training feeds the network exactly what the product does.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,9 @@ def normalise_mosaic(
     Parameters
     ----------
     samples : (H, W) counts, any numeric dtype.
-    pattern : CFA colours of ``samples[:2, :2]`` in reading order.
+    pattern : CFA colours of ``samples[:2, :2]``, or ``samples[:6, :6]``, in reading order.
     black : (rows, cols) counts, repeating from ``samples[0, 0]``.
-    white : (2, 2) counts, by position in the CFA cell.
+    white : (2, 2) counts, repeating likewise.
     gains : (3,) white-balance gains for R, G, B, the smallest 1.
 
     Returns
@@ -71,12 +72,12 @@ def mosaic_levels(
 
     The parameters are those of `normalise_mosaic`.
     """
-    black = np.tile(black, (1 + black.shape[0] % 2, 1 + black.shape[1] % 2)).astype(np.float32)
-    rows, cols = black.shape
-    channels = np.array(["RGB".index(colour) for colour in pattern]).reshape(2, 2)
-    cells = (rows // 2, cols // 2)
-    scale = np.tile(gains[channels], cells) / (np.tile(white, cells) - black)
-    return black, scale.astype(np.float32)
+    side = math.isqrt(len(pattern))
+    channels = np.array(["RGB".index(colour) for colour in pattern]).reshape(side, side)
+    shape = np.lcm.reduce([black.shape, white.shape, channels.shape])
+    black, white, channels = (np.tile(each, shape // each.shape) for each in (black, white, channels))
+    black = black.astype(np.float32)
+    return black, (gains[channels] / (white - black)).astype(np.float32)
 
 
 def mirror(start: int, stop: int, length: int) -> np.ndarray:

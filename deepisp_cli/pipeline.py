@@ -26,6 +26,7 @@ from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.torch_engine import TorchEngine
 from deepisp_cli.white_balance import choose_white_balance
+from deepisp_cli.xtrans import interpolate
 
 STANDARD_STREAM = "-"
 BLOCK_ROWS = 32  # rows of a frame processed at a time, an even number: temporaries stay in the cache
@@ -119,7 +120,7 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         gains, balance_remark = choose_white_balance(raw, options.white_balance)
         matrix, matrix_remark = camera_matrix(raw)
         result.notes += filter(None, (balance_remark, matrix_remark))
-        origin = red_position(raw.pattern) if raw.pattern else (0, 0)
+        origin = (0, 0) if raw.pattern is None or raw.x_trans else red_position(raw.pattern)
         if resident:
             return Frame(None, origin, matrix, raw.orientation, raw.lens_warp, raw, gains)
         picture = linear_rgb(raw, gains)
@@ -276,6 +277,8 @@ def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
         samples = np.asarray(raw.samples, np.float32)
         return normalise(samples, raw.black, (gains / (raw.white - raw.black)).astype(np.float32))
     mosaic = normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, gains)
+    if raw.x_trans:
+        return interpolate(mosaic, raw.pattern)
     picture = np.empty((*mosaic.shape, 3), np.float32)
 
     def fill(rows: slice) -> None:
@@ -362,7 +365,7 @@ def describe(source: Path | str) -> dict[str, Any]:
         "width": raw.size[1],
         "height": raw.size[0],
         "orientation": raw.orientation,
-        "cfa": raw.pattern or ("X-Trans" if raw.x_trans else "none (linear)"),
+        "cfa": "X-Trans" if raw.x_trans else raw.pattern or "none (linear)",
         "black": np.unique(raw.black).tolist(),
         "white": np.unique(raw.white).tolist(),
         "white_balance": _rounded(raw.camera_white_balance),

@@ -24,7 +24,7 @@ from deepisp_cli.lens_shading import correct_shading
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded, read_capture
 from deepisp_cli.saturation import clipping_level
-from deepisp_cli.xtrans import is_x_trans, to_linear
+from deepisp_cli.xtrans import SMALLEST, is_x_trans
 
 _D65 = np.array([0.95047, 1.0, 1.08883])  # D65 white in XYZ, CIE 1931 2 degrees
 LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
@@ -35,10 +35,9 @@ _ELSEWHERE = "develop it with darktable or RawTherapee"
 @dataclass(frozen=True)
 class RawImage:
     """One raw picture as stored, within its default crop: not scaled, balanced or rotated, black included.
-    An X-Trans mosaic is interpolated, and then as a linear picture.
 
     The black level of ``samples[y, x]`` is ``black[y % rows, x % columns]``, its colour is
-    ``pattern[2 * (y % 2) + x % 2]``.
+    ``pattern[side * (y % side) + x % side]``; the side of a Bayer mosaic is 2, of an X-Trans mosaic 6.
 
     Attributes
     ----------
@@ -47,14 +46,12 @@ class RawImage:
         shading is corrected, and where rows or columns have their own black levels, which are already
         subtracted.
     pattern : str or None
-        Colours of ``samples[:2, :2]`` in reading order: RGGB, BGGR, GRBG or GBRG. None: linear.
-    x_trans : bool
-        Whether the linear samples were an X-Trans mosaic.
+        Colours of ``samples[:side, :side]`` in reading order: RGGB, BGGR, GRBG, GBRG or 36 letters. None:
+        linear.
     black : float32
         Counts. Mosaic: a tile (rows, columns), at least 2x2; linear: (3,).
     white : float32
-        Counts. Mosaic: (2, 2), one per CFA position, lower than the file's if the sensor clips below that;
-        linear: (3,).
+        Counts. Mosaic: (2, 2), repeating, lower than the file's if the sensor clips below that; linear: (3,).
     camera_white_balance, daylight_white_balance : (3,) float32 or None
         RGB gains, the smallest 1, as shot and for D65. None: unknown.
     xyz_to_camera : (3, 3) float32 or None
@@ -75,7 +72,6 @@ class RawImage:
 
     samples: np.ndarray
     pattern: str | None
-    x_trans: bool
     black: np.ndarray
     white: np.ndarray
     camera_white_balance: np.ndarray | None
@@ -87,6 +83,11 @@ class RawImage:
     model: str
     capture: Mapping[str, Any]
     notes: tuple[str, ...]
+
+    @property
+    def x_trans(self) -> bool:
+        """Whether it is an X-Trans mosaic."""
+        return self.pattern is not None and is_x_trans(self.pattern)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -161,6 +162,8 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
     else:
         colours = np.roll(colours, (-top, -left), axis=(0, 1))
         pattern = "".join(frame.letters[colour] for colour in colours.ravel())
+        if is_x_trans(pattern) and min(shape) < SMALLEST:
+            raise ValueError(f"an X-Trans mosaic of {height}x{width}")
         if dng_tags.is_dng(tags):
             black, white = dng_tags.mosaic_levels(tags, offset)
         else:
@@ -176,17 +179,14 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
             f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
         )
     samples = correct_shading(samples, pattern, black, tags, offset, visible)
-    x_trans = pattern is not None and is_x_trans(pattern)
-    if pattern is not None and x_trans:
-        samples, black, white = to_linear(samples, pattern, black, white)
     matrix = _xyz_to_camera(frame, tags)
-    if matrix is None and not dng_tags.is_dng(tags) and not x_trans:  # LibRaw's X-Trans demosaic may crash
+    if matrix is None and not dng_tags.is_dng(tags) and not (pattern and is_x_trans(pattern)):
+        # LibRaw's X-Trans demosaic may crash
         matrix = developed_matrix(source)
     camera, daylight = _white_balances(frame, tags, matrix)
     image = RawImage(
         samples=samples,
-        pattern=None if x_trans else pattern,
-        x_trans=x_trans,
+        pattern=pattern,
         black=black,
         white=white,
         camera_white_balance=camera,

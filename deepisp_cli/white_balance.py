@@ -1,10 +1,11 @@
 """Which white balance a raw gets: the camera's, daylight's, an estimate, or the user's gains."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from deepisp_cli.demosaic import normalise, normalise_mosaic, red_position
+from deepisp_cli.demosaic import normalise, normalise_mosaic
 from deepisp_cli.frame import WHITE_BALANCES, parse_gains
 from deepisp_cli.raw import RawImage
 
@@ -39,9 +40,7 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
     if wanted == "camera" and camera is not None:
         return camera, ""
     estimated = None
-    if (
-        raw.pattern or raw.x_trans or wanted == "auto"
-    ):  # nobody knows what a linear file has been balanced for
+    if raw.pattern or wanted == "auto":  # nobody knows what a linear file has been balanced for
         estimated = grey_world_gains(raw.samples, raw.pattern, raw.black, raw.white)
     if wanted == "auto" and estimated is not None:
         return estimated, ""
@@ -78,7 +77,9 @@ def grey_world_gains(
     -------
     (3,) float32, the smallest 1; None if the picture is too dark or too bright to tell.
     """
-    period = 2 * len(black)  # rows of whole CFA cells and black tiles
+    period = math.lcm(
+        math.isqrt(len(pattern or "RGGB")), len(black)
+    )  # rows of whole CFA cells and black tiles
     step = period * max(1, BLOCK_ROWS // period)
     total, count = np.zeros(3), 0.0
     for top in range(0, len(samples), step):
@@ -96,17 +97,14 @@ def _cell_colours(
     samples: np.ndarray, pattern: str | None, black: np.ndarray, white: np.ndarray
 ) -> np.ndarray:
     """(4, cells) float32: red, green and blue of each CFA cell, or of each pixel of linear counts, and the
-    brighter of a cell's two greens."""
+    brightest sample of a cell."""
     if pattern is None:
         rgb = normalise(samples.astype(np.float32), black, 1 / (white - black))
-        red, green, blue = (rgb[..., channel] for channel in range(3))
-        brighter = green
-    else:
-        mosaic = normalise_mosaic(samples, pattern, black, white, np.ones(3, np.float32))
-        row, col = red_position(pattern)
-        height, width = (side // 2 * 2 for side in mosaic.shape)
-        cells = mosaic[:height, :width].reshape(height // 2, 2, width // 2, 2)
-        red, blue = cells[:, row, :, col], cells[:, 1 - row, :, 1 - col]
-        greens = cells[:, row, :, 1 - col], cells[:, 1 - row, :, col]
-        green, brighter = (greens[0] + greens[1]) / 2, np.maximum(*greens)
-    return np.stack([red.ravel(), green.ravel(), blue.ravel(), brighter.ravel()])
+        return np.stack([*rgb.reshape(-1, 3).T, rgb.max(-1).ravel()])
+    mosaic = normalise_mosaic(samples, pattern, black, white, np.ones(3, np.float32))
+    side = math.isqrt(len(pattern))
+    height, width = (length // side * side for length in mosaic.shape)
+    cells = mosaic[:height, :width].reshape(height // side, side, width // side, side)
+    cells = cells.transpose(1, 3, 0, 2).reshape(side**2, -1)
+    letters = np.array(list(pattern))
+    return np.stack([*(cells[letters == colour].mean(0) for colour in "RGB"), cells.max(0)])

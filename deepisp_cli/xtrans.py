@@ -1,4 +1,4 @@
-"""Fujifilm's X-Trans mosaics, 6x6 samples instead of Bayer's 2x2, to three counts at each pixel.
+"""Fujifilm's X-Trans mosaics, 6x6 samples instead of Bayer's 2x2, to linear camera RGB.
 
 The networks take interpolated pictures, so such a mosaic needs no network of its own; they were trained on
 Bayer's, though.
@@ -16,6 +16,7 @@ X_TRANS = "GGRGGBGGBGGRBRGRBGGGBGGRGGRGGBRBGBRG"  # one of its phases
 SIDE = 6
 BLOCK_ROWS = 6 * SIDE  # interpolated at a time: temporaries stay in the cache
 RADIUS = 2  # each 3x3 samples hold every colour, so that a corner has all of them within reach
+SMALLEST = 1 + RADIUS  # rows and columns of a frame
 SIGMA = 0.7  # in pixels. Smaller: fine detail gets coloured; larger: it blurs
 KERNEL = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * SIGMA**2)).astype(np.float32)
 
@@ -29,83 +30,56 @@ def is_x_trans(pattern: str) -> bool:
     return any(np.array_equal(np.roll(known, phase, (0, 1)), colours) for phase in phases)
 
 
-def to_linear(
-    samples: np.ndarray, pattern: str, black: np.ndarray, white: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An X-Trans mosaic as a linear picture.
-
-    Parameters
-    ----------
-    samples, pattern : as for `interpolate`.
-    black : (rows, columns) counts, repeating from ``samples[0, 0]``.
-    white : counts, any shape; the lowest is used for all.
-
-    Returns
-    -------
-    samples : (H, W, 3), of the same dtype; float32 if the black level varies, which is then evened out.
-    black, white : (3,) float32.
-    """
-    level = black.min()
-    if np.ptp(black):
-        rows, columns = (
-            np.arange(side) % period for side, period in zip(samples.shape, black.shape, strict=True)
-        )
-        samples = samples.astype(np.float32) - (black - level)[np.ix_(rows, columns)]
-    return interpolate(samples, pattern), np.full(3, level, np.float32), np.full(3, white.min(), np.float32)
-
-
-def interpolate(samples: np.ndarray, pattern: str) -> np.ndarray:
+def interpolate(mosaic: np.ndarray, pattern: str) -> np.ndarray:
     """Each colour at each pixel: the mean of the nearest samples, weighted with a Gaussian of their distance.
 
-    That is normalised convolution (Knutsson and Westin 1993). Black and white levels stay what they are.
+    That is normalised convolution (Knutsson and Westin 1993).
 
     Parameters
     ----------
-    samples : (H, W) uint16 or float32 counts, H and W at least 3.
-    pattern : the colours of ``samples[:6, :6]`` in reading order, for which `is_x_trans` holds.
+    mosaic : (H, W) float32, H and W at least `SMALLEST`. As for `demosaic.demosaic`.
+    pattern : the colours of ``mosaic[:6, :6]`` in reading order, for which `is_x_trans` holds.
 
     Returns
     -------
-    (H, W, 3) of the same dtype. Measured samples are returned unchanged.
-
-    Raises
-    ------
-    ValueError
-        If ``samples`` is smaller.
+    (H, W, 3) float32. Measured samples are returned unchanged.
     """
-    height, width = samples.shape
-    if min(samples.shape) < RADIUS + 1:
-        raise ValueError(f"an X-Trans mosaic must be at least 3x3, got {height}x{width}")
-    rgb = np.empty((height, width, 3), samples.dtype)
+    height, width = mosaic.shape
+    rgb = np.empty((height, width, 3), np.float32)
 
     def fill(top: int) -> None:
         bottom = min(top + BLOCK_ROWS, height)
         first, last = max(top - RADIUS, 0), min(bottom + RADIUS, height)
-        part = samples[first:last].astype(np.float32)
-        below = pattern[SIDE * (first % SIDE) :] + pattern[: SIDE * (first % SIDE)]
-        planes = weighted_means(part, *masks_and_weights(below, last - first, width))
-        for colour, plane in enumerate(planes):
-            values = plane[top - first :][: bottom - top]
-            rgb[top:bottom, :, colour] = values if samples.dtype == np.float32 else np.rint(values)
+        start = SIDE * (first % SIDE)
+        masks, weights = _masks_and_weights(pattern[start:] + pattern[:start], last - first, width)
+        for colour, plane in enumerate(weighted_means(mosaic[first:last], masks, weights)):
+            rgb[top:bottom, :, colour] = plane[top - first :][: bottom - top]
 
     on_all_cores(fill, range(0, height, BLOCK_ROWS))
     return rgb
 
 
-@lru_cache(maxsize=4)
-def masks_and_weights(pattern: str, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each colour is measured, (3, height, width) bool, and the weights of its samples within reach,
-    summed up, float32. Most blocks of a frame share them."""
+def measured(pattern: str, height: int, width: int) -> np.ndarray:
+    """Where each colour is measured, (3, height, width) bool."""
     letters = np.array(list(pattern)).reshape(SIDE, SIDE)
     tiled = np.tile(letters, (-(-height // SIDE), -(-width // SIDE)))[:height, :width]
-    masks = np.stack([tiled == colour for colour in "RGB"])
+    return np.stack([tiled == colour for colour in "RGB"])
+
+
+@lru_cache(maxsize=4)
+def _masks_and_weights(pattern: str, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """For `weighted_means`. Most blocks of a frame share them."""
+    masks = measured(pattern, height, width)
     return masks, blurred(masks.astype(np.float32))
 
 
-def weighted_means(samples: Array, masks: Array, weights: Array) -> Iterator[Array]:
-    """Each colour's plane (..., H, W) of a mosaic (..., H, W); the rest from `masks_and_weights`."""
+def weighted_means(mosaic: Array, masks: Array, weights: Array) -> Iterator[Array]:
+    """Each colour's plane (..., H, W) of a mosaic (..., H, W).
+
+    ``masks`` (3, ..., H, W) bool say where it is measured, ``weights`` are `blurred` ones.
+    """
     for mask, weight in zip(masks, weights, strict=True):
-        yield library(samples).where(mask, samples, blurred(samples * mask) / weight)
+        yield library(mosaic).where(mask, mosaic, blurred(mosaic * mask) / weight)
 
 
 def blurred(planes: Array) -> Array:

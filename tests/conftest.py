@@ -59,7 +59,6 @@ def raw_with(samples, pattern, **known):
     unknown = {"camera_white_balance": None, "daylight_white_balance": None, "xyz_to_camera": None}
     levels = {"black": np.zeros(planes, np.float32), "white": np.ones(planes, np.float32)}
     rest = {
-        "x_trans": False,
         "orientation": 1,
         "lens_warp": None,
         "make": "",

@@ -20,6 +20,7 @@ from deepisp_cli.plan import Job
 from deepisp_cli.raw import read_raw
 from deepisp_cli.render import DITHER_SIDE
 from deepisp_cli.torch_engine import TorchEngine
+from deepisp_cli.xtrans import X_TRANS
 
 torch = pytest.importorskip("torch")
 resident = pytest.importorskip("deepisp_cli.resident")
@@ -93,6 +94,21 @@ def test_every_cfa_and_orientation(write_raw, colourful, engine, pattern, orient
     path = write_raw("a.dng", colourful, pattern=pattern, orientation=orientation)
     expected, found, *_ = both(path, engine)
     assert_near(found, expected, engine)
+
+
+@pytest.mark.parametrize("options", [{}, {"white_balance": "auto"}], ids=str)
+def test_an_x_trans_mosaic(write_raw, colourful, engine, options):
+    """One that begins elsewhere, with a black level of another period."""
+    pattern = X_TRANS[12:] + X_TRANS[:12]
+    path = write_raw(
+        "a.dng",
+        colourful,
+        pattern=pattern,
+        extra=[(50713, 3, 2, (1, 4)), (50714, 3, 4, [500, 520, 512, 516])],
+    )
+    expected, found, *_ = both(path, engine, **options)
+    assert_near(found, expected, engine)
+    assert expected.std() > 10  # there is a picture to be equal to
 
 
 def test_a_metered_model_meters_on_the_device(write_raw, colourful, engine):

@@ -121,8 +121,8 @@ def load_pair(pair: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray, np.ndarr
     path, reference_path = pair
     with damage_told(path, "a raw file"), path.open("rb") as file:
         raw = read_raw(file, str(path))
-    if raw.pattern is None:
-        raise InputError(f"{path}: is not a mosaic; training pairs need one")
+    if raw.pattern is None or raw.x_trans:
+        raise InputError(f"{path}: is not a Bayer mosaic; training pairs need one")
     gains, _ = choose_white_balance(raw, Options().white_balance)
     mosaic = normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, gains)
     upright = np.asarray(load_photograph(reference_path))
