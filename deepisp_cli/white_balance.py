@@ -77,9 +77,8 @@ def grey_world_gains(
     -------
     (3,) float32, the smallest 1; None if the picture is too dark or too bright to tell.
     """
-    period = math.lcm(
-        math.isqrt(len(pattern or "RGGB")), len(black)
-    )  # rows of whole CFA cells and black tiles
+    side = math.isqrt(len(pattern)) if pattern else 1
+    period = math.lcm(side, len(black))  # rows of whole CFA cells and black tiles
     step = period * max(1, BLOCK_ROWS // period)
     total, count = np.zeros(3), 0.0
     for top in range(0, len(samples), step):
