@@ -5,6 +5,7 @@ batch dimensions, so that training feeds the network exactly what the product do
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,14 @@ def red_position(pattern: str) -> tuple[int, int]:
     if pattern not in BAYER_PATTERNS:
         raise ValueError(f"{pattern!r} is not a Bayer pattern; known: {', '.join(BAYER_PATTERNS)}")
     return divmod(pattern.index("R"), 2)
+
+
+def phases(pattern: str) -> Iterator[tuple[int, slice, slice]]:
+    """Each sample of a CFA cell in reading order: the number of its colour in "RGB", and the rows and columns
+    of a mosaic in which it lies."""
+    side = math.isqrt(len(pattern))
+    for number, colour in enumerate(pattern):
+        yield "RGB".index(colour), slice(number // side, None, side), slice(number % side, None, side)
 
 
 def normalise(counts: Array, black: Any, scale: Any) -> Array:

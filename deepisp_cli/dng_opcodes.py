@@ -62,7 +62,7 @@ def unapplied_lists(tags: Tags) -> list[str]:
     ]
 
 
-def fix_bad_pixels(samples: np.ndarray, tags: Tags, period: int = 2) -> np.ndarray:
+def fix_bad_pixels(samples: np.ndarray, tags: Tags, period: int) -> np.ndarray:
     """Replace the samples that OpcodeList1 calls bad with the mean of their good neighbours of that colour.
 
     Parameters

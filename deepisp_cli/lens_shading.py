@@ -4,13 +4,13 @@ GainMap and FixVignetteRadial of OpcodeList2 and 3 (Adobe DNG Specification 1.7,
 the active area: a place is the centre of a pixel, as a share of that area's height or width.
 """
 
-import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from deepisp_cli.demosaic import phases
 from deepisp_cli.dng_opcodes import FIX_VIGNETTE_RADIAL, GAIN_MAP, opcodes, optical_centre
 from deepisp_cli.dng_tags import Tags
 
@@ -131,9 +131,7 @@ def _planes(pattern: str | None, demosaiced: bool) -> Iterator[tuple[int, slice,
     elif not demosaiced:
         yield 0, every, every
     else:
-        side = math.isqrt(len(pattern))
-        for number, colour in enumerate(pattern):
-            yield "RGB".index(colour), slice(number // side, None, side), slice(number % side, None, side)
+        yield from phases(pattern)
 
 
 def _interpolate(values: np.ndarray, axis: int, distance: np.ndarray, spacing: float) -> np.ndarray:

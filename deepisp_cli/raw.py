@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from deepisp_cli import dng_decode, dng_tags, libraw
+from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.dng_opcodes import fix_bad_pixels, unapplied_lists
 from deepisp_cli.dng_tags import Tags
@@ -24,7 +25,7 @@ from deepisp_cli.lens_shading import correct_shading
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded, read_capture
 from deepisp_cli.saturation import clipping_level
-from deepisp_cli.xtrans import SMALLEST, is_x_trans
+from deepisp_cli.xtrans import SIDE, SMALLEST, is_x_trans
 
 _D65 = np.array([0.95047, 1.0, 1.08883])  # D65 white in XYZ, CIE 1931 2 degrees
 LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
@@ -87,7 +88,7 @@ class RawImage:
     @property
     def x_trans(self) -> bool:
         """Whether it is an X-Trans mosaic."""
-        return self.pattern is not None and is_x_trans(self.pattern)
+        return self.pattern is not None and len(self.pattern) == SIDE**2
 
     @property
     def size(self) -> tuple[int, int]:
@@ -142,6 +143,7 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
 def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawImage:
     """Combine what LibRaw decoded with what the tags say."""
     colours = _mosaic_colours(frame, tags, name)
+    x_trans = colours is not None and len(colours) == SIDE
     if colours is None and dng_tags.is_lossy(tags):
         decoded, tags = dng_decode.decode_lossy(source, tags, name)
         frame = frame._replace(samples=decoded)
@@ -162,7 +164,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
     else:
         colours = np.roll(colours, (-top, -left), axis=(0, 1))
         pattern = "".join(frame.letters[colour] for colour in colours.ravel())
-        if is_x_trans(pattern) and min(shape) < SMALLEST:
+        if x_trans and min(shape) < SMALLEST:
             raise ValueError(f"an X-Trans mosaic of {height}x{width}")
         if dng_tags.is_dng(tags):
             black, white = dng_tags.mosaic_levels(tags, offset)
@@ -180,8 +182,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         )
     samples = correct_shading(samples, pattern, black, tags, offset, visible)
     matrix = _xyz_to_camera(frame, tags)
-    if matrix is None and not dng_tags.is_dng(tags) and not (pattern and is_x_trans(pattern)):
-        # LibRaw's X-Trans demosaic may crash
+    if matrix is None and not dng_tags.is_dng(tags) and not x_trans:  # LibRaw's X-Trans demosaic may crash
         matrix = developed_matrix(source)
     camera, daylight = _white_balances(frame, tags, matrix)
     image = RawImage(
@@ -269,7 +270,7 @@ def _mosaic_colours(frame: Decoded, tags: Tags, name: str) -> np.ndarray | None:
     if linear or frame.colours.shape == (1, 1):
         raise UnsupportedRawError(f"{name}: a monochrome raw has no colours to develop; {_ELSEWHERE}")
     pattern = "".join(frame.letters[colour] for colour in frame.colours.ravel())
-    if pattern not in ("RGGB", "BGGR", "GRBG", "GBRG") and not is_x_trans(pattern):
+    if pattern not in BAYER_PATTERNS and not is_x_trans(pattern):
         quad = frame.colours.shape == (4, 4)
         kind = "a mosaic of 4x4 samples (quad Bayer, SuperCCD)" if quad else f"a mosaic of {pattern}"
         raise UnsupportedRawError(

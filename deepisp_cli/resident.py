@@ -19,7 +19,7 @@ from deepisp_cli.raw import RawImage
 from deepisp_cli.render import LEVELS, TURNS, dither
 from deepisp_cli.tiling import spans
 from deepisp_cli.torch_engine import TorchEngine
-from deepisp_cli.xtrans import blurred, measured, weighted_means
+from deepisp_cli.xtrans import measured, weighted_means
 
 BLOCK_ROWS = 512  # rows worked on at a time, so that temporaries are small beside the frame
 Returned = TypeVar("Returned")
@@ -99,8 +99,7 @@ def _to_picture(raw: RawImage, gains: np.ndarray, device: str) -> Tensor:
 def _interpolated(mosaic: Tensor, pattern: str) -> Tensor:
     """`xtrans.interpolate` on the device."""
     masks = torch.from_numpy(measured(pattern, *mosaic.shape)).to(mosaic.device)
-    weights = (blurred(mask.to(torch.float32)) for mask in masks)  # one at a time
-    return torch.stack(list(weighted_means(mosaic, masks, weights)), -1)
+    return torch.stack(list(weighted_means(mosaic, masks)), -1)
 
 
 def _upload(samples: np.ndarray, device: str) -> Tensor:

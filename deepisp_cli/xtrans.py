@@ -70,25 +70,26 @@ def measured(pattern: str, height: int, width: int) -> np.ndarray:
 def _masks_and_weights(pattern: str, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """For `weighted_means`. Most blocks of a frame share them."""
     masks = measured(pattern, height, width)
-    return masks, blurred(masks.astype(np.float32))
+    return masks, _blurred(masks)
 
 
-def weighted_means(mosaic: Array, masks: Array, weights: Array) -> Iterator[Array]:
+def weighted_means(mosaic: Array, masks: Array, weights: Array | None = None) -> Iterator[Array]:
     """Each colour's plane (..., H, W) of a mosaic (..., H, W).
 
-    ``masks`` (3, ..., H, W) bool say where it is measured, ``weights`` are `blurred` ones.
+    ``masks`` (3, ..., H, W) bool say where it is measured, ``weights`` are `_blurred` ones if they are known.
     """
-    for mask, weight in zip(masks, weights, strict=True):
-        yield library(mosaic).where(mask, mosaic, blurred(mosaic * mask) / weight)
+    for number, mask in enumerate(masks):
+        weight = _blurred(mask) if weights is None else weights[number]
+        yield library(mosaic).where(mask, mosaic, _blurred(mosaic * mask) / weight)
 
 
-def blurred(planes: Array) -> Array:
-    """``planes`` (..., H, W) convolved with `KERNEL` both ways; zeros beyond their borders."""
-    centre, *outwards = KERNEL[RADIUS:].tolist()
+def _blurred(planes: Array) -> Array:
+    """``planes`` (..., H, W), float32 or bool, convolved with `KERNEL` both ways; zeros beyond borders."""
+    centre, *outwards = KERNEL[RADIUS:]
     for _ in range(2):  # across, then down
-        result = centre * planes
+        result = planes * centre
         for distance, weight in enumerate(outwards, 1):
-            result[..., distance:] += weight * planes[..., :-distance]
-            result[..., :-distance] += weight * planes[..., distance:]
+            result[..., distance:] += planes[..., :-distance] * weight
+            result[..., :-distance] += planes[..., distance:] * weight
         planes = result.swapaxes(-1, -2)
     return planes

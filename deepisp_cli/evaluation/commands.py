@@ -109,9 +109,8 @@ def evaluate(
         repeated = {"--model": models, "--baseline": baselines, "--sigma": [f"{sigma:g}" for sigma in sigmas]}
         words = ["deepisp evaluate", benchmark, data.resolve().name]
         words += [f"{option} {value}" for option, values in repeated.items() for value in values]
-        words += [f"--protocol {protocol}"] if protocol else []
-        words += [f"--cfa {cfa}"] if cfa else []
-        words += [f"--limit {limit}"] if limit else []
+        single = {"--protocol": protocol, "--cfa": cfa, "--limit": limit}
+        words += [f"{option} {value}" for option, value in single.items() if value]
         places = {"--engine": engine, "--device": device}
         words += [f"{option} {value}" for option, value in places.items() if value != "auto"]
         facts = (benchmark, data.resolve().name, " ".join(words), chosen.seeds)

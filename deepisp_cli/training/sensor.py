@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepisp_cli.colour import srgb_from_camera
+from deepisp_cli.demosaic import phases
 from deepisp_cli.dng import write_dng
 
 # Brooks et al. 2019, equation 2: log(read) = slope * log(shot) + offset, both variances at full scale 1
@@ -82,11 +83,9 @@ class Sensor:
 def sample_mosaic(picture: np.ndarray, pattern: str = "RGGB") -> np.ndarray:
     """What a sensor keeps of a picture (H, W, 3): the mosaic (H, W) that begins with ``pattern``, its 2x2 or
     6x6 colours in reading order."""
-    side = math.isqrt(len(pattern))
     mosaic = np.empty(picture.shape[:2], picture.dtype)
-    for number, colour in enumerate(pattern):
-        rows, columns = slice(number // side, None, side), slice(number % side, None, side)
-        mosaic[rows, columns] = picture[rows, columns, "RGB".index(colour)]
+    for channel, rows, columns in phases(pattern):
+        mosaic[rows, columns] = picture[rows, columns, channel]
     return mosaic
 
 

@@ -17,7 +17,7 @@ from deepisp_cli.metering import QUANTILE, expose, meter
 from deepisp_cli.training import cameras
 from deepisp_cli.training.ranges import check_order, check_range
 from deepisp_cli.training.sensor import READ_OFFSET, READ_SLOPE
-from deepisp_cli.xtrans import SIDE, X_TRANS, blurred, weighted_means
+from deepisp_cli.xtrans import SIDE, X_TRANS, weighted_means
 
 GREY = 0.18  # the level to which a light meter brings a scene's mean
 PATTERN = "RGGB"  # the product presents every mosaic with its red sample first
@@ -268,5 +268,4 @@ def sample_mosaic(planes: Tensor, x_trans: Tensor | None = None) -> Tensor:
 def interpolate_x_trans(mosaic: Tensor, masks: Tensor) -> Tensor:
     """`xtrans.interpolate` for mosaics (N, H, W), measured where ``masks`` (N, 3, H, W) bool say; NaN in
     frames without any."""
-    by_colour = masks.transpose(0, 1)
-    return torch.stack(list(weighted_means(mosaic, by_colour, blurred(by_colour.to(mosaic.dtype)))), 1)
+    return torch.stack(list(weighted_means(mosaic, masks.transpose(0, 1))), 1)
