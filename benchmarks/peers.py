@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deepisp_cli.benchmark import frame_size, write_frame
 from deepisp_cli.engine import open_engine
-from deepisp_cli.errors import EngineError
+from deepisp_cli.errors import DeepIspError
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, is_installed, program_version
 from deepisp_cli.models import list_models
 
@@ -42,12 +42,16 @@ def main(raws: tuple[Path, ...], megapixels: float, repeat: int) -> None:
                 click.echo(f"{name}: not installed")
         ours = next(iter(methods))
         for raw in raws:
-            size = methods["libraw"](raw).size / 3e6
+            try:
+                size = methods[ours](raw).size / 3e6
+            except DeepIspError as error:  # then there is nothing to compare with
+                click.echo(error, err=True)
+                continue
             seconds = {}
             for name, method in methods.items():
                 try:
                     method(raw)
-                except EngineError as error:  # a program that cannot read the file; the others continue
+                except DeepIspError as error:  # a program that cannot read the file; the others continue
                     click.echo(f"{name}: {error}", err=True)
                     continue
                 seconds[name] = statistics.median(_seconds(method, raw) for _ in range(repeat))

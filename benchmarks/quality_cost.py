@@ -34,7 +34,7 @@ def main(picture: Path) -> None:
         chosen = [
             report
             for report in reports
-            if report["benchmark"] == benchmark and "--engine" not in report["command"]
+            if report["benchmark"] == benchmark and not {"--engine", "--cfa"} & set(report["command"].split())
         ]
         for marker, report in zip(MARKERS, chosen, strict=False):
             for result in report["results"]:

@@ -106,9 +106,7 @@ def _measure_frame(
     runs = [develop(raw, picture, opened, options) for _ in range(repeat)]
     memory = peak_memory()
     width, height = runs[0].width, runs[0].height
-    seconds = {
-        stage: round(statistics.median(run.seconds[stage] for run in runs), 3) for stage in runs[0].seconds
-    }
+    seconds = {stage: statistics.median(run.seconds[stage] for run in runs) for stage in runs[0].seconds}
     total = statistics.median(sum(run.seconds.values()) for run in runs)
     operations = 2 * multiply_adds(opened.model.card["architecture"]) * width * height
     return {
@@ -118,7 +116,7 @@ def _measure_frame(
         "megapixels": round(width * height / 1e6, 2),
         "width": width,
         "height": height,
-        "seconds": seconds,
+        "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
         "total": round(total, 3),
         "per_megapixel": round(total / (width * height / 1e6), 3),
         "network_gflops": round(operations / seconds["network"] / 1e9, 1),

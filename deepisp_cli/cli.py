@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from glob import has_magic
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 class _Commands(click.Group):
     """A group that turns our errors into one line on stderr and an exit code."""
+
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        if args[0] not in self.commands and os.path.exists(args[0]):
+            raise UsageError(f"{args[0]}: is no command; to develop it: deepisp process {args[0]}")
+        return super().resolve_command(context, args)
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -142,7 +148,7 @@ def main() -> None:
     default=1.0,
     metavar="0..1",
     show_default=True,
-    help="Strength of the restoration; 0 turns it off.",
+    help="Strength of the restoration; 0 leaves all noise.",
 )
 @click.option(
     "--look",
@@ -151,7 +157,7 @@ def main() -> None:
     show_default=True,
     help="neutral leaves out the learned tone and colour.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be done, but do nothing.")
+@click.option("--dry-run", is_flag=True, help="List inputs and outputs, but develop nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print engine, stages and seconds.")
@@ -289,7 +295,8 @@ def _develop(
                     _tell("\r\033[K", newline=False)
                 talk(result)
     except KeyboardInterrupt:
-        _tell(f"\ndeepisp: interrupted; at least {report.count('written')} of {len(jobs)} written completely")
+        written = f"at least {report.count('written')} of {len(jobs)} written"
+        _tell(f"\ndeepisp: interrupted; {written}; --skip-existing goes on")
         sys.exit(INTERRUPTED)
     return report
 
@@ -310,40 +317,55 @@ def _mover(bar: Any) -> Callable[[int, float], None]:
 @click.argument("raws", nargs=-1, required=True, metavar="RAW...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
 def info(raws: tuple[str, ...], as_json: bool) -> None:
-    """Show what the program reads from a raw file.
+    """Show what the program reads from raw files, folders or quoted patterns.
 
     \b
     deepisp info night.dng
     deepisp info --json *.nef
     """
     from deepisp_cli.pipeline import describe
+    from deepisp_cli.plan import find_sources
 
     _need_stdout()
-    worst = 0
+    codes = []
+    names: list[Any] = []
     for raw in raws:
+        if os.path.isdir(raw) or (has_magic(raw) and not os.path.lexists(raw)):
+            sources, missing = find_sources([raw])
+            names += [source for source, _ in sources]
+            names += [job.source for job in missing]
+        else:
+            names.append(raw)
+    for raw in names:
         try:
             facts = describe(raw)
         except DeepIspError as error:
             _tell(f"deepisp: {_printable(str(error))}")
-            worst = worst or error.exit_code
+            codes.append(error.exit_code)
             continue
-        code = facts.pop("exit_code", 0)
-        worst = worst or code
+        codes.append(facts.pop("exit_code", 0))
         if as_json:
             click.echo(json.dumps(facts))
         else:
             for key, value in facts.items():
                 if value not in (None, "", []):
-                    click.echo(f"{key.replace('_', ' ') + ':':24}{_printable(_words(value))}")
+                    click.echo(f"{key.replace('_', ' ') + ':':24}{_printable(_words(key, value))}")
             click.echo()
-    sys.exit(worst if len(raws) == 1 or not worst else 1)
+    sys.exit(codes[0] if len(codes) == 1 else 1 if any(codes) else 0)
 
 
-def _words(value: Any) -> str:
+UNITS = {"exposure_time": "{} s", "f_number": "f/{}", "focal_length": "{} mm"}
+
+
+def _words(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
-        return "; ".join(map(str, value))
+    if isinstance(value, list):  # gains as --white-balance takes them
+        separator = "," if all(isinstance(item, float) for item in value) else "; "
+        return separator.join(map(str, value))
+    if key in UNITS:
+        fraction = key == "exposure_time" and value < 0.3
+        return UNITS[key].format(f"1/{1 / value:.0f}" if fraction else f"{value:g}")
     return str(value)
 
 

@@ -60,7 +60,7 @@ def decode(encoded: Array) -> Array:
 
 def srgb_encode(linear: Array) -> Array:
     """Linear light to the sRGB curve (IEC 61966-2-1), mirrored for negatives. A tensor's gradient at black is
-    finite.
+    0, not infinite.
 
     Parameters
     ----------

@@ -30,6 +30,15 @@ def phases(pattern: str) -> Iterator[tuple[int, slice, slice]]:
         yield "RGB".index(colour), slice(number // side, None, side), slice(number % side, None, side)
 
 
+def sample_mosaic(picture: np.ndarray, pattern: str = "RGGB") -> np.ndarray:
+    """What a sensor keeps of a picture (H, W, 3): the mosaic (H, W) that begins with ``pattern``, its 2x2 or
+    6x6 colours in reading order."""
+    mosaic = np.empty(picture.shape[:2], picture.dtype)
+    for channel, rows, columns in phases(pattern):
+        mosaic[rows, columns] = picture[rows, columns, channel]
+    return mosaic
+
+
 def normalise(counts: Array, black: Any, scale: Any) -> Array:
     """Subtract black, scale, clip highlights to 1. Negative values are kept: they are half of the noise.
 

@@ -29,7 +29,7 @@ class InputError(DeepIspError):
 
 
 class UnsupportedRawError(InputError):
-    """An input is intact, but of a kind that is not developed: X-Trans, monochrome, Foveon, ..."""
+    """An input is intact, but of a kind that is not developed: monochrome, Foveon, quad Bayer, ..."""
 
 
 class ModelError(DeepIspError):

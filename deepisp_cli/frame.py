@@ -29,7 +29,7 @@ class Options:
     exposure : float
         EV from -10 to 10, added to the finished picture, in linear light.
     strength : float
-        0 to 1. 0: the plain bilinear picture, 1: the network's restoration.
+        0 to 1. 0: the plain picture of the bilinear demosaic or linear DNG, 1: the network's restoration.
     look : str
         "learned": the light meter and the network's transform; "neutral": neither of the two, exposure and
         colour as recorded.
@@ -165,6 +165,9 @@ class Frame:
         What ``picture`` will be computed from on the engine's device.
     gains : (3,) float32 or None
         The white balance for ``raw``, the smallest gain 1.
+    plain : (H, W, 3) float32 or None
+        A linear DNG in full colour, in the form of ``picture``, for what ``strength`` keeps of it; None:
+        ``picture`` is kept.
     """
 
     picture: np.ndarray | None
@@ -174,6 +177,7 @@ class Frame:
     lens_warp: LensWarp | None = None
     raw: RawImage | None = None
     gains: np.ndarray | None = None
+    plain: np.ndarray | None = None
 
 
 def parse_gains(given: str | Sequence[float]) -> np.ndarray:

@@ -31,7 +31,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
 class Decoded(NamedTuple):
     """What LibRaw knows of a raw. Colours are LibRaw's numbers 0 to 3.
 
-    Levels, gains and matrix are not used for a DNG, whose tags take precedence.
+    Of a DNG, whose tags take precedence, only the matrix is used, where those lack one.
     """
 
     samples: np.ndarray  # (H, W) or (H, W, 3), with margins

@@ -79,6 +79,8 @@ DNG_TWINS: dict[int, int] = {
 }
 
 ZERO_IS_UNKNOWN = (Tag.ExposureTime, Tag.FNumber, Tag.ISOSpeedRatings, Tag.FocalLength)
+# Where these are zero LibRaw takes the APEX value, which is a placeholder, too: 0 of it are 1 s and f/1.
+ZERO_MEANS_APEX = (Tag.ExposureTime, Tag.FNumber)
 DIRECTORIES = {"EXIF": Tag.ExifOffset, "GPS": Tag.GPSInfo}
 
 MAX_READS = 50_000  # a sound file needs a few thousand; a damaged one could keep exifread busy for hours
@@ -182,6 +184,7 @@ def read_metadata(
     gps: dict[int, Value] = {}
     notes: list[str] = []
     refused: set[int] = set()
+    unknown: set[int] = set()
     files = {"EXIF": source, "EXIF of the preview": BytesIO(preview or b"")}
     for what, file in files.items():
         try:
@@ -195,13 +198,14 @@ def read_metadata(
                     **_add(exif, EXIF_TAGS, twins),
                 }
                 refused |= faults.keys()
+                unknown |= {tag for tag in ZERO_MEANS_APEX if _is_zero(found["EXIF"].get(tag))}
                 notes += [f"{name}: EXIF tag 0x{tag:04X} dropped ({fault})" for tag, fault in faults.items()]
                 notes += [
                     f"{name}: its {directory} directory is damaged and was dropped" for directory in lost
                 ]
         except Exception as error:  # exifread raises all sorts on damaged files, and none of it is fatal
             notes.append(f"{name}: {what} cannot be read ({type(error).__name__}: {error})")
-    _add_fallback(image, exif, fallback or {}, refused)
+    _add_fallback(image, exif, fallback or {}, refused | unknown)
     _settle_iso(exif)
     return Metadata(image, exif, gps, tuple(dict.fromkeys(notes)))
 
@@ -306,6 +310,11 @@ def _add(target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int
     return faults
 
 
+def _is_zero(values: Any) -> bool:
+    """Whether a tag is there, but zero."""
+    return values is not None and not any(values)
+
+
 def _add_fallback(
     image: dict[int, Value], exif: dict[int, Value], known: Mapping[str, object], refused: set[int]
 ) -> None:
@@ -331,7 +340,7 @@ def _add_fallback(
         if ratio and tag not in refused:
             exif.setdefault(tag, Fraction(ratio).limit_denominator(steps))
     iso = positive(known.get("iso"))
-    if iso and not (exif.keys() | refused) & {Tag.ISOSpeedRatings, *LARGE_SENSITIVITIES}:
+    if iso and iso < 2**32 and not (exif.keys() | refused) & {Tag.ISOSpeedRatings, *LARGE_SENSITIVITIES}:
         exif[Tag.ISOSpeedRatings] = round(iso)
     moment = known.get("timestamp")
     if isinstance(moment, datetime) and Tag.DateTimeOriginal not in refused:

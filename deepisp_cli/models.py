@@ -81,7 +81,7 @@ class Model:
     @property
     def size(self) -> int:
         """Bytes of the ONNX graph."""
-        return (self.folder / ONNX_FILE).stat().st_size
+        return len(self.read(ONNX_FILE))
 
     def activations(self, size: int) -> float:
         """Bytes of activations for each pixel of a tile, with ``size`` bytes per number."""

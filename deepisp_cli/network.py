@@ -24,7 +24,7 @@ MIDDLE = 0.2
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that determines a network's shape.
+    """A network's shape, and whether its transform expects metered frames.
 
     The paper's full pipeline is ``fold=1, dilations=(1,) * 15, width=64, high_blocks=3``.
     """

@@ -47,7 +47,9 @@ class OnnxEngine:
         self.workers = min(available_cores(), MOST_WORKERS) if self.continues else 1
         graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
         try:
-            self._session = session = open_session(graph, provider, available_cores() // self.workers)
+            # a session's own threads help whichever workers need them; each worker brings one of its own
+            threads = available_cores() - self.workers + 1
+            self._session = session = open_session(graph, provider, threads)
         except Exception as error:  # onnxruntime's own classes have no common base
             raise EngineError(f"device {device}: onnxruntime cannot open it ({error})") from error
         opened = self._session.get_providers()[0]

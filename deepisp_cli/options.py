@@ -43,11 +43,11 @@ tile_option = click.option(
     "--tile",
     type=click.IntRange(min=64),
     metavar="PIXELS",
-    help="Tile side: smaller needs less memory; the picture is the same. [as memory allows]",
+    help="Side of a tile of work: smaller needs less memory; the picture is the same. [as memory allows]",
 )
 memory_option = click.option(
     "--memory",
     type=Bytes(),
     metavar="SIZE",
-    help="Limit for all pictures in progress, such as 2G; one is always allowed. [half of the machine's]",
+    help="For all pictures in progress, such as 2G; a single one may exceed it. [half of the machine's]",
 )

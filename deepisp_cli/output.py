@@ -205,6 +205,8 @@ def _encode_tiff(pixels: Pixels, ifds: Ifds, name: str) -> bytes:
         iccprofile=srgb_profile(),
         software=False,
         metadata=None,
+        resolution=(72, 72),
+        resolutionunit="INCH",
     )
     tiff = buffer.getvalue()
     tiff += b"\0" * (len(tiff) % 2)

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepisp_cli import __version__
 from deepisp_cli.colour import LUMINANCE, encode, srgb_from_camera
-from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, red_position
+from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, red_position, sample_mosaic
 from deepisp_cli.engine import Engine, as_engine
 from deepisp_cli.errors import InputError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
@@ -20,7 +20,7 @@ from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.machine import on_all_cores
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
-from deepisp_cli.output import format_of_suffix, write_picture
+from deepisp_cli.output import format_of_suffix, refuse_existing, write_picture
 from deepisp_cli.raw import RawImage, input_errors, read_raw
 from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
@@ -64,6 +64,8 @@ def develop(
     engine = as_engine(engine)
     options = with_format(as_options(options), target)
     result = Result(str(source), str(target))
+    if str(target) != STANDARD_STREAM and not options.overwrite:
+        refuse_existing(Path(target))  # before minutes of work; `write` does for what appears meanwhile
     with told_of(result.input):
         raw, metadata = load(source, result)
         frame = to_frame(raw, options, result, engine.resident)
@@ -120,12 +122,29 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         gains, balance_remark = choose_white_balance(raw, options.white_balance)
         matrix, matrix_remark = camera_matrix(raw)
         result.notes += filter(None, (balance_remark, matrix_remark))
-        origin = (0, 0) if raw.pattern is None or raw.x_trans else red_position(raw.pattern)
-        if resident:
+        plain = None
+        if raw.pattern is None:
+            if options.strength < 1:
+                plain = _encoded(raw, gains)
+            raw = _sampled(raw)
+        origin = (0, 0) if raw.x_trans else red_position(str(raw.pattern))
+        if resident and plain is None:
             return Frame(None, origin, matrix, raw.orientation, raw.lens_warp, raw, gains)
-        picture = linear_rgb(raw, gains)
-        _by_rows(encode, picture)
-    return Frame(picture, origin, matrix, raw.orientation, raw.lens_warp)
+        picture = _encoded(raw, gains)
+    return Frame(picture, origin, matrix, raw.orientation, raw.lens_warp, plain=plain)
+
+
+def _sampled(raw: RawImage) -> RawImage:
+    """A linear DNG as a Bayer mosaic. In full colour the network takes fine colours for the noise and the
+    moire of a demosaic: see "Linear DNGs" in docs/how-it-works.md."""
+    black, white = (level[[[0, 1], [1, 2]]] for level in (raw.black, raw.white))
+    return replace(raw, samples=sample_mosaic(raw.samples), pattern="RGGB", black=black, white=white)
+
+
+def _encoded(raw: RawImage, gains: np.ndarray) -> np.ndarray:
+    picture = linear_rgb(raw, gains)
+    _by_rows(encode, picture)
+    return picture
 
 
 def prepare(source: Path | str, options: Options, result: Result, resident: bool = False) -> Frame:
@@ -185,24 +204,25 @@ def _finish_here(
     progress: Callable[[float], None] | None,
 ) -> np.ndarray:
     """`finish` with everything but the network on the CPU. `resident.finish_on_device` is its twin."""
-    plain = frame.picture
-    assert plain is not None
+    picture = frame.picture
+    assert picture is not None
     whole = options.strength == 1  # then the plain picture, 288 MB at 24 megapixels, is not needed any more
+    plain = picture if frame.plain is None else frame.plain
     with result.timed("network"):
-        image, transform = run_tiled(engine, plain, frame.origin, options.tile, progress, in_place=whole)
+        in_place = whole or plain is not picture
+        image, transform = run_tiled(engine, picture, frame.origin, options.tile, progress, in_place=in_place)
     with result.timed("colour"):
-        gain = frame_gain(image, frame.matrix) if engine.model.metered else None
+        transform = None if options.look == "neutral" else transform
+        gain = frame_gain(image, frame.matrix) if transform is not None and engine.model.metered else None
         if not whole:
             image -= plain  # in place: another 288 MB would be too much
             image *= np.float32(options.strength)
             image += plain
-        frame.picture = plain = np.empty(0, np.float32)
+        frame.picture = frame.plain = picture = plain = np.empty(0, np.float32)
     if frame.lens_warp is not None:
         with result.timed("lens"):
             image = frame.lens_warp.correct(image)
     with result.timed("colour"):
-        if options.look == "neutral":
-            transform = None
         _by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure, gain), image)
     with result.timed("render"):
         return render(image, frame.orientation, options.bit_depth)

@@ -62,7 +62,7 @@ def plan_jobs(
     overwrite: bool = False,
     skip_existing: bool = False,
 ) -> tuple[list[Job], str]:
-    """The jobs in the order of the inputs, and the output format.
+    """The jobs in the order of the inputs, those that do not exist last, and the output format.
 
     Parameters
     ----------
@@ -91,10 +91,12 @@ def plan_jobs(
     _check_template(template)
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
     try:
-        sources, missing = _expand(names, recursive)
+        sources, missing = find_sources(names, recursive)
     except OSError as error:  # a folder in the path cannot be entered, or a name is too long
         name = error.filename or "the current folder"  # which may have been removed
         raise InputError(f"{name}: cannot be accessed ({error.strerror}); check the path") from error
+    if missing and not sources and missing[0].error:
+        raise missing[0].error
     count = len(sources) + len(missing)
     single = count == 1 and not any(Path(given).is_dir() for given in names)
     is_file_name = output is not None and output != STANDARD_STREAM and _names_a_file(output)
@@ -121,11 +123,13 @@ def plan_jobs(
             jobs.append(Job(source, file))
         else:
             jobs.append(_job(source, folder, output, template, FORMATS[format].suffixes[0], model))
-    _refuse_clashes(jobs)
+    _refuse_clashes(jobs, template)
     return [*_settle_existing(jobs, overwrite, skip_existing), *missing], format
 
 
-def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | str, Path]], list[Job]]:
+def find_sources(
+    inputs: Sequence[str], recursive: bool = False
+) -> tuple[list[tuple[Path | str, Path]], list[Job]]:
     """(source, the folder that its sub-folders are relative to) for each file, without duplicates; and jobs
     with errors for missing inputs."""
     found: dict[str, tuple[Path | str, Path]] = {}
@@ -133,7 +137,7 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
 
     def add(file: Path, folder: Path) -> None:
         if file.suffix.lower() in PICTURE_SUFFIXES:
-            miss(str(file), "is a picture, not a raw file; leave it out")
+            miss(str(file), "is a picture, not a raw file; give the raw file that the camera wrote")
         else:
             found.setdefault(os.path.abspath(file), (file, folder))
 
@@ -150,7 +154,8 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
             for folder in closed:
                 miss(folder, "cannot be searched; check its permissions")
             if not files and not closed:
-                hint = "" if recursive else "; -r searches its sub-folders"
+                deeper = not recursive and any(child.is_dir() for child in path.iterdir())
+                hint = "; -r searches its sub-folders" if deeper else ""
                 miss(given, f"no raw files in this folder{hint}")
             for file in files:
                 add(file, path)
@@ -172,8 +177,6 @@ def _expand(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | s
             miss(given, "no such file or folder; check the name")
     if STANDARD_STREAM in found and len(found) + len(missing) > 1:
         raise UsageError("standard input cannot be mixed with other inputs; give it alone")
-    if missing and not found and missing[0].error:
-        raise missing[0].error
     return list(found.values()), missing
 
 
@@ -219,6 +222,8 @@ def _check_template(template: str) -> None:
         sample = template.format(stem="a", suffix="a", model="a", date=date, camera="a", iso=100)
     except (ValueError, IndexError, KeyError, AttributeError, MemoryError) as error:
         raise UsageError(f"--name {template!r}: {error}") from error
+    if Path(sample).suffix.lower() in OUTPUT_SUFFIXES:
+        raise UsageError(f"--name {template!r}: leave out the suffix; --format chooses it")
     if not _stays_inside(sample):
         raise UsageError(f"--name {template!r}: must name a file in the output folder or its sub-folders")
 
@@ -244,7 +249,7 @@ def _fill(template: str, source: Path, model: str) -> str:
     for field in sorted(fields):
         if not values[field]:
             raise InputError(
-                f"{source}: has no {field} for --name {template!r}; develop it by itself, with another --name"
+                f"{source}: has no {field}, which --name {template!r} needs; develop it alone, without that"
             )
     for field in {"camera", "model"} & values.keys():
         values[field] = FORBIDDEN.sub("_", str(values[field])).rstrip(". ")  # Windows drops these at the end
@@ -287,18 +292,21 @@ class _Moment:
         return "/".join(FORBIDDEN.sub("_", part) for part in format(self.moment, form or DATE).split("/"))
 
 
-def _refuse_clashes(jobs: Sequence[Job]) -> None:
+def _refuse_clashes(jobs: Sequence[Job], template: str) -> None:
     targets = Counter(_key(job.target) for job in jobs if not job.error and job.target != STANDARD_STREAM)
     clashes = {key for key, count in targets.items() if count > 1}
     if clashes:
         first = [job for job in jobs if _key(job.target) in clashes]
         same = [str(job.source) for job in first if _key(job.target) == _key(first[0].target)]
         kinds = {Path(source).suffix.lower() for source in same}
-        remedy = "{stem}_{suffix}" if len(kinds) == len(same) else "{date}_{stem}"
+        distinct = len(kinds) == len(same)
+        stem = any(field == "stem" for _, field, _, _ in string.Formatter().parse(template))
+        remedy = "{stem}_{suffix}" if distinct else "{date}_{stem}" if stem else "{stem}"
+        which = f"{same[0]} and {same[1] if len(same) == 2 else f'{len(same) - 1} more'}"
         raise UsageError(
-            f"{' and '.join(same)} would both become {first[0].target}"
+            f"{which} would {'both' if len(same) == 2 else 'all'} become {first[0].target}"
             + (f", and {len(clashes) - 1} more names clash" if len(clashes) > 1 else "")
-            + f'; use --name, for instance "{remedy}", or separate commands'
+            + f'; use another --name, for instance "{remedy}", or separate commands'
         )
     sources = {_key(job.source) for job in jobs}
     for job in jobs:
@@ -314,24 +322,43 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
 
 def _key(path: Path | str) -> str:
     """Equal for paths that some file system treats as the same: links followed, case and accents folded."""
-    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
+    return _folded(os.path.realpath(path))
 
 
 def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> list[Job]:
-    existing = [
-        job for job in jobs if isinstance(job.target, Path) and not job.error and is_taken(job.target)
-    ]
-    if not existing or overwrite:
+    if overwrite:
+        return jobs
+    taken = _taken_names(jobs)
+    existing = [job for job in jobs if isinstance(job.target, Path) and job.target in taken]
+    if not existing:
         return jobs
     if skip_existing:
-        kept = {id(job) for job in existing}
-        return [Job(job.source, job.target, skip=True) if id(job) in kept else job for job in jobs]
-    first = existing[0]
-    target = Path(first.target)
-    beside = target.suffix == ".jpg" and target.parent == Path(first.source).parent
+        return [
+            Job(job.source, job.target, skip=True, error=job.error) if job.target in taken else job
+            for job in jobs
+        ]
+    target = taken[Path(existing[0].target)]
+    beside = target.suffix.lower() == ".jpg" and target.parent == Path(existing[0].source).parent
     raise UsageError(
         f"{target}: exists"
         + (f", and {len(existing) - 1} more of {len(jobs)} outputs as well" if len(existing) > 1 else "")
         + ("; cameras write a JPEG beside each raw" if beside else "")
         + "; use --skip-existing or --overwrite, or choose a folder with -o or another name with --name"
     )
+
+
+def _taken_names(jobs: Sequence[Job]) -> dict[Path, Path]:
+    """What exists of the targets: under its own name, or one that some file systems treat as the same, as
+    IMG_1.JPG of the camera for IMG_1.jpg."""
+    targets = [job.target for job in jobs if isinstance(job.target, Path) and not job.error]
+    names: dict[Path, dict[str, Path]] = {}
+    for folder in {target.parent for target in targets if not is_device(target)}:
+        there = folder.iterdir() if folder.is_dir() else ()
+        names[folder] = {_folded(path.name): path for path in there}
+    taken = {target: names.get(target.parent, {}).get(_folded(target.name)) for target in targets}
+    taken |= {target: target for target in targets if is_taken(target)}
+    return {target: there for target, there in taken.items() if there is not None}
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

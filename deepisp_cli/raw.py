@@ -136,7 +136,7 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
         dng_tags.refuse_by_tags(tags, size, name)
         decode = _decode_dng if dng_decode.is_decoded_here(tags) else libraw.decode
         return _assemble(decode(source, tags, name), tags, source, name)
-    except (ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         raise InputError(f"{name}: damaged: its tags make no sense ({error}); copy it again") from error
 
 

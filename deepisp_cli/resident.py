@@ -52,7 +52,8 @@ def finish_on_device(
                 engine.model.tile_needs.cell,
             )
         with _timed(result, "colour", engine):
-            gain = frame_gain(image, matrix) if engine.model.metered else None
+            transform = None if options.look == "neutral" else transform
+            gain = frame_gain(image, matrix) if transform is not None and engine.model.metered else None
             if options.strength < 1:
                 image = picture + options.strength * (image - picture)
             picture = picture.new_empty(0)  # frees 288 MB for a 24-megapixel frame
@@ -60,8 +61,6 @@ def finish_on_device(
             with _timed(result, "lens", engine):
                 image = torch.from_numpy(frame.lens_warp.correct(image.cpu().numpy())).to(engine.device)
         with _timed(result, "colour", engine):
-            if options.look == "neutral":
-                transform = None
             for rows in image.split(BLOCK_ROWS):
                 rows.copy_(develop_colour(rows, matrix, transform, options.exposure, gain))
         with _timed(result, "render", engine):
@@ -78,19 +77,16 @@ def _timed(result: Result, stage: str, engine: TorchEngine) -> Iterator[None]:
 def _to_picture(raw: RawImage, gains: np.ndarray, device: str) -> Tensor:
     """The network's input: encoded camera RGB (H, W, 3) float32, black 0, white 1, neutral grey."""
     counts = _upload(raw.samples, device)
-    if raw.pattern is None:
-        levels = (raw.black, gains / (raw.white - raw.black))
-        picture = normalise(counts, *(torch.from_numpy(np.float32(level)).to(device) for level in levels))
-    else:
-        black, scale = mosaic_levels(raw.pattern, raw.black, raw.white, gains)
-        height, width = raw.samples.shape
-        rows, columns = np.arange(height) % black.shape[0], np.arange(width) % black.shape[1]
-        period = [torch.from_numpy(level[:, columns]).to(device) for level in (black, scale)]
-        row = torch.from_numpy(rows).to(device)
-        for number, block in enumerate(counts.split(BLOCK_ROWS)):
-            index = row[number * BLOCK_ROWS :][: len(block)]
-            block.copy_(normalise(block, period[0][index], period[1][index]))
-        picture = _interpolated(counts, raw.pattern) if raw.x_trans else demosaic(counts, raw.pattern)
+    assert raw.pattern is not None
+    black, scale = mosaic_levels(raw.pattern, raw.black, raw.white, gains)
+    height, width = raw.samples.shape
+    rows, columns = np.arange(height) % black.shape[0], np.arange(width) % black.shape[1]
+    period = [torch.from_numpy(level[:, columns]).to(device) for level in (black, scale)]
+    row = torch.from_numpy(rows).to(device)
+    for number, block in enumerate(counts.split(BLOCK_ROWS)):
+        index = row[number * BLOCK_ROWS :][: len(block)]
+        block.copy_(normalise(block, period[0][index], period[1][index]))
+    picture = _interpolated(counts, raw.pattern) if raw.x_trans else demosaic(counts, raw.pattern)
     for block in picture.split(BLOCK_ROWS):
         block.copy_(encode(block))
     return picture

@@ -25,13 +25,14 @@ def clipping_level(samples: np.ndarray, black: np.ndarray, white: np.ndarray) ->
     ----------
     samples : (H, W) counts of a mosaic.
     black : (rows, columns) counts, repeating from ``samples[0, 0]``.
-    white : (2, 2) counts, by position in the CFA cell.
+    white : (2, 2) counts, repeating likewise.
 
     Notes
     -----
     Noise spreads unclipped samples over many counts; clipped ones pile up in a few. A raw rendered without
     noise may seem to clip at the level of an even, bright thing.
     """
+    # of any pattern: the gains are all 1
     levels, scales = mosaic_levels("RGGB", black, white, np.ones(3, np.float32))
     rows, columns = levels.shape
     counts = np.zeros((2, 2, BINS + 1), np.int64)

@@ -12,7 +12,7 @@ from deepisp_cli.raw import RawImage
 DARKEST_MEAN = 1e-4  # of full scale: less may come from an inexact black level rather than from light
 UNCLIPPED = 0.98  # share of white: a pixel that is brighter in any channel may be clipped
 BLOCK_ROWS = 256  # judged at a time, which bounds the memory
-LARGEST_GAIN = 8.0  # of the grey world
+LARGEST_ESTIMATED_GAIN = 8.0  # of the grey world
 
 
 def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[np.ndarray, str]:
@@ -69,9 +69,9 @@ def grey_world_gains(
     Parameters
     ----------
     samples : (H, W) counts of a mosaic, or (H, W, 3) linear counts.
-    pattern : CFA colours of ``samples[:2, :2]`` in reading order; None if the counts are linear.
+    pattern : colours of a CFA cell from ``samples[0, 0]`` in reading order; None if the counts are linear.
     black : (rows, cols) counts, repeating from ``samples[0, 0]``; (3,) of linear counts.
-    white : (2, 2) counts, by position in the CFA cell; (3,) of linear counts.
+    white : (2, 2) counts, repeating likewise; (3,) of linear counts.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def grey_world_gains(
     means = total / max(count, 1)
     if means.min() < DARKEST_MEAN:
         return None
-    return np.clip(means.max() / means, 1, LARGEST_GAIN).astype(np.float32)
+    return np.clip(means.max() / means, 1, LARGEST_ESTIMATED_GAIN).astype(np.float32)
 
 
 def _cell_colours(

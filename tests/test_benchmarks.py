@@ -17,7 +17,7 @@ pytest.importorskip("skimage")
 
 from deepisp_cli.cli import main
 from deepisp_cli.colour import srgb_encode
-from deepisp_cli.demosaic import demosaic
+from deepisp_cli.demosaic import demosaic, sample_mosaic
 from deepisp_cli.errors import EngineError, InputError, ModelError, UsageError
 from deepisp_cli.evaluation import baselines, metrics, msr, scenes
 from deepisp_cli.evaluation.alignment import align
@@ -25,7 +25,6 @@ from deepisp_cli.evaluation.benchmarks import Settings
 from deepisp_cli.evaluation.evaluate import choose_baselines, evaluate, open_benchmark
 from deepisp_cli.evaluation.model_file import FileEngine
 from deepisp_cli.evaluation.photographs import Demosaic
-from deepisp_cli.training.sensor import sample_mosaic
 
 
 def textured(height, width, seed=0):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,31 @@ def test_info(run, night, tmp_path):
     objects = [json.loads(line) for line in result.stdout.splitlines()]
     assert [facts["supported"] for facts in objects] == [False, True, False]
     assert all(facts.keys() == {"file", "supported", "reason"} for facts in objects[::2])
+
+
+def test_info_takes_folders_and_patterns_and_speaks_as_photographers_do(run, write_raw, grey_ramp, tmp_path):
+    """Shells on Windows leave patterns to the program."""
+    exif = {0x829A: Fraction(1, 60), 0x829D: Fraction(28, 10), 0x920A: Fraction(35)}
+    night = write_raw("night.dng", grey_ramp, exif=exif)
+    card = tmp_path / "card"
+    card.mkdir()
+    for name in ("a.dng", "b.dng"):
+        shutil.copy(night, card / name)
+    for given in (card, f"{card}/*.dng"):
+        objects = [json.loads(line) for line in run("info", given, "--json").stdout.splitlines()]
+        assert [Path(facts["file"]).name for facts in objects] == ["a.dng", "b.dng"]
+    shown = run("info", night).stdout
+    for line in ("exposure time: +1/60 s", "f number: +f/2.8", "focal length: +35 mm"):
+        assert re.search(f"\n{line}\n", shown)
+    gains = re.search(r"\nwhite balance: +(\S+)\n", shown)[1]
+    assert run("process", night, "--white-balance", gains, "--dry-run").exit_code == 0
+
+
+def test_a_raw_where_a_command_belongs_is_told_how(run, night):
+    result = run(night)
+    assert result.exit_code == 2
+    assert result.stderr == f"deepisp: {night}: is no command; to develop it: deepisp process {night}\n"
+    assert "No such command 'gone.dng'" in run("gone.dng").stderr
 
 
 def test_too_little_memory_for_a_file_is_told_and_the_next_one_read(run, night, monkeypatch):

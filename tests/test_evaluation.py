@@ -15,8 +15,8 @@ from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 
 from deepisp_cli.cli import main
-from deepisp_cli.demosaic import demosaic, normalise_mosaic
-from deepisp_cli.errors import UsageError
+from deepisp_cli.demosaic import demosaic, normalise_mosaic, sample_mosaic
+from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.evaluation import evaluate as evaluation
 from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings
@@ -26,7 +26,6 @@ from deepisp_cli.evaluation.report import HEAD, as_markdown, table
 from deepisp_cli.pipeline import linear_rgb
 from deepisp_cli.raw import read_raw
 from deepisp_cli.training.pictures import spread
-from deepisp_cli.training.sensor import sample_mosaic
 
 
 def scene(seed=0, height=96, width=128):
@@ -179,16 +178,23 @@ def test_low_light_raws_have_the_exposure_and_the_noise_that_the_table_says(tmp_
         assert green.var() == pytest.approx(shot * 0.456 / 4 + 3.32 * shot**2.18, rel=0.06)
 
 
-def test_low_light_raws_may_have_an_x_trans_mosaic(tmp_path):
+def test_low_light_raws_may_have_an_x_trans_mosaic_or_none(tmp_path):
     """The same scene: each colour has the same mean."""
     Image.new("RGB", (126, 96), (180, 120, 60)).save(tmp_path / "a.png")
     means = {}
-    for cfa in ("bayer", "x-trans"):
+    for cfa in ("bayer", "x-trans", "none"):
         for case in LowLight(tmp_path, Settings(cfa=cfa)).cases():
             raw = read_raw(case.input)
-            assert raw.x_trans == (cfa == "x-trans")
+            assert (raw.x_trans, raw.pattern is None) == (cfa == "x-trans", cfa == "none")
             means[cfa] = linear_rgb(raw, np.ones(3, np.float32)).mean((0, 1))
     np.testing.assert_allclose(means["x-trans"], means["bayer"], rtol=0.03)
+    np.testing.assert_allclose(means["none"], means["bayer"], rtol=0.03)
+
+
+def test_photographs_too_small_to_be_measured_are_named_first(tmp_path):
+    Image.new("RGB", (64, 12)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: has less than 16 rows or columns"):
+        LowLight(tmp_path, Settings())
 
 
 def test_a_limit_takes_files_from_all_over_the_folder():

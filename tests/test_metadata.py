@@ -318,6 +318,20 @@ def test_zeros_give_way_to_what_is_known():
     assert (found.exposure_time, found.f_number, found.iso, found.focal_length) == (0.008, 2.8, 400, 50)
 
 
+def test_where_exposure_is_zero_an_apex_value_is_a_placeholder_too():
+    """LibRaw makes 1 s and f/1 of APEX values of 0."""
+    zeros = {0x829A: IFDRational(0, 1), 0x829D: IFDRational(0, 1), 0x8827: 0}
+    guessed = {"exposure_time": 1.0, "f_number": 1.0, "iso": 200}
+    found = read(tiff(IMAGE, zeros, None), fallback=guessed)
+    assert (found.exposure_time, found.f_number, found.iso) == (None, None, 200)
+    found = read(tiff(IMAGE, {}, None), fallback=guessed)  # not said to be unknown
+    assert (found.exposure_time, found.f_number) == (1, 1)
+
+
+def test_a_sensitivity_that_no_tag_holds_is_left_out():
+    assert read(tiff(IMAGE, {}, None), fallback={"iso": 2.0**32}).iso is None
+
+
 def test_nothing_is_made_of_a_date_that_does_not_exist():
     """LibRaw makes January of a month 13."""
     data = tiff({}, {0x9003: "2024:13:06 07:08:09", 0x9011: "+01:00"}, None)

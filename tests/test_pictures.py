@@ -1,6 +1,8 @@
 """Pictures to train on and to measure with: damaged files are named, whatever their decoder says of them."""
 
 import logging
+import struct
+import time
 
 import imagecodecs
 import numpy as np
@@ -86,6 +88,49 @@ def test_a_damaged_picture_of_the_msr_dataset_is_named(tmp_path):
     with pytest.raises(InputError, match=r"7\.png: cannot be read as a picture") as told:
         _read(path, 2)
     assert len(str(told.value).splitlines()) == 1
+
+
+def gray_profile(gamma):
+    """A minimal ICC profile (ICC.1:2001) of a grey device."""
+    curve = struct.pack(">4sIIHxx", b"curv", 0, 1, round(gamma * 256))
+    white = struct.pack(">4sI3i", b"XYZ ", 0, 63190, 65536, 54061)  # D50
+    table = struct.pack(">I4sII4sII", 2, b"kTRC", 156, 14, b"wtpt", 172, 20)
+    head = struct.pack(">I4sI4s4s4s12x4s28xiii48x", 192, b"lcms", 0x02100000, b"mntr", b"GRAY", b"XYZ ",
+                       b"acsp", 63190, 65536, 54061)  # fmt: skip
+    return (head + table).ljust(156, b"\0") + curve + white
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_grey_photographs_are_turned_upright_and_their_profile_is_respected(tmp_path, depth):
+    samples = np.full((20, 30), 128 if depth == 8 else 128 * 257, np.uint8 if depth == 8 else np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(samples).save(tmp_path / "a.png", exif=exif, icc_profile=gray_profile(1))
+    picture = load_photograph(tmp_path / "a.png")
+    assert (picture.size, picture.mode) == ((20, 30), "RGB")
+    np.testing.assert_allclose(np.asarray(picture), 188, atol=2)  # linear 0.5
+    Image.fromarray(samples).save(tmp_path / "b.png")
+    assert (np.asarray(load_photograph(tmp_path / "b.png")) == 128).all()
+
+
+def test_32_bit_numbers_are_no_photograph(tmp_path):
+    Image.fromarray(np.full((4, 4), 70000, np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="32-bit numbers"):
+        load_photograph(tmp_path / "a.tif")
+
+
+def test_ctrl_c_does_not_wait_for_pictures_that_have_not_begun():
+    loaded = []
+
+    def load(name):
+        loaded.append(name)
+        if name == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        load_all(range(1000), load)
+    assert len(loaded) < 500
 
 
 @pytest.fixture

@@ -11,8 +11,15 @@ from conftest import MATRIX, IdentityEngine, mosaic_of, raw_with
 from PIL import Image, ImageOps
 
 from deepisp_cli.colour import srgb_encode, srgb_from_camera
-from deepisp_cli.demosaic import BAYER_PATTERNS, demosaic, normalise_mosaic, red_position
+from deepisp_cli.demosaic import (
+    BAYER_PATTERNS,
+    demosaic,
+    normalise_mosaic,
+    red_position,
+    sample_mosaic,
+)
 from deepisp_cli.dng import write_dng
+from deepisp_cli.engine import open_engine
 from deepisp_cli.errors import DeepIspError, InputError, ModelError, OutputError, UsageError
 from deepisp_cli.frame import Options, Result
 from deepisp_cli.pipeline import (
@@ -182,6 +189,48 @@ def read_back(path, counts, pattern):
     )
     with path.open("rb") as file:
         return read_raw(file, path.name)
+
+
+def test_the_network_sees_a_linear_file_as_a_mosaic(tmp_path, tiny_model):
+    """Full colour is unlike all that it was trained on."""
+    counts = np.random.default_rng(0).integers(100, 60000, (24, 33, 3)).astype(np.uint16)
+    paths = [tmp_path / "linear.dng", tmp_path / "mosaic.dng"]
+    linear = read_back(paths[0], counts, None)
+    mosaic = read_back(paths[1], sample_mosaic(counts), "RGGB")
+    levels = {"black": np.float32([50, 60, 70]), "white": np.float32([60000, 61000, 62000])}
+    cell = np.array([[0, 1], [1, 2]])
+    linear = replace(linear, **levels)
+    mosaic = replace(mosaic, **{name: level[cell] for name, level in levels.items()})
+    engine = open_engine(tiny_model, "onnx", "cpu")
+    np.testing.assert_array_equal(develop_array(linear, engine), develop_array(mosaic, engine))
+
+
+def test_an_output_that_exists_is_refused_before_the_work(write_raw, grey_ramp, tmp_path):
+    class Busy(IdentityEngine):
+        def run(self, tile):
+            raise AssertionError("it worked")
+
+    target = tmp_path / "a.png"
+    target.write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"a\.png: already exists"):
+        develop(write_raw("a.dng", grey_ramp), target, Busy())
+    assert target.read_bytes() == b"mine"
+
+
+def test_strength_keeps_a_linear_file_in_full_colour(tmp_path, tiny_model, identity_engine):
+    counts = np.full((24, 32, 3), 20000, np.uint16)
+    counts[12, 15] = (60000, 20000, 20000)  # where a mosaic has green
+    raw = read_back(tmp_path / "linear.dng", counts, None)
+    off, half, on = (
+        develop_array(raw, identity_engine, Options(strength=strength)).astype(int)
+        for strength in (0, 0.5, 1)
+    )
+    red = [picture[12, 15, 0] - picture[4, 4, 0] for picture in (off, half, on)]
+    assert red[0] > red[1] + 10 > red[2] + 20
+    network = open_engine(tiny_model, "onnx", "cpu")
+    kept = develop_array(raw, network, Options(strength=0, look="neutral")).astype(int)
+    expected = develop_array(raw, identity_engine, Options(strength=0, look="neutral"))
+    assert np.abs(kept - expected).max() <= 1
 
 
 def test_linear_files_enter_after_the_demosaic(tmp_path, identity_engine):

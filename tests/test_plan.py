@@ -133,6 +133,26 @@ def test_an_existing_output_is_refused_counted_and_remedies_named(card):
     assert not any(job.skip for job in jobs)
 
 
+def test_a_cameras_own_picture_exists_under_a_name_in_capitals(card):
+    """IMG_1.JPG and IMG_1.jpg are one file as soon as the card is copied to a Mac or to Windows."""
+    (card / "b/ONE.JPG").write_bytes(b"x")
+    (card / "b/two.dng").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"ONE\.JPG: exists; cameras write a JPEG"):
+        plan_jobs([str(card / "b")], None)
+    jobs, _ = plan_jobs([str(card / "b")], None, skip_existing=True)
+    assert [(Path(job.source).name, job.skip) for job in jobs] == [("one.dng", True), ("two.dng", False)]
+    plan_jobs([str(card)], "elsewhere", recursive=True)
+
+
+def test_subfolders_are_only_named_where_there_are_some(card):
+    (card / "c").mkdir()
+    with pytest.raises(InputError, match=r"no raw files in this folder$"):
+        plan_jobs([str(card / "c")], None)
+    (card / "c/d").mkdir()
+    with pytest.raises(InputError, match="-r searches"):
+        plan_jobs([str(card / "c")], None)
+
+
 def test_an_output_never_replaces_an_input(card):
     picture = card / "linear.tif"
     picture.write_bytes(b"x")
@@ -332,8 +352,10 @@ def test_folders_in_a_template_take_the_place_of_the_sources(card):
     assert targets(jobs) == ["out/m/TWO.jpg", "out/m/one.jpg", "out/m/top.jpg"]
     jobs, _ = plan_jobs(["card"], "out", template="{stem}_{model}", model="m", recursive=True)
     assert "out/b/one_m.jpg" in targets(jobs)
-    with pytest.raises(UsageError, match="would both become"):
+    with pytest.raises(UsageError, match=r"TWO\.NEF and 2 more would all become .*\"{stem}"):
         plan_jobs(["card"], "out", template="all/{model}", model="m", recursive=True)
+    with pytest.raises(UsageError, match="leave out the suffix; --format"):
+        plan_jobs(["card"], "out", template="{stem}.JPG", recursive=True)
 
 
 @pytest.mark.parametrize(

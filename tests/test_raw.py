@@ -513,6 +513,11 @@ def test_a_plain_tiff_picture_is_refused():
         read_bytes(file.getvalue())
 
 
+def test_a_tag_of_the_wrong_type_is_damage(dng):
+    with pytest.raises(InputError, match="its tags make no sense"):
+        dng(noise((32, 48)), extra=[(51125, 2, 5, b"many\0")])
+
+
 def test_planar_and_four_colour_linear_dngs_are_refused():
     file = io.BytesIO()
     version = [(50706, BYTE, 4, bytes((1, 4, 0, 0))), (50708, ASCII, 0, "Test")]

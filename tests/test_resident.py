@@ -171,6 +171,8 @@ def test_linear_files_have_no_mosaic(tmp_path, colourful, engine):
     write_dng(path, counts, pattern=None, black=2000, white=62000, white_balance=(1, 1, 1))
     expected, found, *_ = both(path, engine)
     assert_near(found, expected, engine)
+    expected, found, *_ = both(path, engine, strength=0.5)
+    assert_near(found, expected, engine)
 
 
 def test_progress_rises_to_one_and_a_batch_is_written(write_raw, colourful, engine, tmp_path):

@@ -1,6 +1,7 @@
 """How training pairs are made: un-rendering, HDR scenes, mosaics, real raws; and the losses."""
 
 import math
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 import imagecodecs
 import tifffile
+from conftest import opcode_list
 from PIL import Image, ImageCms
 from torch.nn import functional as F
 
@@ -524,10 +526,17 @@ def test_raw_pairs_that_do_not_fit_are_named_and_left_out(tmp_path, caplog):
             xyz_to_camera=np.linalg.inv(XYZ_FROM_SRGB), white_balance=(1, 1, 1),
         )  # fmt: skip
     Image.new("RGB", (20, 90)).save(tmp_path / "small.jpg")
+    warp = opcode_list((1, struct.pack(">I8d", 1, 1, -0.1, 0, 0, 0, 0, 0.5, 0.5)))
+    write_dng(
+        tmp_path / "bent.dng", counts, pattern="RGGB", black=64, white=4095,
+        extra=[(51022, 7, len(warp), warp)],
+    )  # fmt: skip
+    Image.new("RGB", (40, 40)).save(tmp_path / "bent.jpg")
     (tmp_path / "broken.dng").write_bytes(b"no raw")
     Image.new("RGB", (20, 90)).save(tmp_path / "broken.jpg")
     with pytest.raises(InputError, match="no raw with a reference"):
         RawPairs([tmp_path], 16, torch.Generator())
     assert "small.jpg: is not the size of" in caplog.text
     assert "broken.dng" in caplog.text
+    assert "bent.dng: has a lens correction" in caplog.text
     assert "lonely" not in caplog.text

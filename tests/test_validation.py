@@ -33,6 +33,13 @@ def test_pictures_are_spread_over_the_folder(tmp_path):
     assert spread(range(5), 12) == spread(range(5), None) == [0, 1, 2, 3, 4]
 
 
+def test_a_perfect_picture_has_a_finite_psnr(tmp_path, monkeypatch):
+    Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+    found = validation(tmp_path)
+    monkeypatch.setattr(found, "result", lambda network, pairs: pairs.target)
+    assert found.psnr(None) == pytest.approx(120)
+
+
 def test_frames_have_the_noise_of_the_low_light_benchmark(tmp_path):
     """The measured greens of a grey card vary by the shot noise of their mean and by the read noise, which
     is drawn about the usual one."""

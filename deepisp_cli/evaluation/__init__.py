@@ -1,4 +1,4 @@
 """Measure how good a model is: benchmarks, baselines, metrics, reports."""
 
 PROTOCOLS = ("unclipped", "clipped", "cropped")  # for "msr"; see docs/benchmarks.md
-CFAS = ("bayer", "x-trans")  # for "lowlight"
+CFAS = ("bayer", "x-trans", "none")  # for "lowlight"; none: linear DNGs

@@ -48,7 +48,7 @@ def developed(engine: Engine) -> Method:
 
 
 def plain(raw: Path) -> np.ndarray:
-    """A raw file as the network sees it, (H, W, 3) uint8: bilinear, exposure and colour as metered."""
+    """A raw file as the network sees it, (H, W, 3) uint8: bilinear, exposure and colour as recorded."""
     frame = prepare(raw, Options(), Result(str(raw), ""))
     return render(develop_colour(frame.picture, frame.matrix, None, 0.0), frame.orientation, 8)
 

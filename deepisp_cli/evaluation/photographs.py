@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from deepisp_cli.colour import srgb_decode
+from deepisp_cli.demosaic import sample_mosaic
 from deepisp_cli.engine import Engine
 from deepisp_cli.errors import InputError
 from deepisp_cli.evaluation import CFAS, metrics
@@ -17,10 +18,11 @@ from deepisp_cli.evaluation.baselines import MOSAIC_BASELINES, RAW_BASELINES, de
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Metric, Settings, eight_bit
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph, spread
-from deepisp_cli.training.sensor import LOW_LIGHT, Sensor, sample_mosaic, usual_read_noise
+from deepisp_cli.training.sensor import LOW_LIGHT, Sensor, usual_read_noise
 from deepisp_cli.xtrans import X_TRANS
 
-PATTERNS = dict(zip(CFAS, ("RGGB", X_TRANS), strict=True))
+SMALLEST = 16  # pixels of a side: SSIM's windows take 7, and programs leave out up to 4 at each border
+PATTERNS = dict(zip(CFAS, ("RGGB", X_TRANS, None), strict=True))
 
 
 def find_photographs(folder: Path, limit: int | None = None) -> list[Path]:
@@ -29,19 +31,20 @@ def find_photographs(folder: Path, limit: int | None = None) -> list[Path]:
     Raises
     ------
     InputError
-        If there is none, or one cannot be read.
+        If there is none, or one cannot be read or is too small to be measured.
     """
     files = list_files([folder], PHOTOGRAPH_SUFFIXES)
     if not files:
         raise InputError(f"{folder}: holds no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
     files = spread(files, limit)
     for path in files:
-        load_photograph(path)
+        if min(load_photograph(path).size) < SMALLEST:
+            raise InputError(f"{path}: has less than {SMALLEST} rows or columns; take it out of the folder")
     return files
 
 
 def load_even(path: Path) -> np.ndarray:
-    """A photograph (H, W, 3) uint8, cut to whole CFA cells."""
+    """A photograph (H, W, 3) uint8, cut to even sides."""
     picture = np.asarray(load_photograph(path))
     return picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
 
@@ -94,7 +97,7 @@ class Demosaic(_OfPhotographs):
 class LowLight(_OfPhotographs):
     """Photographs as raws at a quarter of their exposure: back to linear light, seen by one of three cameras
     that training never saw, -2 EV, shot noise of 0.002, 0.006 or 0.015 of full scale and the read noise that
-    goes with it, a 14-bit DNG, Bayer or X-Trans. Developed with each program's defaults."""
+    goes with it, a 14-bit DNG: Bayer, X-Trans or linear. Developed with each program's defaults."""
 
     name = "lowlight"
     metrics = metrics.FULL_REFERENCE

@@ -1,6 +1,6 @@
 """Benchmarks on real raw files: ``s7`` and ``pairs`` with reference pictures, ``raws`` without."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from deepisp_cli.evaluation.alignment import align
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, plain
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings
 from deepisp_cli.pipeline import describe
-from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph, spread
-from deepisp_cli.training.raw_pairs import LARGEST_BORDER, find_raws
+from deepisp_cli.training.pictures import load_photograph, spread
+from deepisp_cli.training.raw_pairs import LARGEST_BORDER, find_raws, pictures_beside, well_lit
 
 
 class Raws(Benchmark):
@@ -70,7 +70,9 @@ class Pairs(Raws):
     metrics = metrics.FULL_REFERENCE
 
     def _find(self) -> list[tuple[Path, Path | None]]:
-        return [(raw, _of_the_same_name(raw)) for raw in _raws_of(self.data)]
+        raws = _raws_of(self.data)
+        pictures = pictures_beside(raws)
+        return [(raw, _of_the_same_name(raw, pictures[raw.parent])) for raw in raws]
 
 
 class S7(Pairs):
@@ -85,12 +87,12 @@ class S7(Pairs):
         shorts = [raw for raw in _raws_of(self.data) if raw.stem.startswith("short_exposure")]
         if not shorts:
             raise InputError(f"{self.data}: holds no SCENE/short_exposure.dng")
-        for raw in shorts:
-            _of_the_same_name(raw)
-        return [(raw, _well_lit(raw)) for raw in shorts]
+        pictures = pictures_beside(shorts)
+        self.phone = {raw: _of_the_same_name(raw, pictures[raw.parent]) for raw in shorts}
+        return [(raw, _well_lit(raw, pictures[raw.parent])) for raw in shorts]
 
     def _beside(self, raw: Path) -> Mapping[str, Method]:
-        return {"phone": lambda _: np.asarray(load_photograph(_of_the_same_name(raw)))}
+        return {"phone": lambda _: np.asarray(load_photograph(self.phone[raw]))}
 
 
 def _raws_of(folder: Path) -> list[Path]:
@@ -100,26 +102,18 @@ def _raws_of(folder: Path) -> list[Path]:
     return raws
 
 
-def _picture_beside(raw: Path, wanted: str, fits: Callable[[str], bool]) -> Path:
-    """The first picture in a raw's folder whose stem ``fits``.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    for path in list_files([raw.parent], PHOTOGRAPH_SUFFIXES):
-        if fits(path.stem):
-            return path
-    raise InputError(f"{raw}: there is no picture {wanted} beside it")
+def _of_the_same_name(raw: Path, beside: Mapping[str, Path]) -> Path:
+    return _there(beside.get(raw.stem), raw, f"{raw.stem}.jpg")
 
 
-def _of_the_same_name(raw: Path) -> Path:
-    return _picture_beside(raw, f"{raw.stem}.jpg", lambda stem: stem == raw.stem)
+def _well_lit(raw: Path, beside: Mapping[str, Path]) -> Path:
+    return _there(well_lit(beside), raw, "medium_exposure.jpg")
 
 
-def _well_lit(raw: Path) -> Path:
-    return _picture_beside(raw, "medium_exposure.jpg", lambda stem: stem.startswith("medium_exposure"))
+def _there(picture: Path | None, raw: Path, wanted: str) -> Path:
+    if picture is None:
+        raise InputError(f"{raw}: there is no picture {wanted} beside it")
+    return picture
 
 
 def _raw_size(path: Path) -> tuple[int, int]:

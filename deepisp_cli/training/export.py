@@ -63,8 +63,8 @@ def largest_difference(network: DeepISP, graph: bytes) -> float:
 def eight_bit_difference(
     network: DeepISP, graph: bytes, pictures: Sequence[torch.Tensor]
 ) -> tuple[float, float]:
-    """The 8-bit form's error on ``pictures`` (N, 3, H, W): of its restored images (root mean square), and of
-    its W (the largest difference of a coefficient)."""
+    """The 8-bit form's error on the first picture of each batch (N, 3, H, W): of its restored images (root
+    mean square), and of its W (the largest difference of a coefficient)."""
     session = open_session(graph)
     errors, transform = [], [0.0]
     for picture in pictures:
@@ -116,7 +116,7 @@ def export(
     config: NetworkConfig = network.config
     files = {ONNX_FILE: graph, **eight_bit, WEIGHTS_FILE: _weights_file(network)}
     card = {
-        "name": folder.name,
+        "name": folder.resolve().name,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "architecture": asdict(config),
         "tile": {
@@ -180,7 +180,8 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     facts["training"] |= {
         "config": state["config"],
         "steps": state["position"][3],
-        "log": state["history"][-1:],
+        # NaN, as without validation, is not JSON
+        "log": [{k: None if v != v else v for k, v in row.items()} for row in state["history"][-1:]],
     }
     export(network, folder, facts, pictures, checks)
     return path

@@ -51,12 +51,15 @@ def spread(files: Sequence[Any], limit: int | None) -> list[Any]:
 def load_all(files: Iterable[Named], load: Callable[[Named], Loaded]) -> list[Loaded]:
     """Load ``files`` on all cores; those that cannot be loaded are named in the log and left out."""
     loaded = []
-    with ThreadPoolExecutor(available_cores()) as pool:
+    pool = ThreadPoolExecutor(available_cores())
+    try:
         for future in [pool.submit(load, file) for file in files]:
             try:
                 loaded.append(future.result())
             except InputError as error:
                 log.warning("%s; left out", error)
+    finally:
+        pool.shutdown(cancel_futures=True)  # at Ctrl-C hundreds may be waiting
     return loaded
 
 
@@ -87,21 +90,19 @@ def load_photograph(path: Path) -> Image.Image:
     with damage_told(path, "a picture"), Image.open(path) as picture:
         if picture.mode == "F":
             raise InputError(f"{path}: holds floating-point numbers; photographs have 8 or 16 bits")
-        if picture.mode.startswith("I;16") or picture.mode == "I":  # Pillow would clip it
-            return _eight_bit(path)
         upright = ImageOps.exif_transpose(picture)
         profile = upright.info.get("icc_profile")
-        rgb = upright.convert("RGB") if upright.mode not in ("RGB", "CMYK") else upright
+        if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
+            samples = np.asarray(upright)
+            if samples.max(initial=0) > 65535:
+                raise InputError(f"{path}: holds 32-bit numbers; photographs have 8 or 16 bits")
+            upright = Image.fromarray((samples >> 8).astype(np.uint8))
+        if upright.mode not in ("L", "RGB", "CMYK"):
+            upright = upright.convert("RGB")
         if profile:
             given = ImageCms.ImageCmsProfile(BytesIO(profile))
-            rgb = ImageCms.profileToProfile(rgb, given, SRGB, outputMode="RGB") or rgb
-        return rgb.convert("RGB")
-
-
-def _eight_bit(path: Path) -> Image.Image:
-    """A 16-bit grey PNG or TIFF, by its most significant byte."""
-    samples = np.asarray(imagecodecs.imread(path))
-    return Image.fromarray((samples >> 8).astype(np.uint8)).convert("RGB")
+            upright = ImageCms.profileToProfile(upright, given, SRGB, outputMode="RGB") or upright
+        return upright.convert("RGB")
 
 
 def load_linear(path: Path) -> np.ndarray:

@@ -5,7 +5,7 @@ Two layouts are supported: each scene in its own folder, as in the S7-ISP datase
 by side (``night.dng`` and ``night.jpg``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,15 +52,28 @@ def find_raws(folder: Path) -> list[Path]:
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     """Raws and their references below ``folder``; see `find_raws`."""
     pairs = []
-    for raw in find_raws(folder):
-        beside = list_files([raw.parent], PHOTOGRAPH_SUFFIXES)
-        if raw.stem.startswith("short_exposure"):
-            found = [path for path in beside if path.stem.startswith("medium_exposure")]
-        else:
-            found = [path for path in beside if path.stem == raw.stem]
-        if found and not raw.stem.startswith("medium_exposure"):
-            pairs.append((raw, min(found)))
+    raws = [raw for raw in find_raws(folder) if not raw.stem.startswith("medium_exposure")]
+    pictures = pictures_beside(raws)
+    for raw in raws:
+        beside = pictures[raw.parent]
+        short = raw.stem.startswith("short_exposure")
+        if reference := well_lit(beside) if short else beside.get(raw.stem):
+            pairs.append((raw, reference))
     return pairs
+
+
+def pictures_beside(raws: Iterable[Path]) -> dict[Path, dict[str, Path]]:
+    """For each folder of ``raws``, its pictures by stem; of those with the same stem, the first by name."""
+    return {
+        folder: {path.stem: path for path in reversed(list_files([folder], PHOTOGRAPH_SUFFIXES))}
+        for folder in {raw.parent for raw in raws}
+    }
+
+
+def well_lit(beside: Mapping[str, Path]) -> Path | None:
+    """Of the pictures beside the raws of a scene in the S7-ISP dataset, the reference."""
+    found = [path for stem, path in beside.items() if stem.startswith("medium_exposure")]
+    return min(found, default=None)
 
 
 class RawPairs:
@@ -123,6 +136,8 @@ def load_pair(pair: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray, np.ndarr
         raw = read_raw(file, str(path))
     if raw.pattern is None or raw.x_trans:
         raise InputError(f"{path}: is not a Bayer mosaic; training pairs need one")
+    if raw.lens_warp is not None:
+        raise InputError(f"{path}: has a lens correction, and its reference would not lie pixel on pixel")
     gains, _ = choose_white_balance(raw, Options().white_balance)
     mosaic = normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, gains)
     upright = np.asarray(load_photograph(reference_path))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepisp_cli.colour import srgb_from_camera
-from deepisp_cli.demosaic import phases
+from deepisp_cli.demosaic import sample_mosaic
 from deepisp_cli.dng import write_dng
 
 # Brooks et al. 2019, equation 2: log(read) = slope * log(shot) + offset, both variances at full scale 1
@@ -32,10 +32,12 @@ class Sensor:
     read: float  # variance of the read noise, full scale 1
     black: int = 1024  # counts
     white: int = 16383  # counts
-    pattern: str = "RGGB"  # colours of its first 2x2 or 6x6 samples in reading order
+    pattern: str | None = (
+        "RGGB"  # colours of its first 2x2 or 6x6 samples in reading order; None: full colour
+    )
 
     def expose(self, scene: np.ndarray, exposure: float, rng: np.random.Generator) -> np.ndarray:
-        """The mosaic that the camera records.
+        """What the camera records.
 
         Parameters
         ----------
@@ -44,12 +46,12 @@ class Sensor:
 
         Returns
         -------
-        (H, W) uint16 counts.
+        (H, W), or without ``pattern`` (H, W, 3), uint16 counts.
         """
         camera = scene @ np.linalg.inv(srgb_from_camera(self.xyz_to_camera)).T / self.gains * 2.0**exposure
-        mosaic = sample_mosaic(camera, self.pattern)
-        variance = self.shot * np.clip(mosaic, 0, 1) + self.read
-        noisy = mosaic + np.sqrt(variance) * rng.standard_normal(mosaic.shape)
+        light = camera if self.pattern is None else sample_mosaic(camera, self.pattern)
+        variance = self.shot * np.clip(light, 0, 1) + self.read
+        noisy = light + np.sqrt(variance) * rng.standard_normal(light.shape)
         counts = np.round(noisy * (self.white - self.black) + self.black)
         return np.clip(counts, 0, self.white).astype(np.uint16)
 
@@ -78,15 +80,6 @@ class Sensor:
             compression=compression,
             exif=exif,
         )
-
-
-def sample_mosaic(picture: np.ndarray, pattern: str = "RGGB") -> np.ndarray:
-    """What a sensor keeps of a picture (H, W, 3): the mosaic (H, W) that begins with ``pattern``, its 2x2 or
-    6x6 colours in reading order."""
-    mosaic = np.empty(picture.shape[:2], picture.dtype)
-    for channel, rows, columns in phases(pattern):
-        mosaic[rows, columns] = picture[rows, columns, channel]
-    return mosaic
 
 
 def usual_read_noise(shot: float) -> float:

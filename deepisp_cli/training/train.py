@@ -147,7 +147,8 @@ class _Reporter:
 
     def _report(self) -> None:
         trainer = self.trainer
-        seconds = (time.monotonic() - self.since[0]) / max(1, trainer.total - self.since[1])
+        now = time.monotonic()
+        seconds = (now - self.since[0]) / max(1, trainer.total - self.since[1])
         progress = trainer.progress()
         left = trainer.elapsed / progress - trainer.elapsed if progress else math.nan
         pictures = [pairs.picture for pairs in self.validation.pairs[:3]]
@@ -170,4 +171,4 @@ class _Reporter:
             writer = csv.DictWriter(file, list(row))
             writer.writeheader()
             writer.writerows(trainer.history)
-        self.since = (time.monotonic(), trainer.total)
+        self.since = (now, trainer.total)

@@ -166,7 +166,7 @@ class Trainer:
         config, stage = self.config, self.config.stages[self.stage]
         parts = stage.parts
         separate = parts in ("separate", "high")  # "low" does not use the features
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             image, features = self.network.restore(
                 pairs.picture, pad=True, separate=separate, blocks=stage.blocks
             )
@@ -201,7 +201,7 @@ class Trainer:
         return frame_gains(image, matrix) if self.config.network.metered else None
 
     @property
-    def _half(self) -> bool:
+    def _bfloat16(self) -> bool:
         precision = self.config.precision
         return precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
 

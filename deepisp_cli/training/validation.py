@@ -50,8 +50,10 @@ class Validation:
 
     def psnr(self, network: DeepISP) -> float:
         """Mean PSNR in dB of the results, not quantised; NaN without photographs."""
-        errors = [(self.result(network, pairs) - pairs.target).square().mean() for pairs in self.pairs]
-        return float(np.mean([-10 * math.log10(float(error)) for error in errors])) if errors else math.nan
+        if not self.pairs:
+            return math.nan
+        errors = [float((self.result(network, each) - each.target).square().mean()) for each in self.pairs]
+        return float(np.mean([-10 * math.log10(max(error, 1e-12)) for error in errors]))
 
     @torch.no_grad()
     def result(self, network: DeepISP, pairs: Pairs) -> Tensor:
