@@ -132,7 +132,7 @@ def main() -> None:
     default="camera",
     metavar="WB",
     show_default=True,
-    help="camera, daylight, auto, or gains R,G,B.",
+    help="camera, daylight, auto, a temperature (5500K) or gains R,G,B.",
 )
 @click.option(
     "--exposure",
@@ -157,6 +157,12 @@ def main() -> None:
     show_default=True,
     help="neutral leaves out the learned tone and colour.",
 )
+@click.option(
+    "--long-side",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Reduce larger pictures to this longer side. [as large as the raw]",
+)
 @click.option("--dry-run", is_flag=True, help="List inputs and outputs, but develop nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -164,7 +170,7 @@ def main() -> None:
 def process(inputs: tuple[str, ...], output: str | None, name: str, format: str | None, quality: int,
             bit_depth: str, recursive: bool, overwrite: bool, skip_existing: bool, model: str, engine: str,
             device: str, tile: int | None, memory: float | None, white_balance: str, exposure: float,
-            strength: float, look: str, dry_run: bool, as_json: bool, quiet: bool,
+            strength: float, look: str, long_side: int | None, dry_run: bool, as_json: bool, quiet: bool,
             verbose: bool) -> None:  # fmt: skip
     """Develop raw files, folders, quoted patterns, or stdin ('-').
 
@@ -188,8 +194,8 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
         overwrite=overwrite, skip_existing=skip_existing,
     )  # fmt: skip
     options = Options(
-        white_balance=white_balance, exposure=exposure, strength=strength, look=look, format=format,
-        quality=quality, bit_depth=int(bit_depth), tile=tile, overwrite=overwrite,
+        white_balance=white_balance, exposure=exposure, strength=strength, look=look, long_side=long_side,
+        format=format, quality=quality, bit_depth=int(bit_depth), tile=tile, overwrite=overwrite,
     )  # fmt: skip
     to_stdout = jobs[0].target == "-"
     if to_stdout or as_json:

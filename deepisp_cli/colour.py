@@ -126,6 +126,32 @@ def srgb_from_camera(xyz_to_camera: np.ndarray | None) -> np.ndarray:
     return np.linalg.inv(camera / white).astype(np.float32)
 
 
+def white_xyz(kelvin: float) -> np.ndarray:
+    """The colour of light of a colour temperature.
+
+    Parameters
+    ----------
+    kelvin : 1667 to 25000. From 4000 up daylight (CIE 15:2004, 3.1), below it a black body (Kim et al.,
+        US 7024034, 2002).
+
+    Returns
+    -------
+    (3,) float64 XYZ with Y = 1.
+    """
+    t = 1e3 / kelvin
+    if kelvin >= 4000:
+        low = [0.244063, 0.09911, 2.9678, -4.6070]
+        high = [0.237040, 0.24748, 1.9018, -2.0064]
+        x = np.polynomial.polynomial.polyval(t, low if kelvin <= 7000 else high)
+        y = -3.0 * x**2 + 2.87 * x - 0.275
+    else:
+        x = np.polynomial.polynomial.polyval(t, [0.179910, 0.8776956, -0.2343589, -0.2661239])
+        cool = [-0.16748867, 2.09137015, -1.37418593, -0.9549476]
+        warm = [-0.20219683, 2.18555832, -1.34811020, -1.1063814]
+        y = np.polynomial.polynomial.polyval(x, cool if kelvin > 2222 else warm)
+    return np.array([x / y, 1, (1 - x - y) / y])
+
+
 def quadratic_terms(r: Array, g: Array, b: Array) -> list[Array]:
     """The nine varying terms of the paper's T(I, W). The tenth is 1.
 

@@ -1,5 +1,6 @@
 """What travels through the stages: the options, the frame, the result."""
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from deepisp_cli.output import FORMATS
 from deepisp_cli.raw import LARGEST_GAIN, RawImage
 
 WHITE_BALANCES = ("camera", "daylight", "auto")
+TEMPERATURES = (1667, 25000)  # K: where `white_xyz` holds
 LOOKS = ("learned", "neutral")
 
 
@@ -24,8 +26,9 @@ class Options:
     Attributes
     ----------
     white_balance : str or three numbers
-        "camera", "daylight" or "auto" (estimated from the picture); or gains for R, G and B, as text
-        ("2,1,1.6") or as numbers: only ratios count, and none is over 32.
+        "camera", "daylight" or "auto" (estimated from the picture); a colour temperature ("3200K", 1667 to
+        25000); or gains for R, G and B, as text ("2,1,1.6") or as numbers: only ratios count, and none is
+        over 32.
     exposure : float
         EV from -10 to 10, added to the finished picture, in linear light.
     strength : float
@@ -33,6 +36,8 @@ class Options:
     look : str
         "learned": the light meter and the network's transform; "neutral": neither of the two, exposure and
         colour as recorded.
+    long_side : int or None
+        Pixels that the longer side of the picture has at most, at least 1. None: it keeps its size.
     format : str or None
         A key of ``output.FORMATS`` ("jpeg", "png", "tiff"). None: by the file's suffix, JPEG for a stream.
     quality : int
@@ -55,6 +60,7 @@ class Options:
     exposure: float = 0.0
     strength: float = 1.0
     look: str = "learned"
+    long_side: int | None = None
     format: str | None = None
     quality: int = 95
     bit_depth: int = 8
@@ -66,7 +72,7 @@ class Options:
             parse_gains(self.white_balance)
             gains = tuple(float(gain) for gain in self.white_balance)  # can be compared and hashed
             object.__setattr__(self, "white_balance", gains)  # the class is frozen
-        elif self.white_balance not in WHITE_BALANCES:
+        elif self.white_balance not in WHITE_BALANCES and not parse_kelvin(self.white_balance):
             parse_gains(self.white_balance)
         for name, kind, words in (
             ("exposure", Real, "a number"),
@@ -74,6 +80,7 @@ class Options:
             ("quality", Integral, "a whole number"),
             ("bit_depth", Integral, "a whole number"),
             ("tile", Integral | None, "a whole number"),
+            ("long_side", Integral | None, "a whole number"),
         ):
             if not isinstance(value := getattr(self, name), kind):
                 raise UsageError(f"{name} is {words}, got {value!r}")
@@ -91,6 +98,8 @@ class Options:
             raise UsageError(f"{holder} hold {self.bit_depth} bits; 16 bits go into PNG or TIFF")
         if self.tile is not None and self.tile < 1:
             raise UsageError(f"tiles have a side of 1 pixel at least, got {self.tile}")
+        if self.long_side is not None and self.long_side < 1:
+            raise UsageError(f"a picture has a side of 1 pixel at least, got {self.long_side}")
         if not -10 <= self.exposure <= 10:
             raise UsageError(f"exposure is -10 to 10 EV, got {self.exposure:g}")
 
@@ -180,6 +189,23 @@ class Frame:
     plain: np.ndarray | None = None
 
 
+def parse_kelvin(given: str) -> float | None:
+    """The colour temperature in a text such as "3200K"; None if it is no temperature.
+
+    Raises
+    ------
+    UsageError
+        If it is not one of `TEMPERATURES`.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?[Kk]", given.strip())
+    if not match:
+        return None
+    kelvin, (lowest, highest) = float(match[1]), TEMPERATURES
+    if not lowest <= kelvin <= highest:
+        raise UsageError(f"white balance {given!r}: colour temperatures are {lowest} to {highest} K")
+    return kelvin
+
+
 def parse_gains(given: str | Sequence[float]) -> np.ndarray:
     """The white-balance gains that a user gives.
 
@@ -203,7 +229,7 @@ def parse_gains(given: str | Sequence[float]) -> np.ndarray:
         gains = np.empty(0, np.float32)
     if gains.shape != (3,) or not np.all(np.isfinite(gains)) or gains.min() <= 0:
         raise UsageError(
-            f"white balance {given!r}: give camera, daylight, auto or three gains such as 2.1,1,1.6"
+            f"white balance {given!r}: give camera, daylight, auto or three gains such as 2.1,1,1.6, or 5500K"
         )
     if gains.max() > LARGEST_GAIN * gains.min():
         raise UsageError(f"white balance {given!r}: one gain is more than {LARGEST_GAIN:g} times another")

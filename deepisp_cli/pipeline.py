@@ -22,6 +22,7 @@ from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
 from deepisp_cli.output import format_of_suffix, refuse_existing, write_picture
 from deepisp_cli.raw import RawImage, input_errors, read_raw
+from deepisp_cli.reduction import reduce_to
 from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.torch_engine import TorchEngine
@@ -190,6 +191,9 @@ def finish(
             frame = to_frame(frame.raw, options, Result(result.input, result.output))
     if pixels is None:
         pixels = _finish_here(frame, engine, options, result, progress)
+    if options.long_side is not None:
+        with result.timed("render"):
+            pixels = reduce_to(pixels, options.long_side)
     result.height, result.width = pixels.shape[:2]
     if float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) < DARK * np.iinfo(pixels.dtype).max:
         result.notes.append("the picture is very dark; --exposure brightens it")

@@ -6,6 +6,7 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from glob import escape, glob, has_magic
@@ -353,8 +354,8 @@ def _taken_names(jobs: Sequence[Job]) -> dict[Path, Path]:
     targets = [job.target for job in jobs if isinstance(job.target, Path) and not job.error]
     names: dict[Path, dict[str, Path]] = {}
     for folder in {target.parent for target in targets if not is_device(target)}:
-        there = folder.iterdir() if folder.is_dir() else ()
-        names[folder] = {_folded(path.name): path for path in there}
+        with suppress(OSError):  # it is not there yet, or may be written to, but not listed
+            names[folder] = {_folded(path.name): path for path in folder.iterdir()}
     taken = {target: names.get(target.parent, {}).get(_folded(target.name)) for target in targets}
     taken |= {target: target for target in targets if is_taken(target)}
     return {target: there for target, there in taken.items() if there is not None}

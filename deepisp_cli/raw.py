@@ -315,7 +315,7 @@ def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
     remarks = {
         "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None,
         "no as-shot white balance": image.camera_white_balance is None,
-        "an X-Trans mosaic, for which the network was not trained: fine detail is softer": image.x_trans,
+        "an X-Trans mosaic: fine detail is softer than from a Bayer mosaic": image.x_trans,
         "no black level: 0 is assumed": not image.black.any() and not dng_tags.is_dng(tags),
         f"very dark: nothing is brighter than {brightest:.2%} of white": brightest < 0.01,
         f"pixels are not square ({pixel_aspect:g}): the picture comes out distorted": pixel_aspect != 1,

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import normalise, normalise_mosaic
-from deepisp_cli.frame import WHITE_BALANCES, parse_gains
+from deepisp_cli.frame import WHITE_BALANCES, parse_gains, parse_kelvin
 from deepisp_cli.raw import RawImage
 
 DARKEST_MEAN = 1e-4  # of full scale: less may come from an inexact black level rather than from light
@@ -32,6 +33,12 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
     gains : (3,) float32 for R, G, B, the smallest 1.
     note : what they are if not what was wanted, else "".
     """
+    if isinstance(wanted, str) and (kelvin := parse_kelvin(wanted)):
+        gains = gains_at(kelvin, raw.xyz_to_camera)
+        if gains is not None:
+            return gains, ""
+        known, note = choose_white_balance(raw, "camera")
+        return known, note or "no colour matrix, which a colour temperature needs: the camera's is used"
     if not isinstance(wanted, str) or wanted not in WHITE_BALANCES:
         return parse_gains(wanted), ""
     camera, daylight = raw.camera_white_balance, raw.daylight_white_balance
@@ -53,6 +60,24 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
     if estimated is not None:
         return estimated, "white balance is estimated from the picture"
     return np.ones(3, np.float32), "no white balance is applied"
+
+
+def gains_at(kelvin: float, xyz_to_camera: np.ndarray | None) -> np.ndarray | None:
+    """White-balance gains that make light of a colour temperature neutral.
+
+    Parameters
+    ----------
+    kelvin : as for `white_xyz`.
+    xyz_to_camera : (3, 3), or None: not known.
+
+    Returns
+    -------
+    (3,) float32, the smallest 1; None if the matrix is not known, or not one that sees such light.
+    """
+    if xyz_to_camera is None:
+        return None
+    seen = np.asarray(xyz_to_camera, np.float64) @ white_xyz(kelvin)
+    return (seen.max() / seen).astype(np.float32) if seen.min() > 0 else None
 
 
 def _nearer_to_one(gains: np.ndarray, other: np.ndarray) -> bool:

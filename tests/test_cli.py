@@ -238,11 +238,14 @@ def test_info_takes_folders_and_patterns_and_speaks_as_photographers_do(run, wri
     assert run("process", night, "--white-balance", gains, "--dry-run").exit_code == 0
 
 
-def test_a_raw_where_a_command_belongs_is_told_how(run, night):
+def test_a_raw_where_a_command_belongs_is_told_how(run, night, tmp_path, monkeypatch):
     result = run(night)
     assert result.exit_code == 2
     assert result.stderr == f"deepisp: {night}: is no command; to develop it: deepisp process {night}\n"
     assert "No such command 'gone.dng'" in run("gone.dng").stderr
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").write_bytes(b"")
+    assert run("models").exit_code == 0
 
 
 def test_too_little_memory_for_a_file_is_told_and_the_next_one_read(run, night, monkeypatch):

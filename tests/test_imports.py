@@ -24,7 +24,7 @@ LAYERS = [
     ["onnx_engine", "torch_engine"],
     ["raw", "exif"],
     ["lens_shading", "lens_warp", "dng_decode", "saturation", "developed_matrix", "xtrans"],
-    ["libraw", "dng_opcodes"],
+    ["libraw", "dng_opcodes", "reduction"],
     ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
     ["metering", "fused"],
     ["colour", "network", "exif_values", "kernels"],
@@ -36,7 +36,8 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY_HERE = {
     "rawpy": {"libraw", "developed_matrix"},
     "exifread": {"metadata"},
-    "PIL": {"output", "dng", "exif", "exif_values", "metadata", "lens_warp"},  # EXIF: the names of its tags
+    # EXIF: the names of its tags
+    "PIL": {"output", "dng", "exif", "exif_values", "metadata", "lens_warp", "reduction"},
     "onnxruntime": {"onnx_engine"},
     "triton": {"kernels"},
 }

@@ -28,6 +28,14 @@ def test_a_changed_file_is_refused(copy):
     assert find_model(str(copy)).read(WEIGHTS_FILE)
 
 
+def test_the_size_of_a_missing_file_is_not_known(copy):
+    model = find_model(str(copy))
+    assert model.size == (copy / ONNX_FILE).stat().st_size
+    (copy / ONNX_FILE).unlink()
+    with pytest.raises(ModelError, match=r"model\.onnx: cannot be read"):
+        assert model.size
+
+
 def test_a_missing_file_is_named(copy):
     (copy / ONNX_FILE).unlink()
     with pytest.raises(ModelError, match=r"model\.onnx: cannot be read"):

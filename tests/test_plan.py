@@ -151,6 +151,20 @@ def test_subfolders_are_only_named_where_there_are_some(card):
     (card / "c/d").mkdir()
     with pytest.raises(InputError, match="-r searches"):
         plan_jobs([str(card / "c")], None)
+    with pytest.raises(InputError, match=r"no raw files in this folder$"):
+        plan_jobs([str(card / "c")], None, recursive=True)
+
+
+def test_a_folder_that_may_not_be_listed_may_be_written_to(card, monkeypatch):
+    def closed(folder):
+        raise PermissionError
+
+    (card / "b/one.jpg").write_bytes(b"x")
+    (card / "b/two.dng").write_bytes(b"x")
+    monkeypatch.setattr(Path, "iterdir", closed)
+    with pytest.raises(UsageError, match=r"one\.jpg: exists"):
+        plan_jobs(["card/b/one.dng"], None)
+    assert targets(plan_jobs(["card/b/two.dng"], None)[0]) == ["card/b/two.jpg"]
 
 
 def test_an_output_never_replaces_an_input(card):
@@ -354,6 +368,9 @@ def test_folders_in_a_template_take_the_place_of_the_sources(card):
     assert "out/b/one_m.jpg" in targets(jobs)
     with pytest.raises(UsageError, match=r"TWO\.NEF and 2 more would all become .*\"{stem}"):
         plan_jobs(["card"], "out", template="all/{model}", model="m", recursive=True)
+    (card / "b/two.dng").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r'one\.dng and card/b/two\.dng would both become .*"{stem}", or'):
+        plan_jobs(["card/b"], "out", template="all/{model}", model="m")
     with pytest.raises(UsageError, match="leave out the suffix; --format"):
         plan_jobs(["card"], "out", template="{stem}.JPG", recursive=True)
 

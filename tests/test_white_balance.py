@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
-from conftest import raw_with
+from conftest import MATRIX, raw_with
 
+from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import BAYER_PATTERNS
+from deepisp_cli.errors import UsageError
+from deepisp_cli.frame import Options
 from deepisp_cli.raw import read_raw
-from deepisp_cli.white_balance import _nearer_to_one, choose_white_balance, grey_world_gains
+from deepisp_cli.white_balance import _nearer_to_one, choose_white_balance, gains_at, grey_world_gains
 
 
 def colour_of(pattern, row, col):
@@ -123,3 +126,44 @@ def test_grey_world_is_that_of_all_blocks_of_rows(monkeypatch):
     np.testing.assert_allclose(grey_world_gains(samples, "GRBG", black, white), whole, rtol=1e-5)
     in_blocks = grey_world_gains(samples[..., None] * (0.4, 0.9, 0.6), None, np.zeros(3), np.ones(3))
     np.testing.assert_allclose(in_blocks, linear, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kelvin", "x", "y"),
+    [
+        (2856, 0.4476, 0.4074),  # illuminant A
+        (2000, 0.5267, 0.4133),  # black body
+        (5003, 0.3457, 0.3585),  # D50
+        (6504, 0.3127, 0.3290),  # D65
+        (7504, 0.2990, 0.3149),  # D75
+        (25000, 0.2499, 0.2548),
+        (1667, 0.5650, 0.4027),
+    ],
+)
+def test_colour_temperatures_are_those_of_the_standard_illuminants(kelvin, x, y):
+    xyz = white_xyz(kelvin)
+    np.testing.assert_allclose(xyz[:2] / xyz.sum(), (x, y), atol=6e-4)
+    assert xyz[1] == 1
+
+
+def test_a_colour_temperature_makes_its_light_neutral_and_lower_ones_make_pictures_cooler():
+    samples = np.full((8, 8), 0.5, np.float32)
+    raw = raw_with(samples, "RGGB", xyz_to_camera=MATRIX, camera_white_balance=np.float32([2, 1, 1.5]))
+    warmth = []
+    for kelvin in (2000, 3200, 5500, 12000):
+        gains, remark = choose_white_balance(raw, f"{kelvin}K")
+        neutral = gains * (MATRIX @ white_xyz(kelvin))
+        np.testing.assert_allclose(neutral, neutral[0], rtol=1e-5)
+        assert gains.min() == 1 and remark == ""
+        warmth.append(gains[0] / gains[2])
+    assert warmth == sorted(warmth)
+    gains, remark = choose_white_balance(raw_with(samples, "RGGB", camera_white_balance=gains), "5500 k")
+    assert "no colour matrix" in remark and gains.max() > 1
+    assert gains_at(5500, -np.asarray(MATRIX)) is None
+
+
+@pytest.mark.parametrize("given", ["1000K", "30000k", "5500", "K", "warm", "-5500K"])
+def test_temperatures_that_make_no_sense_are_refused(given):
+    with pytest.raises(UsageError, match="white balance"):
+        Options(white_balance=given)
+    Options(white_balance="5500K")

@@ -244,7 +244,7 @@ def test_it_is_developed_as_a_bayer_mosaic_of_the_scene_is(write_raw, identity_e
 def test_info_says_what_it_is(write_raw, grey_ramp):
     facts = describe(write_raw("a.dng", grey_ramp, X_TRANS))
     assert facts["cfa"] == "X-Trans"
-    assert any("not trained" in note for note in facts["notes"])
+    assert any("fine detail is softer" in note for note in facts["notes"])
 
 
 def test_a_white_balance_that_is_missing_is_estimated(write_raw, grey_ramp, identity_engine):

@@ -1,0 +1,77 @@
+"""Finished pictures in fewer pixels."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from deepisp_cli.cli import main
+from deepisp_cli.colour import srgb_decode
+from deepisp_cli.errors import UsageError
+from deepisp_cli.frame import Options
+from deepisp_cli.pipeline import develop_array
+from deepisp_cli.reduction import reduce_to
+
+DTYPES = (np.uint8, np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("shape", "side", "expected"),
+    [((40, 60), 30, (20, 30)), ((60, 40), 30, (30, 20)), ((7, 1000), 10, (1, 10)), ((41, 61), 60, (40, 60))],
+)
+def test_the_longer_side_is_what_is_asked_for_and_proportions_stay(shape, side, expected):
+    assert reduce_to(np.zeros((*shape, 3), np.uint8), side).shape == (*expected, 3)
+
+
+def test_a_picture_that_is_small_enough_stays_as_it_is():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    for side in (60, 61, 10_000):
+        assert reduce_to(pixels, side) is pixels
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("level", [0.0, 0.013, 0.5, 1.0])
+def test_a_flat_field_keeps_its_level(dtype, level):
+    white = np.iinfo(dtype).max
+    pixels = np.full((50, 70, 3), round(level * white), dtype)
+    found = reduce_to(pixels, 23)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, pixels[0, 0, 0], atol=1 if dtype == np.uint8 else 4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_light_is_averaged_and_not_its_code(dtype):
+    """Half of the pixels white: half of the light, which is 188 and not 128 in 8 bits."""
+    white = np.iinfo(dtype).max
+    pixels = np.zeros((64, 64, 3), dtype)
+    pixels[(np.indices((64, 64)).sum(0) % 2) == 0] = white
+    middle = reduce_to(pixels, 16)[4:-4, 4:-4]
+    assert srgb_decode(middle.astype(np.float32) / white).mean() == pytest.approx(0.5, abs=0.005)
+
+
+def test_channels_and_places_stay_where_they_were():
+    ramp = np.linspace(0, 255, 64)
+    pixels = np.stack(np.broadcast_arrays(ramp[:, None], ramp, 255 - ramp), -1).astype(np.uint8)
+    found = reduce_to(pixels, 16).astype(int)
+    np.testing.assert_allclose(found, pixels.reshape(16, 4, 16, 4, 3).mean((1, 3)), atol=8)
+
+
+def test_a_raw_is_developed_whole_and_then_reduced(write_raw, grey_ramp, tiny_model, tmp_path):
+    path = write_raw("a.dng", grey_ramp, orientation=6)
+    whole, reduced = (develop_array(path, tiny_model, Options(long_side=side)) for side in (None, 30))
+    np.testing.assert_array_equal(reduced, reduce_to(whole, 30))
+    arguments = ["process", str(path), "--long-side", "32", "--model", str(tiny_model.folder), "--json"]
+    result = CliRunner().invoke(main, arguments)
+    told = json.loads(result.stdout)
+    assert (told["width"], told["height"]) == (24, 32)
+    with Image.open(tmp_path / "a.jpg") as picture:
+        assert picture.size == (24, 32)
+        assert picture.getexif().get_ifd(0x8769)[0xA002] == 24  # PixelXDimension
+
+
+@pytest.mark.parametrize("side", [0, -3, 2.5, "large"])
+def test_a_side_that_makes_no_sense_is_refused(side):
+    with pytest.raises(UsageError):
+        Options(long_side=side)
