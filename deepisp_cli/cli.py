@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from glob import has_magic
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -329,22 +330,22 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
     deepisp info night.dng
     deepisp info --json *.nef
     """
-    from deepisp_cli.pipeline import describe
+    from deepisp_cli.pipeline import describe, not_supported
     from deepisp_cli.plan import find_sources
 
     _need_stdout()
     codes = []
-    names: list[Any] = []
-    for raw in raws:
-        if os.path.isdir(raw) or (has_magic(raw) and not os.path.lexists(raw)):
-            sources, missing = find_sources([raw])
-            names += [source for source, _ in sources]
-            names += [job.source for job in missing]
+    found: list[tuple[str | Path, DeepIspError | None]] = []
+    for given in raws:
+        if os.path.isdir(given) or (has_magic(given) and not os.path.lexists(given)):
+            sources, missing = find_sources([given])
+            found += [(source, None) for source, _ in sources]
+            found += [(job.source, job.error) for job in missing]
         else:
-            names.append(raw)
-    for raw in names:
+            found.append((given, None))
+    for raw, problem in found:
         try:
-            facts = describe(raw)
+            facts = not_supported(raw, problem) if problem else describe(raw)
         except DeepIspError as error:
             _tell(f"deepisp: {_printable(str(error))}")
             codes.append(error.exit_code)

@@ -13,7 +13,7 @@ from deepisp_cli import __version__
 from deepisp_cli.colour import LUMINANCE, encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, red_position, sample_mosaic
 from deepisp_cli.engine import Engine, as_engine
-from deepisp_cli.errors import InputError, UsageError, told_of
+from deepisp_cli.errors import DeepIspError, InputError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.libraw import read_preview
 from deepisp_cli.look import develop_colour, frame_gain
@@ -373,8 +373,7 @@ def describe(source: Path | str) -> dict[str, Any]:
         with told_of(name):
             raw, metadata = _read(source)
     except InputError as error:
-        reason = str(error).removeprefix(f"{name}: ")
-        return {"file": name, "supported": False, "reason": reason, "exit_code": error.exit_code}
+        return not_supported(name, error)
     captured = metadata.captured
     return {
         "file": name,
@@ -398,6 +397,12 @@ def describe(source: Path | str) -> dict[str, Any]:
         "gps": {2, 4} <= metadata.gps.keys(),  # latitude and longitude
         "notes": [*raw.notes, *metadata.notes],
     }
+
+
+def not_supported(source: Path | str, error: DeepIspError) -> dict[str, Any]:
+    """What `describe` says of a file that is none of ours."""
+    reason = str(error).removeprefix(f"{source}: ")
+    return {"file": str(source), "supported": False, "reason": reason, "exit_code": error.exit_code}
 
 
 def _rounded(array: np.ndarray | None) -> list | None:

@@ -334,10 +334,7 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
     if not existing:
         return jobs
     if skip_existing:
-        return [
-            Job(job.source, job.target, skip=True, error=job.error) if job.target in taken else job
-            for job in jobs
-        ]
+        return [Job(job.source, job.target, skip=True) if job.target in taken else job for job in jobs]
     target = taken[Path(existing[0].target)]
     beside = target.suffix.lower() == ".jpg" and target.parent == Path(existing[0].source).parent
     raise UsageError(

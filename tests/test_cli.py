@@ -226,6 +226,9 @@ def test_info_takes_folders_and_patterns_and_speaks_as_photographers_do(run, wri
     night = write_raw("night.dng", grey_ramp, exif=exif)
     card = tmp_path / "card"
     card.mkdir()
+    for given, reason in ((card, "no raw files in this folder"), (f"{card}/*.dng", "no file matches")):
+        result = run("info", given)
+        assert (result.exit_code, reason in result.stdout) == (3, True)
     for name in ("a.dng", "b.dng"):
         shutil.copy(night, card / name)
     for given in (card, f"{card}/*.dng"):
