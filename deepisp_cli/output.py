@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import imagecodecs
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 from PIL import ImageCms
 
 from deepisp_cli.errors import OutputError, UsageError
@@ -31,9 +30,7 @@ from deepisp_cli.exif import Ifds, drop_largest, exif_block, ifd_blocks, picture
 
 if TYPE_CHECKING:
     from deepisp_cli.metadata import Metadata
-
-
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+    from deepisp_cli.render import Pixels
 
 
 class Format(NamedTuple):

@@ -297,8 +297,24 @@ def _white_balances(
             neutral = dng_tags.as_shot_neutral(tags, matrix)
             camera = None if neutral is None else _gains(1 / neutral)
         if matrix is not None:
-            daylight = _gains(1 / (matrix @ _D65))
+            daylight = neutral_gains(matrix, _D65)
     return camera, daylight
+
+
+def neutral_gains(xyz_to_camera: np.ndarray, light: np.ndarray) -> np.ndarray | None:
+    """White-balance gains that make a light neutral.
+
+    Parameters
+    ----------
+    xyz_to_camera : (3, 3).
+    light : (3,) XYZ.
+
+    Returns
+    -------
+    (3,) float32, the smallest 1; None if the camera does not see such a light.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _gains(1 / (xyz_to_camera @ light))
 
 
 def _gains(gains: np.ndarray) -> np.ndarray | None:

@@ -1,14 +1,11 @@
 """A finished picture in fewer pixels, for the web or a client. Pure."""
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Resampling
 
 from deepisp_cli.colour import srgb_decode, srgb_encode
-from deepisp_cli.render import render
-
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+from deepisp_cli.render import Pixels, render
 
 
 def reduce_to(pixels: Pixels, long_side: int) -> Pixels:

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 LEVELS = {8: 255, 16: 65535}
 """Bit depth -> the integer that stands for 1.0."""
 
@@ -18,9 +19,7 @@ DITHER_SIDE = 256
 BLOCK_ROWS = 32  # divides DITHER_SIDE; a block of a 24 megapixel picture stays in the processor's cache
 
 
-def render(
-    picture: NDArray[np.float32], orientation: int, bit_depth: int
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def render(picture: NDArray[np.float32], orientation: int, bit_depth: int) -> Pixels:
     """Clip, orient and quantise a picture.
 
     Parameters

@@ -8,7 +8,7 @@ import numpy as np
 from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import normalise, normalise_mosaic
 from deepisp_cli.frame import WHITE_BALANCES, parse_gains, parse_kelvin
-from deepisp_cli.raw import RawImage
+from deepisp_cli.raw import RawImage, neutral_gains
 
 DARKEST_MEAN = 1e-4  # of full scale: less may come from an inexact black level rather than from light
 UNCLIPPED = 0.98  # share of white: a pixel that is brighter in any channel may be clipped
@@ -74,10 +74,7 @@ def gains_at(kelvin: float, xyz_to_camera: np.ndarray | None) -> np.ndarray | No
     -------
     (3,) float32, the smallest 1; None if the matrix is not known, or not one that sees such light.
     """
-    if xyz_to_camera is None:
-        return None
-    seen = np.asarray(xyz_to_camera, np.float64) @ white_xyz(kelvin)
-    return (seen.max() / seen).astype(np.float32) if seen.min() > 0 else None
+    return None if xyz_to_camera is None else neutral_gains(xyz_to_camera, white_xyz(kelvin))
 
 
 def _nearer_to_one(gains: np.ndarray, other: np.ndarray) -> bool:
