@@ -19,12 +19,13 @@ from skimage.color import deltaE_ciede2000, xyz2lab
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.colour import XYZ_FROM_SRGB, srgb_decode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.evaluation.baselines import RAW_BASELINES
 from deepisp_cli.frame import Options, Result
 from deepisp_cli.models import find_model
-from deepisp_cli.pipeline import finish, linear_rgb, prepare
+from deepisp_cli.pipeline import finish, prepare
 from deepisp_cli.raw import read_raw
 
 PATCH = 0.3  # share of the patches' spacing that is measured, in each direction

@@ -33,6 +33,7 @@ from deepisp_cli.pipeline import (
     write,
 )
 from deepisp_cli.plan import Job
+from deepisp_cli.restored import RestoredRaw
 
 WAIT = 0.1  # seconds between a waiting thread's checks whether the batch has ended
 M_ARENA_MAX = -8  # glibc's malloc.h
@@ -146,9 +147,10 @@ class _Work:
     index: int
     job: Job
     result: Result
+    options: Options
     size: int = 0  # bytes of `Memory` taken for it
     frame: Frame | None = None
-    pixels: np.ndarray | None = None
+    pixels: np.ndarray | RestoredRaw | None = None
     metadata: Metadata | None = None
 
 
@@ -191,7 +193,7 @@ class _Batch:
         self.finished: Queue[_Work | None] = Queue(workers)
         self.events: SimpleQueue[_Work | _Share | BaseException] = SimpleQueue()
         for index, job in enumerate(jobs):
-            self.todo.put(_Work(index, job, Result(str(job.source), str(job.target))))
+            self.todo.put(_Work(index, job, Result(str(job.source), str(job.target)), options))
         calls: list[Callable[[], None]] = [self._read, self._write] * workers
         calls += [partial(self._develop, engine) for engine in engines for _ in range(engine.lanes)]
         self.threads = [Thread(target=self._run, args=(call,), daemon=True) for call in calls]
@@ -246,13 +248,13 @@ class _Batch:
             _check_parent(Path(work.job.target))
             if not self.options.overwrite:  # another run may have written it since this one was planned
                 refuse_existing(Path(work.job.target))
-        with_format(self.options, work.job.target)  # what cannot be written is told before the work
+        work.options = with_format(self.options, work.job.target)  # tells before the work what cannot be
         contents = self.contents if work.job.source == STANDARD_STREAM else None
         raw, work.metadata = load(work.job.source, work.result, contents)
         size = frame_bytes(raw)
         self.memory.take(size, self.stop)
         work.size = size
-        work.frame = to_frame(raw, self.options, work.result, self.resident)
+        work.frame = to_frame(raw, work.options, work.result, self.resident)
 
     def _develop(self, engine: Engine) -> None:
         with engine.lane():
@@ -262,7 +264,7 @@ class _Batch:
                 assert frame is not None
                 with self._caught(work):
                     report = partial(self._report, work.index)
-                    work.pixels = finish(frame, engine, self.options, work.result, report)
+                    work.pixels = finish(frame, engine, work.options, work.result, report)
                 del frame
                 if work.pixels is None:
                     self._done(work)
@@ -288,7 +290,7 @@ class _Batch:
             with self._caught(work):
                 if work.job.target != STANDARD_STREAM:
                     _make_parent(Path(work.job.target))
-                write(work.pixels, work.metadata, work.job.target, self.options, work.result)
+                write(work.pixels, work.metadata, work.job.target, work.options, work.result)
             work.pixels = None
             self._done(work)
             del work

@@ -95,16 +95,14 @@ def main() -> None:
 @click.option("-o", "--output", metavar="PATH", help="File, folder or '-' for stdout. [beside the source]")
 @click.option(
     "--name",
-    default="{stem}",
     metavar="TEMPLATE",
-    show_default=True,
     help="Output name: {stem} {suffix} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders, which "
-    "replace the source's.",
+    "replace the source's. [{stem}, for a DNG {stem}-deepisp]",
 )
 @click.option(
     "--format",
-    type=click.Choice(["jpeg", "png", "tiff"]),
-    help="Picture format. [from the suffix of -o, else jpeg]",
+    type=click.Choice(["jpeg", "png", "tiff", "dng"]),
+    help="Picture format; dng: restored, but left raw for other programs. [from the suffix of -o, else jpeg]",
 )
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="JPEG quality.")
 @click.option(
@@ -112,7 +110,7 @@ def main() -> None:
     type=click.Choice(["8", "16"]),
     default="8",
     show_default=True,
-    help="16 bits: PNG and TIFF only.",
+    help="16 bits: PNG and TIFF only; a DNG always has them.",
 )
 @click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders.")
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
@@ -168,7 +166,7 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print engine, stages and seconds.")
-def process(inputs: tuple[str, ...], output: str | None, name: str, format: str | None, quality: int,
+def process(inputs: tuple[str, ...], output: str | None, name: str | None, format: str | None, quality: int,
             bit_depth: str, recursive: bool, overwrite: bool, skip_existing: bool, model: str, engine: str,
             device: str, tile: int | None, memory: float | None, white_balance: str, exposure: float,
             strength: float, look: str, long_side: int | None, dry_run: bool, as_json: bool, quiet: bool,
@@ -179,6 +177,7 @@ def process(inputs: tuple[str, ...], output: str | None, name: str, format: str 
     deepisp process night.dng                     writes night.jpg beside it
     deepisp process *.nef -o out/ --format tiff --bit-depth 16
     deepisp process card/ -r -o pictures/ --name "{date:%Y}/{stem}"
+    deepisp process night.dng --format dng        writes night-deepisp.dng, still raw
     cat night.dng | deepisp process - > night.jpg
     """
     from deepisp_cli.frame import Options
@@ -330,7 +329,7 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
     deepisp info night.dng
     deepisp info --json *.nef
     """
-    from deepisp_cli.pipeline import describe, not_supported
+    from deepisp_cli.info import describe, not_supported
     from deepisp_cli.plan import find_sources
 
     _need_stdout()

@@ -1,25 +1,25 @@
-"""Write a DNG: a Bayer mosaic or linear RGB with levels, white balance, matrix, crops and EXIF.
+"""Write a DNG: a mosaic or linear RGB with levels, white balance, matrix, crops, preview and EXIF.
 
 Tag names and meanings: Adobe DNG Specification 1.4, which every DNG reader supports.
 """
 
 import io
 import math
-import struct
-from collections.abc import Iterable, Mapping
-from fractions import Fraction
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import TiffImagePlugin
 
-from deepisp_cli.exif import nearest_ratio
+from deepisp_cli.exif import nearest_ratio, to_fields, with_metadata
+from deepisp_cli.machine import available_cores
 
-_EXIF_IFD, _GPS_IFD = 34665, 34853
+_JPEG = 7  # Compression
+_TILE = 512  # side in pixels of a tile of linear samples that is a lossless JPEG: a multiple of 16
 _D65 = 21  # EXIF LightSource
 _LARGEST_GAIN = 1000  # and its inverse the smallest: the inverses of gains are written as rationals
 
@@ -35,7 +35,7 @@ class _Tag(NamedTuple):
 
 
 def write_dng(
-    path: str | PathLike[str],
+    target: str | PathLike[str] | BinaryIO,
     samples: np.ndarray,
     *,
     pattern: str | None,
@@ -49,6 +49,7 @@ def write_dng(
     active_area: tuple[int, int, int, int] | None = None,
     default_crop: tuple[int, int, int, int] | None = None,
     compression: str = "none",
+    preview: bytes | None = None,
     exif: Mapping[int, Any] | None = None,
     gps: Mapping[int, Any] | None = None,
     extra: Iterable[tuple[int, int, int, Any]] = (),
@@ -57,7 +58,7 @@ def write_dng(
 
     Parameters
     ----------
-    path : path
+    target : path, or writable binary stream
         Written in one go at the end; an existing file is replaced.
     samples : ndarray of shape (H, W) for a mosaic or (H, W, 3) for linear camera RGB, uint8 or uint16
         Counts, black not subtracted. A mosaic has 2x2 samples at least.
@@ -79,9 +80,11 @@ def write_dng(
     active_area, default_crop : (top, left, height, width), optional
         ActiveArea of ``samples``; default crop within the active area.
     compression : "none" or "ljpeg"
-        "ljpeg" is lossless JPEG, for a mosaic only.
+        "ljpeg" is lossless JPEG; linear samples are then uint16.
+    preview : bytes, optional
+        A JPEG of the finished picture, for file managers and catalogues.
     exif, gps : mapping from tag number to value, optional
-        Values as Pillow takes them, also ``float`` and ``Fraction`` for rationals, and tuples of these.
+        ``int``, ``str``, ``bytes``; ``float`` and ``Fraction`` for rationals; tuples of these.
     extra : (code, TIFF type number, count, value), optional
         Further tags as tifffile takes them, not checked; they override those made here.
 
@@ -119,18 +122,17 @@ def write_dng(
     if default_crop is not None:
         top, left, height, width = default_crop
         tags += [_Tag(50719, 4, 2, (left, top)), _Tag(50720, 4, 2, (width, height))]
-    directories = {_EXIF_IFD: exif, _GPS_IFD: gps}
-    # tifffile drops pointers that it did not make, so they are first written under their tag number minus 1.
-    tags += [_Tag(code - 1, 4, 1, 0) for code, values in directories.items() if values]
     further = [_Tag(*tag) for tag in extra]
     replaced = {tag.code for tag in further}
-    contents = _tiff(
-        samples, pattern, compression, [tag for tag in tags if tag.code not in replaced] + further
-    )
-    for code, values in directories.items():
-        if values:
-            contents = _append_directory(contents, code, values)
-    Path(path).write_bytes(contents)
+    tags = [tag for tag in tags if tag.code not in replaced] + further
+    contents = _tiff(samples, pattern, compression, tags, preview)
+    if exif or gps:
+        ifds = {"exif": to_fields("exif", exif or {}), "gps": to_fields("gps", gps or {})}
+        contents = with_metadata(contents, {"image": {}, **ifds})
+    if isinstance(target, str | PathLike):
+        Path(target).write_bytes(contents)
+    else:
+        target.write(contents)
 
 
 def _check(samples: np.ndarray, pattern: str | None, compression: str) -> None:
@@ -143,8 +145,10 @@ def _check(samples: np.ndarray, pattern: str | None, compression: str) -> None:
         raise ValueError(f"samples must be uint8 or uint16, not {samples.dtype}")
     if pattern is not None and (len(pattern) not in (4, 36) or not set(pattern) <= set("RGB")):
         raise ValueError(f"pattern must be 4 or 36 of R, G and B, not {pattern!r}")
-    if compression not in ("none", "ljpeg") or (compression == "ljpeg" and pattern is None):
-        raise ValueError(f"compression {compression!r} is not known, or not for linear samples")
+    if compression not in ("none", "ljpeg"):
+        raise ValueError(f"compression {compression!r} is not known")
+    if compression == "ljpeg" and pattern is None and samples.dtype != np.uint16:
+        raise ValueError("linear samples in lossless JPEG must be uint16")
 
 
 def _check_levels(pattern: str | None, black: Any, white: int) -> None:
@@ -197,12 +201,19 @@ def _rationals(code: int, numbers: Iterable[float], *, signed: bool = False) -> 
     return _Tag(code, 10 if signed else 5, len(fractions), parts)
 
 
-def _tiff(samples: np.ndarray, pattern: str | None, compression: str, tags: list[_Tag]) -> bytes:
-    """Return a TIFF file of one directory with the samples in one strip."""
+def _tiff(
+    samples: np.ndarray, pattern: str | None, compression: str, tags: list[_Tag], preview: bytes | None
+) -> bytes:
+    """Return a TIFF file whose first directory holds the samples; below it is the preview's."""
     file = io.BytesIO()
     data: Any = samples
-    if compression == "ljpeg":
+    layout: dict[str, Any] = {"rowsperstrip": samples.shape[0]}
+    if compression == "ljpeg" and pattern:
         data = iter([imagecodecs.ljpeg_encode(np.ascontiguousarray(samples))])
+    elif compression == "ljpeg":
+        # LibRaw wraps tiles that are wider than the picture
+        side = min(_TILE, max(16, samples.shape[1] // 16 * 16))
+        data, layout = _lossless_tiles(samples, side), {"tile": (side, side)}
     with tifffile.TiffWriter(file, byteorder="<") as writer:
         writer.write(
             data,
@@ -210,34 +221,43 @@ def _tiff(samples: np.ndarray, pattern: str | None, compression: str, tags: list
             dtype=samples.dtype,
             photometric="cfa" if pattern else "linear_raw",
             planarconfig=None if pattern else "contig",
-            compression=None if compression == "none" else 7,
-            rowsperstrip=samples.shape[0],
+            compression=None if compression == "none" else _JPEG,
+            bitspersample=8 * samples.dtype.itemsize,  # tifffile takes 16-bit JPEG for 12 bits
             subfiletype=0,
+            subifds=0 if preview is None else 1,
             software="deepisp",
             metadata=None,
             extratags=tags,
+            **layout,
         )
+        if preview is not None:
+            shape = imagecodecs.jpeg8_decode(preview).shape
+            writer.write(
+                iter([preview]),
+                shape=shape,
+                dtype=np.uint8,
+                photometric="ycbcr",
+                subsampling=(2, 2),
+                compression=_JPEG,
+                rowsperstrip=shape[0],
+                subfiletype=1,
+                software=False,
+                metadata=None,
+            )
     return file.getvalue()
 
 
-def _append_directory(contents: bytes, pointer: int, values: Mapping[int, Any]) -> bytes:
-    """Return the file with a directory of ``values`` at its end and tag ``pointer`` pointing there."""
-    directory = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0", group=pointer)
-    for code, value in values.items():
-        directory[code] = (
-            tuple(map(_pillow_value, value)) if isinstance(value, tuple) else _pillow_value(value)
-        )
-    contents += b"\0" * (len(contents) % 2)
-    patched = bytearray(contents + directory.tobytes(len(contents)))
-    (first,) = struct.unpack_from("<I", contents, 4)
-    (entries,) = struct.unpack_from("<H", contents, first)
-    for entry in range(first + 2, first + 2 + 12 * entries, 12):  # code, type, count, value
-        if struct.unpack_from("<H", contents, entry) == (pointer - 1,):
-            struct.pack_into("<HHII", patched, entry, pointer, 4, 1, len(contents))
-    return bytes(patched)
+def _lossless_tiles(samples: np.ndarray, side: int) -> Iterator[bytes]:
+    """Each tile as a lossless JPEG; those at the right and lower edges are filled up by repetition."""
+    height, width = samples.shape[:2]
 
+    def encode(corner: tuple[int, int]) -> bytes:
+        top, left = corner
+        tile = samples[top : top + side, left : left + side]
+        missing = ((0, side - tile.shape[0]), (0, side - tile.shape[1]), (0, 0))
+        tile = np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
+        return bytes(imagecodecs.jpeg8_encode(tile, lossless=True, predictor=1, bitspersample=16))
 
-def _pillow_value(value: Any) -> Any:
-    if isinstance(value, float | Fraction):
-        return TiffImagePlugin.IFDRational(nearest_ratio(value, 2**31 - 1))  # signed or not: Pillow decides
-    return value
+    corners = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
+    with ThreadPoolExecutor(available_cores()) as pool:
+        yield from pool.map(encode, corners)

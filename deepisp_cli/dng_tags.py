@@ -7,7 +7,7 @@ JPEG data. Areas are (top, left) and (height, width). Tags: Adobe DNG Specificat
 
 import logging
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import tifffile
@@ -29,6 +29,20 @@ _LEAST_RATE = 16 / 14  # bytes per sample of RawFormat 4; the others need more
 _SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
 # EXIF LightSource codes by distance from D65 (21): D55, D75, daylight, flash, shade, D50; others are further.
 _NEAR_D65 = (21, 20, 22, 1, 9, 10, 4, 11, 23)
+_MATRICES = (
+    *("ColorMatrix", "CameraCalibration", "ForwardMatrix"),
+    *("CalibrationIlluminant", "ProfileHueSatMapData"),
+)
+_PROFILE = frozenset(
+    (
+        *(f"{name}{number}" for name in _MATRICES for number in "123"),
+        *("AnalogBalance", *_SIGNATURES, "UniqueCameraModel", "LocalizedCameraModel", "CameraSerialNumber"),
+        *("BaselineExposure", "BaselineExposureOffset", "DefaultBlackRender", "AsShotProfileName"),
+        *("ProfileName", "ProfileCopyright", "ProfileEmbedPolicy", "ProfileToneCurve"),
+        *("ProfileHueSatMapDims", "ProfileHueSatMapEncoding"),
+        *("ProfileLookTableDims", "ProfileLookTableData", "ProfileLookTableEncoding"),
+    )
+)
 # What the first directory says about its own data, usually a preview, and not about the raw data.
 _OWN_TAGS = (
     *("PhotometricInterpretation", "Compression", "SampleFormat", "BitsPerSample", "SamplesPerPixel"),
@@ -58,6 +72,33 @@ def read_tags(source: BinaryIO) -> Tags:
             return tags if raw is None else tags | {tag.name: _value(tag) for tag in raw.tags}
     except Exception:  # tifffile fails on damage in many ways; LibRaw then decides alone
         return {}
+
+
+class RawTag(NamedTuple):
+    """A tag as stored: TIFF's number of its type, and rationals as numerators and denominators in turn."""
+
+    code: int
+    type: int
+    length: int
+    value: Any
+
+
+def profile_tags(source: BinaryIO) -> tuple[RawTag, ...]:
+    """What a DNG says about its camera's colours and how they are meant to look, for a copy with the same
+    colours; () for other files.
+
+    Parameters
+    ----------
+    source : seekable binary file
+        Its position is not kept.
+    """
+    source.seek(0)
+    with tifffile.TiffFile(source) as tif:
+        pages = [page for page in (tif.pages.first, raw_page(tif)) if page is not None]
+        found = {tag.code: tag for page in pages for tag in page.tags if tag.name in _PROFILE}
+        return tuple(
+            RawTag(tag.code, int(tag.dtype), tag.count, tag.value) for _, tag in sorted(found.items())
+        )
 
 
 def raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:

@@ -15,9 +15,8 @@ from deepisp_cli.demosaic import demosaic
 from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import PLACES, Engine, open_engine
 from deepisp_cli.errors import DeepIspError, told_of
-from deepisp_cli.frame import Options, Result
 from deepisp_cli.models import DEFAULT_MODEL, Model, find_model
-from deepisp_cli.pipeline import finish, prepare
+from deepisp_cli.pipeline import develop_array
 from deepisp_cli.tiling import run_tiled
 
 PACKAGES = (
@@ -87,8 +86,7 @@ def _pictures(raw: Path, engine: Engine) -> list[np.ndarray]:
 
     def develop(_: int) -> np.ndarray:
         with engine.lane():
-            frame = prepare(raw, Options(), Result(str(raw), ""), engine.resident)
-            return finish(frame, engine, Options(), Result(str(raw), ""))
+            return develop_array(raw, engine)
 
     with ThreadPoolExecutor(engine.lanes) as pool:
         return list(pool.map(develop, range(engine.lanes)))

@@ -33,7 +33,7 @@ LARGEST_DENOMINATOR = 1_000_000  # of numbers that are not ratios of small ones
 POINTERS: dict[str, int] = {"exif": Tag.ExifOffset, "gps": Tag.GPSInfo}
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SIGNED_RATIONAL = 1, 2, 3, 4, 5, 7, 10
 INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I"}
-SIZES = {BYTE: 1, ASCII: 1, SHORT: 2, LONG: 4, RATIONAL: 8, UNDEFINED: 1, SIGNED_RATIONAL: 8}
+SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), 1))  # bytes of each type
 COMMENTS = (
     ("exif", Tag.UserComment),
     ("gps", GPS.GPSProcessingMethod),
@@ -53,7 +53,7 @@ TYPES: dict[tuple[str, int], int] = {  # where EXIF 2.32 wants another type than
 
 
 def picture_ifds(metadata: Metadata, width: int, height: int, software: str, format: str) -> Ifds:
-    """The source's metadata, and what is true only of the new file: upright, sRGB, its size.
+    """The source's metadata, and what is true only of the new file: upright, its size, sRGB unless a DNG.
 
     Includes the tags that EXIF 2.32 requires for each kind of file (section 4.6.8).
     """
@@ -62,9 +62,10 @@ def picture_ifds(metadata: Metadata, width: int, height: int, software: str, for
         **metadata.exif,
         Tag.ExifVersion: b"0232",
         Tag.FlashPixVersion: b"0100",
-        Tag.ColorSpace: 1,  # sRGB
     }
-    if format != "tiff":  # which has these in its image IFD
+    if format != "dng":
+        exif[Tag.ColorSpace] = 1  # sRGB
+    if format not in ("tiff", "dng"):  # which have these in their image IFD
         exif.update({Tag.ExifImageWidth: width, Tag.ExifImageHeight: height})
     if format == "jpeg":
         inch = Fraction(72)  # pixels: stands for no resolution
@@ -73,9 +74,12 @@ def picture_ifds(metadata: Metadata, width: int, height: int, software: str, for
         exif[Tag.ComponentsConfiguration] = b"\1\2\3\0"  # Y, Cb, Cr
     gps = {GPS.GPSVersionID: bytes([2, 3, 0, 0]), **metadata.gps} if metadata.gps else {}
     given = {"image": image, "exif": exif, "gps": gps}
-    return {
-        ifd: {tag: _field(ifd, tag, value) for tag, value in values.items()} for ifd, values in given.items()
-    }
+    return {ifd: to_fields(ifd, values) for ifd, values in given.items()}
+
+
+def to_fields(ifd: str, values: Mapping[int, Value]) -> dict[int, Field]:
+    """Encode the values of one of the ``Ifds``."""
+    return {tag: _field(ifd, tag, value) for tag, value in values.items()}
 
 
 def _field(ifd: str, tag: int, value: Value) -> Field:
@@ -149,6 +153,17 @@ def _ifd_bytes(fields: Mapping[int, Field], offset: int) -> bytes:
             entries.append(struct.pack("<HHII", tag, kind, count, offset + len(values)))
             values += data + b"\0" * (len(data) % 2)
     return struct.pack("<H", len(fields)) + b"".join(entries) + bytes(4) + values
+
+
+def with_metadata(tiff: bytes, ifds: Ifds) -> bytes:
+    """A little-endian TIFF with further tags in its image IFD, and with EXIF and GPS.
+
+    tifffile writes no EXIF IFD, and an IFD cannot grow in place: it is written again at the end.
+    """
+    tiff += b"\0" * (len(tiff) % 2)
+    image = {**read_ifd(tiff, *struct.unpack_from("<I", tiff, 4)), **ifds["image"]}
+    blocks = ifd_blocks({**ifds, "image": image}, len(tiff))
+    return b"".join((tiff[:4], struct.pack("<I", len(tiff)), memoryview(tiff)[8:], blocks))
 
 
 def read_ifd(tiff: bytes, offset: int) -> dict[int, Field]:

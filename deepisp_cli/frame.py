@@ -39,11 +39,12 @@ class Options:
     long_side : int or None
         Pixels that the longer side of the picture has at most, at least 1. None: it keeps its size.
     format : str or None
-        A key of ``output.FORMATS`` ("jpeg", "png", "tiff"). None: by the file's suffix, JPEG for a stream.
+        A key of ``output.FORMATS``: "jpeg", "png", "tiff", or "dng", the restored picture as a linear DNG,
+        not yet developed. None: by the file's suffix, JPEG for a stream.
     quality : int
         JPEG only, 1 to 100.
     bit_depth : int
-        8, or 16 for PNG and TIFF.
+        8, or 16 for PNG and TIFF; a DNG always has 16.
     tile : int or None
         Side of a tile in pixels, at least 1: smaller ones need less memory, the picture is the same. None:
         what suits the engine.
@@ -92,7 +93,7 @@ class Options:
             raise UsageError(f"quality is 1 to 100, got {self.quality}")
         if self.format is not None and self.format not in FORMATS:
             raise UsageError(f"unknown format {self.format!r}; known: {', '.join(FORMATS)}")
-        depths = FORMATS[self.format].bit_depths if self.format else (8, 16)
+        depths = FORMATS[self.format].bit_depths if self.format not in (None, "dng") else (8, 16)
         if self.bit_depth not in depths:
             holder = f"{self.format} cannot" if self.format else "no format can"
             raise UsageError(f"{holder} hold {self.bit_depth} bits; 16 bits go into PNG or TIFF")
@@ -102,6 +103,11 @@ class Options:
             raise UsageError(f"a picture has a side of 1 pixel at least, got {self.long_side}")
         if not -10 <= self.exposure <= 10:
             raise UsageError(f"exposure is -10 to 10 EV, got {self.exposure:g}")
+        if self.format == "dng" and (self.exposure, self.look, self.long_side) != (0, LOOKS[0], None):
+            raise UsageError(
+                "exposure, look and long side are for finished pictures, a DNG is left to be developed: leave"
+                " them out, or choose another format"
+            )
 
 
 @dataclass
@@ -171,9 +177,9 @@ class Frame:
     lens_warp : LensWarp or None
         What corrects the lens's distortion in the restored picture.
     raw : RawImage or None
-        What ``picture`` will be computed from on the engine's device.
-    gains : (3,) float32 or None
-        The white balance for ``raw``, the smallest gain 1.
+        What ``picture`` is made of, if it is still needed: for the engine's device, or for a DNG.
+    gains : (3,) float32
+        The white balance, the smallest gain 1.
     plain : (H, W, 3) float32 or None
         A linear DNG in full colour, in the form of ``picture``, for what ``strength`` keeps of it; None:
         ``picture`` is kept.
@@ -183,9 +189,9 @@ class Frame:
     origin: tuple[int, int]
     matrix: np.ndarray
     orientation: int
-    lens_warp: LensWarp | None = None
-    raw: RawImage | None = None
-    gains: np.ndarray | None = None
+    lens_warp: LensWarp | None
+    raw: RawImage | None
+    gains: np.ndarray
     plain: np.ndarray | None = None
 
 

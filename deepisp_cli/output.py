@@ -1,4 +1,5 @@
-"""Write finished pixels as JPEG, PNG or TIFF with EXIF, GPS and colour profile: a whole file or none.
+"""Write finished pixels as JPEG, PNG or TIFF with EXIF, GPS and colour profile, or a restored raw as DNG: a
+whole file or none.
 
 imagecodecs and tifffile encode the pixels, Pillow supplies the sRGB profile. Pillow's own optimised JPEGs
 fail on noisy pictures, whose size it underestimates ("broken data stream when writing image file").
@@ -26,7 +27,8 @@ import tifffile
 from PIL import ImageCms
 
 from deepisp_cli.errors import OutputError, UsageError
-from deepisp_cli.exif import Ifds, drop_largest, exif_block, ifd_blocks, picture_ifds, read_ifd
+from deepisp_cli.exif import Ifds, drop_largest, exif_block, picture_ifds, with_metadata
+from deepisp_cli.restored import RestoredRaw, encode_dng
 
 if TYPE_CHECKING:
     from deepisp_cli.metadata import Metadata
@@ -44,6 +46,7 @@ FORMATS: Mapping[str, Format] = {
     "jpeg": Format((".jpg", ".jpeg"), (8,)),
     "png": Format((".png",), (8, 16)),
     "tiff": Format((".tif", ".tiff"), (8, 16)),
+    "dng": Format((".dng",), (16,)),
 }
 
 JPEG_MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
@@ -77,7 +80,7 @@ def format_of_suffix(path: str | os.PathLike[str]) -> str:
 
 def write_picture(
     target: Path | BinaryIO,
-    pixels: Pixels,
+    pixels: Pixels | RestoredRaw,
     metadata: Metadata,
     *,
     format: str,
@@ -92,7 +95,7 @@ def write_picture(
     ----------
     target : Path or writable binary stream
         For a path, a temporary file beside it is renamed when complete; links are followed.
-    pixels : ndarray of shape (H, W, 3), uint8 or uint16
+    pixels : ndarray of shape (H, W, 3), uint8 or uint16; for a DNG a RestoredRaw
         Upright sRGB.
     metadata : Metadata
         Written as EXIF, with the tags that describe the new file added.
@@ -122,27 +125,44 @@ def write_picture(
         If the picture is too large for the format, or cannot be written.
     """
     name = str(target) if isinstance(target, Path) else "output stream"
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ValueError(f"pixels must be (H, W, 3), not {pixels.shape}")
-    if pixels.dtype.itemsize * 8 not in FORMATS[format].bit_depths or pixels.dtype.kind != "u":
-        raise ValueError(f"{format} cannot hold {pixels.dtype}")
+    if isinstance(pixels, RestoredRaw) != (format == "dng"):
+        raise ValueError(f"{format} cannot hold {type(pixels).__name__}")
+    if not isinstance(pixels, RestoredRaw):
+        _check_pixels(pixels, format)
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be 1 to 100, not {quality}")
     if isinstance(target, Path) and not overwrite:
         refuse_existing(target)
-    ifds = picture_ifds(metadata, pixels.shape[1], pixels.shape[0], software, format)
-    if format == "jpeg":
+    height, width = pixels.shape[:2]
+    ifds = picture_ifds(metadata, width, height, software, format)
+    if isinstance(pixels, RestoredRaw):
+        _refuse_4_gib(pixels.samples, name)
+        data = with_metadata(encode_dng(pixels, metadata.camera), ifds)
+    elif format == "jpeg":
         data = _encode_jpeg(pixels, ifds, quality, name, [] if notes is None else notes)
     elif format == "png":
         data = _encode_png(pixels, ifds)
     else:
-        data = _encode_tiff(pixels, ifds, name)
+        _refuse_4_gib(pixels, name)
+        data = _encode_tiff(pixels, ifds)
     with output_errors(name):
         if isinstance(target, Path):
             _save(target, data, overwrite)
         else:
             _pour(target, data)
     return len(data)
+
+
+def _check_pixels(pixels: Pixels, format: str) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(f"pixels must be (H, W, 3), not {pixels.shape}")
+    if pixels.dtype.itemsize * 8 not in FORMATS[format].bit_depths or pixels.dtype.kind != "u":
+        raise ValueError(f"{format} cannot hold {pixels.dtype}")
+
+
+def _refuse_4_gib(pixels: Pixels, name: str) -> None:
+    if pixels.nbytes > TIFF_MAX_BYTES:
+        raise OutputError(f"{name}: a TIFF or DNG holds at most 4 GiB; choose PNG")
 
 
 # --- encoding ---
@@ -182,13 +202,7 @@ def _encode_png(pixels: Pixels, ifds: Ifds) -> bytes:
     return b"".join((png[:start], *chunks, png[start:]))
 
 
-def _encode_tiff(pixels: Pixels, ifds: Ifds, name: str) -> bytes:
-    """tifffile writes the picture; its image IFD, merged with ours, is written again at the end.
-
-    (tifffile writes no EXIF IFD, and an IFD cannot grow in place.)
-    """
-    if pixels.nbytes > TIFF_MAX_BYTES:
-        raise OutputError(f"{name}: a TIFF holds at most 4 GiB; choose PNG")
+def _encode_tiff(pixels: Pixels, ifds: Ifds) -> bytes:
     buffer = BytesIO()
     tifffile.imwrite(
         buffer,
@@ -205,11 +219,7 @@ def _encode_tiff(pixels: Pixels, ifds: Ifds, name: str) -> bytes:
         resolution=(72, 72),
         resolutionunit="INCH",
     )
-    tiff = buffer.getvalue()
-    tiff += b"\0" * (len(tiff) % 2)
-    image = {**read_ifd(tiff, *struct.unpack_from("<I", tiff, 4)), **ifds["image"]}
-    blocks = ifd_blocks({**ifds, "image": image}, len(tiff))
-    return b"".join((tiff[:4], struct.pack("<I", len(tiff)), memoryview(tiff)[8:], blocks))
+    return with_metadata(buffer.getvalue(), ifds)
 
 
 @cache

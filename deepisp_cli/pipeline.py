@@ -10,27 +10,26 @@ from typing import Any, cast
 import numpy as np
 
 from deepisp_cli import __version__
-from deepisp_cli.colour import LUMINANCE, encode, srgb_from_camera
-from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, red_position, sample_mosaic
+from deepisp_cli.camera_rgb import by_rows, camera_matrix, linear_rgb
+from deepisp_cli.colour import LUMINANCE, encode
+from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, as_engine
-from deepisp_cli.errors import DeepIspError, InputError, UsageError, told_of
+from deepisp_cli.errors import InputError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.libraw import read_preview
 from deepisp_cli.look import develop_colour, frame_gain
-from deepisp_cli.machine import on_all_cores
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
 from deepisp_cli.output import format_of_suffix, refuse_existing, write_picture
 from deepisp_cli.raw import RawImage, input_errors, read_raw
 from deepisp_cli.reduction import reduce_to
 from deepisp_cli.render import render
+from deepisp_cli.restored import RestoredRaw, preview_of, restore_highlights, restored_raw
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.torch_engine import TorchEngine
 from deepisp_cli.white_balance import choose_white_balance
-from deepisp_cli.xtrans import interpolate
 
 STANDARD_STREAM = "-"
-BLOCK_ROWS = 32  # rows of a frame processed at a time, an even number: temporaries stay in the cache
 BYTES_PER_PIXEL = 12 + 12 + 6 + 2
 DARK = 0.02  # mean luminance of a finished picture below which a note says that it is dark
 
@@ -100,13 +99,15 @@ def develop_array(
     DeepIspError
         As `develop` does.
     """
-    engine, options = as_engine(engine), as_options(options)
+    engine, options = as_engine(engine), replace(as_options(options), format=None)
     result = Result("the raw picture" if isinstance(source, RawImage) else str(source), "")
     with told_of(result.input):
         raw = source if isinstance(source, RawImage) else load(source, result)[0]
         frame = to_frame(raw, options, result, engine.resident)
         del raw
-        return finish(frame, engine, options, result, progress)
+        pixels = finish(frame, engine, options, result, progress)
+        assert isinstance(pixels, np.ndarray)
+        return pixels
 
 
 def load(source: Path | str, result: Result, contents: bytes | None = None) -> tuple[RawImage, Metadata]:
@@ -123,16 +124,16 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         gains, balance_remark = choose_white_balance(raw, options.white_balance)
         matrix, matrix_remark = camera_matrix(raw)
         result.notes += filter(None, (balance_remark, matrix_remark))
-        plain = None
+        plain, whole = None, raw
         if raw.pattern is None:
             if options.strength < 1:
                 plain = _encoded(raw, gains)
             raw = _sampled(raw)
         origin = (0, 0) if raw.x_trans else red_position(str(raw.pattern))
-        if resident and plain is None:
-            return Frame(None, origin, matrix, raw.orientation, raw.lens_warp, raw, gains)
-        picture = _encoded(raw, gains)
-    return Frame(picture, origin, matrix, raw.orientation, raw.lens_warp, plain=plain)
+        resident = resident and plain is None and options.format != "dng"
+        picture = None if resident else _encoded(raw, gains)
+        kept = whole if options.format == "dng" else raw if resident else None
+    return Frame(picture, origin, matrix, raw.orientation, raw.lens_warp, kept, gains, plain)
 
 
 def _sampled(raw: RawImage) -> RawImage:
@@ -144,7 +145,7 @@ def _sampled(raw: RawImage) -> RawImage:
 
 def _encoded(raw: RawImage, gains: np.ndarray) -> np.ndarray:
     picture = linear_rgb(raw, gains)
-    _by_rows(encode, picture)
+    by_rows(encode, picture)
     return picture
 
 
@@ -165,7 +166,7 @@ def finish(
     options: Options,
     result: Result,
     progress: Callable[[float], None] | None = None,
-) -> np.ndarray:
+) -> np.ndarray | RestoredRaw:
     """Network, lens correction, colour, rendering.
 
     Parameters
@@ -178,11 +179,12 @@ def finish(
 
     Returns
     -------
-    (H, W, 3) uint8 or uint16, sRGB, upright.
+    (H, W, 3) uint8 or uint16, sRGB, upright; with the format "dng" a `RestoredRaw`.
     """
     result.model, result.engine, result.device = engine.model.name, engine.name, engine.device
-    pixels = None
-    if frame.raw is not None:
+    pixels: np.ndarray | RestoredRaw | None = None
+    if frame.picture is None:
+        assert frame.raw is not None
         from deepisp_cli.resident import finish_on_device
 
         try:
@@ -191,10 +193,13 @@ def finish(
             frame = to_frame(frame.raw, options, Result(result.input, result.output))
     if pixels is None:
         pixels = _finish_here(frame, engine, options, result, progress)
+    result.height, result.width = pixels.shape[:2]
+    if isinstance(pixels, RestoredRaw):
+        return pixels
     if options.long_side is not None:
         with result.timed("render"):
             pixels = reduce_to(pixels, options.long_side)
-    result.height, result.width = pixels.shape[:2]
+        result.height, result.width = pixels.shape[:2]
     if float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) < DARK * np.iinfo(pixels.dtype).max:
         result.notes.append("the picture is very dark; --exposure brightens it")
     return pixels
@@ -206,7 +211,7 @@ def _finish_here(
     options: Options,
     result: Result,
     progress: Callable[[float], None] | None,
-) -> np.ndarray:
+) -> np.ndarray | RestoredRaw:
     """`finish` with everything but the network on the CPU. `resident.finish_on_device` is its twin."""
     picture = frame.picture
     assert picture is not None
@@ -223,23 +228,29 @@ def _finish_here(
             image *= np.float32(options.strength)
             image += plain
         frame.picture = frame.plain = picture = plain = np.empty(0, np.float32)
+        if frame.raw is not None:
+            restore_highlights(image, frame.raw, frame.gains)
     if frame.lens_warp is not None:
         with result.timed("lens"):
             image = frame.lens_warp.correct(image)
+    if frame.raw is not None:
+        with result.timed("render"):
+            preview = preview_of(image, frame.orientation, frame.matrix, transform, gain)
+            return restored_raw(image, frame.raw, frame.gains, preview, options.strength)
     with result.timed("colour"):
-        _by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure, gain), image)
+        by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure, gain), image)
     with result.timed("render"):
         return render(image, frame.orientation, options.bit_depth)
 
 
 def write(
-    pixels: np.ndarray, metadata: Metadata, target: Path | str, options: Options, result: Result
+    pixels: np.ndarray | RestoredRaw, metadata: Metadata, target: Path | str, options: Options, result: Result
 ) -> None:
     """Encode and write the picture, with the source's EXIF.
 
     Parameters
     ----------
-    pixels : (H, W, 3) uint8 or uint16, sRGB, upright.
+    pixels : from `finish`.
     metadata : the source's.
     target, options : as for `develop`.
     result : names the model; gets bytes, seconds and notes.
@@ -285,57 +296,6 @@ def as_options(options: Options | None) -> Options:
     return options or Options()
 
 
-def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
-    """Normalise, balance and demosaic; linear files skip the demosaic.
-
-    Parameters
-    ----------
-    raw : from `read_raw`.
-    gains : (3,) float32, white balance for R, G and B, the smallest 1.
-
-    Returns
-    -------
-    (H, W, 3) float32, linear camera RGB: 0 is black, 1 is white, grey is neutral; negatives are noise.
-    """
-    if raw.pattern is None:
-        samples = np.asarray(raw.samples, np.float32)
-        return normalise(samples, raw.black, (gains / (raw.white - raw.black)).astype(np.float32))
-    mosaic = normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, gains)
-    if raw.x_trans:
-        return interpolate(mosaic, raw.pattern)
-    picture = np.empty((*mosaic.shape, 3), np.float32)
-
-    def fill(rows: slice) -> None:
-        above = min(2, rows.start)  # the demosaic needs one more row on each side; two keep the CFA phase
-        part = mosaic[rows.start - above : rows.stop + 2]
-        picture[rows] = demosaic(part, str(raw.pattern))[above:][: rows.stop - rows.start]
-
-    _on_blocks(fill, len(mosaic))
-    return picture
-
-
-def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:
-    """White-balanced camera RGB to linear sRGB, (3, 3) float32, and a note if the file's is unusable."""
-    try:
-        return srgb_from_camera(raw.xyz_to_camera), ""
-    except ValueError as error:
-        return srgb_from_camera(None), f"{error}: camera RGB is used as sRGB"
-
-
-def _by_rows(function: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) -> None:
-    """Replace ``frame`` with ``function`` of it, one block of rows at a time."""
-
-    def replace(rows: slice) -> None:
-        frame[rows] = function(frame[rows])
-
-    _on_blocks(replace, len(frame))
-
-
-def _on_blocks(work: Callable[[slice], None], height: int) -> None:
-    """Call ``work`` with each block of rows."""
-    on_all_cores(work, (slice(top, min(top + BLOCK_ROWS, height)) for top in range(0, height, BLOCK_ROWS)))
-
-
 def _read(source: Path | str, contents: bytes | None = None) -> tuple[RawImage, Metadata]:
     name = str(source)
     file = BytesIO(read_bytes(source) if contents is None else contents)
@@ -356,54 +316,3 @@ def read_bytes(source: Path | str) -> bytes:
                 contents += piece
             return bytes(contents)
         return Path(source).read_bytes()
-
-
-def describe(source: Path | str) -> dict[str, Any]:
-    """What the program reads from a raw file, for ``deepisp info``: plain JSON values.
-
-    An unsupported or damaged file yields ``{"file", "supported": False, "reason"}`` and its exit code.
-
-    Raises
-    ------
-    DeepIspError
-        If memory does not suffice, or the program has a bug; names the file.
-    """
-    name = str(source)
-    try:
-        with told_of(name):
-            raw, metadata = _read(source)
-    except InputError as error:
-        return not_supported(name, error)
-    captured = metadata.captured
-    return {
-        "file": name,
-        "supported": True,
-        "camera": metadata.camera,
-        "lens": metadata.lens,
-        "captured": captured.isoformat() if captured else None,
-        "exposure_time": metadata.exposure_time,
-        "f_number": metadata.f_number,
-        "iso": metadata.iso,
-        "focal_length": metadata.focal_length,
-        "width": raw.size[1],
-        "height": raw.size[0],
-        "orientation": raw.orientation,
-        "cfa": "X-Trans" if raw.x_trans else raw.pattern or "none (linear)",
-        "black": np.unique(raw.black).tolist(),
-        "white": np.unique(raw.white).tolist(),
-        "white_balance": _rounded(raw.camera_white_balance),
-        "daylight_white_balance": _rounded(raw.daylight_white_balance),
-        "xyz_to_camera": _rounded(raw.xyz_to_camera),
-        "gps": {2, 4} <= metadata.gps.keys(),  # latitude and longitude
-        "notes": [*raw.notes, *metadata.notes],
-    }
-
-
-def not_supported(source: Path | str, error: DeepIspError) -> dict[str, Any]:
-    """What `describe` says of a file that is none of ours."""
-    reason = str(error).removeprefix(f"{source}: ")
-    return {"file": str(source), "supported": False, "reason": reason, "exit_code": error.exit_code}
-
-
-def _rounded(array: np.ndarray | None) -> list | None:
-    return None if array is None else np.round(array.astype(float), 4).tolist()

@@ -26,6 +26,7 @@ RAW_SUFFIXES = (
 )
 PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not raws; some raws are .tif
 OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
+TEMPLATES = {"dng": "{stem}-deepisp"}  # never the name of the source; of the other formats: "{stem}"
 METADATA_FIELDS = ("date", "camera", "iso")
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
 FIELDS = ("stem", "suffix", "model", *METADATA_FIELDS)
@@ -56,7 +57,7 @@ def plan_jobs(
     inputs: Sequence[str | Path] | str | Path,
     output: str | Path | None,
     *,
-    template: str = "{stem}",
+    template: str | None = None,
     format: str | None = None,
     model: str = "",
     recursive: bool = False,
@@ -70,7 +71,8 @@ def plan_jobs(
     inputs : files, folders, patterns, or "-"; one or several.
     output : a file (one input), a folder, "-" or None: beside the source.
     template : output name without suffix; folders in it replace the source's. Fields: stem, suffix, model,
-        date, camera, iso.
+        date, camera, iso. None: "{stem}", for a DNG "{stem}-deepisp"; what a run has written under such a
+        name is no input of the next.
     format : a key of ``output.FORMATS``, or None: from the suffix of ``output``, else JPEG.
     model : name of the model, for {model} in ``template``.
     recursive : also search sub-folders.
@@ -88,8 +90,9 @@ def plan_jobs(
     output = None if output is None else str(output)
     if "" in names or output == "":
         raise UsageError("the name of a file or folder is empty; is a variable not set?")
-    template = template.replace(os.sep, "/")  # Windows: a backslash makes folders there, too
-    _check_template(template)
+    if template is not None:
+        template = template.replace(os.sep, "/")  # Windows: a backslash makes folders there, too
+        _check_template(template)
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
     try:
         sources, missing = find_sources(names, recursive)
@@ -102,7 +105,7 @@ def plan_jobs(
     single = count == 1 and not any(Path(given).is_dir() for given in names)
     is_file_name = output is not None and output != STANDARD_STREAM and _names_a_file(output)
     file = Path(str(output)) if is_file_name and single else None
-    if file and template != "{stem}":
+    if file and template is not None:
         raise UsageError("--name and an output file contradict each other; give a folder with -o")
     if output == STANDARD_STREAM and count > 1:
         raise UsageError(f"{count} inputs cannot all go to standard output; give a folder with -o")
@@ -114,6 +117,7 @@ def plan_jobs(
             raise UsageError(f"{output}: the suffix says {by_suffix}, --format says {format}; change one")
         format = by_suffix
     format = format or "jpeg"
+    name = template or TEMPLATES.get(format, "{stem}")
     if any(source == STANDARD_STREAM for source, _ in sources) and output is None:
         output = STANDARD_STREAM  # from a pipe into a pipe
     jobs = []
@@ -123,8 +127,11 @@ def plan_jobs(
         elif file:
             jobs.append(Job(source, file))
         else:
-            jobs.append(_job(source, folder, output, template, FORMATS[format].suffixes[0], model))
-    _refuse_clashes(jobs, template)
+            jobs.append(_job(source, folder, output, name, FORMATS[format].suffixes[0], model))
+    if format == "dng" and template is None and not file and output != STANDARD_STREAM:
+        targets = {_key(job.target) for job in jobs if not job.error}
+        jobs = [job for job in jobs if _key(job.source) not in targets]
+    _refuse_clashes(jobs, name)
     return [*_settle_existing(jobs, overwrite, skip_existing), *missing], format
 
 
@@ -314,7 +321,7 @@ def _refuse_clashes(jobs: Sequence[Job], template: str) -> None:
         if _key(job.target) in sources and job.target != STANDARD_STREAM and not job.error:
             raise UsageError(f"{job.target}: the output would replace an input; choose another with -o")
         followed = os.path.realpath(job.target)
-        picture = Path(followed).suffix.lower() in OUTPUT_SUFFIXES or is_device(Path(job.target))
+        picture = Path(followed).suffix.lower() in OUTPUT_SUFFIXES - {".dng"} or is_device(Path(job.target))
         if os.path.islink(job.target) and not picture:
             raise UsageError(
                 f"{job.target}: is a link to {followed}, which is not a picture; choose another with -o"

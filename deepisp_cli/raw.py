@@ -19,7 +19,7 @@ from deepisp_cli import dng_decode, dng_tags, libraw
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.dng_opcodes import fix_bad_pixels, unapplied_lists
-from deepisp_cli.dng_tags import Tags
+from deepisp_cli.dng_tags import RawTag, Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.lens_shading import correct_shading
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
@@ -69,6 +69,8 @@ class RawImage:
         (mm), timestamp (datetime, the camera's clock), lens, artist; unknown keys are absent.
     notes : tuple of str
         For people: what the file lacks, what was not applied.
+    profile : tuple of RawTag
+        A DNG's own tags about its colours.
     """
 
     samples: np.ndarray
@@ -84,6 +86,7 @@ class RawImage:
     model: str
     capture: Mapping[str, Any]
     notes: tuple[str, ...]
+    profile: tuple[RawTag, ...] = ()
 
     @property
     def x_trans(self) -> bool:
@@ -199,6 +202,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         model=tags.get("Model", ""),
         capture=frame.capture,
         notes=(),
+        profile=dng_tags.profile_tags(source) if dng_tags.is_dng(tags) else (),
     )
     return replace(image, notes=(*notes, *_notes(image, tags, frame.pixel_aspect)))
 

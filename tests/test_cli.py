@@ -22,6 +22,7 @@ from deepisp_cli import batch, pipeline
 from deepisp_cli.cli import main
 from deepisp_cli.models import find_model
 from deepisp_cli.options import Bytes
+from deepisp_cli.raw import read_raw
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -111,6 +112,17 @@ def test_formats_and_depths(run, night, tmp_path, suffix):
         import tifffile
 
         assert tifffile.imread(target).dtype == np.uint16
+
+
+def test_a_restored_raw_gets_a_name_of_its_own(run, night):
+    before = night.read_bytes()
+    result = run("process", night, "--format", "dng")
+    assert result.exit_code == 0, result.stderr
+    assert night.read_bytes() == before
+    facts = json.loads(run("info", night.with_name("night-deepisp.dng"), "--json").stdout)
+    assert (facts["cfa"], facts["width"], facts["height"]) == ("none (linear)", 64, 48)
+    refused = run("process", night, "-o", night.with_name("b.dng"), "--exposure", "1")
+    assert (refused.exit_code, "left to be developed" in refused.stderr) == (2, True)
 
 
 def test_exit_codes(run, night, tmp_path, tiny_model):
@@ -308,6 +320,10 @@ def test_pipes(night, tiny_model):
     assert process.returncode == 0, err
     with Image.open(io.BytesIO(out)) as picture:
         assert (picture.format, picture.size) == ("PNG", (64, 48))
+    process = program("process", "-", "--model", tiny_model.folder, "--format", "dng", stdin=subprocess.PIPE)
+    out, err = process.communicate(night.read_bytes(), timeout=60)
+    assert process.returncode == 0, err
+    assert read_raw(io.BytesIO(out)).samples.shape == (48, 64, 3)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from deepisp_cli.dng import write_dng
+from deepisp_cli.raw import read_raw
 
 EXIF = {
     33434: Fraction(1, 60),  # ExposureTime
@@ -66,6 +67,13 @@ def test_what_is_not_given_leaves_no_pointer(tmp_path, written):
     assert not {code - 1 for code in numbers} & codes
 
 
+@pytest.mark.parametrize("shape", [(530, 1100, 3), (512, 512, 3), (23, 31, 3)])
+def test_linear_samples_in_tiles_of_lossless_jpeg_are_read_back(tmp_path, shape):
+    samples = np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16)
+    write_dng(tmp_path / "a.dng", samples, pattern=None, compression="ljpeg")
+    np.testing.assert_array_equal(read_raw(tmp_path / "a.dng").samples, samples)
+
+
 def test_lossless_jpeg_is_smaller(tmp_path):
     samples = noise((256, 256))
     for compression in ("none", "ljpeg"):
@@ -82,7 +90,7 @@ def test_lossless_jpeg_is_smaller(tmp_path):
         (noise((32, 32)).astype(np.float32), {"pattern": "RGGB"}, "uint16"),
         (noise((32, 32)), {"pattern": "RGXB"}, "pattern"),
         (noise((32, 32)), {"pattern": "RGGB", "compression": "zip"}, "compression"),
-        (noise((32, 32, 3)), {"pattern": None, "compression": "ljpeg"}, "compression"),
+        (noise((32, 32, 3)).astype(np.uint8), {"pattern": None, "compression": "ljpeg"}, "uint16"),
         (noise((1, 32)), {"pattern": "RGGB"}, "2x2"),
         (noise((0, 32, 3)), {"pattern": None}, "1x1"),
     ],

@@ -14,6 +14,7 @@ pytest.importorskip("skimage")
 from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 
+from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.cli import main
 from deepisp_cli.demosaic import demosaic, normalise_mosaic, sample_mosaic
 from deepisp_cli.errors import InputError, UsageError
@@ -23,7 +24,6 @@ from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings
 from deepisp_cli.evaluation.evaluate import evaluate
 from deepisp_cli.evaluation.photographs import Demosaic, LowLight
 from deepisp_cli.evaluation.report import HEAD, as_markdown, table
-from deepisp_cli.pipeline import linear_rgb
 from deepisp_cli.raw import read_raw
 from deepisp_cli.training.pictures import spread
 

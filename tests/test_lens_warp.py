@@ -9,7 +9,8 @@ from conftest import MATRIX, opcode_list
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError
 from deepisp_cli.frame import Options
-from deepisp_cli.pipeline import describe, develop_array
+from deepisp_cli.info import describe
+from deepisp_cli.pipeline import develop_array
 from deepisp_cli.raw import read_raw
 
 UNDEFINED, LONG = 7, 4

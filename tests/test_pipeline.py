@@ -10,6 +10,7 @@ import tifffile
 from conftest import MATRIX, IdentityEngine, mosaic_of, raw_with
 from PIL import Image, ImageOps
 
+from deepisp_cli.camera_rgb import camera_matrix, linear_rgb
 from deepisp_cli.colour import srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import (
     BAYER_PATTERNS,
@@ -22,15 +23,8 @@ from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import open_engine
 from deepisp_cli.errors import DeepIspError, InputError, ModelError, OutputError, UsageError
 from deepisp_cli.frame import Options, Result
-from deepisp_cli.pipeline import (
-    camera_matrix,
-    describe,
-    develop,
-    develop_array,
-    finish,
-    linear_rgb,
-    prepare,
-)
+from deepisp_cli.info import describe
+from deepisp_cli.pipeline import develop, develop_array, finish, prepare
 from deepisp_cli.raw import read_raw
 
 NEUTRAL = Options(look="neutral")

@@ -22,7 +22,7 @@ from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.evaluation.benchmarks import Method
 from deepisp_cli.frame import Options, Result
 from deepisp_cli.look import develop_colour
-from deepisp_cli.pipeline import finish, prepare
+from deepisp_cli.pipeline import develop_array, prepare
 from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.training.pictures import load_photograph
@@ -39,12 +39,7 @@ def restored(engine: Engine) -> Method:
 
 def developed(engine: Engine) -> Method:
     """What ``deepisp process`` makes of a raw file, before it is compressed."""
-
-    def develop(raw: Path) -> np.ndarray:
-        result = Result(str(raw), "")
-        return finish(prepare(raw, Options(), result, engine.resident), engine, Options(), result)
-
-    return develop
+    return lambda raw: develop_array(raw, engine)
 
 
 def plain(raw: Path) -> np.ndarray:

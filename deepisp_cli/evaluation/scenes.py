@@ -12,7 +12,7 @@ from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.alignment import align
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, plain
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings
-from deepisp_cli.pipeline import describe
+from deepisp_cli.info import describe
 from deepisp_cli.training.pictures import load_photograph, spread
 from deepisp_cli.training.raw_pairs import LARGEST_BORDER, find_raws, pictures_beside, well_lit
 

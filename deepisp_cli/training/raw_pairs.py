@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deepisp_cli.camera_rgb import camera_matrix
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import demosaic, normalise_mosaic, red_position
 from deepisp_cli.errors import InputError
 from deepisp_cli.frame import Options
-from deepisp_cli.pipeline import camera_matrix
 from deepisp_cli.plan import search_folder
 from deepisp_cli.raw import read_raw
 from deepisp_cli.render import orient

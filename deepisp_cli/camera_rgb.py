@@ -1,0 +1,97 @@
+"""A raw's samples to linear camera RGB at every pixel: levels, white balance, the demosaic of its mosaic."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from deepisp_cli.colour import srgb_from_camera
+from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic
+from deepisp_cli.machine import on_all_cores
+from deepisp_cli.raw import RawImage
+from deepisp_cli.xtrans import interpolate
+
+BLOCK_ROWS = 32  # rows of a frame processed at a time, an even number: temporaries stay in the cache
+
+
+def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
+    """Normalise, balance and demosaic; linear files skip the demosaic.
+
+    Parameters
+    ----------
+    raw : from `read_raw`.
+    gains : (3,) float32, white balance for R, G and B, the smallest 1.
+
+    Returns
+    -------
+    (H, W, 3) float32, linear camera RGB: 0 is black, 1 is white, grey is neutral; negatives are noise.
+    """
+    return _at_each_pixel(_balanced(raw, gains), raw)
+
+
+def clipped_off(raw: RawImage, gains: np.ndarray) -> np.ndarray | None:
+    """What `linear_rgb`, which takes the same arguments, clips off: the highlights of the channels that white
+    balance amplifies. The demosaics are linear, so the two add up to the whole.
+
+    Returns
+    -------
+    (H, W, 3) float32, 0 or more; None if that is 0 everywhere.
+    """
+    most = gains.max()
+    excess = _balanced(raw, gains / most)  # of which nothing is clipped
+    excess *= most
+    excess -= 1
+    np.maximum(excess, 0, out=excess)
+    return _at_each_pixel(excess, raw) if excess.any() else None
+
+
+def _balanced(raw: RawImage, gains: np.ndarray) -> np.ndarray:
+    """The samples as float32, of the same shape: 0 is black, highlights are clipped to 1."""
+    if raw.pattern is None:
+        samples = np.asarray(raw.samples, np.float32)
+        return normalise(samples, raw.black, (gains / (raw.white - raw.black)).astype(np.float32))
+    return normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, gains)
+
+
+def _at_each_pixel(samples: np.ndarray, raw: RawImage) -> np.ndarray:
+    """All colours of a mosaic at each pixel, (H, W, 3); linear samples have them."""
+    if raw.pattern is None:
+        return samples
+    if raw.x_trans:
+        return interpolate(samples, raw.pattern)
+    picture = np.empty((*samples.shape, 3), np.float32)
+
+    def fill(rows: slice) -> None:
+        above = min(2, rows.start)  # the demosaic needs one more row on each side; two keep the CFA phase
+        part = samples[rows.start - above : rows.stop + 2]
+        picture[rows] = demosaic(part, str(raw.pattern))[above:][: rows.stop - rows.start]
+
+    on_blocks(fill, len(samples))
+    return picture
+
+
+def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:
+    """White-balanced camera RGB to linear sRGB, (3, 3) float32, and a note if the file's is unusable."""
+    try:
+        return srgb_from_camera(raw.xyz_to_camera), ""
+    except ValueError as error:
+        return srgb_from_camera(None), f"{error}: camera RGB is used as sRGB"
+
+
+def by_rows(function: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) -> None:
+    """Replace ``frame`` with ``function`` of it, one block of rows at a time.
+
+    Parameters
+    ----------
+    function : takes and returns an array (rows, ...).
+    frame : (H, ...).
+    """
+
+    def replace(rows: slice) -> None:
+        frame[rows] = function(frame[rows])
+
+    on_blocks(replace, len(frame))
+
+
+def on_blocks(work: Callable[[slice], None], height: int) -> None:
+    """Call ``work`` with each block of rows."""
+    on_all_cores(work, (slice(top, min(top + BLOCK_ROWS, height)) for top in range(0, height, BLOCK_ROWS)))

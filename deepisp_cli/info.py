@@ -1,0 +1,61 @@
+"""What the program reads from a raw file, for ``deepisp info``."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepisp_cli.errors import DeepIspError, InputError, told_of
+from deepisp_cli.frame import Result
+from deepisp_cli.pipeline import load
+
+
+def describe(source: Path | str) -> dict[str, Any]:
+    """Camera, exposure, levels and colours of a raw file as plain JSON values.
+
+    An unsupported or damaged file yields ``{"file", "supported": False, "reason"}`` and its exit code.
+
+    Raises
+    ------
+    DeepIspError
+        If memory does not suffice, or the program has a bug; names the file.
+    """
+    name = str(source)
+    try:
+        with told_of(name):
+            raw, metadata = load(source, Result(name, ""))
+    except InputError as error:
+        return not_supported(name, error)
+    captured = metadata.captured
+    return {
+        "file": name,
+        "supported": True,
+        "camera": metadata.camera,
+        "lens": metadata.lens,
+        "captured": captured.isoformat() if captured else None,
+        "exposure_time": metadata.exposure_time,
+        "f_number": metadata.f_number,
+        "iso": metadata.iso,
+        "focal_length": metadata.focal_length,
+        "width": raw.size[1],
+        "height": raw.size[0],
+        "orientation": raw.orientation,
+        "cfa": "X-Trans" if raw.x_trans else raw.pattern or "none (linear)",
+        "black": np.unique(raw.black).tolist(),
+        "white": np.unique(raw.white).tolist(),
+        "white_balance": _rounded(raw.camera_white_balance),
+        "daylight_white_balance": _rounded(raw.daylight_white_balance),
+        "xyz_to_camera": _rounded(raw.xyz_to_camera),
+        "gps": {2, 4} <= metadata.gps.keys(),  # latitude and longitude
+        "notes": [*raw.notes, *metadata.notes],
+    }
+
+
+def not_supported(source: Path | str, error: DeepIspError) -> dict[str, Any]:
+    """What `describe` says of a file that is none of ours."""
+    reason = str(error).removeprefix(f"{source}: ")
+    return {"file": str(source), "supported": False, "reason": reason, "exit_code": error.exit_code}
+
+
+def _rounded(array: np.ndarray | None) -> list | None:
+    return None if array is None else np.round(array.astype(float), 4).tolist()

@@ -1,0 +1,159 @@
+"""A restored picture that is still raw: linear camera RGB as a DNG, for other programs to develop.
+
+What the network decides about tone and colour shows only in the preview. White balance is taken out of the
+samples again, and the highlights that were clipped for the network are put back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import imagecodecs
+import numpy as np
+
+from deepisp_cli.camera_rgb import by_rows, clipped_off, on_blocks
+from deepisp_cli.colour import XYZ_FROM_SRGB, decode, encode
+from deepisp_cli.dng import write_dng
+from deepisp_cli.dng_tags import RawTag
+from deepisp_cli.look import develop_colour
+from deepisp_cli.raw import RawImage
+from deepisp_cli.reduction import reduce_to
+from deepisp_cli.render import Pixels, orient, render
+
+WHITE = 65535  # counts; black is 0: darktable and RawTherapee ignore the black level of a linear DNG
+PREVIEW_SIDE = 2048  # pixels of its longer side
+PREVIEW_QUALITY = 90
+NOISE_REDUCTION_APPLIED = 50935  # the number of its tag
+
+
+@dataclass(frozen=True)
+class RestoredRaw:
+    """What a linear DNG holds.
+
+    Attributes
+    ----------
+    samples : (H, W, 3) uint16
+        Linear camera RGB, upright and not white-balanced: 0 is black, ``WHITE`` is white.
+    preview : (h, w, 3) uint8
+        The picture as the program would develop it, sRGB.
+    gains : (3,) float32
+        The white balance for R, G and B, the smallest 1.
+    xyz_to_camera : (3, 3)
+        XYZ under D65 to the RGB of the samples.
+    profile : sequence of RawTag
+        The source's own tags about its colours, which then stand for ``xyz_to_camera``.
+    strength : float
+        That of the restoration, 0 to 1.
+    """
+
+    samples: np.ndarray
+    preview: Pixels
+    gains: np.ndarray
+    xyz_to_camera: np.ndarray
+    profile: Sequence[RawTag]
+    strength: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the samples."""
+        return self.samples.shape
+
+
+def restore_highlights(image: np.ndarray, raw: RawImage, gains: np.ndarray) -> None:
+    """Add what was clipped off for the network, in place.
+
+    Parameters
+    ----------
+    image : (H, W, 3) float32, restored, encoded camera RGB, white-balanced.
+    raw : what it was made of.
+    gains : (3,) float32, its white balance.
+    """
+    excess = clipped_off(raw, gains)
+    if excess is not None:
+        on_blocks(lambda rows: _add(image[rows], excess[rows]), len(image))
+
+
+def _add(rows: np.ndarray, excess: np.ndarray) -> None:
+    if excess.any():
+        rows[:] = encode(decode(rows) + excess)
+
+
+def restored_raw(
+    image: np.ndarray, raw: RawImage, gains: np.ndarray, preview: Pixels, strength: float
+) -> RestoredRaw:
+    """Turn a restored image into samples.
+
+    Parameters
+    ----------
+    image : (H, W, 3) float32, restored, encoded camera RGB, white-balanced, as the raw lies.
+    raw : what it was made of.
+    gains : (3,) float32, its white balance.
+    preview : (h, w, 3) uint8, upright sRGB.
+    strength : of the restoration.
+    """
+    samples = np.empty(image.shape, np.uint16)
+    scale = np.float32(WHITE) / gains
+
+    def fill(rows: slice) -> None:
+        counts = decode(image[rows]) * scale
+        samples[rows] = np.rint(counts.clip(0, WHITE, out=counts), out=counts)
+
+    on_blocks(fill, len(image))
+    matrix = raw.xyz_to_camera
+    if matrix is None:  # as elsewhere: balanced camera RGB is taken as sRGB
+        matrix = np.linalg.inv(XYZ_FROM_SRGB) / gains[:, None]
+    samples = np.ascontiguousarray(orient(samples, raw.orientation))
+    return RestoredRaw(samples, preview, gains, matrix, raw.profile, strength)
+
+
+def preview_of(
+    image: np.ndarray, orientation: int, matrix: np.ndarray, transform: np.ndarray | None, gain: float | None
+) -> Pixels:
+    """The finished picture in small.
+
+    Parameters
+    ----------
+    image : (H, W, 3) float32, restored, encoded camera RGB, white-balanced.
+    orientation : that turns it upright, 1 to 8.
+    matrix, transform, gain : as for `look.develop_colour`.
+
+    Returns
+    -------
+    (h, w, 3) uint8, sRGB, neither side longer than ``PREVIEW_SIDE``.
+    """
+    step = max(1, max(image.shape) // PREVIEW_SIDE)
+    height, width = (max(1, length // step) for length in image.shape[:2])
+    small = np.zeros((height, width, 3), np.float32)
+    for down in range(step):
+        for right in range(step):
+            small += image[down::step, right::step][:height, :width]
+    small /= np.float32(step**2)
+    np.minimum(small, 1, out=small)  # highlights whose colours are not known are white
+    by_rows(lambda rows: develop_colour(rows, matrix, transform, 0, gain), small)
+    return reduce_to(render(small, orientation, 8), PREVIEW_SIDE)
+
+
+def encode_dng(restored: RestoredRaw, camera: str) -> bytes:
+    """The DNG, without EXIF.
+
+    Parameters
+    ----------
+    restored : from `restored_raw`.
+    camera : make and model, by which other programs know its colours; "" if they are not known.
+    """
+    file = BytesIO()
+    strength = (round(100 * restored.strength), 100)
+    applied = RawTag(NOISE_REDUCTION_APPLIED, 5, 1, strength)
+    write_dng(
+        file,
+        restored.samples,
+        pattern=None,
+        white=WHITE,
+        white_balance=restored.gains,
+        xyz_to_camera=restored.xyz_to_camera,
+        make=camera,
+        compression="ljpeg",
+        preview=bytes(imagecodecs.jpeg8_encode(restored.preview, PREVIEW_QUALITY, optimize=True)),
+        extra=(*restored.profile, applied),
+    )
+    return file.getvalue()

@@ -1,0 +1,233 @@
+"""The restored raw as a linear DNG: samples, highlights, colours, preview, names."""
+
+from dataclasses import replace
+from io import BytesIO
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from conftest import MATRIX, IdentityEngine, opcode_list
+from test_lens_warp import BARREL, UNDEFINED, warp
+
+from deepisp_cli.batch import develop_many
+from deepisp_cli.camera_rgb import linear_rgb
+from deepisp_cli.colour import encode
+from deepisp_cli.dng import write_dng
+from deepisp_cli.errors import UsageError
+from deepisp_cli.frame import Options, Result
+from deepisp_cli.metadata import read_metadata
+from deepisp_cli.pipeline import develop, develop_array, prepare
+from deepisp_cli.plan import plan_jobs
+from deepisp_cli.raw import read_raw
+from deepisp_cli.restored import PREVIEW_SIDE, RestoredRaw, encode_dng, preview_of
+from deepisp_cli.xtrans import X_TRANS
+
+ONES = np.ones(3, np.float32)
+GAINS = np.array([2.0, 1.0, 1.5], np.float32)
+PLAIN = Options(look="neutral", strength=0)
+
+
+def scene_of(height=48, width=64, brightest=0.9):
+    """Smooth colours (height, width, 3), balanced camera RGB."""
+    down, across = np.mgrid[0:height, 0:width] / max(height, width)
+    waves = np.stack([np.sin(4 * across), np.cos(5 * down), np.sin(3 * (down + across))], -1)
+    return np.clip(0.5 + 0.45 * waves, 0.02, 1) * brightest
+
+
+def tags_of(path):
+    with tifffile.TiffFile(path) as tif:
+        return {tag.name: tag.value for tag in tif.pages.first.tags}
+
+
+def restored(raw, tmp_path, engine, **options):
+    target = tmp_path / "out" / "restored.dng"
+    target.parent.mkdir(exist_ok=True)
+    return target, develop(raw, target, engine, Options(overwrite=True, **options))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("pattern", ["RGGB", "GBRG", X_TRANS], ids=["RGGB", "GBRG", "X-Trans"])
+def test_samples_are_what_was_restored_upright(write_raw, tmp_path, identity_engine, pattern, orientation):
+    path = write_raw("a.dng", scene_of(), pattern, orientation=orientation)
+    target, result = restored(path, tmp_path, identity_engine)
+    raw, back = read_raw(path), read_raw(target)
+    expected = linear_rgb(raw, GAINS)
+    if orientation == 6:
+        expected = np.rot90(expected, -1)
+    assert (back.pattern, back.orientation) == (None, 1)
+    assert (result.width, result.height) == back.samples.shape[1::-1]
+    np.testing.assert_allclose(linear_rgb(back, GAINS), expected, atol=3e-5)
+    np.testing.assert_allclose(back.camera_white_balance, raw.camera_white_balance, rtol=1e-5)
+    np.testing.assert_allclose(back.xyz_to_camera, raw.xyz_to_camera, rtol=1e-5)
+
+
+@pytest.mark.parametrize("known", [MATRIX, None], ids=["matrix", "no matrix"])
+def test_it_develops_to_the_same_colours(write_raw, tmp_path, identity_engine, known):
+    path = write_raw("a.dng", scene_of(), xyz_to_camera=known)
+    target, _ = restored(path, tmp_path, identity_engine)
+    again, first = (develop_array(each, identity_engine, PLAIN).astype(int) for each in (target, path))
+    assert np.abs(again - first).max() <= 2
+    if known is None:  # balanced camera RGB is sRGB then, and D65 its white
+        np.testing.assert_allclose(read_raw(target).daylight_white_balance, GAINS, rtol=1e-3)
+
+
+@pytest.mark.parametrize("pattern", ["RGGB", X_TRANS, None], ids=["Bayer", "X-Trans", "linear"])
+def test_highlights_of_amplified_channels_are_kept(write_raw, tmp_path, identity_engine, pattern):
+    """The network sees them clipped to 1; the sensor recorded red up to 2 and blue up to 1.5."""
+    scene = np.minimum(scene_of(brightest=2.2), GAINS)
+    if pattern:
+        path = write_raw("a.dng", scene, pattern)
+        options = {}
+    else:
+        path = tmp_path / "a.dng"
+        counts = np.rint(scene / GAINS * 60000).astype(np.uint16)
+        write_dng(path, counts, pattern=None, white=60000, white_balance=GAINS, xyz_to_camera=MATRIX)
+        options = {"strength": 0}
+    raw = read_raw(path)
+    frame = prepare(path, Options(format="dng"), Result("", ""))
+    assert frame.picture.max() <= encode(np.float32(1))
+    target, _ = restored(path, tmp_path, identity_engine, **options)
+    expected = linear_rgb(raw, ONES)
+    assert (expected[..., 0] > 0.6).any() and (expected[..., 2] > 0.8).any()
+    np.testing.assert_allclose(linear_rgb(read_raw(target), ONES), expected, atol=3e-5)
+
+
+def test_the_preview_is_the_finished_picture_with_white_highlights(write_raw, tmp_path, identity_engine):
+    path = write_raw("a.dng", np.minimum(scene_of(brightest=2.2), GAINS), orientation=8)
+    target, _ = restored(path, tmp_path, identity_engine)
+    with tifffile.TiffFile(target) as tif:
+        page = tif.pages.first.pages[0]
+        assert page.subfiletype == 1
+        file = tif.filehandle
+        file.seek(page.dataoffsets[0])
+        preview = imagecodecs.jpeg8_decode(file.read(page.databytecounts[0]))
+    finished = develop_array(path, identity_engine)
+    assert preview.shape == finished.shape
+    assert np.abs(preview.astype(int) - finished).mean() < 4
+    assert (preview[finished.min(-1) == 255] > 245).all()
+
+
+@pytest.mark.parametrize("shape", [(4100, 40), (50, 6200), (3, 5)])
+def test_previews_are_small(shape):
+    image = np.full((*shape, 3), 0.25, np.float32)
+    image[0] = 0.75
+    preview = preview_of(image, 1, np.eye(3, dtype=np.float32), None, None)
+    longest = min(PREVIEW_SIDE, max(shape))
+    assert max(preview.shape) in (longest - 1, longest)
+    assert preview[0].mean() > preview[-1].mean()
+
+
+def test_lens_corrections_are_made(tmp_path, write_raw, identity_engine):
+    data = opcode_list(warp(BARREL))
+    scene = np.minimum(scene_of(brightest=2.2), GAINS)
+    path = write_raw("a.dng", scene, extra=[(51022, UNDEFINED, len(data), data)])
+    raw = read_raw(path)
+    assert raw.lens_warp is not None
+    target, _ = restored(path, tmp_path, identity_engine)
+    back = read_raw(target)
+    assert back.samples.shape[:2] == raw.size
+    assert back.lens_warp is None
+    corrected = raw.lens_warp.correct(encode(linear_rgb(raw, ONES)))
+    assert np.abs(encode(linear_rgb(back, ONES)) - corrected).mean() < 0.01
+
+
+def test_what_the_source_says_about_its_colours_is_kept(write_raw, tmp_path, identity_engine):
+    extra = [
+        (50730, 10, 1, (-5, 10)),  # BaselineExposure
+        (50708, 2, 0, "Test Camera Mark II"),
+        (50936, 2, 0, "Vivid"),
+        (50940, 11, 6, (0.0, 0.0, 0.5, 0.6, 1.0, 1.0)),  # ProfileToneCurve
+        (50727, 5, 3, (2, 1, 1, 1, 3, 2)),  # AnalogBalance
+    ]
+    path = write_raw("a.dng", scene_of(), extra=extra)
+    target, _ = restored(path, tmp_path, identity_engine)
+    before, after = tags_of(path), tags_of(target)
+    names = ("BaselineExposure", "UniqueCameraModel", "ProfileName", "ProfileToneCurve", "AnalogBalance")
+    for name in (*names, "ColorMatrix1", "CalibrationIlluminant1"):
+        assert after[name] == before[name], name
+    np.testing.assert_allclose(read_raw(target).xyz_to_camera, read_raw(path).xyz_to_camera, rtol=1e-5)
+
+
+def test_a_camera_without_dngs_is_named_as_others_name_it():
+    samples = np.full((40, 60, 3), 1000, np.uint16)
+    preview = np.full((40, 60, 3), 99, np.uint8)
+    data = encode_dng(RestoredRaw(samples, preview, GAINS, MATRIX, (), 0.25), "Canon EOS 6D")
+    tags = tags_of(BytesIO(data))
+    assert tags["UniqueCameraModel"] == "Canon EOS 6D"
+    assert tags["NoiseReductionApplied"] == (25, 100)
+    np.testing.assert_allclose(read_raw(BytesIO(data)).xyz_to_camera, MATRIX, atol=1e-5)
+    unknown = encode_dng(RestoredRaw(samples, preview, GAINS, MATRIX, (), 1), "")
+    np.testing.assert_array_equal(read_raw(BytesIO(unknown)).samples, samples)
+
+
+def test_exif_and_place_are_kept(write_raw, tmp_path, identity_engine):
+    exif, gps = {0x8827: 3200, 0x9003: "2024:05:06 07:08:09"}, {1: "N", 2: (48.0, 51.0, 29.5)}
+    path = write_raw("a.dng", scene_of(), exif=exif, gps=gps)
+    target, _ = restored(path, tmp_path, identity_engine)
+    with target.open("rb") as file:
+        metadata = read_metadata(file, "a")
+    assert (metadata.iso, metadata.camera, str(metadata.captured)) == (
+        3200,
+        "Test Camera",
+        "2024-05-06 07:08:09",
+    )
+    assert metadata.gps[2] == (48, 51, 29.5)
+    tags = tags_of(target)
+    assert "identity" in tags["Software"]
+    assert "ColorSpace" not in tags["ExifTag"]  # sRGB it is not
+
+
+def test_white_balance_and_strength_are_the_users(write_raw, tmp_path, identity_engine):
+    path = write_raw("a.dng", scene_of())
+    target, _ = restored(path, tmp_path, identity_engine, white_balance="1.6,1,3.2", strength=0.5)
+    np.testing.assert_allclose(read_raw(target).camera_white_balance, (1.6, 1, 3.2), rtol=1e-5)
+    assert tags_of(target)["NoiseReductionApplied"] == (50, 100)
+
+
+@pytest.mark.parametrize("given", [{"exposure": 1.0}, {"look": "neutral"}, {"long_side": 100}])
+def test_options_of_finished_pictures_are_refused(given):
+    with pytest.raises(UsageError, match="left to be developed"):
+        Options(format="dng", **given)
+    assert Options(format="dng", bit_depth=8) and Options(format="dng", bit_depth=16)
+
+
+def test_a_device_gets_no_frame_whose_samples_are_needed(write_raw):
+    path = write_raw("a.dng", scene_of())
+    assert prepare(path, Options(), Result("", ""), resident=True).picture is None
+    frame = prepare(path, Options(format="dng"), Result("", ""), resident=True)
+    assert frame.picture is not None and frame.raw is not None
+
+
+def test_an_array_is_always_a_picture(write_raw, identity_engine):
+    path = write_raw("a.dng", scene_of())
+    picture = develop_array(path, identity_engine, Options(format="dng"))
+    np.testing.assert_array_equal(picture, develop_array(path, identity_engine))
+
+
+def test_a_batch_and_the_next_one(write_raw, tmp_path):
+    """What the first run wrote is no input of the second, whose folder it lies in."""
+    for name in ("a.dng", "b.dng"):
+        write_raw(f"card/{name}", scene_of())
+    card = tmp_path / "card"
+    jobs, format = plan_jobs([card], None, format="dng")
+    assert [job.target for job in jobs] == [card / "a-deepisp.dng", card / "b-deepisp.dng"]
+    results = list(develop_many(jobs, IdentityEngine(), replace(Options(), format=format)))
+    assert [result.status for result in results] == ["written", "written"]
+    again, _ = plan_jobs([card], None, format="dng", skip_existing=True)
+    assert [(job.source, job.skip) for job in again] == [(card / "a.dng", True), (card / "b.dng", True)]
+    by_suffix = list(develop_many([replace(jobs[0], target=card / "c.dng")], IdentityEngine()))
+    assert by_suffix[0].error is None
+    assert read_raw(card / "c.dng").pattern is None
+
+
+def test_the_source_is_never_replaced(write_raw, tmp_path):
+    path = write_raw("a.dng", scene_of())
+    for output, name in ((None, "{stem}"), (path, None), (tmp_path / "a.dng", None)):
+        with pytest.raises(UsageError, match="replace an input"):
+            plan_jobs([path], output, template=name, format="dng", overwrite=True)
+    other = write_raw("camera/b.dng", scene_of())
+    link = tmp_path / "a-deepisp.dng"
+    link.symlink_to(other)
+    with pytest.raises(UsageError, match="not a picture"):
+        plan_jobs([path], None, format="dng", overwrite=True)
