@@ -1,6 +1,8 @@
 """A raw's samples to linear camera RGB at every pixel: levels, white balance, the demosaic of its mosaic."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from deepisp_cli.raw import RawImage
 from deepisp_cli.xtrans import interpolate
 
 BLOCK_ROWS = 32  # rows of a frame processed at a time, an even number: temporaries stay in the cache
+REACH = 2  # rows above and below that a demosaic looks at
 
 
 def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
@@ -28,20 +31,31 @@ def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
     return _at_each_pixel(_balanced(raw, gains), raw)
 
 
-def clipped_off(raw: RawImage, gains: np.ndarray) -> np.ndarray | None:
-    """What `linear_rgb`, which takes the same arguments, clips off: the highlights of the channels that white
-    balance amplifies. The demosaics are linear, so the two add up to the whole.
+def clipped_off(raw: RawImage, gains: np.ndarray, rows: slice) -> np.ndarray | None:
+    """What `linear_rgb` clips off the highlights of the channels that white balance amplifies.
+
+    The demosaics are linear, so the two add up to the whole.
+
+    Parameters
+    ----------
+    raw, gains : as for `linear_rgb`.
+    rows : of the picture, from start to stop.
 
     Returns
     -------
-    (H, W, 3) float32, 0 or more; None if that is 0 everywhere.
+    (rows, W, 3) float32, 0 or more; None if that is 0 everywhere.
     """
+    period = math.lcm(math.isqrt(len(raw.pattern)), len(raw.black)) if raw.pattern else 1
+    start = max(0, rows.start - REACH) // period * period  # where CFA and black level begin anew
+    part = replace(raw, samples=raw.samples[start : rows.stop + REACH])
     most = gains.max()
-    excess = _balanced(raw, gains / most)  # of which nothing is clipped
+    excess = _balanced(part, gains / most)  # of which nothing is clipped
     excess *= most
     excess -= 1
     np.maximum(excess, 0, out=excess)
-    return _at_each_pixel(excess, raw) if excess.any() else None
+    return (
+        _at_each_pixel(excess, part)[rows.start - start :][: rows.stop - rows.start] if excess.any() else None
+    )
 
 
 def _balanced(raw: RawImage, gains: np.ndarray) -> np.ndarray:
@@ -86,10 +100,10 @@ def by_rows(function: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) -> 
     frame : (H, ...).
     """
 
-    def replace(rows: slice) -> None:
+    def fill(rows: slice) -> None:
         frame[rows] = function(frame[rows])
 
-    on_blocks(replace, len(frame))
+    on_blocks(fill, len(frame))
 
 
 def on_blocks(work: Callable[[slice], None], height: int) -> None:

@@ -68,14 +68,13 @@ def restore_highlights(image: np.ndarray, raw: RawImage, gains: np.ndarray) -> N
     raw : what it was made of.
     gains : (3,) float32, its white balance.
     """
-    excess = clipped_off(raw, gains)
-    if excess is not None:
-        on_blocks(lambda rows: _add(image[rows], excess[rows]), len(image))
 
+    def add(rows: slice) -> None:
+        excess = clipped_off(raw, gains, rows)
+        if excess is not None:
+            image[rows] = encode(decode(image[rows]) + excess)
 
-def _add(rows: np.ndarray, excess: np.ndarray) -> None:
-    if excess.any():
-        rows[:] = encode(decode(rows) + excess)
+    on_blocks(add, len(image))
 
 
 def restored_raw(

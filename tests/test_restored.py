@@ -75,7 +75,7 @@ def test_it_develops_to_the_same_colours(write_raw, tmp_path, identity_engine, k
 @pytest.mark.parametrize("pattern", ["RGGB", X_TRANS, None], ids=["Bayer", "X-Trans", "linear"])
 def test_highlights_of_amplified_channels_are_kept(write_raw, tmp_path, identity_engine, pattern):
     """The network sees them clipped to 1; the sensor recorded red up to 2 and blue up to 1.5."""
-    scene = np.minimum(scene_of(brightest=2.2), GAINS)
+    scene = np.minimum(scene_of(100, brightest=2.2), GAINS)  # several blocks of rows
     if pattern:
         path = write_raw("a.dng", scene, pattern)
         options = {}
