@@ -13,7 +13,7 @@ from deepisp_cli.raw import RawImage
 from deepisp_cli.xtrans import interpolate
 
 BLOCK_ROWS = 32  # rows of a frame processed at a time, an even number: temporaries stay in the cache
-REACH = 2  # rows above and below that a demosaic looks at
+REACH = 2  # rows above and below that a demosaic looks at; even, which keeps the CFA's phase
 
 
 def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
@@ -75,8 +75,8 @@ def _at_each_pixel(samples: np.ndarray, raw: RawImage) -> np.ndarray:
     picture = np.empty((*samples.shape, 3), np.float32)
 
     def fill(rows: slice) -> None:
-        above = min(2, rows.start)  # the demosaic needs one more row on each side; two keep the CFA phase
-        part = samples[rows.start - above : rows.stop + 2]
+        above = min(REACH, rows.start)
+        part = samples[rows.start - above : rows.stop + REACH]
         picture[rows] = demosaic(part, str(raw.pattern))[above:][: rows.stop - rows.start]
 
     on_blocks(fill, len(samples))

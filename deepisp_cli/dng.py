@@ -46,6 +46,7 @@ def write_dng(
     orientation: int = 1,
     make: str = "",
     model: str = "",
+    unique_camera_model: str = "",
     active_area: tuple[int, int, int, int] | None = None,
     default_crop: tuple[int, int, int, int] | None = None,
     compression: str = "none",
@@ -76,7 +77,9 @@ def write_dng(
     orientation : int
         EXIF orientation that turns the samples upright, 1 to 8.
     make, model : str
-        Of the camera; where both are "", UniqueCameraModel is "unknown".
+        Of the camera.
+    unique_camera_model : str
+        By which programs find its profile; by default make and model, or "unknown".
     active_area, default_crop : (top, left, height, width), optional
         ActiveArea of ``samples``; default crop within the active area.
     compression : "none" or "ljpeg"
@@ -109,7 +112,7 @@ def write_dng(
         _Tag(274, 3, 1, orientation),
         _Tag(50706, 1, 4, bytes((1, 4, 0, 0))),  # DNGVersion
         _Tag(50707, 1, 4, bytes((1, 1, 0, 0))),  # DNGBackwardVersion
-        _ascii(50708, f"{make} {model}".strip() or "unknown"),  # UniqueCameraModel
+        _ascii(50708, unique_camera_model or f"{make} {model}".strip() or "unknown"),
         *_level_tags(pattern, black, white),
     ]
     if xyz_to_camera is not None:
@@ -191,7 +194,8 @@ def _level_tags(pattern: str | None, black: Any, white: int) -> list[_Tag]:
 
 
 def _ascii(code: int, text: str) -> _Tag:
-    return _Tag(code, 2, 0, text)
+    encoded = text.encode("utf-8", "replace") + b"\0"  # the standard says ASCII; everybody writes UTF-8
+    return _Tag(code, 2, len(encoded), encoded)
 
 
 def _rationals(code: int, numbers: Iterable[float], *, signed: bool = False) -> _Tag:
@@ -209,7 +213,10 @@ def _tiff(
     data: Any = samples
     layout: dict[str, Any] = {"rowsperstrip": samples.shape[0]}
     if compression == "ljpeg" and pattern:
-        data = iter([imagecodecs.ljpeg_encode(np.ascontiguousarray(samples))])
+        height, width = samples.shape
+        # columns in turn as two colours: neighbours of the same colour predict each other
+        colours = samples if width % 2 else samples.reshape(height, width // 2, 2)
+        data = iter([_lossless(colours)])
     elif compression == "ljpeg":
         # LibRaw wraps tiles that are wider than the picture
         side = min(_TILE, max(16, samples.shape[1] // 16 * 16))
@@ -255,9 +262,15 @@ def _lossless_tiles(samples: np.ndarray, side: int) -> Iterator[bytes]:
         top, left = corner
         tile = samples[top : top + side, left : left + side]
         missing = ((0, side - tile.shape[0]), (0, side - tile.shape[1]), (0, 0))
-        tile = np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
-        return bytes(imagecodecs.jpeg8_encode(tile, lossless=True, predictor=1, bitspersample=16))
+        return _lossless(np.pad(tile, missing, mode="edge"))
 
     corners = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
     with ThreadPoolExecutor(available_cores()) as pool:
         yield from pool.map(encode, corners)
+
+
+def _lossless(samples: np.ndarray) -> bytes:
+    """A lossless JPEG. Its predictor 1, the sample on the left, is the only one that every reader knows."""
+    bits = 8 * samples.dtype.itemsize
+    samples = np.ascontiguousarray(samples)
+    return bytes(imagecodecs.jpeg8_encode(samples, lossless=True, predictor=1, bitspersample=bits))

@@ -29,20 +29,25 @@ _LEAST_RATE = 16 / 14  # bytes per sample of RawFormat 4; the others need more
 _SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
 # EXIF LightSource codes by distance from D65 (21): D55, D75, daylight, flash, shade, D50; others are further.
 _NEAR_D65 = (21, 20, 22, 1, 9, 10, 4, 11, 23)
-_MATRICES = (
-    *("ColorMatrix", "CameraCalibration", "ForwardMatrix"),
-    *("CalibrationIlluminant", "ProfileHueSatMapData"),
-)
-_PROFILE = frozenset(
+_MATRICES = frozenset(
     (
-        *(f"{name}{number}" for name in _MATRICES for number in "123"),
-        *("AnalogBalance", *_SIGNATURES, "UniqueCameraModel", "LocalizedCameraModel", "CameraSerialNumber"),
-        *("BaselineExposure", "BaselineExposureOffset", "DefaultBlackRender", "AsShotProfileName"),
-        *("ProfileName", "ProfileCopyright", "ProfileEmbedPolicy", "ProfileToneCurve"),
-        *("ProfileHueSatMapDims", "ProfileHueSatMapEncoding"),
+        *(f"{name}{number}" for name in ("ColorMatrix", "ForwardMatrix") for number in "123"),
+        *(f"{name}{number}" for name in ("CameraCalibration", "CalibrationIlluminant") for number in "123"),
+        *(f"{name}{number}" for name in ("IlluminantData", "ProfileHueSatMapData") for number in "123"),
+        *("AnalogBalance", *_SIGNATURES, "ProfileHueSatMapDims", "ProfileHueSatMapEncoding"),
         *("ProfileLookTableDims", "ProfileLookTableData", "ProfileLookTableEncoding"),
+        *("ProfileName", "ProfileCopyright", "ProfileEmbedPolicy", "AsShotProfileName"),
     )
 )
+_LOOK = frozenset(
+    (
+        *("UniqueCameraModel", "LocalizedCameraModel", "CameraSerialNumber"),
+        *("BaselineExposure", "BaselineExposureOffset", "DefaultBlackRender", "ProfileToneCurve"),
+    )
+)
+_COLOR_MATRICES = (50721, 50722, 52531)
+_ILLUMINANT_DATA_3 = 52535  # which tifffile does not name
+_DOUBLE = 12  # the last of TIFF 6.0's types
 # What the first directory says about its own data, usually a preview, and not about the raw data.
 _OWN_TAGS = (
     *("PhotometricInterpretation", "Compression", "SampleFormat", "BitsPerSample", "SamplesPerPixel"),
@@ -75,30 +80,55 @@ def read_tags(source: BinaryIO) -> Tags:
 
 
 class RawTag(NamedTuple):
-    """A tag as stored: TIFF's number of its type, and rationals as numerators and denominators in turn."""
+    """A tag as stored: TIFF's number of its type, text as bytes, rationals as numerators and denominators in
+    turn."""
 
     code: int
     type: int
     length: int
     value: Any
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is a ColorMatrix."""
+        return self.code in _COLOR_MATRICES
 
-def profile_tags(source: BinaryIO) -> tuple[RawTag, ...]:
+
+def profile_tags(source: BinaryIO, matrices: bool) -> tuple[RawTag, ...]:
     """What a DNG says about its camera's colours and how they are meant to look, for a copy with the same
-    colours; () for other files.
+    colours.
 
     Parameters
     ----------
     source : seekable binary file
         Its position is not kept.
+    matrices : whether its matrices are wanted, and all that holds only together with them.
     """
+    names = _LOOK | _MATRICES if matrices else _LOOK
     source.seek(0)
     with tifffile.TiffFile(source) as tif:
         pages = [page for page in (tif.pages.first, raw_page(tif)) if page is not None]
-        found = {tag.code: tag for page in pages for tag in page.tags if tag.name in _PROFILE}
-        return tuple(
-            RawTag(tag.code, int(tag.dtype), tag.count, tag.value) for _, tag in sorted(found.items())
-        )
+        found = {tag.code: tag for page in pages for tag in page.tags if _name(tag) in names}
+    return tuple(_stored(tag) for _, tag in sorted(found.items()) if _makes_sense(tag))
+
+
+def _name(tag: tifffile.TiffTag) -> str:
+    return "IlluminantData3" if tag.code == _ILLUMINANT_DATA_3 else tag.name
+
+
+def _stored(tag: tifffile.TiffTag) -> RawTag:
+    if not isinstance(tag.value, str):
+        return RawTag(tag.code, int(tag.dtype), tag.count, tag.value)
+    text = tag.value.encode("utf-8", "replace") + b"\0"
+    return RawTag(tag.code, int(tag.dtype), len(text), text)
+
+
+def _makes_sense(tag: tifffile.TiffTag) -> bool:
+    """Whether the tag has a value, of a type that TIFF 6.0 knows, and its numbers are numbers."""
+    if not 1 <= tag.dtype <= _DOUBLE or tag.value is None:
+        return False
+    value = _value(tag)
+    return bool(np.isfinite(value).all() and value.size) if isinstance(value, np.ndarray) else bool(value)
 
 
 def raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:

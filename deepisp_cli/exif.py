@@ -32,6 +32,7 @@ Ifds = dict[str, dict[int, Field]]
 LARGEST_DENOMINATOR = 1_000_000  # of numbers that are not ratios of small ones
 POINTERS: dict[str, int] = {"exif": Tag.ExifOffset, "gps": Tag.GPSInfo}
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SIGNED_RATIONAL = 1, 2, 3, 4, 5, 7, 10
+IFD = 13  # a newer name for LONG that readers of EXIF do not expect
 INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I"}
 SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), 1))  # bytes of each type
 COMMENTS = (
@@ -174,7 +175,7 @@ def read_ifd(tiff: bytes, offset: int) -> dict[int, Field]:
         tag, kind, length = struct.unpack_from("<HHI", tiff, start)
         size = SIZES[kind] * length
         at = start + 8 if size <= 4 else struct.unpack_from("<I", tiff, start + 8)[0]
-        fields[tag] = Field(kind, length, tiff[at : at + size])
+        fields[tag] = Field(LONG if kind == IFD else kind, length, tiff[at : at + size])
     return fields
 
 

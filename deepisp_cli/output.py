@@ -136,14 +136,14 @@ def write_picture(
     height, width = pixels.shape[:2]
     ifds = picture_ifds(metadata, width, height, software, format)
     if isinstance(pixels, RestoredRaw):
-        _refuse_4_gib(pixels.samples, name)
+        _refuse_4_gib(pixels.samples, f"{name}: a DNG")
         data = with_metadata(encode_dng(pixels, metadata.camera), ifds)
     elif format == "jpeg":
         data = _encode_jpeg(pixels, ifds, quality, name, [] if notes is None else notes)
     elif format == "png":
         data = _encode_png(pixels, ifds)
     else:
-        _refuse_4_gib(pixels, name)
+        _refuse_4_gib(pixels, f"{name}: a TIFF")
         data = _encode_tiff(pixels, ifds)
     with output_errors(name):
         if isinstance(target, Path):
@@ -160,9 +160,9 @@ def _check_pixels(pixels: Pixels, format: str) -> None:
         raise ValueError(f"{format} cannot hold {pixels.dtype}")
 
 
-def _refuse_4_gib(pixels: Pixels, name: str) -> None:
+def _refuse_4_gib(pixels: Pixels, file: str) -> None:
     if pixels.nbytes > TIFF_MAX_BYTES:
-        raise OutputError(f"{name}: a TIFF or DNG holds at most 4 GiB; choose PNG")
+        raise OutputError(f"{file} holds at most 4 GiB; choose PNG")
 
 
 # --- encoding ---

@@ -228,12 +228,14 @@ def _finish_here(
             image *= np.float32(options.strength)
             image += plain
         frame.picture = frame.plain = picture = plain = np.empty(0, np.float32)
-        if frame.raw is not None:
+        if options.format == "dng":
+            assert frame.raw is not None
             restore_highlights(image, frame.raw, frame.gains)
     if frame.lens_warp is not None:
         with result.timed("lens"):
             image = frame.lens_warp.correct(image)
-    if frame.raw is not None:
+    if options.format == "dng":
+        assert frame.raw is not None
         with result.timed("render"):
             preview = preview_of(image, frame.orientation, frame.matrix, transform, gain)
             return restored_raw(image, frame.raw, frame.gains, preview, options.strength)

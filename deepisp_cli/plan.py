@@ -26,7 +26,7 @@ RAW_SUFFIXES = (
 )
 PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not raws; some raws are .tif
 OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
-TEMPLATES = {"dng": "{stem}-deepisp"}  # never the name of the source; of the other formats: "{stem}"
+RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 METADATA_FIELDS = ("date", "camera", "iso")
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
 FIELDS = ("stem", "suffix", "model", *METADATA_FIELDS)
@@ -71,8 +71,8 @@ def plan_jobs(
     inputs : files, folders, patterns, or "-"; one or several.
     output : a file (one input), a folder, "-" or None: beside the source.
     template : output name without suffix; folders in it replace the source's. Fields: stem, suffix, model,
-        date, camera, iso. None: "{stem}", for a DNG "{stem}-deepisp"; what a run has written under such a
-        name is no input of the next.
+        date, camera, iso. None: "{stem}", for a DNG "{stem}-deepisp"; inputs of such a name are then
+        skipped, so that nothing is restored twice.
     format : a key of ``output.FORMATS``, or None: from the suffix of ``output``, else JPEG.
     model : name of the model, for {model} in ``template``.
     recursive : also search sub-folders.
@@ -117,22 +117,22 @@ def plan_jobs(
             raise UsageError(f"{output}: the suffix says {by_suffix}, --format says {format}; change one")
         format = by_suffix
     format = format or "jpeg"
-    name = template or TEMPLATES.get(format, "{stem}")
+    name = template or ("{stem}" + RESTORED if format == "dng" else "{stem}")
     if any(source == STANDARD_STREAM for source, _ in sources) and output is None:
         output = STANDARD_STREAM  # from a pipe into a pipe
-    jobs = []
+    by_default = format == "dng" and template is None
+    jobs, restored = [], []
     for source, folder in sources:
         if output == STANDARD_STREAM:
             jobs.append(Job(source, STANDARD_STREAM))
         elif file:
             jobs.append(Job(source, file))
+        elif by_default and _folded(str(source)).endswith(RESTORED + ".dng"):
+            restored.append(Job(source, source, skip=True))
         else:
             jobs.append(_job(source, folder, output, name, FORMATS[format].suffixes[0], model))
-    if format == "dng" and template is None and not file and output != STANDARD_STREAM:
-        targets = {_key(job.target) for job in jobs if not job.error}
-        jobs = [job for job in jobs if _key(job.source) not in targets]
     _refuse_clashes(jobs, name)
-    return [*_settle_existing(jobs, overwrite, skip_existing), *missing], format
+    return [*_settle_existing(jobs, overwrite, skip_existing), *restored, *missing], format
 
 
 def find_sources(
@@ -190,13 +190,17 @@ def find_sources(
 
 def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
     """The raws in a folder, with ``recursive`` also in its sub-folders, sorted; and folders that cannot be
-    read. Hidden ones are skipped: macOS leaves "._NAME" files and .Trashes on cards, Windows its own bin."""
+    read. Hidden ones are skipped: macOS leaves "._NAME" files and .Trashes on cards, Windows its own bin.
+    So are restored raws beside their originals."""
     files: list[Path] = []
     closed: list[str] = []
     for parent, folders, names in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
         folders[:] = [name for name in folders if not name.upper().startswith(HIDDEN)] if recursive else []
         files += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(file for file in files if file.suffix.lower() in RAW_SUFFIXES and file.is_file()), closed
+    files = sorted(file for file in files if file.suffix.lower() in RAW_SUFFIXES and file.is_file())
+    stems = {file.with_suffix("") for file in files}
+    originals = {stem.with_name(stem.name + RESTORED) for stem in stems}
+    return [file for file in files if file.with_suffix("") not in originals], closed
 
 
 def _names_a_file(output: str) -> bool:

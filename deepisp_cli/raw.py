@@ -70,7 +70,7 @@ class RawImage:
     notes : tuple of str
         For people: what the file lacks, what was not applied.
     profile : tuple of RawTag
-        A DNG's own tags about its colours.
+        A DNG's own tags about its colours; with its matrices if ``xyz_to_camera`` is from there.
     """
 
     samples: np.ndarray
@@ -202,7 +202,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         model=tags.get("Model", ""),
         capture=frame.capture,
         notes=(),
-        profile=dng_tags.profile_tags(source) if dng_tags.is_dng(tags) else (),
+        profile=_profile(source, tags),
     )
     return replace(image, notes=(*notes, *_notes(image, tags, frame.pixel_aspect)))
 
@@ -286,8 +286,18 @@ def _mosaic_colours(frame: Decoded, tags: Tags, name: str) -> np.ndarray | None:
 def _xyz_to_camera(frame: Decoded, tags: Tags) -> np.ndarray | None:
     """Return the DNG's matrix, else the one that LibRaw states; None if it is unusable."""
     matrix = frame.xyz_to_camera if (own := dng_tags.colour_matrix(tags)) is None else own
-    usable = matrix.shape == (3, 3) and np.isfinite(matrix).all() and abs(np.linalg.det(matrix)) > 1e-6
-    return matrix.astype(np.float32) if usable else None
+    return matrix.astype(np.float32) if _is_usable(matrix) else None
+
+
+def _is_usable(matrix: np.ndarray) -> bool:
+    return matrix.shape == (3, 3) and np.isfinite(matrix).all() and abs(np.linalg.det(matrix)) > 1e-6
+
+
+def _profile(source: BinaryIO, tags: Tags) -> tuple[RawTag, ...]:
+    if not dng_tags.is_dng(tags):
+        return ()
+    matrix = dng_tags.colour_matrix(tags)
+    return dng_tags.profile_tags(source, matrices=matrix is not None and _is_usable(matrix))
 
 
 def _white_balances(

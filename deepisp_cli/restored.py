@@ -17,11 +17,12 @@ from deepisp_cli.dng import write_dng
 from deepisp_cli.dng_tags import RawTag
 from deepisp_cli.look import develop_colour
 from deepisp_cli.raw import RawImage
-from deepisp_cli.reduction import reduce_to
 from deepisp_cli.render import Pixels, orient, render
 
 WHITE = 65535  # counts; black is 0: darktable and RawTherapee ignore the black level of a linear DNG
-PREVIEW_SIDE = 2048  # pixels of its longer side
+PREVIEW_SIDE = 2048  # pixels, at most, of its longer side
+HIGHLIGHT = 0.75  # linear light from which what was clipped off is added, at 1 all of it
+BAND = 256  # rows whose highlights are put back at a time, which bounds the memory
 PREVIEW_QUALITY = 90
 NOISE_REDUCTION_APPLIED = 50935  # the number of its tag
 
@@ -38,10 +39,10 @@ class RestoredRaw:
         The picture as the program would develop it, sRGB.
     gains : (3,) float32
         The white balance for R, G and B, the smallest 1.
-    xyz_to_camera : (3, 3)
-        XYZ under D65 to the RGB of the samples.
+    xyz_to_camera : (3, 3) or None
+        XYZ under D65 to the RGB of the samples; None: ``profile`` has the matrices.
     profile : sequence of RawTag
-        The source's own tags about its colours, which then stand for ``xyz_to_camera``.
+        The source's own tags about its colours.
     strength : float
         That of the restoration, 0 to 1.
     """
@@ -49,7 +50,7 @@ class RestoredRaw:
     samples: np.ndarray
     preview: Pixels
     gains: np.ndarray
-    xyz_to_camera: np.ndarray
+    xyz_to_camera: np.ndarray | None
     profile: Sequence[RawTag]
     strength: float
 
@@ -62,19 +63,21 @@ class RestoredRaw:
 def restore_highlights(image: np.ndarray, raw: RawImage, gains: np.ndarray) -> None:
     """Add what was clipped off for the network, in place.
 
+    Only as far as the network, too, sees a highlight: around sharp ones, a demosaic spreads it further.
+
     Parameters
     ----------
     image : (H, W, 3) float32, restored, encoded camera RGB, white-balanced.
     raw : what it was made of.
     gains : (3,) float32, its white balance.
     """
-
-    def add(rows: slice) -> None:
+    for top in range(0, len(image), BAND):
+        rows = slice(top, min(top + BAND, len(image)))
         excess = clipped_off(raw, gains, rows)
         if excess is not None:
-            image[rows] = encode(decode(image[rows]) + excess)
-
-    on_blocks(add, len(image))
+            linear = decode(image[rows])
+            excess *= ((linear - HIGHLIGHT) / (1 - HIGHLIGHT)).clip(0, 1)
+            image[rows] = encode(linear + excess)
 
 
 def restored_raw(
@@ -99,7 +102,9 @@ def restored_raw(
 
     on_blocks(fill, len(image))
     matrix = raw.xyz_to_camera
-    if matrix is None:  # as elsewhere: balanced camera RGB is taken as sRGB
+    if any(tag.is_matrix for tag in raw.profile):
+        matrix = None
+    elif matrix is None:  # as elsewhere: balanced camera RGB is taken as sRGB
         matrix = np.linalg.inv(XYZ_FROM_SRGB) / gains[:, None]
     samples = np.ascontiguousarray(orient(samples, raw.orientation))
     return RestoredRaw(samples, preview, gains, matrix, raw.profile, strength)
@@ -118,18 +123,19 @@ def preview_of(
 
     Returns
     -------
-    (h, w, 3) uint8, sRGB, neither side longer than ``PREVIEW_SIDE``.
+    (h, w, 3) uint8, sRGB, a whole number of times smaller: neither side longer than ``PREVIEW_SIDE``, unless
+    the picture is much wider than high.
     """
-    step = max(1, max(image.shape) // PREVIEW_SIDE)
-    height, width = (max(1, length // step) for length in image.shape[:2])
+    step = min(-(-max(image.shape) // PREVIEW_SIDE), *image.shape[:2])
+    height, width = (length // step for length in image.shape[:2])
     small = np.zeros((height, width, 3), np.float32)
     for down in range(step):
         for right in range(step):
-            small += image[down::step, right::step][:height, :width]
+            pixels = image[down::step, right::step][:height, :width]
+            small += decode(np.minimum(pixels, 1))  # highlights whose colours are not known are white
     small /= np.float32(step**2)
-    np.minimum(small, 1, out=small)  # highlights whose colours are not known are white
-    by_rows(lambda rows: develop_colour(rows, matrix, transform, 0, gain), small)
-    return reduce_to(render(small, orientation, 8), PREVIEW_SIDE)
+    by_rows(lambda rows: develop_colour(encode(rows), matrix, transform, 0, gain), small)
+    return render(small, orientation, 8)
 
 
 def encode_dng(restored: RestoredRaw, camera: str) -> bytes:
@@ -150,7 +156,7 @@ def encode_dng(restored: RestoredRaw, camera: str) -> bytes:
         white=WHITE,
         white_balance=restored.gains,
         xyz_to_camera=restored.xyz_to_camera,
-        make=camera,
+        unique_camera_model=camera,
         compression="ljpeg",
         preview=bytes(imagecodecs.jpeg8_encode(restored.preview, PREVIEW_QUALITY, optimize=True)),
         extra=(*restored.profile, applied),

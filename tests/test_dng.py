@@ -75,10 +75,11 @@ def test_linear_samples_in_tiles_of_lossless_jpeg_are_read_back(tmp_path, shape)
 
 
 def test_lossless_jpeg_is_smaller(tmp_path):
-    samples = noise((256, 256))
+    samples = noise((256, 256)) // 8
+    samples[:, 1::2] += 9000  # colours differ more than neighbours of one colour
     for compression in ("none", "ljpeg"):
         write_dng(tmp_path / compression, samples, pattern="RGGB", compression=compression)
-    assert (tmp_path / "ljpeg").stat().st_size < 0.8 * (tmp_path / "none").stat().st_size
+    assert (tmp_path / "ljpeg").stat().st_size < 0.55 * (tmp_path / "none").stat().st_size
 
 
 @pytest.mark.parametrize(
