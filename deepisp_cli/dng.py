@@ -85,7 +85,7 @@ def write_dng(
     compression : "none" or "ljpeg"
         "ljpeg" is lossless JPEG; linear samples are then uint16.
     preview : bytes, optional
-        A JPEG of the finished picture, for file managers and catalogues.
+        A JPEG of the finished picture, 4:2:0, for file managers and catalogues.
     exif, gps : mapping from tag number to value, optional
         ``int``, ``str``, ``bytes``; ``float`` and ``Fraction`` for rationals; tuples of these.
     extra : (code, TIFF type number, count, value), optional

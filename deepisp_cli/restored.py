@@ -147,6 +147,7 @@ def encode_dng(restored: RestoredRaw, camera: str) -> bytes:
     camera : make and model, by which other programs know its colours; "" if they are not known.
     """
     file = BytesIO()
+    preview = imagecodecs.jpeg8_encode(restored.preview, PREVIEW_QUALITY, subsampling="420", optimize=True)
     strength = (round(100 * restored.strength), 100)
     applied = RawTag(NOISE_REDUCTION_APPLIED, 5, 1, strength)
     write_dng(
@@ -158,7 +159,7 @@ def encode_dng(restored: RestoredRaw, camera: str) -> bytes:
         xyz_to_camera=restored.xyz_to_camera,
         unique_camera_model=camera,
         compression="ljpeg",
-        preview=bytes(imagecodecs.jpeg8_encode(restored.preview, PREVIEW_QUALITY, optimize=True)),
+        preview=bytes(preview),
         extra=(*restored.profile, applied),
     )
     return file.getvalue()
