@@ -53,9 +53,9 @@ def clipped_off(raw: RawImage, gains: np.ndarray, rows: slice) -> np.ndarray | N
     excess *= most
     excess -= 1
     np.maximum(excess, 0, out=excess)
-    return (
-        _at_each_pixel(excess, part)[rows.start - start :][: rows.stop - rows.start] if excess.any() else None
-    )
+    if not excess.any():
+        return None
+    return _at_each_pixel(excess, part)[rows.start - start :][: rows.stop - rows.start]
 
 
 def _balanced(raw: RawImage, gains: np.ndarray) -> np.ndarray:

@@ -5,33 +5,23 @@ Tag names and meanings: Adobe DNG Specification 1.4, which every DNG reader supp
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
 import tifffile
 
+from deepisp_cli.dng_tags import RawTag
 from deepisp_cli.exif import nearest_ratio, to_fields, with_metadata
-from deepisp_cli.machine import available_cores
+from deepisp_cli.machine import on_all_cores
 
 _JPEG = 7  # Compression
 _TILE = 512  # side in pixels of a tile of linear samples that is a lossless JPEG: a multiple of 16
 _D65 = 21  # EXIF LightSource
 _LARGEST_GAIN = 1000  # and its inverse the smallest: the inverses of gains are written as rationals
-
-
-class _Tag(NamedTuple):
-    """One entry of tifffile's ``extratags``."""
-
-    code: int
-    dtype: int
-    length: int
-    value: Any
-    once: bool = True
 
 
 def write_dng(
@@ -109,29 +99,29 @@ def write_dng(
     tags = [
         _ascii(271, make),
         _ascii(272, model),
-        _Tag(274, 3, 1, orientation),
-        _Tag(50706, 1, 4, bytes((1, 4, 0, 0))),  # DNGVersion
-        _Tag(50707, 1, 4, bytes((1, 1, 0, 0))),  # DNGBackwardVersion
+        RawTag(274, 3, 1, orientation),
+        RawTag(50706, 1, 4, bytes((1, 4, 0, 0))),  # DNGVersion
+        RawTag(50707, 1, 4, bytes((1, 1, 0, 0))),  # DNGBackwardVersion
         _ascii(50708, unique_camera_model or f"{make} {model}".strip() or "unknown"),
         *_level_tags(pattern, black, white),
     ]
     if xyz_to_camera is not None:
-        tags += [_rationals(50721, np.ravel(xyz_to_camera), signed=True), _Tag(50778, 3, 1, _D65)]
+        tags += [_rationals(50721, np.ravel(xyz_to_camera), signed=True), RawTag(50778, 3, 1, _D65)]
     if white_balance is not None:
         tags.append(_rationals(50728, 1 / _checked_gains(white_balance)))
     if active_area is not None:
         top, left, height, width = active_area
-        tags.append(_Tag(50829, 4, 4, (top, left, top + height, left + width)))
+        tags.append(RawTag(50829, 4, 4, (top, left, top + height, left + width)))
     if default_crop is not None:
         top, left, height, width = default_crop
-        tags += [_Tag(50719, 4, 2, (left, top)), _Tag(50720, 4, 2, (width, height))]
-    further = [_Tag(*tag) for tag in extra]
+        tags += [RawTag(50719, 4, 2, (left, top)), RawTag(50720, 4, 2, (width, height))]
+    further = [RawTag(*tag) for tag in extra]
     replaced = {tag.code for tag in further}
     tags = [tag for tag in tags if tag.code not in replaced] + further
     contents = _tiff(samples, pattern, compression, tags, preview)
     if exif or gps:
-        ifds = {"exif": to_fields("exif", exif or {}), "gps": to_fields("gps", gps or {})}
-        contents = with_metadata(contents, {"image": {}, **ifds})
+        given = {"image": {}, "exif": exif or {}, "gps": gps or {}}
+        contents = with_metadata(contents, {ifd: to_fields(ifd, values) for ifd, values in given.items()})
     if isinstance(target, str | PathLike):
         Path(target).write_bytes(contents)
     else:
@@ -176,37 +166,37 @@ def _checked_gains(white_balance: Iterable[float]) -> np.ndarray:
     return gains
 
 
-def _level_tags(pattern: str | None, black: Any, white: int) -> list[_Tag]:
+def _level_tags(pattern: str | None, black: Any, white: int) -> list[RawTag]:
     planes = 1 if pattern else 3
     tile = np.atleast_2d(np.asarray(black, np.float64)) if pattern else np.resize(black, (1, 1, 3))
     tags = [
-        _Tag(50713, 3, 2, tile.shape[:2]),  # BlackLevelRepeatDim
+        RawTag(50713, 3, 2, tile.shape[:2]),  # BlackLevelRepeatDim
         _rationals(50714, tile.ravel()),  # BlackLevel
-        _Tag(50717, 4, planes, (white,) * planes),  # WhiteLevel
+        RawTag(50717, 4, planes, (white,) * planes),  # WhiteLevel
     ]
     if pattern:
         side = math.isqrt(len(pattern))
         tags += [
-            _Tag(33421, 3, 2, (side, side)),
-            _Tag(33422, 1, side**2, bytes("RGB".index(letter) for letter in pattern)),
+            RawTag(33421, 3, 2, (side, side)),
+            RawTag(33422, 1, side**2, bytes("RGB".index(letter) for letter in pattern)),
         ]
     return tags
 
 
-def _ascii(code: int, text: str) -> _Tag:
+def _ascii(code: int, text: str) -> RawTag:
     encoded = text.encode("utf-8", "replace") + b"\0"  # the standard says ASCII; everybody writes UTF-8
-    return _Tag(code, 2, len(encoded), encoded)
+    return RawTag(code, 2, len(encoded), encoded)
 
 
-def _rationals(code: int, numbers: Iterable[float], *, signed: bool = False) -> _Tag:
+def _rationals(code: int, numbers: Iterable[float], *, signed: bool = False) -> RawTag:
     largest = 2**31 - 1 if signed else 2**32 - 1
     fractions = [nearest_ratio(float(number), largest) for number in numbers]
     parts = [part for fraction in fractions for part in (fraction.numerator, fraction.denominator)]
-    return _Tag(code, 10 if signed else 5, len(fractions), parts)
+    return RawTag(code, 10 if signed else 5, len(fractions), parts)
 
 
 def _tiff(
-    samples: np.ndarray, pattern: str | None, compression: str, tags: list[_Tag], preview: bytes | None
+    samples: np.ndarray, pattern: str | None, compression: str, tags: list[RawTag], preview: bytes | None
 ) -> bytes:
     """Return a TIFF file whose first directory holds the samples; below it is the preview's."""
     file = io.BytesIO()
@@ -220,7 +210,7 @@ def _tiff(
     elif compression == "ljpeg":
         # LibRaw wraps tiles that are wider than the picture
         side = min(_TILE, max(16, samples.shape[1] // 16 * 16))
-        data, layout = _lossless_tiles(samples, side), {"tile": (side, side)}
+        data, layout = iter(_lossless_tiles(samples, side)), {"tile": (side, side)}
     with tifffile.TiffWriter(file, byteorder="<") as writer:
         writer.write(
             data,
@@ -234,7 +224,7 @@ def _tiff(
             subifds=0 if preview is None else 1,
             software="deepisp",
             metadata=None,
-            extratags=tags,
+            extratags=[(*tag, True) for tag in tags],
             **layout,
         )
         if preview is not None:
@@ -254,19 +244,20 @@ def _tiff(
     return file.getvalue()
 
 
-def _lossless_tiles(samples: np.ndarray, side: int) -> Iterator[bytes]:
+def _lossless_tiles(samples: np.ndarray, side: int) -> list[bytes]:
     """Each tile as a lossless JPEG; those at the right and lower edges are filled up by repetition."""
     height, width = samples.shape[:2]
+    corners = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
+    tiles = [b""] * len(corners)
 
-    def encode(corner: tuple[int, int]) -> bytes:
-        top, left = corner
+    def encode(number: int) -> None:
+        top, left = corners[number]
         tile = samples[top : top + side, left : left + side]
         missing = ((0, side - tile.shape[0]), (0, side - tile.shape[1]), (0, 0))
-        return _lossless(np.pad(tile, missing, mode="edge"))
+        tiles[number] = _lossless(np.pad(tile, missing, mode="edge"))
 
-    corners = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
-    with ThreadPoolExecutor(available_cores()) as pool:
-        yield from pool.map(encode, corners)
+    on_all_cores(encode, range(len(corners)))
+    return tiles
 
 
 def _lossless(samples: np.ndarray) -> bytes:

@@ -193,14 +193,14 @@ def finish(
             frame = to_frame(frame.raw, options, Result(result.input, result.output))
     if pixels is None:
         pixels = _finish_here(frame, engine, options, result, progress)
-    result.height, result.width = pixels.shape[:2]
-    if isinstance(pixels, RestoredRaw):
-        return pixels
-    if options.long_side is not None:
+    if options.long_side is not None and isinstance(pixels, np.ndarray):
         with result.timed("render"):
             pixels = reduce_to(pixels, options.long_side)
-        result.height, result.width = pixels.shape[:2]
-    if float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) < DARK * np.iinfo(pixels.dtype).max:
+    result.height, result.width = pixels.shape[:2]
+    if (
+        isinstance(pixels, np.ndarray)
+        and float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) < DARK * np.iinfo(pixels.dtype).max
+    ):
         result.notes.append("the picture is very dark; --exposure brightens it")
     return pixels
 
@@ -215,6 +215,7 @@ def _finish_here(
     """`finish` with everything but the network on the CPU. `resident.finish_on_device` is its twin."""
     picture = frame.picture
     assert picture is not None
+    raw = frame.raw if options.format == "dng" else None
     whole = options.strength == 1  # then the plain picture, 288 MB at 24 megapixels, is not needed any more
     plain = picture if frame.plain is None else frame.plain
     with result.timed("network"):
@@ -228,17 +229,15 @@ def _finish_here(
             image *= np.float32(options.strength)
             image += plain
         frame.picture = frame.plain = picture = plain = np.empty(0, np.float32)
-        if options.format == "dng":
-            assert frame.raw is not None
-            restore_highlights(image, frame.raw, frame.gains)
+        if raw is not None:
+            restore_highlights(image, raw, frame.gains)
     if frame.lens_warp is not None:
         with result.timed("lens"):
             image = frame.lens_warp.correct(image)
-    if options.format == "dng":
-        assert frame.raw is not None
+    if raw is not None:
         with result.timed("render"):
             preview = preview_of(image, frame.orientation, frame.matrix, transform, gain)
-            return restored_raw(image, frame.raw, frame.gains, preview, options.strength)
+            return restored_raw(image, raw, frame.gains, preview, options.strength)
     with result.timed("colour"):
         by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure, gain), image)
     with result.timed("render"):

@@ -40,6 +40,14 @@ def tags_of(path):
         return {tag.name: tag.value for tag in tif.pages.first.tags}
 
 
+def preview_in(path):
+    with tifffile.TiffFile(path) as tif:
+        page, file = tif.pages.first.pages[0], tif.filehandle
+        assert page.subfiletype == 1
+        file.seek(page.dataoffsets[0])
+        return imagecodecs.jpeg8_decode(file.read(page.databytecounts[0]))
+
+
 def restored(raw, tmp_path, engine, **options):
     target = tmp_path / "out" / "restored.dng"
     target.parent.mkdir(exist_ok=True)
@@ -109,12 +117,7 @@ def test_highlights_do_not_spread_beyond_sharp_edges(write_raw, pattern):
 def test_the_preview_is_the_finished_picture_with_white_highlights(write_raw, tmp_path, identity_engine):
     path = write_raw("a.dng", np.minimum(scene_of(brightest=2.2), GAINS), orientation=8)
     target, _ = restored(path, tmp_path, identity_engine)
-    with tifffile.TiffFile(target) as tif:
-        page = tif.pages.first.pages[0]
-        assert page.subfiletype == 1
-        file = tif.filehandle
-        file.seek(page.dataoffsets[0])
-        preview = imagecodecs.jpeg8_decode(file.read(page.databytecounts[0]))
+    preview = preview_in(target)
     finished = develop_array(path, identity_engine)
     assert preview.shape == finished.shape
     assert np.abs(preview.astype(int) - finished).mean() < 4
@@ -159,10 +162,7 @@ def test_the_preview_has_the_learned_look(write_raw, tmp_path):
     engine.model.card["architecture"]["metered"] = True
     target, _ = restored(path, tmp_path, engine)
     finished = develop_array(path, engine)
-    with tifffile.TiffFile(target) as tif:
-        page, file = tif.pages.first.pages[0], tif.filehandle
-        file.seek(page.dataoffsets[0])
-        preview = imagecodecs.jpeg8_decode(file.read(page.databytecounts[0]))
+    preview = preview_in(target)
     assert np.abs(preview.astype(int) - finished).mean() < 4
     assert np.abs(develop_array(path, engine, Options(look="neutral")) - preview.astype(float)).mean() > 20
 
