@@ -49,12 +49,14 @@ TYPES: dict[tuple[str, int], int] = {  # where EXIF 2.32 wants another type than
     ("gps", GPS.GPSAltitudeRef): BYTE,
     **dict.fromkeys((("exif", tag) for tag in LONG_SENSITIVITIES), LONG),
     **dict.fromkeys((("exif", tag) for tag in SIGNED), SIGNED_RATIONAL),
+    ("image", Tag.XMLPacket): BYTE,
     **dict.fromkeys((("image", tag) for tag in range(Tag.XPTitle, Tag.XPSubject + 1)), BYTE),
 }
 
 
 def picture_ifds(metadata: Metadata, width: int, height: int, software: str, format: str) -> Ifds:
     """The source's metadata, and what is true only of the new file: upright, its size, sRGB unless a DNG.
+    With XMP for the formats that have it in their image IFD.
 
     Includes the tags that EXIF 2.32 requires for each kind of file (section 4.6.8).
     """
@@ -66,6 +68,8 @@ def picture_ifds(metadata: Metadata, width: int, height: int, software: str, for
     }
     if format != "dng":
         exif[Tag.ColorSpace] = 1  # sRGB
+    if format in ("tiff", "dng") and metadata.xmp:
+        image[Tag.XMLPacket] = metadata.xmp
     if format not in ("tiff", "dng"):  # which have these in their image IFD
         exif.update({Tag.ExifImageWidth: width, Tag.ExifImageHeight: height})
     if format == "jpeg":

@@ -1,24 +1,20 @@
-"""The source's metadata: camera, lens, exposure, time, place, authors. The only user of exifread.
+"""The source's metadata: camera, lens, exposure, time, place, authors, and what people wrote about it (XMP).
 
 Only what remains true of the developed picture is carried over. How the raw is stored (strips, sizes,
 orientation, thumbnails), how to develop it (DNG tags, colour space) and maker notes are left behind.
 """
 
-import contextlib
-import inspect
-import logging
-import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 from io import BytesIO
 from typing import Any, BinaryIO
 
-import exifread
 from PIL.ExifTags import GPS
 from PIL.ExifTags import Base as Tag
 
+from deepisp_cli.exif_reader import read_tiff, tiff_streams, xmp_packet
 from deepisp_cli.exif_values import (
     LARGE_SENSITIVITIES,
     LONG_SENSITIVITIES,
@@ -27,8 +23,8 @@ from deepisp_cli.exif_values import (
     parse_date,
     parse_offset,
     positive,
-    to_comment,
 )
+from deepisp_cli.xmp import gather
 
 # The kind of each tag's value, which has a reader in `exif_values`. Tags: EXIF 2.32, sections 4.6.4 to 4.6.6.
 IMAGE_TAGS: dict[int, str] = {
@@ -81,17 +77,6 @@ DNG_TWINS: dict[int, int] = {
 ZERO_IS_UNKNOWN = (Tag.ExposureTime, Tag.FNumber, Tag.ISOSpeedRatings, Tag.FocalLength)
 # Where these are zero LibRaw takes the APEX value, which is a placeholder, too: 0 of it are 1 s and f/1.
 ZERO_MEANS_APEX = (Tag.ExposureTime, Tag.FNumber)
-DIRECTORIES = {"EXIF": Tag.ExifOffset, "GPS": Tag.GPSInfo}
-
-MAX_READS = 50_000  # a sound file needs a few thousand; a damaged one could keep exifread busy for hours
-MAX_VALUE = 1 << 16
-HEADER = 1 << 20  # where JPEG, Canon CR3 and Minolta MRW keep their EXIF
-
-_QUICK = {"details": False}  # no maker notes
-if "extract_thumbnail" in inspect.signature(exifread.process_file).parameters:  # exifread 3.1 and later
-    _QUICK["extract_thumbnail"] = False
-logging.getLogger("exifread").addHandler(logging.NullHandler())  # keeps warnings about bad files off stderr
-logging.getLogger("exifread").propagate = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +86,8 @@ class Metadata:
     image: Mapping[int, Value] = field(default_factory=dict)
     exif: Mapping[int, Value] = field(default_factory=dict)
     gps: Mapping[int, Value] = field(default_factory=dict)
+    xmp: bytes = b""
+    """What people wrote about the picture, a packet of XMP from `xmp.gather`; empty if nothing."""
     notes: tuple[str, ...] = ()
     """What could not be read and was dropped, one sentence each."""
 
@@ -159,7 +146,12 @@ class Metadata:
 
 
 def read_metadata(
-    source: BinaryIO, name: str, *, preview: bytes | None = None, fallback: Mapping[str, object] | None = None
+    source: BinaryIO,
+    name: str,
+    *,
+    preview: bytes | None = None,
+    fallback: Mapping[str, object] | None = None,
+    sidecars: Sequence[tuple[str, bytes]] = (),
 ) -> Metadata:
     """Collect the source's metadata. Never fails: a raw with broken EXIF is still developed.
 
@@ -174,6 +166,7 @@ def read_metadata(
     fallback : mapping, optional
         LibRaw's values, for what both lack: ``make``, ``model``, ``artist``, ``lens``, ``iso``,
         ``exposure_time`` (s), ``f_number``, ``focal_length`` (mm), ``timestamp`` (datetime, camera's clock).
+    sidecars : (name, contents) of XMP files beside it, the more specific ones first.
 
     Returns
     -------
@@ -188,8 +181,8 @@ def read_metadata(
     files = {"EXIF": source, "EXIF of the preview": BytesIO(preview or b"")}
     for what, file in files.items():
         try:
-            for index, stream in enumerate(_tiff_streams(file)):
-                found, lost = _read_tiff(stream, is_gps=index == 2)
+            for index, stream in enumerate(tiff_streams(file)):
+                found, lost = read_tiff(stream, is_gps=index == 2)
                 twins = {exif_tag: found["Image"].get(dng_tag) for dng_tag, exif_tag in DNG_TWINS.items()}
                 faults = {
                     **_add(image, IMAGE_TAGS, {**found["EXIF"], **found["Image"]}),
@@ -207,88 +200,14 @@ def read_metadata(
             notes.append(f"{name}: {what} cannot be read ({type(error).__name__}: {error})")
     _add_fallback(image, exif, fallback or {}, refused | unknown)
     _settle_iso(exif)
-    return Metadata(image, exif, gps, tuple(dict.fromkeys(notes)))
-
-
-def _tiff_streams(source: BinaryIO) -> list[BinaryIO]:
-    """Find the TIFF structures that hold EXIF: one, or for Canon CR3 three (image, exif, GPS)."""
-    source.seek(0)
-    header = source.read(HEADER)
-    if header[:2] in (b"II", b"MM"):
-        return [source]
-    if header.startswith(b"FUJIFILMCCD-RAW"):  # RAF: the offset of a whole JPEG, big-endian
-        source.seek(int.from_bytes(header[84:88], "big"))
-        header = source.read(HEADER)
-    if header[:2] == b"\xff\xd8":
-        return [BytesIO(header.partition(b"Exif\0\0")[2])]
-    if header.startswith(b"\0MRM"):  # Minolta MRW: the block called TTW, after a name and a length of 4 bytes
-        return [BytesIO(header.partition(b"\0TTW")[2][4:])]
-    if header[4:11] == b"ftypcrx":
-        return [BytesIO(header.partition(box)[2]) for box in (b"CMT1", b"CMT2", b"CMT4")]
-    return []
-
-
-class _BoundedReader:
-    """The three methods that exifread uses, with limits on the number and size of reads."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._reads = 0
-        self.tell = stream.tell
-        self.seek = stream.seek
-
-    def read(self, size: int = MAX_VALUE) -> bytes:
-        self._reads += 1
-        if self._reads > MAX_READS:
-            raise ValueError("its directories never end")
-        return self._stream.read(min(size, MAX_VALUE))
-
-
-def _read_tiff(stream: BinaryIO, is_gps: bool) -> tuple[dict[str, dict[int, Any]], list[str]]:
-    """Read a TIFF structure's values by IFD ("Image", "EXIF", "GPS") and tag number; and name the directories
-    of which nothing could be read."""
-    stream.seek(0)
-    head = stream.read(4)
-    found: dict[str, dict[int, Any]] = {"Image": {}, "EXIF": {}, "GPS": {}}
-    if head[:2] not in (b"II", b"MM"):
-        return found, []
-    tags = exifread.process_file(_BoundedReader(stream), **_QUICK)  # type: ignore[arg-type]
-    for key, tag in tags.items():
-        ifd = key.partition(" ")[0]
-        if ifd in found and hasattr(tag, "values"):
-            found["GPS" if is_gps else ifd].setdefault(tag.tag, tag.values)
-    order = "<" if head[:2] == b"II" else ">"
-    pointers = {directory: found["Image"].get(tag) for directory, tag in DIRECTORIES.items()}
-    lost = [
-        directory
-        for directory, pointer in pointers.items()
-        if pointer and not found[directory] and not _is_empty(stream, pointer[0])
-    ]
-    with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; keep what exifread has found
-        first = struct.unpack(order + "I", _read_at(stream, 4, 4))
-        found["Image"].update(_find(stream, order, first[0], Tag.Copyright))
-        for comment in _find(stream, order, (pointers["EXIF"] or first)[0], Tag.UserComment).values():
-            found["EXIF"][Tag.UserComment] = to_comment(comment, order)
-    return found, lost
-
-
-def _is_empty(stream: BinaryIO, pointer: Any) -> bool:
-    """Whether a directory has no entries; one whose pointer is not an offset is not empty but damaged."""
-    return isinstance(pointer, int) and pointer >= 0 and _read_at(stream, pointer, 2) == b"\0\0"
-
-
-def _find(stream: BinaryIO, order: str, ifd: int, wanted: int) -> dict[int, bytes]:
-    """The bytes of a long value. exifread leaves out UserComment and cuts Copyright off at its first zero."""
-    (count,) = struct.unpack(order + "H", _read_at(stream, ifd, 2))
-    for tag, _, size, offset in struct.iter_unpack(order + "HHII", _read_at(stream, ifd + 2, 12 * count)):
-        if tag == wanted and size > 4:
-            return {tag: _read_at(stream, offset, min(size, MAX_VALUE))}
-    return {}
-
-
-def _read_at(stream: BinaryIO, offset: int, size: int) -> bytes:
-    stream.seek(offset)
-    return stream.read(size)
+    embedded = b""
+    try:
+        embedded = xmp_packet(source)
+    except OSError as error:
+        notes.append(f"{name}: XMP cannot be read ({error})")
+    located = {GPS.GPSLatitude, GPS.GPSLongitude} <= gps.keys()
+    xmp, remarks = gather(name, embedded, sidecars, located)
+    return Metadata(image, exif, gps, xmp, tuple(dict.fromkeys((*notes, *remarks))))
 
 
 def _add(target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int, Any]) -> dict[int, str]:

@@ -1,5 +1,5 @@
-"""Write finished pixels as JPEG, PNG or TIFF with EXIF, GPS and colour profile, or a restored raw as DNG: a
-whole file or none.
+"""Write finished pixels as JPEG, PNG or TIFF with EXIF, GPS, XMP and colour profile, or a restored raw as
+DNG: a whole file or none.
 
 imagecodecs and tifffile encode the pixels, Pillow supplies the sRGB profile. Pillow's own optimised JPEGs
 fail on noisy pictures, whose size it underestimates ("broken data stream when writing image file").
@@ -29,6 +29,7 @@ from PIL import ImageCms
 from deepisp_cli.errors import OutputError, UsageError
 from deepisp_cli.exif import Ifds, drop_largest, exif_block, picture_ifds, with_metadata
 from deepisp_cli.restored import RestoredRaw, encode_dng
+from deepisp_cli.xmp import XMP_IN_JPEG, shortened
 
 if TYPE_CHECKING:
     from deepisp_cli.metadata import Metadata
@@ -98,7 +99,7 @@ def write_picture(
     pixels : ndarray of shape (H, W, 3), uint8 or uint16; for a DNG a RestoredRaw
         Upright sRGB.
     metadata : Metadata
-        Written as EXIF, with the tags that describe the new file added.
+        Written as EXIF, with the tags that describe the new file added, and XMP.
     format : str
         A key of ``FORMATS``; JPEG holds 8 bits only.
     quality : int
@@ -139,9 +140,9 @@ def write_picture(
         _refuse_4_gib(pixels.samples, f"{name}: a DNG")
         data = with_metadata(encode_dng(pixels, metadata.camera), ifds)
     elif format == "jpeg":
-        data = _encode_jpeg(pixels, ifds, quality, name, [] if notes is None else notes)
+        data = _encode_jpeg(pixels, ifds, metadata.xmp, quality, name, [] if notes is None else notes)
     elif format == "png":
-        data = _encode_png(pixels, ifds)
+        data = _encode_png(pixels, ifds, metadata.xmp)
     else:
         _refuse_4_gib(pixels, f"{name}: a TIFF")
         data = _encode_tiff(pixels, ifds)
@@ -168,7 +169,7 @@ def _refuse_4_gib(pixels: Pixels, file: str) -> None:
 # --- encoding ---
 
 
-def _encode_jpeg(pixels: Pixels, ifds: Ifds, quality: int, name: str, notes: list[str]) -> bytes:
+def _encode_jpeg(pixels: Pixels, ifds: Ifds, xmp: bytes, quality: int, name: str, notes: list[str]) -> bytes:
     if max(pixels.shape) > JPEG_MAX_SIDE:
         raise OutputError(
             f"{name}: JPEG holds at most {JPEG_MAX_SIDE} pixels a side, but the picture is "
@@ -182,21 +183,23 @@ def _encode_jpeg(pixels: Pixels, ifds: Ifds, quality: int, name: str, notes: lis
             f"EXIF tag 0x{tag:04X} dropped: a JPEG has no room for its {size} bytes; TIFF and PNG keep it"
         )
         exif = b"Exif\0\0" + exif_block(ifds)
+    packet, dropped = shortened(xmp, JPEG_MAX_SEGMENT - len(XMP_IN_JPEG))
+    notes += [f"{name} dropped: a JPEG has no room for it; TIFF and PNG keep it" for name in dropped]
     profile = b"ICC_PROFILE\0\1\1" + srgb_profile()
-    segments = [
-        b"\xff" + marker + struct.pack(">H", len(body) + 2) + body
-        for marker, body in ((b"\xe1", exif), (b"\xe2", profile))
-    ]
+    bodies = [(b"\xe1", exif), *([(b"\xe1", XMP_IN_JPEG + packet)] if packet else []), (b"\xe2", profile)]
+    segments = [b"\xff" + marker + struct.pack(">H", len(body) + 2) + body for marker, body in bodies]
     start = 4 + int.from_bytes(jpeg[4:6], "big")  # after the JFIF segment, which libjpeg always writes
     return b"".join((jpeg[:start], *segments, jpeg[start:]))
 
 
-def _encode_png(pixels: Pixels, ifds: Ifds) -> bytes:
+def _encode_png(pixels: Pixels, ifds: Ifds, xmp: bytes) -> bytes:
     png = imagecodecs.png_encode(np.ascontiguousarray(pixels))
     profile = b"sRGB\0\0" + zlib.compress(srgb_profile(), 9)
+    text = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp  # not compressed, no language, no translated keyword
+    bodies = [(b"iCCP", profile), (b"eXIf", exif_block(ifds)), *([(b"iTXt", text)] if xmp else [])]
     chunks = [
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in ((b"iCCP", profile), (b"eXIf", exif_block(ifds)))
+        for kind, body in bodies
     ]
     start = 8 + 25  # signature, IHDR
     return b"".join((png[:start], *chunks, png[start:]))

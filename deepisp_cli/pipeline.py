@@ -28,6 +28,7 @@ from deepisp_cli.restored import RestoredRaw, preview_of, restore_highlights, re
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.torch_engine import TorchEngine
 from deepisp_cli.white_balance import choose_white_balance
+from deepisp_cli.xmp import read_sidecars
 
 STANDARD_STREAM = "-"
 BYTES_PER_PIXEL = 12 + 12 + 6 + 2
@@ -302,7 +303,10 @@ def _read(source: Path | str, contents: bytes | None = None) -> tuple[RawImage, 
     file = BytesIO(read_bytes(source) if contents is None else contents)
     raw = read_raw(file, name)
     fallback = {**raw.capture, "make": raw.make, "model": raw.model}
-    return raw, read_metadata(file, name, preview=read_preview(file), fallback=fallback)
+    preview = read_preview(file)
+    sidecars, remarks = read_sidecars(Path(source)) if name != STANDARD_STREAM else ([], [])
+    metadata = read_metadata(file, name, preview=preview, fallback=fallback, sidecars=sidecars)
+    return raw, replace(metadata, notes=(*metadata.notes, *remarks))
 
 
 def read_bytes(source: Path | str) -> bytes:

@@ -219,6 +219,7 @@ def test_info(run, night, tmp_path):
     assert lines.keys() == {
         key.replace("_", " ") for key, value in facts.items() if value not in (None, "", [])
     }
+    assert facts["xmp"] == []
     bad = tmp_path / "bad.dng"
     bad.write_bytes(b"bad")
     result = run("info", bad, "--json")

@@ -26,19 +26,21 @@ LAYERS = [
     ["raw", "exif"],
     ["lens_shading", "lens_warp", "dng_decode", "saturation", "developed_matrix", "xtrans"],
     ["libraw", "dng_opcodes", "reduction"],
-    ["dng_tags", "metadata", "demosaic", "look", "render", "models"],
+    ["metadata"],
+    ["exif_reader"],
+    ["dng_tags", "demosaic", "look", "render", "models"],
     ["metering", "fused"],
     ["colour", "network", "exif_values", "kernels"],
     ["joining"],
-    ["errors", "options", "machine", "__init__"],
+    ["errors", "options", "machine", "xmp", "__init__"],
 ]
 LATE = {"joining", "kernels", "network", "fused", "resident"}  # are themselves imported when an engine opens
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY_HERE = {
     "rawpy": {"libraw", "developed_matrix"},
-    "exifread": {"metadata"},
+    "exifread": {"exif_reader"},
     # EXIF: the names of its tags
-    "PIL": {"output", "exif", "exif_values", "metadata", "lens_warp", "reduction"},
+    "PIL": {"output", "exif", "exif_values", "exif_reader", "metadata", "lens_warp", "reduction"},
     "onnxruntime": {"onnx_engine"},
     "triton": {"kernels"},
 }

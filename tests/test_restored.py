@@ -260,6 +260,10 @@ def test_odd_tags_of_the_source_do_no_harm(write_raw, tmp_path, identity_engine)
 def test_exif_and_place_are_kept(write_raw, tmp_path, identity_engine):
     exif, gps = {0x8827: 3200, 0x9003: "2024:05:06 07:08:09"}, {1: "N", 2: (48.0, 51.0, 29.5)}
     path = write_raw("a.dng", scene_of(), exif=exif, gps=gps)
+    (tmp_path / "a.xmp").write_text(
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:a="http://ns.adobe.com/xap/1.0/">'
+        '<rdf:Description a:Rating="4" /></rdf:RDF>'
+    )
     target, _ = restored(path, tmp_path, identity_engine)
     with target.open("rb") as file:
         metadata = read_metadata(file, "a")
@@ -269,6 +273,7 @@ def test_exif_and_place_are_kept(write_raw, tmp_path, identity_engine):
         "2024-05-06 07:08:09",
     )
     assert metadata.gps[2] == (48, 51, 29.5)
+    assert b"<xmp:Rating>4</xmp:Rating>" in metadata.xmp
     tags = tags_of(target)
     assert "identity" in tags["Software"]
     assert "ColorSpace" not in tags["ExifTag"]  # sRGB it is not

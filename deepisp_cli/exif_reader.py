@@ -1,0 +1,132 @@
+"""Where files of each kind keep EXIF and XMP, and EXIF's values as exifread finds them. Its only user."""
+
+import contextlib
+import inspect
+import logging
+import struct
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import exifread
+from PIL.ExifTags import Base as Tag
+
+from deepisp_cli.exif_values import to_comment
+from deepisp_cli.xmp import LARGEST_PACKET, XMP_IN_JPEG
+
+DIRECTORIES = {"EXIF": Tag.ExifOffset, "GPS": Tag.GPSInfo}
+
+MAX_READS = 50_000  # a sound file needs a few thousand; a damaged one could keep exifread busy for hours
+MAX_VALUE = 1 << 16
+HEADER = 1 << 20  # where JPEG, Canon CR3 and Minolta MRW keep their EXIF
+
+XMP_IN_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # the same, section 1.2.7.1: the box's UUID
+
+_QUICK = {"details": False}  # no maker notes
+if "extract_thumbnail" in inspect.signature(exifread.process_file).parameters:  # exifread 3.1 and later
+    _QUICK["extract_thumbnail"] = False
+logging.getLogger("exifread").addHandler(logging.NullHandler())  # keeps warnings about bad files off stderr
+logging.getLogger("exifread").propagate = False
+
+
+def tiff_streams(source: BinaryIO) -> list[BinaryIO]:
+    """Find the TIFF structures that hold EXIF: one, or for Canon CR3 three (image, exif, GPS)."""
+    header = _header(source)
+    if header[:2] in (b"II", b"MM"):
+        return [source]
+    if header[:2] == b"\xff\xd8":
+        return [BytesIO(header.partition(b"Exif\0\0")[2])]
+    if header.startswith(b"\0MRM"):  # Minolta MRW: the block called TTW, after a name and a length of 4 bytes
+        return [BytesIO(header.partition(b"\0TTW")[2][4:])]
+    if header[4:11] == b"ftypcrx":
+        return [BytesIO(header.partition(box)[2]) for box in (b"CMT1", b"CMT2", b"CMT4")]
+    return []
+
+
+def xmp_packet(source: BinaryIO) -> bytes:
+    """The XMP in a raw file, empty if there is none; padded, as stored."""
+    header = _header(source)
+    if header[:2] in (b"II", b"MM"):
+        order = "<" if header[:2] == b"II" else ">"
+        with contextlib.suppress(struct.error):  # damaged
+            (first,) = struct.unpack_from(order + "I", header, 4)
+            return _find(source, order, first, Tag.XMLPacket, LARGEST_PACKET).get(Tag.XMLPacket, b"")
+    if header[:2] == b"\xff\xd8" and (start := header.find(XMP_IN_JPEG)) > 0:
+        size = int.from_bytes(header[start - 2 : start], "big")  # counts itself
+        return header[start + len(XMP_IN_JPEG) : start - 2 + size]
+    if header[4:11] == b"ftypcrx" and (start := header.find(XMP_IN_BOX)) > 0:
+        size = int.from_bytes(header[start - 8 : start - 4], "big")  # of the box, which begins there
+        return header[start + len(XMP_IN_BOX) : start - 8 + size]
+    return b""
+
+
+def _header(source: BinaryIO) -> bytes:
+    """The beginning of the file, or of the JPEG in a Fujifilm RAF."""
+    source.seek(0)
+    header = source.read(HEADER)
+    if header.startswith(b"FUJIFILMCCD-RAW"):  # RAF: the offset of a whole JPEG, big-endian
+        source.seek(int.from_bytes(header[84:88], "big"))
+        header = source.read(HEADER)
+    return header
+
+
+class _BoundedReader:
+    """The three methods that exifread uses, with limits on the number and size of reads."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._reads = 0
+        self.tell = stream.tell
+        self.seek = stream.seek
+
+    def read(self, size: int = MAX_VALUE) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise ValueError("its directories never end")
+        return self._stream.read(min(size, MAX_VALUE))
+
+
+def read_tiff(stream: BinaryIO, is_gps: bool) -> tuple[dict[str, dict[int, Any]], list[str]]:
+    """Read a TIFF structure's values by IFD ("Image", "EXIF", "GPS") and tag number; and name the directories
+    of which nothing could be read."""
+    stream.seek(0)
+    head = stream.read(4)
+    found: dict[str, dict[int, Any]] = {"Image": {}, "EXIF": {}, "GPS": {}}
+    if head[:2] not in (b"II", b"MM"):
+        return found, []
+    tags = exifread.process_file(_BoundedReader(stream), **_QUICK)  # type: ignore[arg-type]
+    for key, tag in tags.items():
+        ifd = key.partition(" ")[0]
+        if ifd in found and hasattr(tag, "values"):
+            found["GPS" if is_gps else ifd].setdefault(tag.tag, tag.values)
+    order = "<" if head[:2] == b"II" else ">"
+    pointers = {directory: found["Image"].get(tag) for directory, tag in DIRECTORIES.items()}
+    lost = [
+        directory
+        for directory, pointer in pointers.items()
+        if pointer and not found[directory] and not _is_empty(stream, pointer[0])
+    ]
+    with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; keep what exifread has found
+        first = struct.unpack(order + "I", _read_at(stream, 4, 4))
+        found["Image"].update(_find(stream, order, first[0], Tag.Copyright))
+        for comment in _find(stream, order, (pointers["EXIF"] or first)[0], Tag.UserComment).values():
+            found["EXIF"][Tag.UserComment] = to_comment(comment, order)
+    return found, lost
+
+
+def _is_empty(stream: BinaryIO, pointer: Any) -> bool:
+    """Whether a directory has no entries; one whose pointer is not an offset is not empty but damaged."""
+    return isinstance(pointer, int) and pointer >= 0 and _read_at(stream, pointer, 2) == b"\0\0"
+
+
+def _find(stream: BinaryIO, order: str, ifd: int, wanted: int, largest: int = MAX_VALUE) -> dict[int, bytes]:
+    """The bytes of a long value. exifread leaves out UserComment and cuts Copyright off at its first zero."""
+    (count,) = struct.unpack(order + "H", _read_at(stream, ifd, 2))
+    for tag, _, size, offset in struct.iter_unpack(order + "HHII", _read_at(stream, ifd + 2, 12 * count)):
+        if tag == wanted and size > 4:
+            return {tag: _read_at(stream, offset, min(size, largest))}
+    return {}
+
+
+def _read_at(stream: BinaryIO, offset: int, size: int) -> bytes:
+    stream.seek(offset)
+    return stream.read(size)

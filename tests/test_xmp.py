@@ -1,0 +1,332 @@
+"""What people wrote about a picture comes along; what programs wrote about the raw does not."""
+
+import io
+import struct
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from deepisp_cli.exif_reader import xmp_packet
+from deepisp_cli.frame import Result
+from deepisp_cli.metadata import Metadata, read_metadata
+from deepisp_cli.output import write_picture
+from deepisp_cli.pipeline import load
+from deepisp_cli.xmp import gather, names_in, read_sidecars, shortened
+
+NAMESPACES = {
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "xmp": "http://ns.adobe.com/xap/1.0/",
+    "xmpMM": "http://ns.adobe.com/xap/1.0/mm/",
+    "crs": "http://ns.adobe.com/camera-raw-settings/1.0/",
+    "photoshop": "http://ns.adobe.com/photoshop/1.0/",
+    "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
+    "exif": "http://ns.adobe.com/exif/1.0/",
+    "tiff": "http://ns.adobe.com/tiff/1.0/",
+    "darktable": "http://darktable.sf.net/",
+    "cc": "http://creativecommons.org/ns#",
+    "my": "http://example.org/my/",
+}
+DECLARED = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in NAMESPACES.items())
+
+
+def packet(elements="", attributes="", about='rdf:about=""') -> bytes:
+    return (
+        f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        f"<rdf:RDF {DECLARED}><rdf:Description {about} {attributes}>{elements}</rdf:Description></rdf:RDF>"
+        f'</x:xmpmeta>\n{" " * 100}<?xpacket end="w"?>'
+    ).encode()
+
+
+def title(text: str) -> str:
+    return f'<dc:title><rdf:Alt><rdf:li xml:lang="x-default">{text}</rdf:li></rdf:Alt></dc:title>'
+
+
+def keywords(*words: str) -> str:
+    return (
+        f"<dc:subject><rdf:Bag>{''.join(f'<rdf:li>{word}</rdf:li>' for word in words)}</rdf:Bag></dc:subject>"
+    )
+
+
+def kept(embedded, sidecars=(), located=False) -> bytes:
+    """What remains of an embedded packet and sidecars."""
+    found, notes = gather("a.nef", embedded, sidecars, located)
+    assert notes == ()
+    return found
+
+
+def texts(found: bytes, name: str) -> list[str]:
+    """The texts of a property in a packet."""
+    prefix, _, local = name.partition(":")
+    root = ElementTree.fromstring(found.decode().strip("\ufeff"))
+    elements = root.findall(f".//{{{NAMESPACES['rdf']}}}Description/{{{NAMESPACES[prefix]}}}{local}")
+    return [text.strip() for element in elements for text in element.itertext() if text.strip()]
+
+
+def test_what_describes_the_scene_is_kept():
+    found = kept(
+        packet(
+            title("Night é") + keywords("a", "b") + '<cc:license rdf:resource="http://example.org/"/>',
+            'xmp:Rating="4" xmp:Label="Red" photoshop:City="Rome" Iptc4xmpExt:Event="wedding"',
+        )
+    )
+    assert set(names_in(found)) == {
+        *("dc:title", "dc:subject", "cc:license", "xmp:Rating", "xmp:Label", "photoshop:City"),
+        "Iptc4xmpExt:Event",
+    }
+    assert texts(found, "dc:title") == ["Night é"]
+    assert texts(found, "dc:subject") == ["a", "b"]
+    assert texts(found, "xmp:Rating") == ["4"]
+    assert b'rdf:resource="http://example.org/"' in found
+    assert b'xml:lang="x-default"' in found
+    assert b"ns0:" not in found
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        *('crs:Exposure2012="+1.5"', 'crs:AlreadyApplied="False"', 'xmpMM:DocumentID="x"', 'darktable:a="1"'),
+        *('tiff:Orientation="6"', 'exif:ISO="100"', 'dc:format="image/dng"', 'xmp:CreatorTool="x"'),
+        *('photoshop:SidecarForExtension="NEF"', 'xmp:ModifyDate="2020-01-01"', 'my:note="x"'),
+        *('photoshop:ColorMode="3"', 'Iptc4xmpExt:ImageRegion="x"', 'dc:title=""', 'xmp:Label=" "'),
+    ],
+)
+def test_what_is_about_the_raw_is_left_out(attribute):
+    assert kept(packet("", attribute)) == b""
+    element, _, value = attribute.partition("=")
+    assert kept(packet(f"<{element}>{value.strip(chr(34))}</{element}>")) == b""
+    assert names_in(kept(packet(title("x"), attribute))) == ["dc:title"]
+
+
+def test_an_empty_title_is_none():
+    assert kept(packet(title("") + "<dc:rights rdf:parseType='Resource'> </dc:rights>")) == b""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.encode("utf-16"),
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.encode() + bytes(100),
+        lambda text: text[text.index("<rdf:RDF") : text.index("</x:xmpmeta")].encode(),
+        lambda text: b"<?xml version='1.0' encoding='UTF-8'?>\n" + text.encode(),
+        lambda text: text.replace('rdf:about=""', 'about=""').encode(),
+    ],
+    ids=["utf-16", "mark", "zeros", "bare", "declared", "old"],
+)
+def test_every_form_of_a_packet_is_read(change):
+    assert texts(kept(change(packet(title("Ä")).decode())), "dc:title") == ["Ä"]
+
+
+def test_several_descriptions_are_one():
+    text = packet(title("x")).decode()
+    more = f'<rdf:Description rdf:about="" xmlns:a="{NAMESPACES["xmp"]}" a:Rating="3"/></rdf:RDF>'
+    assert names_in(kept(text.replace("</rdf:RDF>", more).encode())) == ["dc:title", "xmp:Rating"]
+
+
+def test_a_sidecar_wins_property_by_property():
+    embedded = packet(title("camera") + keywords("a", "b", "c"), 'xmp:Rating="0" xmp:Label="Red"')
+    first = packet(title("mine"))
+    second = packet(title("other") + keywords("d"), 'xmp:Rating="5"')
+    found = kept(embedded, [("a.nef.xmp", first), ("a.xmp", second)])
+    assert texts(found, "dc:title") == ["mine"]
+    assert texts(found, "dc:subject") == ["d"]
+    assert texts(found, "xmp:Rating") == ["5"]
+    assert texts(found, "xmp:Label") == ["Red"]
+
+
+@pytest.mark.parametrize(("suffix", "used"), [("NEF", True), ("nef", True), ("CR2", False)])
+def test_a_sidecar_can_be_for_another_raw(suffix, used):
+    sidecar = packet(title("x"), f'photoshop:SidecarForExtension="{suffix}"')
+    assert bool(kept(b"", [("a.xmp", sidecar)])) == used
+    assert kept(sidecar)  # a converter may have put it into the raw itself
+
+
+@pytest.mark.parametrize("located", [False, True])
+def test_a_place_is_kept_if_the_exif_has_none(located):
+    place = packet("", 'exif:GPSLatitude="48,51.5N" exif:GPSLongitude="2,17.7E" exif:ISO="100"')
+    names = [] if located else ["exif:GPSLatitude", "exif:GPSLongitude"]
+    assert names_in(kept(place, located=located)) == names
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"<x:xmpmeta", "unclosed token"),
+        (packet(title("x"))[:-150], "unclosed token"),
+        (packet(title("x")).replace(b"title", b"t\xff"), "decode"),
+        (b'<!DOCTYPE a [<!ENTITY b "c">]>' + packet(title("&b;")), "document type"),
+        (('<!DOCTYPE a [<!ENTITY b "c">]>' + packet().decode()).encode("utf-16"), "document type"),
+    ],
+    ids=["cut", "half", "latin", "entities", "hidden"],
+)
+def test_damage_is_noted_and_the_rest_is_kept(data, words):
+    found, notes = gather("a.nef", packet(title("x")), [("a.xmp", data)], False)
+    assert names_in(found) == ["dc:title"]
+    (note,) = notes
+    assert note.startswith("a.xmp: ") and words in note
+
+
+@given(st.binary(max_size=200), st.integers(0, 900))
+def test_nothing_fails(data, start):
+    gather("a", data, [], False)
+    whole = packet(title("x") + keywords("y"))
+    gather("a", whole[:start] + data + whole[start + len(data) :], [("a.xmp", data)], True)
+
+
+def test_only_xmp_is_read_from_rdf():
+    assert kept(b"<html><body/></html>") == kept(b"") == kept(bytes(50)) == b""
+
+
+# --- containers ---
+
+
+def tiff(order: str) -> bytes:
+    xmp = packet(title("x"))
+    ifd = struct.pack(order + "HHHIII", 1, 700, 1, len(xmp), 26, 0)
+    return {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HI", 42, 8) + ifd + xmp
+
+
+def jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "jpeg", exif=Image.Exif())
+    app1 = b"http://ns.adobe.com/xap/1.0/\0" + packet(title("x"))
+    return (
+        buffer.getvalue()[:2] + b"\xff\xe1" + struct.pack(">H", len(app1) + 2) + app1 + buffer.getvalue()[2:]
+    )
+
+
+def raf() -> bytes:
+    return b"FUJIFILMCCD-RAW 0201".ljust(84, b"\0") + struct.pack(">I", 148) + bytes(60) + jpeg()
+
+
+def cr3() -> bytes:
+    def box(kind, body):
+        return struct.pack(">I", 8 + len(body)) + kind + body
+
+    xmp = box(b"uuid", bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + packet(title("x")) + b" " * 50)
+    return box(b"ftyp", b"crx \0\0\0\1crx isom") + box(b"moov", bytes(50)) + xmp + box(b"mdat", b"<" * 90)
+
+
+CONTAINERS = {"little": tiff("<"), "big": tiff(">"), "jpeg": jpeg(), "raf": raf(), "cr3": cr3()}
+containers = pytest.mark.parametrize("data", CONTAINERS.values(), ids=CONTAINERS)
+
+
+@containers
+def test_every_container_is_opened(data):
+    assert xmp_packet(io.BytesIO(data)).rstrip() == packet(title("x"))
+    metadata = read_metadata(io.BytesIO(data), "a.nef")
+    assert texts(metadata.xmp, "dc:title") == ["x"]
+    sidecar = packet(title("y"))
+    metadata = read_metadata(io.BytesIO(data), "a.nef", sidecars=[("a.xmp", sidecar)])
+    assert texts(metadata.xmp, "dc:title") == ["y"]
+
+
+@containers
+def test_damaged_containers_do_no_harm(data):
+    for size in range(0, 700, 7):
+        xmp_packet(io.BytesIO(data[:size]))
+
+
+def test_a_place_in_the_exif_counts():
+    image = Image.Exif()
+    image[0x8825] = {1: "N", 2: (48, 51, 0), 3: "E", 4: (2, 17, 0)}
+    sidecars = [("a.xmp", packet(title("x"), 'exif:GPSLatitude="1,0N"'))]
+    for block, names in ((image, ["dc:title"]), (Image.Exif(), ["exif:GPSLatitude", "dc:title"])):
+        metadata = read_metadata(io.BytesIO(block.tobytes()[6:]), "a", sidecars=sidecars)
+        assert names_in(metadata.xmp) == names
+
+
+# --- outputs ---
+
+
+def written(format: str, xmp: bytes, notes=None) -> bytes:
+    target = io.BytesIO()
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    write_picture(
+        target, pixels, Metadata(xmp=xmp), format=format, software="s", overwrite=False, notes=notes
+    )
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "tiff"])
+def test_pictures_carry_it(format):
+    xmp = kept(packet(title("Ä")))
+    picture = Image.open(io.BytesIO(written(format, xmp)))
+    assert picture.info["xmp"] == xmp
+    picture.load()
+    assert "xmp" not in Image.open(io.BytesIO(written(format, b""))).info
+
+
+def test_a_tiff_states_it_as_bytes():
+    tag = tifffile.TiffFile(io.BytesIO(written("tiff", kept(packet(title("x")))))).pages[0].tags[700]
+    assert tag.dtype == 1
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_a_jpeg_drops_the_longest_if_there_is_no_room(spare):
+    """A segment has 65,533 bytes, the standard's limit for the packet is 65,502."""
+    small = kept(packet(title("x") + keywords("y"), 'xmp:Rating="3"'))
+    words = "w" * (65_504 - len(small) + spare)
+    whole = kept(packet(title("x") + keywords("y" + words), 'xmp:Rating="3"'))
+    assert len(whole) == 65_504 + spare
+    notes = []
+    found = Image.open(io.BytesIO(written("jpeg", whole, notes))).info["xmp"]
+    if spare == 0:
+        assert (found, notes) == (whole, [])
+        return
+    assert names_in(found) == ["xmp:Rating", "dc:title"]
+    assert len(notes) == 1 and "dc:subject" in notes[0]
+    assert Image.open(io.BytesIO(written("png", whole))).info["xmp"] == whole
+
+
+def test_shortened_may_leave_nothing():
+    assert shortened(kept(packet(title("x"))), 10) == (b"", ["dc:title"])
+    assert shortened(b"", 10) == (b"", [])
+
+
+# --- sidecar files ---
+
+
+def test_sidecars_are_found_by_both_names(tmp_path):
+    raw = tmp_path / "a.b.nef"
+    assert read_sidecars(raw) == ([], [])
+    names = ("a.b.nef.xmp", "a.b.nef.XMP", "a.b.xmp", "a.b.XMP")
+    for name in names[::3]:
+        (tmp_path / name).write_bytes(name.encode())
+    found, notes = read_sidecars(raw)
+    contents = [data for _, data in found]
+    assert list(dict.fromkeys(contents)) == [b"a.b.nef.xmp", b"a.b.XMP"]
+    assert notes == []
+    assert all(str(tmp_path) in name for name, _ in found)
+
+
+def test_a_sidecar_that_cannot_be_read_is_noted(tmp_path):
+    (tmp_path / "a.xmp").mkdir()
+    found, notes = read_sidecars(tmp_path / "a.nef")
+    assert found == []
+    assert "a.xmp: cannot be read" in notes[0]
+
+
+def test_a_raw_is_read_with_its_sidecars(write_raw, grey_ramp, tmp_path):
+    raw = write_raw("a.dng", grey_ramp)
+    (tmp_path / "a.xmp").write_bytes(packet(title("two") + keywords("k")))
+    (tmp_path / "a.dng.xmp").write_bytes(packet(title("one")))
+    result = Result(str(raw), "")
+    metadata = load(raw, result)[1]
+    assert texts(metadata.xmp, "dc:title") == ["one"]
+    assert texts(metadata.xmp, "dc:subject") == ["k"]
+    (tmp_path / "a.dng.xmp").write_bytes(b"<junk")
+    result = Result(str(raw), "")
+    assert texts(load(raw, result)[1].xmp, "dc:title") == ["two"]
+    assert any("a.dng.xmp: its XMP is damaged" in note for note in result.notes)
+    (tmp_path / "a.xmp").unlink()
+    (tmp_path / "a.xmp").mkdir()
+    result = Result(str(raw), "")
+    load(raw, result)
+    assert any("a.xmp: cannot be read" in note for note in result.notes)
