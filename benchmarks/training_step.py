@@ -15,6 +15,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from deepisp_cli.errors import DeepIspError
 from deepisp_cli.training.config import load_config, on_photographs
 from deepisp_cli.training.trainer import Trainer
 
@@ -57,4 +58,7 @@ def _now(device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DeepIspError as error:
+        sys.exit(str(error))

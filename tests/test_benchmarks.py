@@ -212,11 +212,16 @@ def test_s7_measures_the_phones_own_picture_too(write_raw, tmp_path):
 
 def test_scenes_name_what_is_wrong(write_raw, tmp_path):
     path, picture = _write_scene(write_raw, "data/1/short_exposure.dng")
-    with pytest.raises(InputError, match=r"short_exposure\.dng: .*short_exposure\.jpg beside it"):
-        open_benchmark("s7", tmp_path / "data", Settings())
-    Image.fromarray(picture).save(path.with_suffix(".jpg"))
     with pytest.raises(InputError, match=r"medium_exposure\.jpg beside it"):
         open_benchmark("s7", tmp_path / "data", Settings())
+    Image.fromarray(picture).save(path.with_name("medium_exposure.jpg"))
+    benchmark = open_benchmark("s7", tmp_path / "data", Settings())
+    assert list(choose_baselines(benchmark, ["libraw"])[0]) == ["libraw"]  # which needs no phone
+    for names in ([], ["libraw", "phone"]):
+        with pytest.raises(InputError, match=r"short_exposure\.dng: .*short_exposure\.jpg .*--baseline"):
+            choose_baselines(benchmark, names)
+    Image.fromarray(picture).save(path.with_suffix(".jpg"))
+    choose_baselines(open_benchmark("s7", tmp_path / "data", Settings()), ["phone"])
     Image.fromarray(np.zeros((96, 300, 3), np.uint8)).save(path.with_name("medium_exposure.jpg"))
     with pytest.raises(InputError, match=r"medium_exposure\.jpg: is not the size .*120x96 and 300x96"):
         open_benchmark("s7", tmp_path / "data", Settings())

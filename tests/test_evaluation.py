@@ -25,6 +25,7 @@ from deepisp_cli.evaluation.evaluate import evaluate
 from deepisp_cli.evaluation.photographs import Demosaic, LowLight
 from deepisp_cli.evaluation.report import HEAD, as_markdown, table
 from deepisp_cli.raw import read_raw
+from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.pictures import spread
 
 
@@ -176,6 +177,26 @@ def test_low_light_raws_have_the_exposure_and_the_noise_that_the_table_says(tmp_
         green = np.concatenate([mosaic[0::2, 1::2], mosaic[1::2, 0::2]])
         assert green.mean() == pytest.approx(0.456 / 4, rel=0.02)
         assert green.var() == pytest.approx(shot * 0.456 / 4 + 3.32 * shot**2.18, rel=0.06)
+
+
+def test_low_light_cameras_lights_and_noises_are_all_combined(tmp_path):
+    """Nine pictures: each camera in each light once, each noise with each camera and in each light once."""
+    for index in range(9):
+        Image.new("RGB", (64, 48), (180,) * 3).save(tmp_path / f"{index}.png")
+    drawn = []
+    for case in LowLight(tmp_path, Settings()).cases():
+        raw = read_raw(case.input)
+        mosaic = normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, np.ones(3, np.float32))
+        green = np.concatenate([mosaic[0::2, 1::2], mosaic[1::2, 0::2]])
+        noise = min((0.002, 0.006, 0.015), key=lambda shot: abs(green.var() / (0.114 * shot) - 1))
+        light = tuple(np.round(raw.camera_white_balance.astype(float), 2))
+        camera = [np.allclose(raw.xyz_to_camera, held, atol=1e-4) for held in matrices(HELD_OUT)].index(True)
+        drawn.append((camera, light, noise))
+    cameras, lights, noises = (sorted(set(values)) for values in zip(*drawn, strict=True))
+    assert (cameras, noises) == ([0, 1, 2], [0.002, 0.006, 0.015])
+    assert lights == [(1.6, 1, 2.1), (1.9, 1, 1.7), (2.1, 1, 1.5)]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert len({(row[one], row[other]) for row in drawn}) == 9
 
 
 def test_low_light_raws_may_have_an_x_trans_mosaic_or_none(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training import export as exporting
 from deepisp_cli.training.export import eight_bit_difference, export
+from deepisp_cli.training.onnx_graph import to_onnx
 
 FACTS = {"summary": "for tests", "training": {}, "results": []}
 PICTURES = [torch.full((1, 3, 48, 48), level) for level in (0.2, 0.6)]
@@ -55,6 +57,15 @@ def test_engines_that_differ_leave_no_folder(network, tmp_path, differ, differen
         export(network, tmp_path / "new" / "model", FACTS)
     assert calls
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_number_differs(network, tmp_path):
+    broken = deepcopy(network)
+    broken.low[0].weight.data.fill_(np.nan)
+    with pytest.raises(ModelError, match="differ by nan"):
+        export(broken, tmp_path / "model", FACTS)
+    assert not (tmp_path / "model").exists()
+    assert np.isnan(eight_bit_difference(broken, to_onnx(network), PICTURES)).all()
 
 
 @pytest.mark.parametrize("found", [(5.1e-3, 0.0), (0.0, 0.031), (np.nan, 0.0), (0.0, np.nan)])

@@ -192,6 +192,55 @@ def test_saturated_colours_go_beyond_srgb_and_greys_stay():
     torch.testing.assert_close(unsaturated(photographs).target, before)
 
 
+def test_white_balance_runs_from_tungsten_to_shade():
+    options = SynthesisOptions(white_balance_spread=0)
+    gains = Synthesis(options, torch.Generator().manual_seed(0))._draw_gains(4000)
+    red, green, blue = gains.unbind(1)
+    assert torch.equal(green, torch.ones(4000))
+    assert (red.min().item(), red.max().item()) == pytest.approx((1.3, 2.6), abs=0.01)
+    assert (blue.min().item(), blue.max().item()) == pytest.approx((1.3, 2.7), abs=0.01)
+    assert torch.corrcoef(gains[:, ::2].T)[0, 1] < -0.9
+    spread = Synthesis(SynthesisOptions(), torch.Generator().manual_seed(0))._draw_gains(4000)
+    assert (spread.min(1).values == 1).all()
+    assert (spread[:, 0] / red).log().std().item() == pytest.approx(0.1, rel=0.1)
+
+
+def test_noise_bits_and_black_are_drawn_from_their_whole_ranges(monkeypatch):
+    """A black frame's mosaic, from which the counts can be told, and a grey one's noise."""
+    seen = {}
+    original = synthesis.normalise
+
+    def remember(counts, black, scale):
+        seen.update(counts=counts, black=black, scale=scale)
+        return original(counts, black, scale)
+
+    monkeypatch.setattr(synthesis, "normalise", remember)
+    options = SynthesisOptions(row_noise=0, hot_share=0, black_error=0, read_spread=0.5)
+    count, size = 600, 32
+    ones = torch.ones(count, 3)
+
+    def variances(level):
+        generator = torch.Generator().manual_seed(1)
+        scene = torch.full((count, 3, size, size), level)
+        mosaic = Synthesis(options, generator)._expose(scene, ones)
+        return mosaic.flatten(1).var(1)
+
+    read, both = variances(0.0), variances(0.5)
+    full = 1 / seen["scale"][:, 0, 0] + seen["black"].flatten()
+    bits = torch.log2(full + 1).round()
+    assert set(bits.tolist()) == {12, 13, 14}
+    share = seen["black"].flatten() / full
+    assert share.min() < 0.005 and 0.125 < share.max() <= 0.1301
+    shot = ((both - read) / 0.5).clamp(min=1e-6).log()
+    low, high = np.log(options.shot_noise)
+    assert shot.mean().item() == pytest.approx((low + high) / 2, abs=0.25)  # log-uniform
+    assert shot.quantile(0.1).item() == pytest.approx(low + 0.1 * (high - low), abs=0.4)
+    # of strong read noise, which the rounding and the clipping of negative counts do not hide
+    strong = (shot > np.log(5e-3)) & (share > 0.06)
+    line = options.read_slope * shot + options.read_offset
+    assert (read.log() - line)[strong].std().item() == pytest.approx(0.5, rel=0.2)
+
+
 def test_exposure_and_noise_are_what_was_asked_for():
     grey = torch.full((8, 3, 64, 64), 128, dtype=torch.uint8)
 
@@ -488,6 +537,29 @@ def test_raw_pairs_lie_pixel_on_pixel(tmp_path, pattern, orientation):
     assert restoration_loss(pairs.picture, pairs, SCALES) == 0
 
 
+def test_every_raw_pair_is_drawn(tmp_path):
+    counts = np.full((40, 40), 500, np.uint16)
+    for level in (10, 20, 30):
+        write_dng(tmp_path / f"{level}.dng", counts, pattern="RGGB", black=64, white=4095)
+        Image.new("RGB", (40, 40), (level,) * 3).save(tmp_path / f"{level}.png")
+    target = RawPairs([tmp_path], 16, torch.Generator().manual_seed(0))(60, 16).target
+    assert set(torch.round(255 * target[:, 0, 0, 0]).tolist()) == {10, 20, 30}
+
+
+def test_planes_that_pillow_takes_apart_wrongly_are_refused(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 65536, (16, 16, 3)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", picture, photometric="rgb")
+    np.testing.assert_allclose(np.asarray(load_photograph(tmp_path / "a.tif")), picture >> 8, atol=1)
+    eight = (picture >> 8).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "b.tif", eight.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(np.asarray(load_photograph(tmp_path / "b.tif")), eight)
+    tifffile.imwrite(
+        tmp_path / "c.tif", picture.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"
+    )
+    with pytest.raises(InputError, match=r"c\.tif: .*separate planes"):
+        load_photograph(tmp_path / "c.tif")
+
+
 def test_pictures_that_cannot_be_photographs_are_named(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "linear.tif", np.ones((8, 8), np.float32))
     with pytest.raises(InputError, match=r"linear\.tif: holds floating-point"):
@@ -534,8 +606,14 @@ def test_raw_pairs_that_do_not_fit_are_named_and_left_out(tmp_path, caplog):
     Image.new("RGB", (40, 40)).save(tmp_path / "bent.jpg")
     (tmp_path / "broken.dng").write_bytes(b"no raw")
     Image.new("RGB", (20, 90)).save(tmp_path / "broken.jpg")
+    Image.new("RGB", (40, 40)).save(tmp_path / "narrow.jpg")
+    write_dng(tmp_path / "narrow.dng", counts, pattern="RGGB", black=64, white=4095)
+    with pytest.raises(InputError, match="none of the 4 raws with a reference"):
+        RawPairs([tmp_path], 48, torch.Generator())
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no raw with a reference"):
-        RawPairs([tmp_path], 16, torch.Generator())
+        RawPairs([tmp_path / "empty"], 16, torch.Generator())
+    assert "narrow.dng: has less than 48 pixels a side" in caplog.text
     assert "small.jpg: is not the size of" in caplog.text
     assert "broken.dng" in caplog.text
     assert "bent.dng: has a lens correction" in caplog.text

@@ -21,6 +21,8 @@ from PIL import Image
 
 from deepisp_cli.cli import main
 from deepisp_cli.colour import decode, encode, srgb_encode
+from deepisp_cli.demosaic import sample_mosaic
+from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import open_engine
 from deepisp_cli.errors import InputError, ModelError, OutputError, UsageError
 from deepisp_cli.metering import HEADROOM, TRUST
@@ -51,7 +53,7 @@ from deepisp_cli.training.synthesis import (
     to_picture,
     to_srgb,
 )
-from deepisp_cli.training.train import train
+from deepisp_cli.training.train import _Reporter, train
 from deepisp_cli.training.trainer import Trainer
 from deepisp_cli.training.validation import Validation, dead_features
 
@@ -406,8 +408,118 @@ def test_all_sources_are_drawn_from_by_their_shares(folder, tmp_path):
     assert pairs.picture.shape == (4, 3, 32, 32)
     higher = replace(settings, shares=(0.0, 1.0, 0.0), stages=(Stage(1e-3, 2, 64, steps=1),))
     assert new_trainer(higher).draw().picture.shape == (2, 3, 48, 48)  # as large as the scene allows
-    with pytest.raises(InputError, match="nothing to train on"):
+    with pytest.raises(InputError, match=r"the data that is named has a share of 0; .* raw_pairs"):
         new_trainer(replace(settings, shares=(0.0, 0.0, 1.0)))
+    with pytest.raises(InputError, match="nothing to train on: name folders"):
+        new_trainer(replace(settings, photographs=(), panoramas=()))
+
+
+@pytest.fixture
+def pairs_folder(tmp_path):
+    """Three raws beside their finished pictures."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for name in "abc":
+        picture = np.kron(rng.uniform(0.1, 0.9, (6, 6, 3)), np.ones((8, 8, 1)))
+        counts = np.round(sample_mosaic(picture) * 1000 + 64 + rng.normal(0, 30, (48, 48))).clip(0)
+        write_dng(folder / f"{name}.dng", counts.astype(np.uint16), pattern="RGGB", black=64, white=4095)
+        Image.fromarray(np.round(255 * picture).astype(np.uint8)).save(folder / f"{name}.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("parts", "shares"), [("joint", (0, 0, 1)), ("separate", (0.5, 0, 0.5)), ("high", (0, 0, 1))]
+)
+def test_raw_pairs_train_what_they_can(folder, pairs_folder, parts, shares):
+    stages = (Stage(1e-2, 4, 32, steps=10, parts=parts),)
+    trainer = new_trainer(config(folder, raw_pairs=(pairs_folder,), shares=shares, stages=stages))
+    trainer.set_w0(8)
+    pairs = trainer.sources[-1](4, 32)
+
+    def restored_and_developed():
+        image, features = trainer.network.restore(pairs.picture, pad=True)
+        return image.detach(), trainer.network.coefficients(features, pad=True).detach()
+
+    image, coefficients = restored_and_developed()
+    for _ in range(3):
+        assert torch.isfinite(trainer.train_step(pairs))
+    image_after, coefficients_after = restored_and_developed()
+    assert not torch.equal(coefficients, coefficients_after)
+    assert torch.equal(image, image_after) == (parts != "joint")
+
+
+@pytest.mark.parametrize(
+    ("parts", "shares", "message"),
+    [
+        ("low", (0.5, 0, 0.5), "raw_pairs teach the parts 'low' nothing"),
+        ("low", (0, 0, 1), "raw_pairs teach the parts 'low' nothing"),
+        ("separate", (0, 0, 1), "use 'joint'"),
+        ("low", (1, 0, 0), None),
+        ("separate", (0.5, 0, 0.5), None),
+        ("joint", (0, 0, 1), None),
+    ],
+)
+def test_raw_pairs_that_would_teach_nothing_are_refused(folder, parts, shares, message):
+    stages = (Stage(1e-3, 4, 32, steps=1, parts="joint"), Stage(1e-3, 4, 32, steps=1, parts=parts))
+    changes = {"raw_pairs": ("somewhere",), "shares": shares, "stages": stages}
+    if message is None:
+        config(folder, **changes)
+        return
+    with pytest.raises(ValueError, match=message):
+        config(folder, **changes)
+
+
+def test_pictures_too_small_for_the_high_level_are_told_before_the_run(folder, tmp_path, caplog):
+    """Those of ``folder`` hold 120 pixels."""
+    deep = replace(TINY, high_blocks=3)  # whose cells have 128 pixels
+    stages = (Stage(1e-3, 4, 32, steps=1, parts="low"), Stage(1e-3, 1, deep.cell, steps=1, parts="high"))
+    with pytest.raises(InputError, match=r"crops have 120 pixels .* need 128"):
+        new_trainer(config(folder, network=deep, stages=stages))
+    lab = (stages[0], Stage(1e-3, 1, 176, steps=1))
+    with pytest.raises(InputError, match=r"crops have 120 pixels .* need 161"):
+        new_trainer(config(folder, stages=lab, picture_loss="lab"))
+    new_trainer(config(folder, network=replace(deep, high_blocks=0), stages=stages[:1]))
+    for side in (100, 128):
+        Image.new("RGB", (200, side)).save(tmp_path / f"{side}.png")
+    settings = config(folder, network=deep, stages=stages, validation=(str(tmp_path),))
+    validation = Validation(settings, CPU)
+    assert [each.picture.shape[2] for each in validation.pairs] == [128]
+    assert validation.psnr(DeepISP(deep)) > 0
+    assert "100.png: has less than 128 pixels a side" in caplog.text
+
+
+def test_validation_is_the_middle_of_each_picture(tmp_path):
+    pixels = np.zeros((100, 140, 3), np.uint8)
+    pixels[18:82, 38:102] = 200
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (pairs,) = Validation(config(tmp_path, validation=(str(tmp_path),)), CPU, size=64).pairs
+    assert pairs.target.shape == (1, 3, 64, 64)
+    assert pairs.target.min() == pytest.approx(200 / 255)
+
+
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(folder, tmp_path):
+    trainer = new_trainer(config(folder))
+    path = tmp_path / "checkpoint.pt"
+    trainer.save(path)
+    before = path.read_bytes()
+    diverged = replace(trainer.config, stages=(Stage(1e37, 4, 32, steps=20),))
+    trainer = new_trainer(diverged)
+    for _ in range(20):
+        trainer.train_step()
+    with pytest.raises(ModelError, match=r"checkpoint\.pt: the run has diverged"):
+        trainer.save(path)
+    assert path.read_bytes() == before
+
+
+def test_the_log_has_the_mean_loss(folder, tmp_path):
+    trainer = new_trainer(config(folder))
+    reporter = _Reporter(trainer, Validation(trainer.config, CPU), tmp_path)
+    trainer.total = 1
+    for loss in (1.0, 2.0, 6.0):
+        reporter.add(torch.tensor(loss))
+    reporter._report()
+    assert trainer.history[-1]["loss"] == 3
 
 
 def test_folders_without_photographs_are_errors(folder, tmp_path, caplog):
@@ -416,9 +528,12 @@ def test_folders_without_photographs_are_errors(folder, tmp_path, caplog):
     with pytest.raises(InputError, match="not a folder"):
         open_sources(config(tmp_path / "gone"), torch.Generator())
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="no photograph of at least"):
         open_sources(config(tmp_path), torch.Generator())
     assert "broken.jpg" in caplog.text
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no photographs .* sub-folders"):
+        open_sources(config(tmp_path / "empty"), torch.Generator())
 
 
 def test_large_photographs_are_reduced_first(folder):
@@ -607,6 +722,21 @@ def test_calibration_does_not_mind_the_crops_of_stages(folder, caplog):
     stages = (Stage(1e-3, 1, 32, steps=1, parts="low"), Stage(1e-3, 1, 200, steps=1, parts="low"))
     exporting._raws(config(folder, network=LOW_ONLY, stages=stages), [str(folder)])
     assert not caplog.messages
+
+
+def test_calibration_sees_hot_pixels_and_saturated_colours(folder, monkeypatch):
+    seen = []
+    original = exporting.open_sources
+
+    def remember(settings, generator):
+        seen.append(settings.synthesis)
+        return original(settings, generator)
+
+    monkeypatch.setattr(exporting, "open_sources", remember)
+    stages = (Stage(1e-3, 1, 32, steps=1, parts="low"),)
+    exporting._raws(config(folder, network=LOW_ONLY, stages=stages), [str(folder)])
+    (synthesis,) = seen
+    assert synthesis.hot_share >= 2e-4 and synthesis.saturated_share >= 0.5
 
 
 @pytest.mark.parametrize(
@@ -887,6 +1017,7 @@ def test_the_commands_refuse_what_cannot_work(folder, tmp_path):
     result = CliRunner().invoke(main, ["export", str(broken), str(tmp_path / "model")])
     assert result.exit_code == 4
     assert "is not a checkpoint" in result.output
+    assert "weights_only" not in result.output  # torch's advice would run what is in the file
     assert not (tmp_path / "model").exists()
     with pytest.raises(ModelError, match="another architecture"):
         new_trainer(config(folder)).start_from(ROOT / "models" / "deepisp")

@@ -39,8 +39,9 @@ def written(reports: list[dict[str, Any]]) -> Iterator[tuple[Path, str]]:
     yield _between_markers(ROOT / "README.md", _readme_table(reports))
     for path in sorted((ROOT / "models").glob("*/card.json")):
         card = json.loads(path.read_text("utf-8"))
-        card["results"] = list(_card_results(reports, card["name"]))
-        yield path, json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+        if results := list(_card_results(reports, card["name"])):  # a model of the user's own has others
+            card["results"] = results
+            yield path, json.dumps(card, indent=2, ensure_ascii=False) + "\n"
 
 
 def _between_markers(path: Path, text: str) -> tuple[Path, str]:
@@ -51,9 +52,13 @@ def _between_markers(path: Path, text: str) -> tuple[Path, str]:
 def _section(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     return (
-        f"### {report['benchmark']}: {DATA[report['data']]}{_variant(report)}\n\n"
+        f"### {report['benchmark']}: {_data(report)}{_variant(report)}\n\n"
         f"    {report['command']}\n\n{as_markdown(table(report['results']))}\n\nWith {versions}."
     )
+
+
+def _data(report: dict[str, Any]) -> str:
+    return DATA.get(report["data"], report["data"])
 
 
 def _variant(report: dict[str, Any]) -> str:
@@ -68,7 +73,7 @@ def _readme_table(reports: list[dict[str, Any]]) -> str:
             for result in report["results"]:
                 ours = result["name"] in report["models"]
                 if result["name"] in README_ROWS and (ours or not _variant(report)):
-                    name = f"{README_ROWS[result['name']]}{_variant(report)}: {DATA[report['data']]}"
+                    name = f"{README_ROWS[result['name']]}{_variant(report)}: {_data(report)}"
                     rows.append([name, *(number(result["mean"], key) for key in README_METRICS)])
     return as_markdown(rows)
 
@@ -79,7 +84,7 @@ def _card_results(reports: list[dict[str, Any]], model: str) -> Iterator[dict[st
             if result["name"] == model:
                 setting = label(result["settings"]) + _variant(report).replace("`", "")
                 yield {
-                    "benchmark": f"{report['benchmark']}, {DATA[report['data']]}, {setting}",
+                    "benchmark": f"{report['benchmark']}, {_data(report)}, {setting}",
                     "command": re.sub(r" --baseline \S+", "", report["command"]),
                     "values": _values(result["mean"]),
                 }

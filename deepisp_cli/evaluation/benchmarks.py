@@ -67,6 +67,9 @@ class Benchmark(ABC):
     def method(self, engine: Engine) -> Method:
         """What a model does with a case's input."""
 
+    def check_baseline(self, name: str) -> None:  # noqa: B027  most have none
+        """Raise `InputError` if the data for one of ``own_baselines`` is missing."""
+
     def references(self) -> Sequence[dict[str, Any]]:
         """Published results to print beside ours: name, settings, mean and source."""
         return []

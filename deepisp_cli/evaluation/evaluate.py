@@ -47,6 +47,8 @@ def choose_baselines(
     ------
     UsageError
         If a name is unknown, two are the same or a program is not installed.
+    InputError
+        If the data for one is missing.
     ModelError
         If a file cannot be opened as a network.
     """
@@ -62,6 +64,7 @@ def choose_baselines(
             methods[shown] = benchmark.method(engine)
             files[shown] = engine.model.card["files"]
         elif name in benchmark.own_baselines:
+            benchmark.check_baseline(name)
             methods[name] = None
         elif name in benchmark.baselines:
             methods[name] = benchmark.baselines[name]

@@ -49,7 +49,11 @@ class FileEngine:
         try:
             self._run = _open_onnx(contents) if path.suffix == ".onnx" else _open_torchscript(path)
         except Exception as error:  # both libraries raise classes of their own
-            raise ModelError(f"{path}: cannot be opened as a network ({error})") from error
+            kind = "an ONNX graph" if path.suffix == ".onnx" else "TorchScript"
+            raise ModelError(
+                f"{path}: cannot be opened as {kind} ({first_line(error)}); a checkpoint of a training run"
+                " becomes a model with 'deepisp export', and is then given as --model"
+            ) from error
 
     def lane(self) -> AbstractContextManager[Any]:
         return nullcontext()

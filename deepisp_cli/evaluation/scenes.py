@@ -77,7 +77,8 @@ class Pairs(Raws):
 
 class S7(Pairs):
     """The S7-ISP dataset of the paper: in each scene's folder a raw at a quarter of the exposure
-    (short_exposure.dng), the phone's own picture of it, and the well-lit picture (medium_exposure.jpg)."""
+    (short_exposure.dng), the well-lit picture (medium_exposure.jpg), and for the baseline "phone" the phone's
+    own picture of the short exposure (short_exposure.jpg)."""
 
     name = "s7"
     own_baselines = ("phone",)
@@ -88,11 +89,20 @@ class S7(Pairs):
         if not shorts:
             raise InputError(f"{self.data}: holds no SCENE/short_exposure.dng")
         pictures = pictures_beside(shorts)
-        self.phone = {raw: _of_the_same_name(raw, pictures[raw.parent]) for raw in shorts}
+        self.phone = {raw: pictures[raw.parent].get(raw.stem) for raw in shorts}
         return [(raw, _well_lit(raw, pictures[raw.parent])) for raw in shorts]
 
+    def check_baseline(self, name: str) -> None:
+        for raw, _ in self.scenes:
+            if self.phone[raw] is None:
+                raise InputError(
+                    f"{raw}: there is no picture {raw.stem}.jpg beside it, the phone's own; add it, or choose"
+                    " another baseline such as --baseline libraw"
+                )
+
     def _beside(self, raw: Path) -> Mapping[str, Method]:
-        return {"phone": lambda _: np.asarray(load_photograph(self.phone[raw]))}
+        picture = self.phone[raw]
+        return {} if picture is None else {"phone": lambda _: np.asarray(load_photograph(picture))}
 
 
 def _raws_of(folder: Path) -> list[Path]:

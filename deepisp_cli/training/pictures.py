@@ -12,6 +12,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image, ImageCms, ImageOps
+from PIL.ExifTags import Base as Tag
 
 from deepisp_cli.errors import InputError, first_line
 from deepisp_cli.machine import available_cores
@@ -90,6 +91,11 @@ def load_photograph(path: Path) -> Image.Image:
     with damage_told(path, "a picture"), Image.open(path) as picture:
         if picture.mode == "F":
             raise InputError(f"{path}: holds floating-point numbers; photographs have 8 or 16 bits")
+        tags = getattr(picture, "tag_v2", {})  # of a TIFF
+        if tags.get(Tag.PlanarConfiguration) == 2 and max(tags.get(Tag.BitsPerSample, (8,))) > 8:
+            raise InputError(  # Pillow would take the planes apart wrongly
+                f"{path}: has 16 bits and its colours in separate planes; save it with interleaved colours"
+            )
         upright = ImageOps.exif_transpose(picture)
         profile = upright.info.get("icc_profile")
         if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip

@@ -80,7 +80,8 @@ class RawPairs:
     """Crops of raws, normalised and with red first, and of their references.
 
     Only the finished picture of a real scene is known, not its noise-free frame: `Pairs.clean` is None. A
-    pair that cannot be read or does not fit is named in the log and left out.
+    pair that cannot be read, does not fit or has less than ``smallest`` pixels a side is named in the log and
+    left out.
 
     Raises
     ------
@@ -91,16 +92,26 @@ class RawPairs:
     def __init__(self, folders: Sequence[Path], smallest: int, generator: torch.Generator) -> None:
         self.generator = generator
         files = [pair for folder in folders for pair in find_pairs(folder)]
-        self.scenes = [scene for scene in load_all(files, load_pair) if min(scene[0].shape) >= smallest]
-        if not self.scenes:
-            names = ", ".join(map(str, folders))
+        names = ", ".join(map(str, folders))
+        if not files:
             raise InputError(f"{names}: no raw with a reference picture of the same scene")
+
+        def load(pair: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            scene = load_pair(pair)
+            if min(scene[0].shape) < smallest:
+                raise InputError(f"{pair[0]}: has less than {smallest} pixels a side, the smallest crops")
+            return scene
+
+        self.scenes = load_all(files, load)
+        if not self.scenes:
+            raise InputError(f"{names}: none of the {len(files)} raws with a reference picture can be used")
         self.pictures = len(self.scenes)
+        self.largest = max(min(scene[0].shape) for scene in self.scenes) // 2 * 2
 
     def __call__(self, count: int, size: int) -> Pairs:
         device = self.generator.device
         sides = [min(scene[0].shape) // 2 * 2 for scene in self.scenes]
-        size = min(size, max(sides))
+        size = min(size, self.largest)
         large = [scene for scene, side in zip(self.scenes, sides, strict=True) if side >= size]
         pictures, targets, matrices = [], [], []
         # all numbers at once: a GPU would wait for each

@@ -33,6 +33,7 @@ class Source(Protocol):
     """Draws training pairs."""
 
     pictures: int  # how many files it draws from
+    largest: int  # pixels a side of the largest crop
 
     def __call__(self, count: int, size: int) -> Pairs:
         """``count`` pairs of ``size`` pixels a side, or as large as the largest picture allows."""
@@ -43,9 +44,10 @@ class Synthesised:
 
     def __init__(self, crops: Crops, synthesis: Callable[[Tensor], Pairs], pictures: int) -> None:
         self.crops, self.synthesis, self.pictures = crops, synthesis, pictures
+        self.largest = crops.largest
 
     def __call__(self, count: int, size: int) -> Pairs:
-        return self.synthesis(self.crops(count, min(size, self.crops.largest)))
+        return self.synthesis(self.crops(count, min(size, self.largest)))
 
 
 def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[Source], list[float]]:
@@ -72,10 +74,21 @@ def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[
                         f"{folder}: is not a folder; name folders of pictures in the configuration,"
                         " or give --photographs"
                     )
-            opened.append(open_kind(config, [Path(folder) for folder in folders], smallest, generator))
+            source = open_kind(config, [Path(folder) for folder in folders], smallest, generator)
+            if source.largest < config.smallest_side:
+                raise InputError(
+                    f"{', '.join(folders)}: the largest crops have {source.largest} pixels a side; stages"
+                    f" with the high level need {config.smallest_side}"
+                )
+            opened.append(source)
             shares.append(share)
+    if not opened and any(folders for folders, _ in kinds):
+        raise InputError(
+            "nothing to train on: the data that is named has a share of 0; shares are those of photographs,"
+            " panoramas and raw_pairs, such as shares = [0.0, 0.0, 1.0] for raw_pairs alone"
+        )
     if not opened:
-        raise InputError("nothing to train on: name folders of photographs with a share above 0")
+        raise InputError("nothing to train on: name folders of photographs, panoramas or raw_pairs")
     return opened, shares
 
 
@@ -91,7 +104,13 @@ def _photographs(
         picture.thumbnail((config.longest_side, config.longest_side), Image.Resampling.LANCZOS)
         return path, min(picture.size), reduced(picture, config.reductions, smallest)
 
-    for path, side, pictures in load_all(list_files(folders, PHOTOGRAPH_SUFFIXES), load):
+    files = list_files(folders, PHOTOGRAPH_SUFFIXES)
+    if not files:
+        raise InputError(
+            f"{_names(folders)}: holds no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)}); sub-folders are not"
+            " searched"
+        )
+    for path, side, pictures in load_all(files, load):
         count += any(smaller is not None for smaller in pictures)
         if side < largest:
             narrow.append(f"{path} ({side})")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deepisp_cli.colour import fit_transform, srgb_encode
-from deepisp_cli.errors import ModelError, first_line
+from deepisp_cli.errors import ModelError
 from deepisp_cli.fused import fused_join, joins
 from deepisp_cli.metering import expose
 from deepisp_cli.models import WEIGHTS_FILE, find_model, unknown_network
@@ -213,7 +213,18 @@ class Trainer:
         torch._foreach_lerp_(averages, values, 1 - decay)  # one kernel, as torch's own optimisers do it
 
     def save(self, path: Path) -> None:
-        """Replace the checkpoint at ``path`` in one step: a kill leaves the old one or the new one."""
+        """Replace the checkpoint at ``path`` in one step: a kill leaves the old one or the new one.
+
+        Raises
+        ------
+        ModelError
+            If the run has diverged. The old checkpoint stays.
+        """
+        if not all(bool(each.isfinite().all()) for each in self.average.parameters()):
+            raise ModelError(
+                f"{path}: the run has diverged, its weights are no longer numbers; nothing was saved since"
+                " they were: lower the learning rate, or resume from the last checkpoint"
+            )
         state = {
             "config": asdict(self.config),
             "network": self.network.state_dict(),
@@ -354,9 +365,8 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
             raise ValueError("parts are missing")
     except MemoryError:
         raise
-    except Exception as error:  # torch.load raises whatever pickle and zip do, and explains it at length
+    except Exception as error:  # torch.load raises whatever pickle and zip do, with advice that is dangerous
         raise ModelError(
-            f"{path}: is not a checkpoint of a training run ({first_line(error)[:200]});"
-            " use its checkpoint.pt, or copy it"
+            f"{path}: is not a checkpoint of a training run, or is damaged; use the run's checkpoint.pt"
         ) from error
     return state

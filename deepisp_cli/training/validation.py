@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from deepisp_cli.errors import InputError
 from deepisp_cli.network import DeepISP
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
@@ -40,7 +41,15 @@ class Validation:
             if not folder.is_dir():
                 log.warning("%s: is not there; training goes on without these validation pictures", folder)
         files = list_files(filter(Path.is_dir, folders), PHOTOGRAPH_SUFFIXES)
-        for seed, picture in enumerate(load_all(spread(files, count), load_photograph)):
+        smallest = config.network.cell if self.finished else 2
+
+        def load(path: Path) -> Image.Image:
+            picture = load_photograph(path)
+            if min(picture.size) < smallest:
+                raise InputError(f"{path}: has less than {smallest} pixels a side")
+            return picture
+
+        for seed, picture in enumerate(load_all(spread(files, count), load)):
             pixels = np.asarray(picture)
             top, left = (max(0, (side - size) // 2) for side in pixels.shape[:2])
             crop = pixels[top : top + size, left : left + size]
