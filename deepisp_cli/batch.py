@@ -251,7 +251,7 @@ class _Batch:
         work.options = with_format(self.options, work.job.target)  # tells before the work what cannot be
         contents = self.contents if work.job.source == STANDARD_STREAM else None
         raw, work.metadata = load(work.job.source, work.result, contents)
-        size = frame_bytes(raw)
+        size = frame_bytes(raw, work.options)
         self.memory.take(size, self.stop)
         work.size = size
         work.frame = to_frame(raw, work.options, work.result, self.resident)

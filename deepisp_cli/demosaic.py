@@ -73,7 +73,7 @@ def normalise_mosaic(
     if samples.ndim != 2:
         raise ValueError(f"a mosaic has two dimensions, got shape {samples.shape}")
     mosaic = np.empty(samples.shape, np.float32)
-    levels, scales = mosaic_levels(pattern, black, white, gains)
+    levels, scales = black_and_scale(pattern, black, white, gains)
     rows, cols = levels.shape
     for row in range(rows):
         for col in range(cols):
@@ -83,7 +83,7 @@ def normalise_mosaic(
     return mosaic
 
 
-def mosaic_levels(
+def black_and_scale(
     pattern: str, black: np.ndarray, white: np.ndarray, gains: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Black and scale for `normalise`, float32, for one period of a mosaic: whole CFA cells.

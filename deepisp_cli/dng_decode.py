@@ -86,5 +86,7 @@ def _stored(source: BinaryIO, name: str) -> np.ndarray:
             page = raw_page(tif)
             assert page is not None
             return page.asarray()
+    except MemoryError:
+        raise
     except Exception as error:  # tifffile and imagecodecs fail on damage in many ways
         raise InputError(f"{name}: damaged: its image data cannot be decoded; copy it again") from error

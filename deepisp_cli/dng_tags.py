@@ -75,6 +75,8 @@ def read_tags(source: BinaryIO) -> Tags:
             tags = {tag.name: _value(tag) for tag in tif.pages.first.tags if tag.name not in _OWN_TAGS}
             raw = raw_page(tif)
             return tags if raw is None else tags | {tag.name: _value(tag) for tag in raw.tags}
+    except MemoryError:
+        raise
     except Exception:  # tifffile fails on damage in many ways; LibRaw then decides alone
         return {}
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -117,9 +118,9 @@ def find_model(name: str) -> Model:
     folder = Path(name)
     if not _looks_like_a_path(name):
         folder = _models_folder() / name
-        if not (folder / CARD_FILE).is_file():
+        if not os.path.isfile(folder / CARD_FILE):
             known = ", ".join(model.name for model in list_models()) or "none"
-            here = (path for path in (f"./{name}", f"models/{name}") if Path(path, CARD_FILE).is_file())
+            here = (path for path in (f"./{name}", f"models/{name}") if os.path.isfile(Path(path, CARD_FILE)))
             hint = next(here, f"./{name}")
             raise ModelError(f"{name}: no such model; known: {known}; give a folder as a path ({hint})")
     return _load(folder)

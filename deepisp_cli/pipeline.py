@@ -31,7 +31,8 @@ from deepisp_cli.white_balance import choose_white_balance
 from deepisp_cli.xmp import read_sidecars
 
 STANDARD_STREAM = "-"
-BYTES_PER_PIXEL = 12 + 12 + 6 + 2
+FLOATS_PER_PIXEL = 12  # bytes of a float32 picture
+FINISHED_PER_PIXEL = 6  # of a 16-bit one
 DARK = 0.02  # mean luminance of a finished picture below which a note says that it is dark
 
 
@@ -155,10 +156,12 @@ def prepare(source: Path | str, options: Options, result: Result, resident: bool
     return to_frame(load(source, result)[0], options, result, resident)
 
 
-def frame_bytes(raw: RawImage) -> int:
-    """The peak memory of a picture in progress: two float32 pictures, the finished one, the counts."""
+def frame_bytes(raw: RawImage, options: Options) -> int:
+    """The peak memory of a picture in progress: two float32 pictures, the finished one, the counts; a third
+    float32 one where a linear DNG keeps its full colours."""
     height, width = raw.samples.shape[:2]
-    return height * width * BYTES_PER_PIXEL
+    third = FLOATS_PER_PIXEL if raw.pattern is None and options.strength < 1 else 0
+    return height * width * (2 * FLOATS_PER_PIXEL + third + FINISHED_PER_PIXEL) + raw.samples.nbytes
 
 
 def finish(
@@ -191,7 +194,8 @@ def finish(
         try:
             pixels = finish_on_device(frame, cast(TorchEngine, engine), options, result, progress)
         except MemoryError:  # single tiles may still fit
-            frame = to_frame(frame.raw, options, Result(result.input, result.output))
+            with result.timed("demosaic"):
+                frame = replace(frame, picture=_encoded(frame.raw, frame.gains), raw=None)
     if pixels is None:
         pixels = _finish_here(frame, engine, options, result, progress)
     if options.long_side is not None and isinstance(pixels, np.ndarray):

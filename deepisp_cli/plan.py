@@ -94,15 +94,11 @@ def plan_jobs(
         template = template.replace(os.sep, "/")  # Windows: a backslash makes folders there, too
         _check_template(template)
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
-    try:
-        sources, missing = find_sources(names, recursive)
-    except OSError as error:  # a folder in the path cannot be entered, or a name is too long
-        name = error.filename or "the current folder"  # which may have been removed
-        raise InputError(f"{name}: cannot be accessed ({error.strerror}); check the path") from error
+    sources, missing = find_sources(names, recursive)
     if missing and not sources and missing[0].error:
         raise missing[0].error
     count = len(sources) + len(missing)
-    single = count == 1 and not any(Path(given).is_dir() for given in names)
+    single = count == 1 and not any(map(os.path.isdir, names))
     is_file_name = output is not None and output != STANDARD_STREAM and _names_a_file(output)
     file = Path(str(output)) if is_file_name and single else None
     if file and template is not None:
@@ -139,7 +135,23 @@ def find_sources(
     inputs: Sequence[str], recursive: bool = False
 ) -> tuple[list[tuple[Path | str, Path]], list[Job]]:
     """(source, the folder that its sub-folders are relative to) for each file, without duplicates; and jobs
-    with errors for missing inputs."""
+    with errors for missing inputs.
+
+    Raises
+    ------
+    InputError
+        If a folder in a path cannot be entered, or a name is too long.
+    UsageError
+        If standard input is among other inputs.
+    """
+    try:
+        return _find_sources(inputs, recursive)
+    except OSError as error:
+        name = error.filename or "the current folder"  # which may have been removed
+        raise InputError(f"{name}: cannot be accessed ({error.strerror}); check the path") from error
+
+
+def _find_sources(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | str, Path]], list[Job]]:
     found: dict[str, tuple[Path | str, Path]] = {}
     missing: list[Job] = []
 
@@ -206,7 +218,9 @@ def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]
 def _names_a_file(output: str) -> bool:
     """Whether ``-o`` names a file: not a folder, no trailing slash, and with a suffix or a device."""
     path = Path(output)
-    return not output.endswith(("/", "\\")) and not path.is_dir() and (path.suffix != "" or path.exists())
+    if output.endswith(("/", "\\")) or os.path.isdir(path):
+        return False
+    return path.suffix != "" or os.path.exists(path)
 
 
 def _job(source: Path | str, folder: Path, output: str | None, template: str, suffix: str, model: str) -> Job:

@@ -69,6 +69,9 @@ class RawImage:
         (mm), timestamp (datetime, the camera's clock), lens, artist; unknown keys are absent.
     notes : tuple of str
         For people: what the file lacks, what was not applied.
+    clipped_at : float
+        Where the sensor clips, as a share of the white level that the file states; ``white`` is lower by as
+        much.
     profile : tuple of RawTag
         A DNG's own tags about its colours; with its matrices if ``xyz_to_camera`` is from there.
     """
@@ -86,6 +89,7 @@ class RawImage:
     model: str
     capture: Mapping[str, Any]
     notes: tuple[str, ...]
+    clipped_at: float = 1.0
     profile: tuple[RawTag, ...] = ()
 
     @property
@@ -178,7 +182,8 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         raise InputError(
             f"{name}: damaged: black level {black.max():g}, white level {white.min():g}; copy it again"
         )
-    if pattern is not None and (share := clipping_level(samples, black, white)) < 1:
+    share = 1.0 if pattern is None else clipping_level(samples, black, white)
+    if share < 1:
         white = np.float32(black.min()) + np.float32(share) * (white - np.float32(black.min()))
         notes.append(
             f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
@@ -198,6 +203,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         xyz_to_camera=matrix,
         orientation=_orientation(frame, tags),
         lens_warp=lens_warp,
+        clipped_at=share,
         make=tags.get("Make", ""),
         model=tags.get("Model", ""),
         capture=frame.capture,

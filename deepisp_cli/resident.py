@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deepisp_cli.colour import encode
-from deepisp_cli.demosaic import demosaic, mirror, mosaic_levels, normalise
+from deepisp_cli.demosaic import black_and_scale, demosaic, mirror, normalise
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.raw import RawImage
@@ -78,7 +78,7 @@ def _to_picture(raw: RawImage, gains: np.ndarray, device: str) -> Tensor:
     """The network's input: encoded camera RGB (H, W, 3) float32, black 0, white 1, neutral grey."""
     counts = _upload(raw.samples, device)
     assert raw.pattern is not None
-    black, scale = mosaic_levels(raw.pattern, raw.black, raw.white, gains)
+    black, scale = black_and_scale(raw.pattern, raw.black, raw.white, gains)
     height, width = raw.samples.shape
     rows, columns = np.arange(height) % black.shape[0], np.arange(width) % black.shape[1]
     period = [torch.from_numpy(level[:, columns]).to(device) for level in (black, scale)]

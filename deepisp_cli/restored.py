@@ -4,8 +4,10 @@ What the network decides about tone and colour shows only in the preview. White 
 samples again, and the highlights that were clipped for the network are put back.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from io import BytesIO
 
 import imagecodecs
@@ -24,7 +26,7 @@ PREVIEW_SIDE = 2048  # pixels, at most, of its longer side
 HIGHLIGHT = 0.75  # linear light from which what was clipped off is added, at 1 all of it
 BAND = 256  # rows whose highlights are put back at a time, which bounds the memory
 PREVIEW_QUALITY = 90
-NOISE_REDUCTION_APPLIED = 50935  # the number of its tag
+NOISE_REDUCTION_APPLIED, BASELINE_EXPOSURE = 50935, 50730  # the numbers of these tags
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,18 @@ def restored_raw(
     elif matrix is None:  # as elsewhere: balanced camera RGB is taken as sRGB
         matrix = np.linalg.inv(XYZ_FROM_SRGB) / gains[:, None]
     samples = np.ascontiguousarray(orient(samples, raw.orientation))
-    return RestoredRaw(samples, preview, gains, matrix, raw.profile, strength)
+    return RestoredRaw(samples, preview, gains, matrix, _darkened(raw.profile, raw.clipped_at), strength)
+
+
+def _darkened(profile: Sequence[RawTag], share: float) -> Sequence[RawTag]:
+    """The profile with BaselineExposure for samples whose white is this share of what it was."""
+    if share == 1:
+        return profile
+    stated = [tag.value for tag in profile if tag.code == BASELINE_EXPOSURE]
+    exposure = Fraction(*stated[0]) if stated else Fraction(0)
+    darker = Fraction(float(exposure) + math.log2(share)).limit_denominator(1000)
+    tag = RawTag(BASELINE_EXPOSURE, 10, 1, (darker.numerator, darker.denominator))
+    return (*(tag for tag in profile if tag.code != BASELINE_EXPOSURE), tag)
 
 
 def preview_of(

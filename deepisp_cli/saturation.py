@@ -6,7 +6,7 @@ green, whose white-balance gain is the smallest, stays below 1 while red and blu
 
 import numpy as np
 
-from deepisp_cli.demosaic import mosaic_levels, normalise
+from deepisp_cli.demosaic import black_and_scale, normalise
 
 BINS = 1024  # from black to white
 LOWEST = 0.75  # share of white; a pile below it is a bright, even surface rather than the end of the scale
@@ -33,7 +33,7 @@ def clipping_level(samples: np.ndarray, black: np.ndarray, white: np.ndarray) ->
     noise may seem to clip at the level of an even, bright thing.
     """
     # of any pattern: the gains are all 1
-    levels, scales = mosaic_levels("RGGB", black, white, np.ones(3, np.float32))
+    levels, scales = black_and_scale("RGGB", black, white, np.ones(3, np.float32))
     rows, columns = levels.shape
     counts = np.zeros((2, 2, BINS + 1), np.int64)
     for row in range(rows):

@@ -62,7 +62,8 @@ class TorchEngine:
         """On CUDA, a new stream."""
         if self._kind != "cuda":
             return nullcontext()
-        return self._torch.cuda.stream(self._torch.cuda.Stream(self.device))
+        with self.errors():
+            return self._torch.cuda.stream(self._torch.cuda.Stream(self.device))
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         torch = self._torch

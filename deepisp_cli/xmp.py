@@ -5,6 +5,7 @@ of what other programs write is about the raw: their settings, which programs wo
 picture once more, its history, its size. XMP: ISO 16684-1; which file has it: `exif_reader.xmp_packet`.
 """
 
+import errno
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -74,9 +75,9 @@ def read_sidecars(source: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
             try:
                 with path.open("rb") as file:
                     found.append((str(path), file.read(LARGEST_PACKET)))
-            except FileNotFoundError:
-                pass
             except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):  # such a file there is not
+                    continue
                 notes.append(
                     f"{path}: cannot be read ({error.strerror}); its XMP is missing from the picture"
                 )
@@ -112,14 +113,17 @@ def gather(
     for file, packet in (*sidecars, (name, embedded)):
         try:
             properties = _parse(packet)
-        except (ElementTree.ParseError, ValueError) as error:  # UnicodeError, too
+            kept = {key: value for key, value in properties.items() if _is_kept(key, located)}
+            _to_packet(kept)  # nested too deeply, it cannot be written
+        except (ElementTree.ParseError, RecursionError, ValueError) as error:  # UnicodeError, too
             notes.append(f"{file}: its XMP is damaged and was dropped ({error})")
             continue
         made_for = properties.get(_SIDECAR_OF)
-        if file != name and made_for is not None and not name.lower().endswith(f".{made_for.text}".lower()):
+        suffix = (made_for.text or "") if made_for is not None and file != name else ""
+        if suffix and not name.lower().endswith(f".{suffix}".lower()):
             continue
-        for key, value in properties.items():
-            if _is_kept(key, located) and _says_something(value):
+        for key, value in kept.items():
+            if _says_something(value):
                 found.setdefault(key, value)
     return _to_packet(found), tuple(notes)
 

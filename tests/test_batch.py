@@ -12,8 +12,9 @@ from deepisp_cli import batch
 from deepisp_cli.batch import Memory, Report, develop_many
 from deepisp_cli.errors import EngineError, OutputError, UnsupportedRawError, UsageError
 from deepisp_cli.frame import Options, Result
-from deepisp_cli.pipeline import BYTES_PER_PIXEL
+from deepisp_cli.pipeline import frame_bytes
 from deepisp_cli.plan import Job
+from deepisp_cli.raw import read_raw
 
 NEUTRAL = Options(look="neutral")
 
@@ -338,7 +339,8 @@ def test_pictures_in_work_fit_into_the_memory_given(raws, tmp_path, monkeypatch)
 
     monkeypatch.setattr(batch, "to_frame", to_frame)
     monkeypatch.setattr(batch, "write", write)
-    for memory, allowed in ((1, 1), (2 * 48 * 64 * BYTES_PER_PIXEL, 2), (None, 4)):
+    size = frame_bytes(read_raw(raws[0]), NEUTRAL)
+    for memory, allowed in ((1, 1), (2 * size, 2), (None, 4)):
         most.clear()
         jobs = jobs_for(raws, tmp_path / str(memory))
         results = list(develop_many(jobs, IdentityEngine(), NEUTRAL, memory=memory))

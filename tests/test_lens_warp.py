@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from conftest import MATRIX, opcode_list
 
+from deepisp_cli import lens_warp
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError
 from deepisp_cli.frame import Options
 from deepisp_cli.info import describe
+from deepisp_cli.lens_warp import read_lens_warp
 from deepisp_cli.pipeline import develop_array
 from deepisp_cli.raw import read_raw
 
@@ -145,6 +147,20 @@ def test_what_the_correction_needs_beyond_the_crop_is_read(read):
     area = image.lens_warp.area
     assert image.samples.shape[:2] == area[1] and (area[0] < (6, 8)).all()
     assert_shows_scene(corrected(image), 6, 8)
+
+
+def test_the_area_that_is_read_holds_all_that_the_correction_uses(monkeypatch):
+    """To the last bit, as if the whole active area had been read."""
+    full = np.random.default_rng(0).random((*SIZE, 3)).astype(np.float32)
+    tags = {"OpcodeList3": np.frombuffer(opcode_list(warp(PINCUSHION)), np.uint8)}
+    found = []
+    for margin in (lens_warp.MARGIN, max(SIZE)):
+        monkeypatch.setattr(lens_warp, "MARGIN", margin)
+        read = read_lens_warp(tags, (np.array([60, 70]), (120, 190)), SIZE)
+        (top, left), (height, width) = read.area
+        found.append(read.correct(full[top : top + height, left : left + width].copy()))
+    assert found[0].shape == (120, 190, 3)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
 def test_each_colour_has_its_own_warp(read):

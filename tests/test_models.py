@@ -114,6 +114,11 @@ def test_a_folder_that_is_given_as_a_name_is_shown_as_a_path(copy, tmp_path, mon
         find_model("mine")
 
 
+def test_a_name_that_is_too_long_is_no_model():
+    with pytest.raises(ModelError, match="no such model"):
+        find_model("a" * 5000)
+
+
 def test_here_and_above_are_paths(copy, monkeypatch):
     (copy / "sub").mkdir()
     for folder, name in ((copy, "."), (copy / "sub", ".."), (copy, "sub/..")):

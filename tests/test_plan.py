@@ -7,7 +7,7 @@ import pytest
 
 from deepisp_cli import plan
 from deepisp_cli.errors import InputError, UsageError
-from deepisp_cli.plan import plan_jobs
+from deepisp_cli.plan import find_sources, plan_jobs
 
 
 @pytest.fixture
@@ -334,6 +334,10 @@ def test_folders_that_cannot_be_read_do_not_hide_the_others(card, monkeypatch):
 def test_a_name_that_is_too_long_is_told(card):
     with pytest.raises(InputError, match="cannot be accessed"):
         plan_jobs(["a" * 5000], "out")
+    with pytest.raises(InputError, match="cannot be accessed"):
+        find_sources(["a" * 5000 + "*"])
+    jobs, _ = plan_jobs([str(card / "a" / "one.dng")], "a" * 5000 + ".jpg")
+    assert len(jobs) == 1  # which will fail when it is written
 
 
 def test_folders_may_look_like_files(card):

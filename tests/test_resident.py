@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import opcode_list
+from conftest import MATRIX, opcode_list
 
 from deepisp_cli import doctor
 from deepisp_cli.batch import develop_many
@@ -224,6 +224,24 @@ def test_a_frame_that_the_device_does_not_hold_is_developed_in_tiles(
     found = finish(prepare(path, Options(), result, True), engine, Options(), result)
     np.testing.assert_array_equal(found, expected)
     assert result.notes == []
+
+
+def test_a_linear_dng_that_the_device_does_not_hold_keeps_its_white_balance(tmp_path, engine, monkeypatch):
+    """Its mosaic would be balanced by the grey world, full colour is not."""
+    path = tmp_path / "a.dng"
+    samples = (np.random.default_rng(0).uniform(0.1, 0.4, (60, 80, 3)) * (60000, 30000, 9000)).astype(
+        np.uint16
+    )
+    write_dng(path, samples, pattern=None, white=60000, xyz_to_camera=MATRIX)
+    expected, *_ = both(path, engine)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(resident, "demosaic", full)
+    result = Result(str(path), "")
+    found = finish(prepare(path, Options(), result, True), engine, Options(), result)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_doctor_develops_in_all_lanes_at_a_time(write_raw, colourful, engine, monkeypatch):

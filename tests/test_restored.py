@@ -7,11 +7,12 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from conftest import MATRIX, IdentityEngine, opcode_list
+from conftest import MATRIX, IdentityEngine, opcode_list, raw_with
 from test_lens_warp import BARREL, UNDEFINED, warp
 
+from deepisp_cli import restored as restoring
 from deepisp_cli.batch import develop_many
-from deepisp_cli.camera_rgb import linear_rgb
+from deepisp_cli.camera_rgb import clipped_off, linear_rgb
 from deepisp_cli.colour import decode, encode
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import UsageError
@@ -80,10 +81,44 @@ def test_it_develops_to_the_same_colours(write_raw, tmp_path, identity_engine, k
         np.testing.assert_allclose(read_raw(target).daylight_white_balance, GAINS, rtol=1e-3)
 
 
+@pytest.mark.parametrize("pattern", ["GBRG", X_TRANS, None], ids=["Bayer", "X-Trans", "linear"])
+@pytest.mark.parametrize("tile", [(2, 2), (3, 2), (4, 6)])
+def test_what_is_clipped_off_a_band_is_that_of_the_frame(pattern, tile):
+    """Wherever the band begins in the CFA and in the tile of black levels."""
+    rng = np.random.default_rng(0)
+    shape = (90, 40) if pattern else (90, 40, 3)
+    black = (0.05 * rng.random(tile if pattern else 3)).astype(np.float32)
+    raw = raw_with(1.2 * rng.random(shape).astype(np.float32), pattern, black=black)
+    whole = clipped_off(raw, GAINS, slice(0, 90))
+    assert whole.max() > 0.5
+    for rows in (slice(0, 25), slice(25, 52), slice(52, 90)):
+        np.testing.assert_allclose(clipped_off(raw, GAINS, rows), whole[rows], atol=1e-6)
+
+
+@pytest.mark.parametrize("stated", [None, (-5, 10)])
+def test_a_white_level_that_is_found_does_not_brighten(write_raw, tmp_path, identity_engine, stated):
+    """The samples' white is where the sensor clips; BaselineExposure makes up for it."""
+    rng = np.random.default_rng(0)
+    scene = scene_of(100)
+    scene = np.minimum(scene + rng.normal(0, 0.01, scene.shape), 0.8)
+    scene[:60] = 0.8
+    extra = [] if stated is None else [(50730, 10, 1, stated)]
+    path = write_raw("a.dng", scene, gains=(1.0, 1.0, 1.0), extra=extra)
+    share = read_raw(path).clipped_at
+    assert share == pytest.approx(0.8, abs=0.01)
+    target, _ = restored(path, tmp_path, identity_engine)
+    numerator, denominator = tags_of(target)["BaselineExposure"]
+    expected = (-0.5 if stated else 0) + np.log2(share)
+    assert numerator / denominator == pytest.approx(expected, abs=1e-3)
+
+
 @pytest.mark.parametrize("pattern", ["RGGB", X_TRANS, None], ids=["Bayer", "X-Trans", "linear"])
-def test_highlights_of_amplified_channels_are_kept(write_raw, tmp_path, identity_engine, pattern):
+def test_highlights_of_amplified_channels_are_kept(
+    write_raw, tmp_path, identity_engine, monkeypatch, pattern
+):
     """The network sees them clipped to 1; the sensor recorded red up to 2 and blue up to 1.5."""
-    scene = np.minimum(scene_of(100, brightest=2.2), GAINS)  # several blocks of rows
+    monkeypatch.setattr(restoring, "BAND", 36)
+    scene = np.minimum(scene_of(100, brightest=2.2), GAINS)  # three bands of rows
     if pattern:
         path = write_raw("a.dng", scene, pattern)
         options = {}
@@ -94,7 +129,7 @@ def test_highlights_of_amplified_channels_are_kept(write_raw, tmp_path, identity
         options = {"strength": 0}
     raw = read_raw(path)
     frame = prepare(path, Options(format="dng"), Result("", ""))
-    assert frame.picture.max() <= encode(np.float32(1))
+    assert frame.picture.max() <= encode(np.ones(1, np.float32))
     target, _ = restored(path, tmp_path, identity_engine, **options)
     expected = linear_rgb(raw, ONES)
     assert (expected[..., 0] > 0.6).any() and (expected[..., 2] > 0.8).any()

@@ -170,6 +170,25 @@ def test_first_tiles_that_are_too_large_are_cut_up(tiny_engine, in_place):
     assert not any(went_on for went_on, _ in engine.shapes)
 
 
+def test_a_column_that_cannot_continue_keeps_the_rows_that_it_needs(tiny_engine):
+    """In place, the other column's tiles must not overwrite what its tiles have still to see."""
+
+    class Narrow(Continuing):
+        def run_below(self, tile, above):
+            if tile.shape[3] > 50 and tile[0, 0].mean() < 0.5:  # the first column's
+                raise MemoryError
+            return super().run_below(tile, above)
+
+    picture = np.random.default_rng(0).uniform(0, 1, (300, 90, 3)).astype(np.float32)
+    picture[..., 0] = np.linspace(0, 1, 90)
+    whole, _ = run_tiled(tiny_engine, picture, tile=10**6)
+    engine = Narrow(tiny_engine)
+    image, _ = run_tiled(engine, picture.copy(), tile=48, in_place=True)
+    went_on = [went_on for went_on, _ in engine.shapes]
+    assert 1 <= sum(went_on) < len(went_on) - 2
+    np.testing.assert_allclose(image, whole, atol=1e-5)
+
+
 def test_running_out_of_memory_after_the_first_tiles_is_an_error(tiny_engine):
     class Late(Continuing):
         def run_below(self, tile, above):

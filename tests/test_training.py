@@ -479,7 +479,7 @@ def test_pictures_too_small_for_the_high_level_are_told_before_the_run(folder, t
     lab = (stages[0], Stage(1e-3, 1, 176, steps=1))
     with pytest.raises(InputError, match=r"crops have 120 pixels .* need 161"):
         new_trainer(config(folder, stages=lab, picture_loss="lab"))
-    new_trainer(config(folder, network=replace(deep, high_blocks=0), stages=stages[:1]))
+    new_trainer(config(folder, network=deep, stages=stages[:1]))
     for side in (100, 128):
         Image.new("RGB", (200, side)).save(tmp_path / f"{side}.png")
     settings = config(folder, network=deep, stages=stages, validation=(str(tmp_path),))

@@ -140,10 +140,12 @@ def test_a_sidecar_wins_property_by_property():
     assert texts(found, "xmp:Label") == ["Red"]
 
 
-@pytest.mark.parametrize(("suffix", "used"), [("NEF", True), ("nef", True), ("CR2", False)])
+@pytest.mark.parametrize(("suffix", "used"), [("NEF", True), ("nef", True), ("CR2", False), ("", True)])
 def test_a_sidecar_can_be_for_another_raw(suffix, used):
     sidecar = packet(title("x"), f'photoshop:SidecarForExtension="{suffix}"')
     assert bool(kept(b"", [("a.xmp", sidecar)])) == used
+    if used:
+        assert texts(kept(b"", [("a.xmp", sidecar.replace(b"dc:title", b"dc:rights"))]), "dc:rights") == ["x"]
     assert kept(sidecar)  # a converter may have put it into the raw itself
 
 
@@ -170,6 +172,13 @@ def test_damage_is_noted_and_the_rest_is_kept(data, words):
     assert names_in(found) == ["dc:title"]
     (note,) = notes
     assert note.startswith("a.xmp: ") and words in note
+
+
+def test_nesting_without_end_is_damage():
+    deep = f"<dc:title>{'<dc:a>' * 5000}x{'</dc:a>' * 5000}</dc:title>"
+    found, notes = gather("a.nef", packet(title("x")), [("a.xmp", packet(deep))], False)
+    assert names_in(found) == ["dc:title"]
+    assert notes[0].startswith("a.xmp: ")
 
 
 @given(st.binary(max_size=200), st.integers(0, 900))
@@ -304,6 +313,10 @@ def test_sidecars_are_found_by_both_names(tmp_path):
     assert list(dict.fromkeys(contents)) == [b"a.b.nef.xmp", b"a.b.XMP"]
     assert notes == []
     assert all(str(tmp_path) in name for name, _ in found)
+
+
+def test_a_name_too_long_for_a_sidecar_has_none(tmp_path):
+    assert read_sidecars(tmp_path / f"{'a' * 251}.nef") == ([], [])
 
 
 def test_a_sidecar_that_cannot_be_read_is_noted(tmp_path):
