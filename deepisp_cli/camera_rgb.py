@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from deepisp_cli.colour import srgb_from_camera
-from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic
+from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, sample_mosaic
+from deepisp_cli.look import as_grain
 from deepisp_cli.machine import on_all_cores
 from deepisp_cli.raw import RawImage
-from deepisp_cli.xtrans import interpolate
+from deepisp_cli.xtrans import SIDE, interpolate
 
 BLOCK_ROWS = 32  # rows of a frame processed at a time, an even number: temporaries stay in the cache
 REACH = 2  # rows above and below that a demosaic looks at; even, which keeps the CFA's phase
@@ -28,7 +29,8 @@ def linear_rgb(raw: RawImage, gains: np.ndarray) -> np.ndarray:
     -------
     (H, W, 3) float32, linear camera RGB: 0 is black, 1 is white, grey is neutral; negatives are noise.
     """
-    return _at_each_pixel(_balanced(raw, gains), raw)
+    samples = _balanced(raw, gains)
+    return samples if raw.pattern is None else at_each_pixel(samples, raw.pattern)
 
 
 def clipped_off(raw: RawImage, gains: np.ndarray, rows: slice) -> np.ndarray | None:
@@ -55,7 +57,8 @@ def clipped_off(raw: RawImage, gains: np.ndarray, rows: slice) -> np.ndarray | N
     np.maximum(excess, 0, out=excess)
     if not excess.any():
         return None
-    return _at_each_pixel(excess, part)[rows.start - start :][: rows.stop - rows.start]
+    colours = excess if raw.pattern is None else at_each_pixel(excess, raw.pattern)
+    return colours[rows.start - start :][: rows.stop - rows.start]
 
 
 def _balanced(raw: RawImage, gains: np.ndarray) -> np.ndarray:
@@ -66,21 +69,51 @@ def _balanced(raw: RawImage, gains: np.ndarray) -> np.ndarray:
     return normalise_mosaic(raw.samples, raw.pattern, raw.black, raw.white, gains)
 
 
-def _at_each_pixel(samples: np.ndarray, raw: RawImage) -> np.ndarray:
-    """All colours of a mosaic at each pixel, (H, W, 3); linear samples have them."""
-    if raw.pattern is None:
-        return samples
-    if raw.x_trans:
-        return interpolate(samples, raw.pattern)
-    picture = np.empty((*samples.shape, 3), np.float32)
+def at_each_pixel(mosaic: np.ndarray, pattern: str, out: np.ndarray | None = None) -> np.ndarray:
+    """All colours of a mosaic at each pixel.
+
+    Parameters
+    ----------
+    mosaic : (H, W) float32.
+    pattern : the colours of its first 2x2 or 6x6 samples in reading order.
+    out : (H, W, 3) float32, optional
+        Where they go; by default into a new array.
+
+    Returns
+    -------
+    (H, W, 3) float32. Measured samples are returned unchanged.
+    """
+    if len(pattern) == SIDE**2:
+        return interpolate(mosaic, pattern, out)
+    picture = np.empty((*mosaic.shape, 3), np.float32) if out is None else out
 
     def fill(rows: slice) -> None:
         above = min(REACH, rows.start)
-        part = samples[rows.start - above : rows.stop + REACH]
-        picture[rows] = demosaic(part, str(raw.pattern))[above:][: rows.stop - rows.start]
+        part = mosaic[rows.start - above : rows.stop + REACH]
+        picture[rows] = demosaic(part, pattern)[above:][: rows.stop - rows.start]
 
-    on_blocks(fill, len(samples))
+    on_blocks(fill, len(mosaic))
     return picture
+
+
+def leave_noise(image: np.ndarray, picture: np.ndarray, pattern: str, share: float) -> None:
+    """Add a share of what the network took off the sensor's samples to the restored image, in place.
+
+    That alone is interpolated (residual interpolation, Kiku et al. 2013): noise comes back, but not the
+    softness and the false colours of ``picture``. With a share of 1 the image has the sensor's samples.
+
+    Parameters
+    ----------
+    image : (H, W, 3) float32, restored, encoded camera RGB.
+    picture : (H, W, 3) float32, what the network got, interpolated from a mosaic; is used up.
+    pattern : that of the mosaic, as in `at_each_pixel`.
+    share : 0 to 1.
+    """
+    residual = sample_mosaic(picture, pattern)
+    residual -= sample_mosaic(image, pattern)
+    noise = at_each_pixel(residual, pattern, picture)
+    by_rows(lambda rows: as_grain(rows, share), noise)
+    image += noise
 
 
 def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:

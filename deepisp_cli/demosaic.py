@@ -30,10 +30,10 @@ def phases(pattern: str) -> Iterator[tuple[int, slice, slice]]:
         yield "RGB".index(colour), slice(number // side, None, side), slice(number % side, None, side)
 
 
-def sample_mosaic(picture: np.ndarray, pattern: str = "RGGB") -> np.ndarray:
+def sample_mosaic(picture: Array, pattern: str = "RGGB") -> Array:
     """What a sensor keeps of a picture (H, W, 3): the mosaic (H, W) that begins with ``pattern``, its 2x2 or
     6x6 colours in reading order."""
-    mosaic = np.empty(picture.shape[:2], picture.dtype)
+    mosaic = library(picture).empty_like(picture[..., 0])
     for channel, rows, columns in phases(pattern):
         mosaic[rows, columns] = picture[rows, columns, channel]
     return mosaic

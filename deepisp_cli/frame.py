@@ -32,7 +32,8 @@ class Options:
     exposure : float
         EV from -10 to 10, added to the finished picture, in linear light.
     strength : float
-        0 to 1. 0: the plain picture of the bilinear demosaic or linear DNG, 1: the network's restoration.
+        0 to 1: how much of the noise the network takes off. At 0 the picture keeps the sensor's samples, and
+        the network only fills in the colours in between; linear DNGs have all of them.
     look : str
         "learned": the light meter and the network's transform; "neutral": neither of the two, exposure and
         colour as recorded.
@@ -180,6 +181,8 @@ class Frame:
         What ``picture`` is made of, if it is still needed: for the engine's device, or for a DNG.
     gains : (3,) float32
         The white balance, the smallest gain 1.
+    pattern : str
+        The CFA's colours of the mosaic that ``picture`` is made of, from its first sample, as in `RawImage`.
     plain : (H, W, 3) float32 or None
         A linear DNG in full colour, in the form of ``picture``, for what ``strength`` keeps of it; None:
         ``picture`` is kept.
@@ -192,6 +195,7 @@ class Frame:
     lens_warp: LensWarp | None
     raw: RawImage | None
     gains: np.ndarray
+    pattern: str
     plain: np.ndarray | None = None
 
 

@@ -4,7 +4,7 @@ functions of NumPy arrays and torch tensors alike."""
 from math import ceil
 from typing import Any
 
-from deepisp_cli.colour import Array, apply_transform, decode, library, srgb_decode, srgb_encode
+from deepisp_cli.colour import LUMINANCE, Array, apply_transform, decode, library, srgb_decode, srgb_encode
 from deepisp_cli.metering import QUANTILE, expose, meter
 
 
@@ -29,6 +29,13 @@ def frame_gain(image: Array, matrix: Array) -> float:
     return float(meter(xp.quantile(brightest, QUANTILE)))
 
 
+def as_grain(noise: Array, share: float) -> Array:
+    """A share of noise (..., 3) in encoded camera RGB. Of its colours, which the eye minds more, the square
+    of the share."""
+    grey = (noise[..., :1] + 2 * noise[..., 1:2] + noise[..., 2:]) / 4
+    return share * (grey + share * (noise - grey))
+
+
 def develop_colour(
     image: Array, matrix: Array, transform: Any, exposure: float, gain: float | None = None
 ) -> Array:
@@ -39,7 +46,7 @@ def develop_colour(
     image : (..., 3) float32, encoded camera RGB.
     matrix : (3, 3) float32, white-balanced camera RGB to linear sRGB.
     transform : W (3, 10), an array or nested numbers, or None for the neutral look.
-    exposure : EV, applied last and in linear light, so that it brightens whatever the transform made.
+    exposure : EV, applied last by `brighten`, so that it brightens whatever the transform made.
     gain : the light meter's, which the transform expects; None: it takes the frame as exposed.
 
     Returns
@@ -53,6 +60,29 @@ def develop_colour(
     if transform is not None:
         planes = apply_transform(srgb[..., 0], srgb[..., 1], srgb[..., 2], transform)
         srgb = library(srgb).stack(planes, -1)
-    if exposure:
-        srgb = srgb_encode(srgb_decode(srgb) * 2.0**exposure)
-    return srgb
+    return brighten(srgb, exposure) if exposure else srgb
+
+
+def brighten(srgb: Array, exposure: float) -> Array:
+    """A finished picture exposed by ``exposure`` EV, in linear light.
+
+    What becomes brighter than white pales towards it, with the luminance that it has then: cut off channel by
+    channel, a red would turn pink and a pink violet.
+
+    Parameters
+    ----------
+    srgb : (..., 3) float32, sRGB-encoded. Darkened, it shows what is beyond white.
+
+    Returns
+    -------
+    (..., 3) float32, likewise; at most 1 where ``exposure`` is positive.
+    """
+    xp = library(srgb)
+    if exposure <= 0:
+        return srgb_encode(srgb_decode(srgb) * 2.0**exposure)
+    linear = srgb_decode(srgb.clip(0, 1)) * 2.0**exposure
+    red, green, blue = linear[..., :1], linear[..., 1:2], linear[..., 2:]
+    grey = (LUMINANCE[0] * red + LUMINANCE[1] * green + LUMINANCE[2] * blue).clip(None, 1)
+    brightest = xp.maximum(xp.maximum(red, green), blue)
+    colourfulness = (1 - grey) / (brightest - grey).clip(1e-6, None)
+    return srgb_encode(grey + (linear - grey) * colourfulness.clip(None, 1)).clip(0, 1)

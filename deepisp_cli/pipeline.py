@@ -10,14 +10,14 @@ from typing import Any, cast
 import numpy as np
 
 from deepisp_cli import __version__
-from deepisp_cli.camera_rgb import by_rows, camera_matrix, linear_rgb
+from deepisp_cli.camera_rgb import by_rows, camera_matrix, leave_noise, linear_rgb
 from deepisp_cli.colour import LUMINANCE, encode
 from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, as_engine
 from deepisp_cli.errors import InputError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.libraw import read_preview
-from deepisp_cli.look import develop_colour, frame_gain
+from deepisp_cli.look import as_grain, develop_colour, frame_gain
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
 from deepisp_cli.output import format_of_suffix, refuse_existing, write_picture
@@ -135,7 +135,8 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         resident = resident and plain is None and options.format != "dng"
         picture = None if resident else _encoded(raw, gains)
         kept = whole if options.format == "dng" else raw if resident else None
-    return Frame(picture, origin, matrix, raw.orientation, raw.lens_warp, kept, gains, plain)
+        pattern = str(raw.pattern)
+    return Frame(picture, origin, matrix, raw.orientation, raw.lens_warp, kept, gains, pattern, plain)
 
 
 def _sampled(raw: RawImage) -> RawImage:
@@ -221,19 +222,20 @@ def _finish_here(
     picture = frame.picture
     assert picture is not None
     raw = frame.raw if options.format == "dng" else None
-    whole = options.strength == 1  # then the plain picture, 288 MB at 24 megapixels, is not needed any more
-    plain = picture if frame.plain is None else frame.plain
+    noise_left = 1 - options.strength
     with result.timed("network"):
-        in_place = whole or plain is not picture
+        in_place = not noise_left or frame.plain is not None  # saves 288 MB at 24 megapixels
         image, transform = run_tiled(engine, picture, frame.origin, options.tile, progress, in_place=in_place)
     with result.timed("colour"):
         transform = None if options.look == "neutral" else transform
         gain = frame_gain(image, frame.matrix) if transform is not None and engine.model.metered else None
-        if not whole:
-            image -= plain  # in place: another 288 MB would be too much
-            image *= np.float32(options.strength)
-            image += plain
-        frame.picture = frame.plain = picture = plain = np.empty(0, np.float32)
+        if noise_left and frame.plain is None:
+            leave_noise(image, picture, frame.pattern, noise_left)
+        elif noise_left:
+            frame.plain -= image  # in place: another 288 MB would be too much
+            by_rows(lambda rows: as_grain(rows, noise_left), frame.plain)
+            image += frame.plain
+        frame.picture = frame.plain = picture = np.empty(0, np.float32)
         if raw is not None:
             restore_highlights(image, raw, frame.gains)
     if frame.lens_warp is not None:

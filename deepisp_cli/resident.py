@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from deepisp_cli.colour import encode
-from deepisp_cli.demosaic import black_and_scale, demosaic, mirror, normalise
+from deepisp_cli.demosaic import black_and_scale, demosaic, mirror, normalise, sample_mosaic
 from deepisp_cli.frame import Frame, Options, Result
-from deepisp_cli.look import develop_colour, frame_gain
+from deepisp_cli.look import as_grain, develop_colour, frame_gain
 from deepisp_cli.raw import RawImage
 from deepisp_cli.render import LEVELS, TURNS, dither
 from deepisp_cli.tiling import spans
 from deepisp_cli.torch_engine import TorchEngine
-from deepisp_cli.xtrans import measured, weighted_means
+from deepisp_cli.xtrans import SIDE, measured, weighted_means
 
 BLOCK_ROWS = 512  # rows worked on at a time, so that temporaries are small beside the frame
 Returned = TypeVar("Returned")
@@ -55,7 +55,8 @@ def finish_on_device(
             transform = None if options.look == "neutral" else transform
             gain = frame_gain(image, matrix) if transform is not None and engine.model.metered else None
             if options.strength < 1:
-                image = picture + options.strength * (image - picture)
+                residual = sample_mosaic(picture, frame.pattern) - sample_mosaic(image, frame.pattern)
+                image += as_grain(_at_each_pixel(residual, frame.pattern), 1 - options.strength)
             picture = picture.new_empty(0)  # frees 288 MB for a 24-megapixel frame
         if frame.lens_warp is not None:
             with _timed(result, "lens", engine):
@@ -86,14 +87,16 @@ def _to_picture(raw: RawImage, gains: np.ndarray, device: str) -> Tensor:
     for number, block in enumerate(counts.split(BLOCK_ROWS)):
         index = row[number * BLOCK_ROWS :][: len(block)]
         block.copy_(normalise(block, period[0][index], period[1][index]))
-    picture = _interpolated(counts, raw.pattern) if raw.x_trans else demosaic(counts, raw.pattern)
+    picture = _at_each_pixel(counts, raw.pattern)
     for block in picture.split(BLOCK_ROWS):
         block.copy_(encode(block))
     return picture
 
 
-def _interpolated(mosaic: Tensor, pattern: str) -> Tensor:
-    """`xtrans.interpolate` on the device."""
+def _at_each_pixel(mosaic: Tensor, pattern: str) -> Tensor:
+    """`camera_rgb.at_each_pixel` on the device."""
+    if len(pattern) < SIDE**2:
+        return demosaic(mosaic, pattern)
     masks = torch.from_numpy(measured(pattern, *mosaic.shape)).to(mosaic.device)
     return torch.stack(list(weighted_means(mosaic, masks)), -1)
 

@@ -30,7 +30,7 @@ def is_x_trans(pattern: str) -> bool:
     return any(np.array_equal(np.roll(known, phase, (0, 1)), colours) for phase in phases)
 
 
-def interpolate(mosaic: np.ndarray, pattern: str) -> np.ndarray:
+def interpolate(mosaic: np.ndarray, pattern: str, out: np.ndarray | None = None) -> np.ndarray:
     """Each colour at each pixel: the mean of the nearest samples, weighted with a Gaussian of their distance.
 
     That is normalised convolution (Knutsson and Westin 1993).
@@ -39,13 +39,14 @@ def interpolate(mosaic: np.ndarray, pattern: str) -> np.ndarray:
     ----------
     mosaic : (H, W) float32, H and W at least `SMALLEST`. As for `demosaic.demosaic`.
     pattern : the colours of ``mosaic[:6, :6]`` in reading order, for which `is_x_trans` holds.
+    out : (H, W, 3) float32, where the colours go; by default a new array.
 
     Returns
     -------
     (H, W, 3) float32. Measured samples are returned unchanged.
     """
     height, width = mosaic.shape
-    rgb = np.empty((height, width, 3), np.float32)
+    rgb = np.empty((height, width, 3), np.float32) if out is None else out
 
     def fill(top: int) -> None:
         bottom = min(top + BLOCK_ROWS, height)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from deepisp_cli.colour import srgb_decode
+from deepisp_cli.colour import LUMINANCE, srgb_decode, srgb_encode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.evaluation.baselines import developed
+from deepisp_cli.look import brighten
 from deepisp_cli.models import DEFAULT_MODEL, find_model
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
@@ -51,6 +52,36 @@ def blocks(picture, side=16):
     height, width = (size // side * side for size in picture.shape[:2])
     tiled = picture[:height, :width].astype(float).reshape(height // side, side, width // side, side, 3)
     return tiled.mean((1, 3))
+
+
+def test_brightening_keeps_hues_and_lightness_in_order():
+    """Rows: dark, bright and beyond white; a colour pales rather than turning into another one."""
+    colours = np.array(
+        [[0.9, 0.2, 0.4], [1.3, 0.1, 0.1], [0.2, 0.9, 0.95], [0.9, 0.9, 0.1], [0.3, 0.2, 0.25]]
+    )
+    srgb = np.float32(colours)
+    for exposure in (0.01, 0.5, 1, 2, 4):
+        bright = brighten(srgb, exposure)
+        assert bright.min() >= 0 and bright.max() <= 1
+        linear, expected = srgb_decode(bright), srgb_decode(srgb.clip(0, 1)) * 2**exposure
+        luminance = (expected @ LUMINANCE).clip(None, 1)
+        np.testing.assert_allclose(linear @ LUMINANCE, luminance, atol=2e-5)
+        inside = expected.max(-1) <= 1
+        np.testing.assert_allclose(linear[inside], expected[inside], rtol=1e-4)
+        # what is over grey keeps its proportions
+        found, wanted = linear - luminance[:, None], expected - luminance[:, None]
+        cosine = (found * wanted).sum(-1) / np.maximum(np.linalg.norm(found, axis=-1), 1e-9)
+        white = luminance > 0.999
+        np.testing.assert_allclose(cosine[~white], np.linalg.norm(wanted, axis=-1)[~white], rtol=1e-3)
+        np.testing.assert_allclose(bright[white], 1, atol=1e-3)
+    np.testing.assert_allclose(brighten(srgb, 1e-6), srgb.clip(0, 1), atol=1e-5)  # no jump at 0 EV
+    assert brighten(srgb, -1)[1, 0] > srgb_encode(np.float32(0.5))  # what is beyond white comes back
+
+
+def test_brightening_greys_is_a_factor_up_to_white():
+    grey = np.linspace(0, 1.2, 50, dtype=np.float32)[:, None].repeat(3, 1)
+    expected = srgb_encode((srgb_decode(grey.clip(0, 1)) * 2).clip(0, 1))
+    np.testing.assert_allclose(brighten(grey, 1), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("camera", range(3))

@@ -10,8 +10,8 @@ import tifffile
 from conftest import MATRIX, IdentityEngine, mosaic_of, raw_with
 from PIL import Image, ImageOps
 
-from deepisp_cli.camera_rgb import camera_matrix, linear_rgb
-from deepisp_cli.colour import srgb_encode, srgb_from_camera
+from deepisp_cli.camera_rgb import at_each_pixel, camera_matrix, leave_noise, linear_rgb
+from deepisp_cli.colour import encode, srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import (
     BAYER_PATTERNS,
     demosaic,
@@ -26,6 +26,7 @@ from deepisp_cli.frame import Options, Result
 from deepisp_cli.info import describe
 from deepisp_cli.pipeline import develop, develop_array, finish, prepare
 from deepisp_cli.raw import read_raw
+from deepisp_cli.xtrans import X_TRANS
 
 NEUTRAL = Options(look="neutral")
 
@@ -108,6 +109,32 @@ def test_strength_blends_restored_and_plain(write_raw, grey_ramp):
     assert plain == pytest.approx(untouched)
     assert plain < half < full
     assert half == pytest.approx((plain + full) / 2, abs=3)
+
+
+@pytest.mark.parametrize("pattern", ["RGGB", "GBRG", X_TRANS], ids=["RGGB", "GBRG", "X-Trans"])
+def test_strength_takes_noise_off_the_sensors_samples(write_raw, pattern):
+    """What is left at each sample is a share of what the network took off it, of colours the square of it;
+    sharp colours stay sharp."""
+    rng = np.random.default_rng(0)
+    scene = np.kron(rng.uniform(0.1, 0.6, (12, 14, 3)), np.ones((5, 5, 1)))
+    noisy = scene + rng.normal(0, 0.02, scene.shape)
+
+    path = write_raw("a.dng", noisy, pattern)
+    frame = prepare(path, Options(), Result("", ""))
+    picture, restored = frame.picture, encode(scene.astype(np.float32))
+    taken_off = sample_mosaic(picture, pattern) - sample_mosaic(restored, pattern)
+    for share in (0.25, 1.0):
+        image = restored.copy()
+        leave_noise(image, picture.copy(), frame.pattern, share)
+        noise = at_each_pixel(taken_off, pattern)
+        grey = noise @ np.float32([0.25, 0.5, 0.25])
+        left = image - restored
+        np.testing.assert_allclose(left @ np.float32([0.25, 0.5, 0.25]), share * grey, atol=1e-6)
+        colour = noise - grey[..., None]
+        np.testing.assert_allclose(left - share * grey[..., None], share**2 * colour, atol=1e-6)
+    np.testing.assert_allclose(sample_mosaic(image, pattern), sample_mosaic(picture, pattern), atol=1e-6)
+    error, softer = np.abs(image - restored).mean(), np.abs(picture - restored).mean()
+    assert error < 1.1 * np.abs(taken_off).mean() < softer / 1.5
 
 
 def test_the_learned_transform_is_applied_and_neutral_leaves_it_out(write_raw, grey_ramp):

@@ -338,6 +338,7 @@ def test_a_name_that_is_too_long_is_told(card):
         find_sources(["a" * 5000 + "*"])
     jobs, _ = plan_jobs([str(card / "a" / "one.dng")], "a" * 5000 + ".jpg")
     assert len(jobs) == 1  # which will fail when it is written
+    plan_jobs([str(card / "a" / "one.dng")], "a" * 5000)
 
 
 def test_folders_may_look_like_files(card):

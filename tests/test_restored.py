@@ -107,6 +107,8 @@ def test_a_white_level_that_is_found_does_not_brighten(write_raw, tmp_path, iden
     share = read_raw(path).clipped_at
     assert share == pytest.approx(0.8, abs=0.01)
     target, _ = restored(path, tmp_path, identity_engine)
+    with tifffile.TiffFile(target) as tif:
+        assert [tag.code for tag in tif.pages.first.tags].count(50730) == 1
     numerator, denominator = tags_of(target)["BaselineExposure"]
     expected = (-0.5 if stated else 0) + np.log2(share)
     assert numerator / denominator == pytest.approx(expected, abs=1e-3)
