@@ -105,7 +105,7 @@ def _measure_frame(
     develop(small, picture, opened, options)
     runs = [develop(raw, picture, opened, options) for _ in range(repeat)]
     memory = peak_memory()
-    width, height = runs[0].width, runs[0].height
+    width, height = runs[0].width or 0, runs[0].height or 0
     seconds = {stage: statistics.median(run.seconds[stage] for run in runs) for stage in runs[0].seconds}
     total = statistics.median(sum(run.seconds.values()) for run in runs)
     operations = 2 * multiply_adds(opened.model.card["architecture"]) * width * height

@@ -96,8 +96,8 @@ def main() -> None:
 @click.option(
     "--name",
     metavar="TEMPLATE",
-    help="Output name: {stem} {suffix} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders, which "
-    "replace the source's. [{stem}, for a DNG {stem}-deepisp]",
+    help="Output name: {stem} {suffix} {folder} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders, "
+    "which replace the source's. [{stem}, for a DNG {stem}-deepisp]",
 )
 @click.option(
     "--format",
@@ -238,9 +238,7 @@ class _Talk:
 
     def __call__(self, result: "Result") -> None:
         if self.as_json:
-            data = asdict(result)
-            data.pop("exit_code")
-            click.echo(json.dumps(data))
+            click.echo(json.dumps(asdict(result)))
         if result.error:
             _tell(f"deepisp: {_printable(result.error)}")
         elif not self.quiet:
@@ -253,8 +251,16 @@ class _Talk:
                 _tell(f"  {_printable(note)}")
         if self.verbose and result.seconds:
             stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
-            where = f"{result.model} on {result.engine}/{result.device}" if result.model else "not developed"
-            _tell(f"  {where}; {result.width}x{result.height}, {result.bytes} bytes; {stages}")
+            facts = ["not developed"]
+            if result.model:
+                facts = [f"{result.model} on {result.engine}/{result.device}"]
+            if result.width:
+                facts.append(f"{result.width}x{result.height}, {result.bytes or 0} bytes")
+            if result.white_balance:
+                facts.append("white balance " + ",".join(f"{gain:g}" for gain in result.white_balance))
+            if result.metered is not None:
+                facts.append(f"metered {result.metered:+g} EV")
+            _tell(f"  {'; '.join((*facts, stages))}")
 
 
 def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":

@@ -133,6 +133,11 @@ def _makes_sense(tag: tifffile.TiffTag) -> bool:
     return bool(np.isfinite(value).all() and value.size) if isinstance(value, np.ndarray) else bool(value)
 
 
+def is_restored(tags: Tags) -> bool:
+    """Whether this program wrote the DNG, as a restored raw."""
+    return str(tags.get("Software", "")).startswith("deepisp ") and "NoiseReductionApplied" in tags
+
+
 def raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:
     """Return the directory of the largest raw image."""
     pages = [page for top in tif.pages for page in (top, *(top.pages or ()))]

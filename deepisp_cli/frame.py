@@ -119,13 +119,17 @@ class Result:
     ----------
     input, output : str
         The paths, or "-".
-    model, engine, device : str
+    model, engine, device : str or None
         The model's name, the engine's ("onnx", "onnx-int8", "torch") and the device's ("cpu", "cuda:0",
-        "mps"); "" where nothing was developed.
-    width, height : int
-        Size of the output in pixels, turned upright; 0 where nothing was developed.
-    bytes : int
-        Size of the file; 0 where none was written.
+        "mps"); None where nothing was developed.
+    width, height : int or None
+        Size of the output in pixels, turned upright; None where nothing was developed.
+    bytes : int or None
+        Size of the file; None where none was written.
+    white_balance : list of three float, or None
+        Gains for R, G and B, the smallest 1; None where nothing was developed.
+    metered : float or None
+        EV by which the light meter exposed the picture; None where it did not.
     seconds : dict from str to float
         By stage: read, demosaic, network, lens (where it is corrected), colour, render, write.
     notes : list of str
@@ -133,19 +137,21 @@ class Result:
     error : str or None
         Which file, what is wrong and what to do; None: nothing is wrong.
     exit_code : int
-        0, or the error's ``exit_code``.
+        0, or the error's ``exit_code``, which says of what kind it is.
     status : str
         "written", "skipped", "planned" or "failed".
     """
 
     input: str
     output: str
-    model: str = ""
-    engine: str = ""
-    device: str = ""
-    width: int = 0
-    height: int = 0
-    bytes: int = 0
+    model: str | None = None
+    engine: str | None = None
+    device: str | None = None
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+    white_balance: list[float] | None = None
+    metered: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     error: str | None = None
@@ -183,6 +189,8 @@ class Frame:
         The white balance, the smallest gain 1.
     pattern : str
         The CFA's colours of the mosaic that ``picture`` is made of, from its first sample, as in `RawImage`.
+    strength : float
+        0 to 1, of the restoration: the option, or 0 for a DNG that is restored already.
     plain : (H, W, 3) float32 or None
         A linear DNG in full colour, in the form of ``picture``, for what ``strength`` keeps of it; None:
         ``picture`` is kept.
@@ -196,18 +204,19 @@ class Frame:
     raw: RawImage | None
     gains: np.ndarray
     pattern: str
+    strength: float
     plain: np.ndarray | None = None
 
 
 def parse_kelvin(given: str) -> float | None:
-    """The colour temperature in a text such as "3200K"; None if it is no temperature.
+    """The colour temperature in a text such as "3200K" or "3200"; None if it is none.
 
     Raises
     ------
     UsageError
         If it is not one of `TEMPERATURES`.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?[Kk]", given.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?[Kk]?", given.strip())
     if not match:
         return None
     kelvin, (lowest, highest) = float(match[1]), TEMPERATURES
@@ -239,7 +248,8 @@ def parse_gains(given: str | Sequence[float]) -> np.ndarray:
         gains = np.empty(0, np.float32)
     if gains.shape != (3,) or not np.all(np.isfinite(gains)) or gains.min() <= 0:
         raise UsageError(
-            f"white balance {given!r}: give camera, daylight, auto or three gains such as 2.1,1,1.6, or 5500K"
+            f"white balance {given!r}: give camera, daylight, auto, a colour temperature such as 5500K, or"
+            " three gains such as 2.1,1,1.6"
         )
     if gains.max() > LARGEST_GAIN * gains.min():
         raise UsageError(f"white balance {given!r}: one gain is more than {LARGEST_GAIN:g} times another")

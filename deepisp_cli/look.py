@@ -30,8 +30,17 @@ def frame_gain(image: Array, matrix: Array) -> float:
 
 
 def as_grain(noise: Array, share: float) -> Array:
-    """A share of noise (..., 3) in encoded camera RGB. Of its colours, which the eye minds more, the square
-    of the share."""
+    """A share of noise; of its colours, which the eye minds more, the square of the share.
+
+    Parameters
+    ----------
+    noise : (..., 3) float32, differences of encoded camera RGB.
+    share : 0 to 1.
+
+    Returns
+    -------
+    (..., 3) float32.
+    """
     grey = (noise[..., :1] + 2 * noise[..., 1:2] + noise[..., 2:]) / 4
     return share * (grey + share * (noise - grey))
 
@@ -72,6 +81,7 @@ def brighten(srgb: Array, exposure: float) -> Array:
     Parameters
     ----------
     srgb : (..., 3) float32, sRGB-encoded. Darkened, it shows what is beyond white.
+    exposure : EV.
 
     Returns
     -------
@@ -82,7 +92,7 @@ def brighten(srgb: Array, exposure: float) -> Array:
         return srgb_encode(srgb_decode(srgb) * 2.0**exposure)
     linear = srgb_decode(srgb.clip(0, 1)) * 2.0**exposure
     red, green, blue = linear[..., :1], linear[..., 1:2], linear[..., 2:]
-    grey = (LUMINANCE[0] * red + LUMINANCE[1] * green + LUMINANCE[2] * blue).clip(None, 1)
+    grey = LUMINANCE[0] * red + LUMINANCE[1] * green + LUMINANCE[2] * blue
     brightest = xp.maximum(xp.maximum(red, green), blue)
     colourfulness = (1 - grey) / (brightest - grey).clip(1e-6, None)
     return srgb_encode(grey + (linear - grey) * colourfulness.clip(None, 1)).clip(0, 1)

@@ -1,5 +1,6 @@
 """One raw file to one finished picture. `develop` shows the order of the stages, from top to bottom."""
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -126,9 +127,14 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         gains, balance_remark = choose_white_balance(raw, options.white_balance)
         matrix, matrix_remark = camera_matrix(raw)
         result.notes += filter(None, (balance_remark, matrix_remark))
+        result.white_balance = [round(float(gain), 4) for gain in gains]
+        strength = options.strength
+        if raw.restored and strength:
+            strength = 0.0
+            result.notes.append("deepisp has restored it already, which is not done twice")
         plain, whole = None, raw
         if raw.pattern is None:
-            if options.strength < 1:
+            if strength < 1:
                 plain = _encoded(raw, gains)
             raw = _sampled(raw)
         origin = (0, 0) if raw.x_trans else red_position(str(raw.pattern))
@@ -136,7 +142,9 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         picture = None if resident else _encoded(raw, gains)
         kept = whole if options.format == "dng" else raw if resident else None
         pattern = str(raw.pattern)
-    return Frame(picture, origin, matrix, raw.orientation, raw.lens_warp, kept, gains, pattern, plain)
+    return Frame(
+        picture, origin, matrix, raw.orientation, raw.lens_warp, kept, gains, pattern, strength, plain
+    )
 
 
 def _sampled(raw: RawImage) -> RawImage:
@@ -161,7 +169,7 @@ def frame_bytes(raw: RawImage, options: Options) -> int:
     """The peak memory of a picture in progress: two float32 pictures, the finished one, the counts; a third
     float32 one where a linear DNG keeps its full colours."""
     height, width = raw.samples.shape[:2]
-    third = FLOATS_PER_PIXEL if raw.pattern is None and options.strength < 1 else 0
+    third = FLOATS_PER_PIXEL if raw.pattern is None and (options.strength < 1 or raw.restored) else 0
     return height * width * (2 * FLOATS_PER_PIXEL + third + FINISHED_PER_PIXEL) + raw.samples.nbytes
 
 
@@ -222,13 +230,14 @@ def _finish_here(
     picture = frame.picture
     assert picture is not None
     raw = frame.raw if options.format == "dng" else None
-    noise_left = 1 - options.strength
+    noise_left = 1 - frame.strength
     with result.timed("network"):
         in_place = not noise_left or frame.plain is not None  # saves 288 MB at 24 megapixels
         image, transform = run_tiled(engine, picture, frame.origin, options.tile, progress, in_place=in_place)
     with result.timed("colour"):
         transform = None if options.look == "neutral" else transform
         gain = frame_gain(image, frame.matrix) if transform is not None and engine.model.metered else None
+        result.metered = gain and round(math.log2(gain), 2)
         if noise_left and frame.plain is None:
             leave_noise(image, picture, frame.pattern, noise_left)
         elif noise_left:
@@ -244,7 +253,7 @@ def _finish_here(
     if raw is not None:
         with result.timed("render"):
             preview = preview_of(image, frame.orientation, frame.matrix, transform, gain)
-            return restored_raw(image, raw, frame.gains, preview, options.strength)
+            return restored_raw(image, raw, frame.gains, preview, 1 if raw.restored else frame.strength)
     with result.timed("colour"):
         by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure, gain), image)
     with result.timed("render"):

@@ -28,8 +28,9 @@ PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not 
 OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 METADATA_FIELDS = ("date", "camera", "iso")
+UNKNOWN = {"date": "undated", "camera": "unknown camera", "iso": "unknown iso"}
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
-FIELDS = ("stem", "suffix", "model", *METADATA_FIELDS)
+FIELDS = ("stem", "suffix", "folder", "model", *METADATA_FIELDS)
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in file names on some systems
 DATE = "%Y-%m-%d_%H-%M-%S"  # the format of {date}, if the template gives none
 STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # written to even if it is redirected to an existing file
@@ -70,8 +71,9 @@ def plan_jobs(
     ----------
     inputs : files, folders, patterns, or "-"; one or several.
     output : a file (one input), a folder, "-" or None: beside the source.
-    template : output name without suffix; folders in it replace the source's. Fields: stem, suffix, model,
-        date, camera, iso. None: "{stem}", for a DNG "{stem}-deepisp"; inputs of such a name are then
+    template : output name without suffix; folders in it replace the source's. Fields: stem, suffix, folder
+        (the one that the source is in), model, date, camera, iso; what a file does not state is called
+        "undated" and so on. None: "{stem}", for a DNG "{stem}-deepisp"; inputs of such a name are then
         skipped, so that nothing is restored twice.
     format : a key of ``output.FORMATS``, or None: from the suffix of ``output``, else JPEG.
     model : name of the model, for {model} in ``template``.
@@ -245,7 +247,7 @@ def _check_template(template: str) -> None:
             known = ", ".join("{" + field + "}" for field in FIELDS)
             raise UsageError(f"--name: unknown field {{{unknown[0]}}}; known: {known}")
         date = _Moment(datetime(2000, 1, 1))
-        sample = template.format(stem="a", suffix="a", model="a", date=date, camera="a", iso=100)
+        sample = template.format(stem="a", suffix="a", folder="a", model="a", date=date, camera="a", iso=100)
     except (ValueError, IndexError, KeyError, AttributeError, MemoryError) as error:
         raise UsageError(f"--name {template!r}: {error}") from error
     if Path(sample).suffix.lower() in OUTPUT_SUFFIXES:
@@ -265,10 +267,11 @@ def _fill(template: str, source: Path, model: str) -> str:
     values: dict[str, object] = {
         "stem": "stdin" if str(source) == STANDARD_STREAM else source.stem,
         "suffix": source.suffix[1:].lower(),
+        "folder": Path(os.path.abspath(source)).parent.name,
         "model": model,
     }
     wanted = fields & {*METADATA_FIELDS}
-    if wanted and str(source) == STANDARD_STREAM:
+    if fields & {*METADATA_FIELDS, "folder"} and str(source) == STANDARD_STREAM:
         raise UsageError(f"--name {template!r}: for standard input only stem and model are known; use these")
     if wanted:
         values |= _metadata_values(source, wanted)
@@ -277,7 +280,7 @@ def _fill(template: str, source: Path, model: str) -> str:
             raise InputError(
                 f"{source}: has no {field}, which --name {template!r} needs; develop it alone, without that"
             )
-    for field in {"camera", "model"} & values.keys():
+    for field in {"folder", "camera", "model"} & values.keys():
         values[field] = FORBIDDEN.sub("_", str(values[field])).rstrip(". ")  # Windows drops these at the end
     name = template.format(**values)
     if not _stays_inside(name):
@@ -286,7 +289,7 @@ def _fill(template: str, source: Path, model: str) -> str:
 
 
 def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
-    """The fields of `METADATA_FIELDS`, empty where unknown."""
+    """The fields of `METADATA_FIELDS`; where unknown, what to call the file."""
 
     def values_of(metadata: Metadata) -> dict[str, object]:
         date = metadata.captured and _Moment(metadata.captured)
@@ -302,7 +305,20 @@ def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
                 )
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
-    return values
+    return {field: value or _Unknown(UNKNOWN[field]) for field, value in values.items()}
+
+
+class _Unknown:
+    """The value of a field that a file does not state, in whatever format."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __format__(self, form: str) -> str:
+        return self.name
 
 
 class _Moment:
@@ -324,15 +340,22 @@ def _refuse_clashes(jobs: Sequence[Job], template: str) -> None:
     if clashes:
         first = [job for job in jobs if _key(job.target) in clashes]
         same = [str(job.source) for job in first if _key(job.target) == _key(first[0].target)]
+        used = {field for _, field, _, _ in string.Formatter().parse(template)}
         kinds = {Path(source).suffix.lower() for source in same}
-        distinct = len(kinds) == len(same)
-        stem = any(field == "stem" for _, field, _, _ in string.Formatter().parse(template))
-        remedy = "{stem}_{suffix}" if distinct else "{date}_{stem}" if stem else "{stem}"
+        folders = {Path(os.path.abspath(source)).parent.name for source in same}
+        remedies = (
+            ("stem", "{stem}", True),
+            ("suffix", "{stem}_{suffix}", len(kinds) == len(same)),
+            ("folder", "{folder}_{stem}", len(folders) == len(same)),
+            ("date", "{date}_{stem}", True),
+        )
+        fitting = [remedy for field, remedy, helps in remedies if helps and field not in used]
+        name = f'use another --name, for instance "{fitting[0]}", or ' if fitting else "give them in "
         which = f"{same[0]} and {same[1] if len(same) == 2 else f'{len(same) - 1} more'}"
         raise UsageError(
             f"{which} would {'both' if len(same) == 2 else 'all'} become {first[0].target}"
             + (f", and {len(clashes) - 1} more names clash" if len(clashes) > 1 else "")
-            + f'; use another --name, for instance "{remedy}", or separate commands'
+            + f"; {name}separate commands{'' if fitting else ' with other folders'}"
         )
     sources = {_key(job.source) for job in jobs}
     for job in jobs:
@@ -366,7 +389,7 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
         f"{target}: exists"
         + (f", and {len(existing) - 1} more of {len(jobs)} outputs as well" if len(existing) > 1 else "")
         + ("; cameras write a JPEG beside each raw" if beside else "")
-        + "; use --skip-existing or --overwrite, or choose a folder with -o or another name with --name"
+        + "; choose a folder with -o or another name with --name, or use --skip-existing or --overwrite"
     )
 
 

@@ -72,6 +72,8 @@ class RawImage:
     clipped_at : float
         Where the sensor clips, as a share of the white level that the file states; ``white`` is lower by as
         much.
+    restored : bool
+        Whether this program wrote it, restored and not developed.
     profile : tuple of RawTag
         A DNG's own tags about its colours; with its matrices if ``xyz_to_camera`` is from there.
     """
@@ -90,6 +92,7 @@ class RawImage:
     capture: Mapping[str, Any]
     notes: tuple[str, ...]
     clipped_at: float = 1.0
+    restored: bool = False
     profile: tuple[RawTag, ...] = ()
 
     @property
@@ -204,6 +207,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         orientation=_orientation(frame, tags),
         lens_warp=lens_warp,
         clipped_at=share,
+        restored=dng_tags.is_restored(tags),
         make=tags.get("Make", ""),
         model=tags.get("Model", ""),
         capture=frame.capture,

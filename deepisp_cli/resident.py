@@ -3,6 +3,7 @@
 The same stages as on the CPU, with the same functions, on tensors. Imported only when needed.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -54,9 +55,10 @@ def finish_on_device(
         with _timed(result, "colour", engine):
             transform = None if options.look == "neutral" else transform
             gain = frame_gain(image, matrix) if transform is not None and engine.model.metered else None
-            if options.strength < 1:
+            result.metered = gain and round(math.log2(gain), 2)
+            if frame.strength < 1:
                 residual = sample_mosaic(picture, frame.pattern) - sample_mosaic(image, frame.pattern)
-                image += as_grain(_at_each_pixel(residual, frame.pattern), 1 - options.strength)
+                image += as_grain(_at_each_pixel(residual, frame.pattern), 1 - frame.strength)
             picture = picture.new_empty(0)  # frees 288 MB for a 24-megapixel frame
         if frame.lens_warp is not None:
             with _timed(result, "lens", engine):

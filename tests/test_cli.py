@@ -62,8 +62,13 @@ def test_json_is_one_object_a_file_and_nothing_else(run, night, write_raw, grey_
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [Path(line["input"]).name for line in lines] == ["night.dng", "bad.dng", "other.dng"]
     keys = {"input", "output", "model", "engine", "device", "seconds", "bytes", "error", "width", "height"}
-    assert all(line.keys() == keys | {"notes", "status"} for line in lines)
+    keys |= {"notes", "status", "exit_code", "white_balance", "metered"}
+    assert all(line.keys() == keys for line in lines)
     assert lines[0]["error"] is None
+    assert [line["exit_code"] for line in lines] == [0, 3, 0]
+    assert len(lines[0]["white_balance"]) == 3 and min(lines[0]["white_balance"]) == 1
+    unknown = ("model", "engine", "device", "bytes", "width", "height", "white_balance", "metered")
+    assert {lines[1][key] for key in unknown} == {None}
     assert lines[0]["bytes"] == (tmp_path / "out" / "night.jpg").stat().st_size
     assert "bad.dng" in lines[1]["error"]
     assert "bad.dng" in result.stderr
@@ -89,7 +94,8 @@ def test_dry_run_writes_nothing(run, night, tmp_path):
 def test_verbose_tells_engine_size_and_stages(run, night, tmp_path, tiny_model):
     *_, line = run("process", night, "-v", "--engine", "onnx", "--device", "cpu").stderr.splitlines()
     size = night.with_suffix(".jpg").stat().st_size
-    assert line.startswith(f"  {tiny_model.name} on onnx/cpu; 64x48, {size} bytes; read ")
+    facts = rf"  {tiny_model.name} on onnx/cpu; 64x48, {size} bytes; white balance [\d.]+,1,[\d.]+; read "
+    assert re.match(facts, line)
     stages = [stage.split()[0] for stage in line.rpartition("; ")[2].split(", ")]
     assert stages == ["read", "demosaic", "network", "colour", "render", "write"]
 

@@ -1,6 +1,7 @@
 """Which inputs become which outputs, and what is refused before any work."""
 
 import os
+import re
 from pathlib import Path, PureWindowsPath
 
 import pytest
@@ -87,9 +88,27 @@ def test_a_file_given_twice_is_developed_once(card):
 def test_two_inputs_of_one_name_are_refused_before_work(card):
     with pytest.raises(
         UsageError,
-        match=r"a[/\\]one\.dng and card[/\\]b[/\\]one\.dng would both become out[/\\]one\.jpg.*date",
+        match=r"a[/\\]one\.dng and card[/\\]b[/\\]one\.dng would both become out[/\\]one\.jpg.*\{folder\}_",
     ):
         plan_jobs(["card/a/one.dng", "card/b/one.dng"], "out")
+    jobs, _ = plan_jobs(["card/a/one.dng", "card/b/one.dng"], "out", template="{folder}_{stem}")
+    assert targets(jobs) == ["out/a_one.jpg", "out/b_one.jpg"]
+
+
+def test_a_clash_is_not_remedied_by_the_name_that_clashes(card):
+    for template, remedy in (
+        ("x", '"{stem}"'),
+        ("{stem}", '"{folder}_{stem}"'),
+        ("{folder:.0}{stem}", '"{date}_{stem}"'),
+        ("{date:.0}{folder:.0}{stem}", "; give them in separate commands with other folders"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(remedy)):
+            plan_jobs(["card/a/one.dng", "card/b/one.dng"], "out", template=template)
+    (card / "a" / "one.cr2").write_bytes(b"x")
+    with pytest.raises(UsageError, match=re.escape('"{stem}_{suffix}"')):
+        plan_jobs(["card/a/one.dng", "card/a/one.cr2"], "out")
+    with pytest.raises(UsageError, match=re.escape('"{date}_{stem}"')):  # they are in one folder
+        plan_jobs(["card/a/one.dng", "card/a/one.cr2"], "out", template="{suffix:.0}{stem}")
 
 
 def test_one_name_in_two_encodings_clashes(card):
@@ -125,7 +144,7 @@ def test_an_existing_output_is_refused_counted_and_remedies_named(card):
     for remedy in ("-o", "--name", "--skip-existing", "--overwrite", "cameras write a JPEG"):
         assert remedy in str(error.value)
     Path("here.jpg").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"here\.jpg: exists; use --skip-existing"):
+    with pytest.raises(UsageError, match=r"here\.jpg: exists; choose a folder .*use --skip-existing"):
         plan_jobs(["card/b/one.dng"], "here.jpg")
     jobs, _ = plan_jobs([str(card)], None, recursive=True, skip_existing=True)
     assert [job.skip for job in jobs] == [False, True, True, False]
@@ -254,12 +273,21 @@ def test_metadata_does_not_lead_out_of_the_folder(card, write_raw, grey_ramp):
     assert "choose other fields" in str(job.error)
 
 
-def test_a_file_without_a_date_fails_alone(card, write_raw, grey_ramp):
-    dated = write_raw("dated.dng", grey_ramp, exif={0x9003: "2024:05:06 21:30:00"})
-    undated = write_raw("undated.dng", grey_ramp)
-    jobs, _ = plan_jobs([str(dated), str(undated)], "out", template="{date:%Y}/{stem}")
-    assert jobs[0].error is None
-    assert "has no date" in str(jobs[1].error)
+def test_what_a_file_does_not_state_is_called_so(card, write_raw, grey_ramp):
+    dated = write_raw("a.dng", grey_ramp, exif={0x9003: "2024:05:06 21:30:00", 0x8827: 400})
+    undated = write_raw("b.dng", grey_ramp, make="", model="")
+    template = "{date:%Y}/{camera}_{iso:05d}_{stem}"
+    jobs, _ = plan_jobs([str(dated), str(undated)], "out", template=template)
+    assert targets(jobs) == [
+        "out/2024/Test Camera_00400_a.jpg",
+        "out/undated/unknown camera_unknown iso_b.jpg",
+    ]
+
+
+def test_a_file_without_a_suffix_has_no_name_that_needs_one(card):
+    Path("card/plain").write_bytes(b"x")
+    (job,), _ = plan_jobs(["card/plain"], "out", template="{stem}.{suffix}")
+    assert "has no suffix" in str(job.error)
 
 
 def test_standard_streams(card):
@@ -273,6 +301,8 @@ def test_standard_streams(card):
     assert (jobs[0].target, format) == ("-", "jpeg")
     Path("-").write_bytes(b"x")  # which is not standard input
     (job,), _ = plan_jobs(["-"], "out", template="{stem}_{iso}")
+    assert "for standard input only stem and model" in str(job.error)
+    (job,), _ = plan_jobs(["-"], "out", template="{folder}_{stem}")
     assert "for standard input only stem and model" in str(job.error)
     Path("-").unlink()
     for other in ("card/top.cr2", "gone.dng"):

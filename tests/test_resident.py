@@ -72,7 +72,7 @@ def assert_near(found, expected, engine):
     [
         {},
         {"bit_depth": 16, "format": "png"},
-        {"strength": 0.5},
+        {"strength": 0.7},
         {"look": "neutral"},
         {"exposure": 1.0},
         {"tile": 64},

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import MATRIX, IdentityEngine, opcode_list, raw_with
+from PIL import Image
 from test_lens_warp import BARREL, UNDEFINED, warp
 
 from deepisp_cli import restored as restoring
@@ -314,6 +315,30 @@ def test_exif_and_place_are_kept(write_raw, tmp_path, identity_engine):
     tags = tags_of(target)
     assert "identity" in tags["Software"]
     assert "ColorSpace" not in tags["ExifTag"]  # sRGB it is not
+
+
+@pytest.mark.parametrize("format", [None, "dng"])
+def test_what_is_restored_is_not_restored_again(write_raw, tmp_path, identity_engine, format):
+    class Brighter(IdentityEngine):
+        def run(self, tile):
+            core, coefficients = super().run(tile)
+            return core + np.float32(0.1), coefficients
+
+    target, _ = restored(write_raw("a.dng", scene_of()), tmp_path, identity_engine)
+    again = tmp_path / ("again.dng" if format else "again.png")
+    result = develop(
+        target, again, Brighter(), Options(format=format, look="learned" if format else "neutral")
+    )
+    assert "not done twice" in result.notes[0]
+    if format:
+        np.testing.assert_allclose(read_raw(again).samples.astype(int), read_raw(target).samples, atol=3)
+        assert tags_of(again)["NoiseReductionApplied"] == (100, 100)
+    else:
+        expected = develop_array(target, identity_engine, PLAIN).astype(int)
+        assert np.abs(np.asarray(Image.open(again)) - expected).max() <= 1
+    linear = tmp_path / "linear.dng"
+    write_dng(linear, read_raw(target).samples, pattern=None)
+    assert not read_raw(linear).restored  # though this program wrote it
 
 
 def test_white_balance_and_strength_are_the_users(write_raw, tmp_path, identity_engine):

@@ -13,6 +13,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from deepisp_cli.cli import main
+from deepisp_cli.dng import write_dng
 from deepisp_cli.network import NetworkConfig
 from deepisp_cli.training.config import Stage, TrainConfig, tomllib
 from deepisp_cli.training.mosaics import MosaicOptions
@@ -199,6 +200,25 @@ def test_the_documented_configuration_trains(documented, tmp_path, monkeypatch):
     assert state["position"][3] == 2
     assert len(state["config"]["stages"]) == 2
     assert len(state["config"]["network"]["dilations"]) >= SMALLEST  # it has an 8-bit form, too
+
+
+def test_the_documented_configuration_for_raw_pairs_trains(tmp_path, monkeypatch):
+    """Except that its crops are of a megapixel."""
+    monkeypatch.chdir(tmp_path)
+    section = (ROOT / "docs" / "training.md").read_text("utf-8").split("## Data\n")[1].split("\n## ")[0]
+    text = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
+    assert "crop = 1024\n" in text
+    Path("s7.toml").write_text(text.replace("crop = 1024\n", "crop = 176\n"), "utf-8")
+    scene = Path("S7-ISP-Dataset/1")
+    scene.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    counts = rng.integers(64, 1000, (180, 190)).astype(np.uint16)
+    write_dng(scene / "short_exposure.dng", counts, pattern="GRBG", black=64, white=4095)
+    Image.fromarray(rng.integers(0, 256, (180, 190, 3), np.uint8)).save(scene / "medium_exposure.jpg")
+    result = CliRunner().invoke(main, ["train", "s7.toml", "--steps", "1", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    config = torch.load("runs/s7/checkpoint.pt", weights_only=True)["config"]
+    assert (len(config["network"]["dilations"]), config["network"]["width"]) == (15, 64)
 
 
 def test_every_key_is_documented_with_its_default(documented):

@@ -7,7 +7,7 @@ from conftest import MATRIX, raw_with
 from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.errors import UsageError
-from deepisp_cli.frame import Options
+from deepisp_cli.frame import Options, parse_kelvin
 from deepisp_cli.raw import read_raw
 from deepisp_cli.white_balance import _nearer_to_one, choose_white_balance, gains_at, grey_world_gains
 
@@ -162,8 +162,9 @@ def test_a_colour_temperature_makes_its_light_neutral_and_lower_ones_make_pictur
     assert gains_at(5500, -np.asarray(MATRIX)) is None
 
 
-@pytest.mark.parametrize("given", ["1000K", "30000k", "5500", "K", "warm", "-5500K"])
+@pytest.mark.parametrize("given", ["1000K", "30000k", "500", "K", "warm", "-5500K"])
 def test_temperatures_that_make_no_sense_are_refused(given):
     with pytest.raises(UsageError, match="white balance"):
         Options(white_balance=given)
     Options(white_balance="5500K")
+    assert parse_kelvin("5500") == parse_kelvin("5500K") == parse_kelvin("5500 k") == 5500
