@@ -134,8 +134,8 @@ def _makes_sense(tag: tifffile.TiffTag) -> bool:
 
 
 def is_restored(tags: Tags) -> bool:
-    """Whether this program wrote the DNG, as a restored raw."""
-    return str(tags.get("Software", "")).startswith("deepisp ") and "NoiseReductionApplied" in tags
+    """Whether this program wrote the DNG, as a restored raw: with its version and the model's name."""
+    return str(tags.get("Software", "")).startswith("deepisp ")
 
 
 def raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:

@@ -89,6 +89,21 @@ def develop(path, engine, **options):
     return finish(prepare(path, options, result), engine, options, result).astype(float) / 65535
 
 
+def test_the_exposure_that_is_metered_is_told(write_raw, grey_ramp):
+    told = []
+    for stops in (0, 3):
+        result = Result("", "")
+        frame = prepare(write_raw(f"{stops}.dng", grey_ramp / 2**stops), Options(), result)
+        expected = np.log2(frame_gain(frame.picture, frame.matrix))
+        finish(frame, Metered(), Options(), result)
+        assert result.metered == pytest.approx(expected, abs=0.01)
+        told.append(result.metered)
+    assert told[1] - told[0] == pytest.approx(3 * TRUST, abs=0.1)
+    result = Result("", "")
+    finish(prepare(write_raw("a.dng", grey_ramp), Options(), result), IdentityEngine(), Options(), result)
+    assert result.metered is None
+
+
 def test_a_metered_model_follows_little_of_the_exposure(write_raw, grey_ramp):
     scene = grey_ramp / 2  # neither white nor beyond `MOST` at either exposure
     bright, dark, plain = (

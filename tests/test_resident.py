@@ -55,6 +55,10 @@ def both(path, engine, **options):
         finish(prepare(path, options, result, stays), engine, options, result)
         for result, stays in zip(results, (False, True), strict=True)
     ]
+    here, there = results
+    assert there.white_balance == here.white_balance
+    assert (there.metered is None) == (here.metered is None)
+    assert there.metered == pytest.approx(here.metered, abs=0.02)
     return *pictures, *results
 
 
