@@ -263,13 +263,25 @@ def written(format: str, xmp: bytes, notes=None) -> bytes:
     return target.getvalue()
 
 
+def xmp_in(data: bytes) -> bytes | None:
+    """The packet of a picture, without what only newer versions of Pillow know."""
+    picture = Image.open(io.BytesIO(data))
+    picture.load()
+    if picture.format == "JPEG":
+        head = b"http://ns.adobe.com/xap/1.0/\0"
+        found = [body for name, body in picture.applist if name == "APP1" and body.startswith(head)]
+        return found[0][len(head) :] if found else None
+    if picture.format == "TIFF":
+        return picture.tag_v2.get(700)
+    text = picture.info.get("XML:com.adobe.xmp")
+    return text and text.encode()
+
+
 @pytest.mark.parametrize("format", ["jpeg", "png", "tiff"])
 def test_pictures_carry_it(format):
     xmp = kept(packet(title("Ä")))
-    picture = Image.open(io.BytesIO(written(format, xmp)))
-    assert picture.info["xmp"] == xmp
-    picture.load()
-    assert "xmp" not in Image.open(io.BytesIO(written(format, b""))).info
+    assert xmp_in(written(format, xmp)) == xmp
+    assert xmp_in(written(format, b"")) is None
 
 
 def test_a_tiff_states_it_as_bytes():
@@ -285,13 +297,13 @@ def test_a_jpeg_drops_the_longest_if_there_is_no_room(spare):
     whole = kept(packet(title("x") + keywords("y" + words), 'xmp:Rating="3"'))
     assert len(whole) == 65_504 + spare
     notes = []
-    found = Image.open(io.BytesIO(written("jpeg", whole, notes))).info["xmp"]
+    found = xmp_in(written("jpeg", whole, notes))
     if spare == 0:
         assert (found, notes) == (whole, [])
         return
     assert names_in(found) == ["xmp:Rating", "dc:title"]
     assert len(notes) == 1 and "dc:subject" in notes[0]
-    assert Image.open(io.BytesIO(written("png", whole))).info["xmp"] == whole
+    assert xmp_in(written("png", whole)) == whole
 
 
 def test_shortened_may_leave_nothing():

@@ -20,7 +20,7 @@ def option_table(command: click.Command) -> str:
     lines = ["| option | meaning |", "|---|---|"]
     for parameter in command.params:
         record = parameter.get_help_record(context)
-        if record is not None:
+        if record is not None and parameter.param_type_name == "option":
             option, text = (part.replace("|", "\\|").replace("  ", " ") for part in record)
             lines.append(f"| `{option}` | {text} |")
     return "\n".join(lines)
