@@ -13,13 +13,18 @@ from deepisp_cli.raw import RawImage, neutral_gains
 DARKEST_MEAN = 1e-4  # of full scale: less may come from an inexact black level rather than from light
 UNCLIPPED = 0.98  # share of white: a pixel that is brighter in any channel may be clipped
 BLOCK_ROWS = 256  # judged at a time, which bounds the memory
-LARGEST_ESTIMATED_GAIN = 8.0  # of the grey world
+LARGEST_ESTIMATED_GAIN = 8.0
+ENOUGH_CELLS = 1_000_000
+BRIGHTEST_SHARE = 1e-3
+MINKOWSKI = 6  # the exponent of the mean; 1 is the grey world, infinity the brightest place
+LIGHTS = (80, 440, 4)  # the range of micro reciprocal degrees, 12500 to 2270 K
+TINT_KEPT = 0.2  # share of what an estimate is off these lights
 
 
 def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[np.ndarray, str]:
     """The white balance to develop with.
 
-    Without the camera's own white balance daylight is used, without that the grey world. Early cameras (the
+    Without the camera's own white balance daylight is used, without that an estimate. Early cameras (the
     Nikon D1) balanced the samples themselves and do not say so: samples that are nearer to grey than daylight
     gains would make them are left as they are.
 
@@ -48,9 +53,9 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
         return camera, ""
     estimated = None
     if raw.pattern or wanted == "auto":  # nobody knows what a linear file has been balanced for
-        estimated = grey_world_gains(raw.samples, raw.pattern, raw.black, raw.white)
+        estimated = estimated_gains(raw.samples, raw.pattern, raw.black, raw.white)
     if wanted == "auto" and estimated is not None:
-        return estimated, ""
+        return near_daylight(estimated, raw.xyz_to_camera), ""
     if wanted == "auto" and camera is not None:
         return camera, "white balance cannot be estimated from the picture: the camera's is used"
     if daylight is not None:
@@ -58,7 +63,7 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
             return np.ones(3, np.float32), "the samples seem to be white-balanced already"
         return daylight, "daylight white balance is used"
     if estimated is not None:
-        return estimated, "white balance is estimated from the picture"
+        return near_daylight(estimated, raw.xyz_to_camera), "white balance is estimated from the picture"
     return np.ones(3, np.float32), "no white balance is applied"
 
 
@@ -83,10 +88,13 @@ def _nearer_to_one(gains: np.ndarray, other: np.ndarray) -> bool:
     return bool(np.abs(ratios).sum() < np.abs(ratios - others).sum())
 
 
-def grey_world_gains(
+def estimated_gains(
     samples: np.ndarray, pattern: str | None, black: np.ndarray, white: np.ndarray
 ) -> np.ndarray | None:
-    """White-balance gains that make the mean of all unclipped pixels grey.
+    """White-balance gains that make a picture grey: its Minkowski mean, which bright places decide more than
+    the plain mean ("Shades of grey", Finlayson and Trezzi 2004).
+
+    What is clipped, and the brightest thousandth of the rest, where hot pixels are, does not count.
 
     Parameters
     ----------
@@ -101,17 +109,44 @@ def grey_world_gains(
     """
     side = math.isqrt(len(pattern)) if pattern else 1
     period = math.lcm(side, len(black))  # rows of whole CFA cells and black tiles
-    step = period * max(1, BLOCK_ROWS // period)
-    total, count = np.zeros(3), 0.0
-    for top in range(0, len(samples), step):
-        rgb = _cell_colours(samples[top : top + step], pattern, black, white)
-        unclipped = (rgb.max(0) < UNCLIPPED).astype(np.float32)
-        total += rgb[:3] @ unclipped
-        count += unclipped.sum(dtype=np.float64)
-    means = total / max(count, 1)
-    if means.min() < DARKEST_MEAN:
+    rows = period * max(1, BLOCK_ROWS // period)
+    step = -(-samples.shape[0] * samples.shape[1] // (side**2 * ENOUGH_CELLS))
+    cells = [
+        _cell_colours(samples[top : top + rows], pattern, black, white)[:, ::step]
+        for top in range(0, len(samples), rows)
+    ]
+    *rgb, brightest = np.concatenate(cells, 1)
+    unclipped = brightest < UNCLIPPED
+    colours = np.stack(rgb)[:, unclipped]
+    if not colours.size or colours.mean(1).min() < DARKEST_MEAN:
         return None
+    brightness = colours.max(0)
+    colours = colours[:, brightness <= np.quantile(brightness, 1 - BRIGHTEST_SHARE)].clip(0, None)
+    means = np.power(colours / brightness.max(), MINKOWSKI, dtype=np.float64).mean(1) ** (1 / MINKOWSKI)
     return np.clip(means.max() / means, 1, LARGEST_ESTIMATED_GAIN).astype(np.float32)
+
+
+def near_daylight(gains: np.ndarray, xyz_to_camera: np.ndarray | None) -> np.ndarray:
+    """Gains moved most of the way to the nearest that make natural or incandescent light neutral: a meadow is
+    green, its light is not.
+
+    Parameters
+    ----------
+    gains : (3,) float32.
+    xyz_to_camera : (3, 3), or None: not known, and ``gains`` are returned.
+
+    Returns
+    -------
+    (3,) float32, the smallest 1.
+    """
+    lights = [gains_at(1e6 / mired, xyz_to_camera) for mired in range(*LIGHTS)]
+    known = np.array([light for light in lights if light is not None])
+    if not len(known):
+        return gains
+    ratios, given = np.log(known / known[:, 1:2]), np.log(gains / gains[1])
+    nearest = ratios[np.square(ratios - given).sum(1).argmin()]
+    moved = np.exp(nearest + TINT_KEPT * (given - nearest))
+    return (moved / moved.min()).astype(np.float32)
 
 
 def _cell_colours(

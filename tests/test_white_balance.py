@@ -1,4 +1,6 @@
-"""Which white balance a raw gets, and what the grey world makes of a picture."""
+"""Which white balance a raw gets, and what is estimated from a picture."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,13 @@ from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.errors import UsageError
 from deepisp_cli.frame import Options, parse_kelvin
 from deepisp_cli.raw import read_raw
-from deepisp_cli.white_balance import _nearer_to_one, choose_white_balance, gains_at, grey_world_gains
+from deepisp_cli.white_balance import (
+    _nearer_to_one,
+    choose_white_balance,
+    estimated_gains,
+    gains_at,
+    near_daylight,
+)
 
 
 def colour_of(pattern, row, col):
@@ -23,7 +31,11 @@ def test_white_balance_choices(write_raw, grey_ramp):
     camera, remark = choose_white_balance(raw, "camera")
     np.testing.assert_allclose(camera, [2, 1, 1.5], rtol=1e-3)
     assert remark == ""
-    np.testing.assert_allclose(choose_white_balance(raw, "auto")[0], [2, 1, 1.5], rtol=0.02)
+    estimated = choose_white_balance(replace(raw, xyz_to_camera=None), "auto")[0]
+    np.testing.assert_allclose(estimated, [2, 1, 1.5], rtol=0.02)
+    moved = choose_white_balance(raw, "auto")[0]  # to where light is for this matrix
+    np.testing.assert_allclose(moved, near_daylight(estimated, raw.xyz_to_camera), rtol=1e-5)
+    assert 0.02 < np.abs(moved / estimated - 1).max() < 0.05
     np.testing.assert_allclose(choose_white_balance(raw, "3,2,4")[0], [1.5, 1, 2])
     daylight, _ = choose_white_balance(raw, "daylight")
     assert daylight.min() == 1
@@ -74,7 +86,7 @@ def test_the_white_balance_of_a_linear_dng_can_be_estimated():
 
 
 @pytest.mark.parametrize("pattern", BAYER_PATTERNS)
-def test_grey_world_does_not_judge_darkness(pattern):
+def test_an_estimate_does_not_judge_darkness(pattern):
     """Means as small as the error of the black level mean nothing."""
     black, white = np.full((2, 2), 512, np.float32), np.full((2, 2), 16383, np.float32)
     for counts in (
@@ -83,49 +95,85 @@ def test_grey_world_does_not_judge_darkness(pattern):
         {"R": 520, "G": 900, "B": 513},
     ):
         samples = np.uint16([[counts[colour_of(pattern, y, x)] for x in range(8)] for y in range(8)])
-        assert grey_world_gains(samples, pattern, black, white) is None
+        assert estimated_gains(samples, pattern, black, white) is None
 
 
 @pytest.mark.parametrize("pattern", BAYER_PATTERNS)
-def test_grey_world_finds_the_cast(pattern):
+def test_an_estimate_finds_the_cast(pattern):
     cast = {"R": 0.5, "G": 1.0, "B": 0.4}
     rows, cols = np.indices((16, 16))
     light = np.random.default_rng(0).uniform(0.1, 0.6, (8, 8)).repeat(2, 0).repeat(2, 1)
     samples = light * np.vectorize(lambda y, x: cast[colour_of(pattern, y, x)])(rows, cols)
-    gains = grey_world_gains(samples, pattern, np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32))
+    gains = estimated_gains(samples, pattern, np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32))
     np.testing.assert_allclose(gains, [2.0, 1.0, 2.5], rtol=1e-5)
 
 
-def test_grey_world_of_linear_counts_finds_the_cast():
+def test_an_estimate_of_linear_counts_finds_the_cast():
     light = np.random.default_rng(0).uniform(0.1, 0.6, (8, 8, 1))
     counts = np.rint(100 + light * (0.5, 1.0, 0.4) * 60000).astype(np.uint16)
-    gains = grey_world_gains(counts, None, np.full(3, 100, np.float32), np.full(3, 60100, np.float32))
+    gains = estimated_gains(counts, None, np.full(3, 100, np.float32), np.full(3, 60100, np.float32))
     np.testing.assert_allclose(gains, [2.0, 1.0, 2.5], rtol=1e-3)
 
 
 @pytest.mark.parametrize("pattern", BAYER_PATTERNS)
-def test_grey_world_looks_at_what_is_not_clipped_and_has_a_limit(pattern):
+def test_an_estimate_looks_at_what_is_not_clipped_and_has_a_limit(pattern):
     cast = {"R": 0.02, "G": 0.6, "B": 0.3}
     rows, cols = np.indices((16, 16))
     samples = np.vectorize(lambda y, x: cast[colour_of(pattern, y, x)])(rows, cols)
     row, col = divmod(pattern.index("G"), 2)
     samples[8 + row :: 2, col::2] = 1.0  # one of two greens: these cells say nothing
     levels = np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)
-    np.testing.assert_allclose(grey_world_gains(samples, pattern, *levels), [8, 1, 2], rtol=1e-5)
-    assert grey_world_gains(np.ones((16, 16)), pattern, *levels) is None
+    np.testing.assert_allclose(estimated_gains(samples, pattern, *levels), [8, 1, 2], rtol=1e-5)
+    assert estimated_gains(np.ones((16, 16)), pattern, *levels) is None
 
 
-def test_grey_world_is_that_of_all_blocks_of_rows(monkeypatch):
+def test_an_estimate_is_that_of_all_blocks_of_rows(monkeypatch):
     """Also with a black tile of three rows."""
     random = np.random.default_rng(1)
     samples = random.uniform(0.1, 0.9, (61, 40)) * np.linspace(0.3, 1, 61)[:, None]
     black, white = np.float32([[0.01, 0.02], [0.03, 0.04], [0.05, 0.06]]), np.ones((2, 2), np.float32)
-    whole = grey_world_gains(samples, "GRBG", black, white)
-    linear = grey_world_gains(samples[..., None] * (0.4, 0.9, 0.6), None, np.zeros(3), np.ones(3))
+    whole = estimated_gains(samples, "GRBG", black, white)
+    linear = estimated_gains(samples[..., None] * (0.4, 0.9, 0.6), None, np.zeros(3), np.ones(3))
     monkeypatch.setattr("deepisp_cli.white_balance.BLOCK_ROWS", 10)
-    np.testing.assert_allclose(grey_world_gains(samples, "GRBG", black, white), whole, rtol=1e-5)
-    in_blocks = grey_world_gains(samples[..., None] * (0.4, 0.9, 0.6), None, np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(estimated_gains(samples, "GRBG", black, white), whole, rtol=1e-5)
+    in_blocks = estimated_gains(samples[..., None] * (0.4, 0.9, 0.6), None, np.zeros(3), np.ones(3))
     np.testing.assert_allclose(in_blocks, linear, rtol=1e-5)
+
+
+def test_an_estimate_is_not_led_astray_by_what_most_of_the_picture_is_or_by_hot_pixels():
+    """A meadow with a white wall: the grey world would make it magenta."""
+    light = np.float32([0.5, 1.0, 0.6])
+    picture = np.full((64, 64, 3), (0.05, 0.2, 0.04), np.float32) * light
+    picture[:, 50:] = 0.7 * light
+    right, plain = 1 / light, picture.mean((0, 1)).max() / picture.mean((0, 1))
+    gains = estimated_gains(picture, None, np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(gains, right / right.min(), rtol=0.1)
+    assert np.abs(np.log(gains[[0, 2]] / right[[0, 2]])).max() < 0.3 * np.abs(np.log(plain * light)).max()
+    picture[3, 4], picture[40, 8] = (0.9, 0.1, 0.1), (0.1, 0.1, 0.95)
+    np.testing.assert_allclose(estimated_gains(picture, None, np.zeros(3), np.ones(3)), gains, rtol=0.01)
+
+
+def test_a_large_picture_is_estimated_from_a_part(monkeypatch):
+    picture = np.random.default_rng(2).uniform(0.1, 0.9, (300, 200, 3)) * (0.4, 0.9, 0.6)
+    whole = estimated_gains(picture, None, np.zeros(3), np.ones(3))
+    monkeypatch.setattr("deepisp_cli.white_balance.ENOUGH_CELLS", 7000)
+    part = estimated_gains(picture, None, np.zeros(3), np.ones(3))
+    assert (part != whole).any()
+    np.testing.assert_allclose(part, whole, rtol=0.03)
+
+
+@pytest.mark.parametrize("kelvin", [2500, 4000, 6000, 10000])
+def test_estimates_come_near_to_lights_there_are(kelvin):
+    light = gains_at(kelvin, np.asarray(MATRIX))
+    np.testing.assert_allclose(near_daylight(light, MATRIX), light, rtol=0.01)
+    green = light * (1, 0.7, 1)  # as for a magenta light
+    moved = near_daylight(green / green.min(), MATRIX)
+    off, was = np.log(moved / moved[1]), np.log(green / green[1])
+    lights = [np.log(gains_at(1e6 / mired, MATRIX)) for mired in range(80, 440)]
+    nearest = [min(np.linalg.norm(each - (ratio - ratio[1])) for ratio in lights) for each in (off, was)]
+    assert nearest[0] == pytest.approx(0.2 * nearest[1], abs=0.01)
+    np.testing.assert_array_equal(near_daylight(light, None), light)
+    np.testing.assert_array_equal(near_daylight(light, -np.asarray(MATRIX)), light)
 
 
 @pytest.mark.parametrize(
