@@ -129,9 +129,24 @@ def nearest_ratio(value: Fraction | float, largest: int) -> Fraction:
     return ratio.limit_denominator(max(1, min(LARGEST_DENOMINATOR, fitting)))
 
 
-def exif_block(ifds: Ifds) -> bytes:
-    """EXIF for a JPEG or PNG: a little-endian TIFF without a picture."""
-    return struct.pack("<2sHI", b"II", 42, 8) + ifd_blocks(ifds, 8)
+def exif_block(ifds: Ifds, thumbnail: bytes = b"") -> bytes:
+    """EXIF for a JPEG or PNG: a little-endian TIFF without a picture but, if given, the ``thumbnail``, a JPEG
+    (EXIF 2.32, section 4.5.4)."""
+    block = bytearray(struct.pack("<2sHI", b"II", 42, 8) + ifd_blocks(ifds, 8))
+    if thumbnail:
+        (entries,) = struct.unpack_from("<H", block, 8)
+        struct.pack_into("<I", block, 8 + 2 + 12 * entries, len(block))  # where the next IFD is
+        values: dict[int, Value] = {
+            **{Tag.Compression: 6, Tag.XResolution: Fraction(72), Tag.YResolution: Fraction(72)},
+            Tag.ResolutionUnit: 2,
+        }
+        fields = to_fields("image", values)
+        fields[Tag.JpegIFByteCount] = Field(LONG, 1, struct.pack("<I", len(thumbnail)))
+        fields[Tag.JpegIFOffset] = Field(LONG, 1, bytes(4))
+        end = len(block) + len(_ifd_bytes(fields, len(block)))
+        fields[Tag.JpegIFOffset] = Field(LONG, 1, struct.pack("<I", end))
+        block += _ifd_bytes(fields, len(block)) + thumbnail
+    return bytes(block)
 
 
 def ifd_blocks(ifds: Ifds, offset: int) -> bytes:

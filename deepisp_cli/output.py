@@ -28,6 +28,7 @@ from PIL import ImageCms
 
 from deepisp_cli.errors import OutputError, UsageError
 from deepisp_cli.exif import Ifds, drop_largest, exif_block, picture_ifds, with_metadata
+from deepisp_cli.reduction import reduce_to
 from deepisp_cli.restored import RestoredRaw, encode_dng
 from deepisp_cli.xmp import XMP_IN_JPEG, shortened
 
@@ -54,6 +55,7 @@ JPEG_MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 JPEG_MAX_SEGMENT = 65533  # its length field has 16 bits and counts itself
 TIFF_MAX_BYTES = 2**32 - 2**25  # of pixels: offsets have 32 bits, and the rest needs room, too
 STRIP_BYTES = 1 << 20
+THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 160, 80  # pixels of the longer side, as DCF wants it
 
 REMEDIES = {
     errno.ENOSPC: "free some space or choose another folder",
@@ -176,7 +178,9 @@ def _encode_jpeg(pixels: Pixels, ifds: Ifds, xmp: bytes, quality: int, name: str
             f"{pixels.shape[1]}x{pixels.shape[0]}; choose PNG or TIFF"
         )
     jpeg = imagecodecs.jpeg8_encode(np.ascontiguousarray(pixels), quality, subsampling="444", optimize=True)
-    exif = b"Exif\0\0" + exif_block(ifds)
+    exif = b"Exif\0\0" + exif_block(ifds, _thumbnail(pixels))
+    if len(exif) > JPEG_MAX_SEGMENT:
+        exif = b"Exif\0\0" + exif_block(ifds)
     while len(exif) > JPEG_MAX_SEGMENT:
         tag, size = drop_largest(ifds)
         notes.append(
@@ -190,6 +194,16 @@ def _encode_jpeg(pixels: Pixels, ifds: Ifds, xmp: bytes, quality: int, name: str
     segments = [b"\xff" + marker + struct.pack(">H", len(body) + 2) + body for marker, body in bodies]
     start = 4 + int.from_bytes(jpeg[4:6], "big")  # after the JFIF segment, which libjpeg always writes
     return b"".join((jpeg[:start], *segments, jpeg[start:]))
+
+
+def _thumbnail(pixels: Pixels) -> bytes:
+    """The picture in small, for file managers; nothing for one that is hardly larger."""
+    longest = max(pixels.shape[:2])
+    if longest <= 2 * THUMBNAIL_SIDE:
+        return b""
+    step = longest // (2 * THUMBNAIL_SIDE)
+    small = reduce_to(pixels[::step, ::step], THUMBNAIL_SIDE)
+    return bytes(imagecodecs.jpeg8_encode(small, THUMBNAIL_QUALITY, subsampling="420", optimize=True))
 
 
 def _encode_png(pixels: Pixels, ifds: Ifds, xmp: bytes) -> bytes:

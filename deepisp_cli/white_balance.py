@@ -63,7 +63,7 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
             return np.ones(3, np.float32), "the samples seem to be white-balanced already"
         return daylight, "daylight white balance is used"
     if estimated is not None:
-        return near_daylight(estimated, raw.xyz_to_camera), "white balance is estimated from the picture"
+        return estimated, "white balance is estimated from the picture"
     return np.ones(3, np.float32), "no white balance is applied"
 
 

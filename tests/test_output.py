@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms
+from PIL.ExifTags import IFD
 
 from deepisp_cli import output
 from deepisp_cli.errors import OutputError, UsageError
@@ -281,6 +282,33 @@ def test_a_position_has_the_version_that_the_standard_wants(stated):
 def test_without_metadata_there_is_no_gps(format, bit_depth):
     exif = Image.open(io.BytesIO(written(format, noise(bit_depth), Metadata()))).getexif()
     assert 0x8825 not in exif and exif[0x0131] == "deepisp test"
+
+
+def test_a_jpeg_has_a_thumbnail():
+    rows, columns = np.mgrid[:900, :1300]
+    pixels = np.stack([rows / 900 * 255, columns / 1300 * 255, 0 * rows + 90], -1).astype(np.uint8)
+    data = written("jpeg", pixels)
+    tags = Image.open(io.BytesIO(data)).getexif().get_ifd(IFD.IFD1)
+    assert (tags[0x0103], tags[0x011A], tags[0x011B], tags[0x0128]) == (6, 72, 72, 2)
+    start = data.index(b"Exif\0\0") + 6 + tags[0x0201]
+    small = Image.open(io.BytesIO(data[start : start + tags[0x0202]]))
+    assert small.size == (160, 111)
+    expected = np.asarray(Image.fromarray(pixels).resize(small.size), int)
+    assert np.abs(np.asarray(small) - expected).max() < 20
+    again = read_metadata(io.BytesIO(data), "x")
+    assert (again.notes, again.image) == ((), METADATA.image)
+
+
+def test_small_pictures_and_full_segments_have_no_thumbnail():
+    def has_one(data):
+        return bool(Image.open(io.BytesIO(data)).getexif().get_ifd(IFD.IFD1))
+
+    assert has_one(written("jpeg", noise(8, 321, 5)))
+    assert not has_one(written("jpeg", noise(8, 320, 320)))
+    notes = []
+    full = Metadata(exif={0x9286: "c" * 63_000})
+    assert not has_one(written("jpeg", noise(8, 900, 900), full, notes=notes))
+    assert notes == []
 
 
 @pytest.mark.parametrize("size", [65_000, 65_600, 300_000])
