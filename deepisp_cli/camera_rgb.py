@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from deepisp_cli.colour import srgb_from_camera
-from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, sample_mosaic
+from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, phases, sample_mosaic
 from deepisp_cli.look import as_grain
 from deepisp_cli.machine import on_all_cores
 from deepisp_cli.raw import RawImage
@@ -110,7 +110,8 @@ def leave_noise(image: np.ndarray, picture: np.ndarray, pattern: str, share: flo
     share : 0 to 1.
     """
     residual = sample_mosaic(picture, pattern)
-    residual -= sample_mosaic(image, pattern)
+    for channel, rows, columns in phases(pattern):  # in place: memory
+        residual[rows, columns] -= image[rows, columns, channel]
     noise = at_each_pixel(residual, pattern, picture)
     by_rows(lambda rows: as_grain(rows, share), noise)
     image += noise

@@ -47,7 +47,7 @@ _LOOK = frozenset(
 )
 _COLOR_MATRICES = (50721, 50722, 52531)
 _ILLUMINANT_DATA_3 = 52535  # which tifffile does not name
-_DOUBLE = 12  # the last of TIFF 6.0's types
+_RATIONAL, _SIGNED_RATIONAL, _DOUBLE = 5, 10, 12  # TIFF 6.0's types, of which the last is the last
 # What the first directory says about its own data, usually a preview, and not about the raw data.
 _OWN_TAGS = (
     *("PhotometricInterpretation", "Compression", "SampleFormat", "BitsPerSample", "SamplesPerPixel"),
@@ -89,6 +89,12 @@ class RawTag(NamedTuple):
     type: int
     length: int
     value: Any
+
+    @property
+    def number(self) -> float:
+        """Its value, or the first of several."""
+        first, *others = np.ravel(self.value).tolist()
+        return float(first / others[0] if self.type in (_RATIONAL, _SIGNED_RATIONAL) else first)
 
     @property
     def is_matrix(self) -> bool:
@@ -133,9 +139,11 @@ def _makes_sense(tag: tifffile.TiffTag) -> bool:
     return bool(np.isfinite(value).all() and value.size) if isinstance(value, np.ndarray) else bool(value)
 
 
-def is_restored(tags: Tags) -> bool:
-    """Whether this program wrote the DNG, as a restored raw: with its version and the model's name."""
-    return str(tags.get("Software", "")).startswith("deepisp ")
+def restored_share(tags: Tags) -> float:
+    """NoiseReductionApplied of restored raws that this program wrote (with its version and the model's name);
+    0 for others."""
+    ours = str(tags.get("Software", "")).startswith("deepisp ")
+    return float(np.ravel(tags.get("NoiseReductionApplied", 0.0))[0]) if ours else 0.0
 
 
 def raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:

@@ -1,11 +1,12 @@
 """EXIF values as readers deliver them → meaningful text, numbers and ratios, or None."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from fractions import Fraction
 from typing import Any
 
+from PIL.ExifTags import GPS
 from PIL.ExifTags import Base as Tag
 
 Value = int | str | bytes | Fraction | float | tuple[int | Fraction | float, ...]
@@ -127,3 +128,27 @@ def parse_offset(text: str) -> timezone | None:
         return datetime.strptime(text, "%z").tzinfo  # type: ignore[return-value]
     except ValueError:
         return None
+
+
+def to_place(texts: Mapping[int, str]) -> dict[int, Value]:
+    """GPS tags from their texts in XMP: angles such as "48,51.5N" or "48,51,30N", a height such as "35/1".
+
+    Raises
+    ------
+    ArithmeticError, ValueError
+        If they are none.
+    """
+    place: dict[int, Value] = {}
+    for tag, reference, sides in (
+        (GPS.GPSLatitude, GPS.GPSLatitudeRef, "NS"),
+        (GPS.GPSLongitude, GPS.GPSLongitudeRef, "EW"),
+    ):
+        *parts, last = texts[tag].strip().split(",")
+        angle = [Fraction(part) for part in (*parts, last[:-1])]
+        if last[-1:] not in tuple(sides) or len(angle) not in (2, 3) or not 0 <= angle[0] <= 180:
+            raise ValueError(texts[tag])
+        place[tag], place[reference] = (*angle, Fraction(0))[:3], last[-1]
+    if GPS.GPSAltitude in texts:
+        place[GPS.GPSAltitude] = Fraction(texts[GPS.GPSAltitude])
+        place[GPS.GPSAltitudeRef] = int(texts.get(GPS.GPSAltitudeRef, "0"))
+    return place

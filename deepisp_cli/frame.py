@@ -26,9 +26,9 @@ class Options:
     Attributes
     ----------
     white_balance : str or three numbers
-        "camera", "daylight" or "auto" (estimated from the picture); a colour temperature ("3200K", 1667 to
-        25000); or gains for R, G and B, as text ("2,1,1.6") or as numbers: only ratios count, and none is
-        over 32.
+        "camera", "daylight" or "auto" (estimated from the picture); a colour temperature ("3200K" or "3200",
+        1667 to 25000); or gains for R, G and B, as text ("2,1,1.6") or as numbers: only ratios count, and
+        none is over 32.
     exposure : float
         EV from -10 to 10, added to the finished picture, in linear light.
     strength : float
@@ -192,8 +192,8 @@ class Frame:
     strength : float
         0 to 1, of the restoration: the option, or 0 for a DNG that is restored already.
     plain : (H, W, 3) float32 or None
-        A linear DNG in full colour, in the form of ``picture``, for what ``strength`` keeps of it; None:
-        ``picture`` is kept.
+        A linear DNG in full colour, in the form of ``picture``, where ``strength`` puts back what the network
+        took off it; of mosaics it is put back from ``picture``.
     """
 
     picture: np.ndarray | None

@@ -23,6 +23,7 @@ from deepisp_cli.exif_values import (
     parse_date,
     parse_offset,
     positive,
+    to_place,
 )
 from deepisp_cli.xmp import gather
 
@@ -73,6 +74,14 @@ DNG_TWINS: dict[int, int] = {
     Tag.CameraSerialNumber: Tag.BodySerialNumber,
     Tag.LensInfo: Tag.LensSpecification,
 }
+
+# What is in XMP, too
+XMP_TWINS: dict[str, int] = {
+    "dc:description": Tag.ImageDescription,
+    "dc:creator": Tag.Artist,
+    "dc:rights": Tag.Copyright,
+}
+XMP_PLACE = (GPS.GPSLatitude, GPS.GPSLongitude, GPS.GPSAltitude, GPS.GPSAltitudeRef)
 
 ZERO_IS_UNKNOWN = (Tag.ExposureTime, Tag.FNumber, Tag.ISOSpeedRatings, Tag.FocalLength)
 # Where these are zero LibRaw takes the APEX value, which is a placeholder, too: 0 of it are 1 s and f/1.
@@ -206,8 +215,9 @@ def read_metadata(
     except OSError as error:
         notes.append(f"{name}: XMP cannot be read ({error})")
     located = {GPS.GPSLatitude, GPS.GPSLongitude} <= gps.keys()
-    xmp, remarks = gather(name, embedded, sidecars, located)
-    return Metadata(image, exif, gps, xmp, tuple(dict.fromkeys((*notes, *remarks))))
+    xmp = gather(name, embedded, sidecars, located)
+    notes += [*xmp.notes, *_add_xmp(image, gps, xmp.texts, name)]
+    return Metadata(image, exif, gps, xmp.packet, tuple(dict.fromkeys(notes)))
 
 
 def _add(target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int, Any]) -> dict[int, str]:
@@ -264,6 +274,31 @@ def _add_fallback(
     moment = known.get("timestamp")
     if isinstance(moment, datetime) and Tag.DateTimeOriginal not in refused:
         exif.setdefault(Tag.DateTimeOriginal, f"{moment:%Y:%m:%d %H:%M:%S}")
+
+
+def _add_xmp(
+    image: dict[int, Value], gps: dict[int, Value], texts: Mapping[str, str], name: str
+) -> list[str]:
+    """Put what the XMP says in place of what the EXIF says about the same; returns notes."""
+    for key, tag in XMP_TWINS.items():
+        if key in texts:
+            image[tag] = texts[key]
+    rating = texts.get("xmp:Rating")
+    if rating is not None:
+        image.pop(Tag.RatingPercent, None)
+        image.pop(Tag.Rating, None)
+        if rating in ("0", "1", "2", "3", "4", "5"):  # -1, rejected, is XMP's alone
+            image[Tag.Rating] = int(rating)
+    place: dict[int, str] = {
+        tag: texts[f"exif:{tag.name}"] for tag in XMP_PLACE if f"exif:{tag.name}" in texts
+    }
+    if not {GPS.GPSLatitude, GPS.GPSLongitude} <= place.keys():
+        return []
+    try:
+        gps |= to_place(place)
+    except (ArithmeticError, ValueError):
+        return [f"{name}: the place in its XMP makes no sense and was dropped"]
+    return []
 
 
 def _settle_iso(exif: dict[int, Value]) -> None:

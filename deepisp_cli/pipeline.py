@@ -253,7 +253,7 @@ def _finish_here(
     if raw is not None:
         with result.timed("render"):
             preview = preview_of(image, frame.orientation, frame.matrix, transform, gain)
-            return restored_raw(image, raw, frame.gains, preview, 1 if raw.restored else frame.strength)
+            return restored_raw(image, raw, frame.gains, preview, raw.restored or frame.strength)
     with result.timed("colour"):
         by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure, gain), image)
     with result.timed("render"):

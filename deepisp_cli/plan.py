@@ -341,15 +341,18 @@ def _refuse_clashes(jobs: Sequence[Job], template: str) -> None:
         first = [job for job in jobs if _key(job.target) in clashes]
         same = [str(job.source) for job in first if _key(job.target) == _key(first[0].target)]
         used = {field for _, field, _, _ in string.Formatter().parse(template)}
-        kinds = {Path(source).suffix.lower() for source in same}
-        folders = {Path(os.path.abspath(source)).parent.name for source in same}
+        paths = [Path(os.path.abspath(source)) for source in same]
+        kinds = {path.suffix.lower() for path in paths}
+        folders = {path.parent.name for path in paths}
+        both = {(path.parent.name, path.suffix.lower()) for path in paths}
         remedies = (
-            ("stem", "{stem}", True),
-            ("suffix", "{stem}_{suffix}", len(kinds) == len(same)),
-            ("folder", "{folder}_{stem}", len(folders) == len(same)),
-            ("date", "{date}_{stem}", True),
+            ({"stem"}, "{stem}", True),
+            ({"suffix"}, "{stem}_{suffix}", len(kinds) == len(same)),
+            ({"folder"}, "{folder}_{stem}", len(folders) == len(same)),
+            ({"folder", "suffix"}, "{folder}_{stem}_{suffix}", len(both) == len(same)),
+            ({"date"}, "{date}_{stem}", True),  # likely to help
         )
-        fitting = [remedy for field, remedy, helps in remedies if helps and field not in used]
+        fitting = [remedy for fields, remedy, helps in remedies if helps and not fields <= used]
         name = f'use another --name, for instance "{fitting[0]}", or ' if fitting else "give them in "
         which = f"{same[0]} and {same[1] if len(same) == 2 else f'{len(same) - 1} more'}"
         raise UsageError(

@@ -72,8 +72,8 @@ class RawImage:
     clipped_at : float
         Where the sensor clips, as a share of the white level that the file states; ``white`` is lower by as
         much.
-    restored : bool
-        Whether this program wrote it, restored and not developed.
+    restored : float
+        The strength, 0 to 1, with which this program has restored it already.
     profile : tuple of RawTag
         A DNG's own tags about its colours; with its matrices if ``xyz_to_camera`` is from there.
     """
@@ -92,7 +92,7 @@ class RawImage:
     capture: Mapping[str, Any]
     notes: tuple[str, ...]
     clipped_at: float = 1.0
-    restored: bool = False
+    restored: float = 0.0
     profile: tuple[RawTag, ...] = ()
 
     @property
@@ -207,7 +207,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         orientation=_orientation(frame, tags),
         lens_warp=lens_warp,
         clipped_at=share,
-        restored=dng_tags.is_restored(tags),
+        restored=dng_tags.restored_share(tags),
         make=tags.get("Make", ""),
         model=tags.get("Model", ""),
         capture=frame.capture,

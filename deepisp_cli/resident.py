@@ -58,7 +58,11 @@ def finish_on_device(
             result.metered = gain and round(math.log2(gain), 2)
             if frame.strength < 1:
                 residual = sample_mosaic(picture, frame.pattern) - sample_mosaic(image, frame.pattern)
-                image += as_grain(_at_each_pixel(residual, frame.pattern), 1 - frame.strength)
+                picture = picture.new_empty(0)
+                noise = _at_each_pixel(residual, frame.pattern)
+                for rows, part in zip(image.split(BLOCK_ROWS), noise.split(BLOCK_ROWS), strict=True):
+                    rows += as_grain(part, 1 - frame.strength)
+                del residual, noise
             picture = picture.new_empty(0)  # frees 288 MB for a 24-megapixel frame
         if frame.lens_warp is not None:
             with _timed(result, "lens", engine):

@@ -116,9 +116,8 @@ def _darkened(profile: Sequence[RawTag], share: float) -> Sequence[RawTag]:
     """The profile with BaselineExposure for samples whose white is this share of what it was."""
     if share == 1:
         return profile
-    stated = [tag.value for tag in profile if tag.code == BASELINE_EXPOSURE]
-    exposure = Fraction(*stated[0]) if stated else Fraction(0)
-    darker = Fraction(float(exposure) + math.log2(share)).limit_denominator(1000)
+    exposure = next((tag.number for tag in profile if tag.code == BASELINE_EXPOSURE), 0.0)
+    darker = Fraction(exposure + math.log2(share)).limit_denominator(1000)
     tag = RawTag(BASELINE_EXPOSURE, 10, 1, (darker.numerator, darker.denominator))
     return (*(tag for tag in profile if tag.code != BASELINE_EXPOSURE), tag)
 

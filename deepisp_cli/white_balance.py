@@ -118,10 +118,13 @@ def estimated_gains(
     *rgb, brightest = np.concatenate(cells, 1)
     unclipped = brightest < UNCLIPPED
     colours = np.stack(rgb)[:, unclipped]
-    if not colours.size or colours.mean(1).min() < DARKEST_MEAN:
+    if not colours.size:
         return None
     brightness = colours.max(0)
-    colours = colours[:, brightness <= np.quantile(brightness, 1 - BRIGHTEST_SHARE)].clip(0, None)
+    colours = colours[:, brightness <= np.quantile(brightness, 1 - BRIGHTEST_SHARE)]
+    if colours.mean(1).min() < DARKEST_MEAN:
+        return None
+    colours = colours.clip(0, None)
     means = np.power(colours / brightness.max(), MINKOWSKI, dtype=np.float64).mean(1) ** (1 / MINKOWSKI)
     return np.clip(means.max() / means, 1, LARGEST_ESTIMATED_GAIN).astype(np.float32)
 

@@ -5,11 +5,16 @@ of what other programs write is about the raw: their settings, which programs wo
 picture once more, its history, its size. XMP: ISO 16684-1; which file has it: `exif_reader.xmp_packet`.
 """
 
+import contextlib
 import errno
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+# Of EXIF's properties in XMP. They go into the output's EXIF, which more programs read.
+PLACE = ("GPSLatitude", "GPSLongitude", "GPSAltitude", "GPSAltitudeRef")
 # The namespaces that are kept, and of which everything is kept.
 WHOLE = {
     "dc": "http://purl.org/dc/elements/1.1/",
@@ -39,13 +44,17 @@ KEPT = {
     "lr": ("hierarchicalSubject", "weightedFlatSubject"),
     "digiKam": (*("TagsList", "CaptionsAuthorNames", "CaptionsDateTimeStamps", "ColorLabel", "PickLabel"),),
     "MicrosoftPhoto": ("LastKeywordXMP",),
-    "exif": (),  # places only, see `_is_place`
+    "exif": PLACE,
 }
 # Of the whole namespaces: the raw's own format, and areas in pixels, which turning and cropping would move.
 LEFT_OUT = {"dc": ("format",), "Iptc4xmpExt": ("ImageRegion",)}
 
 XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"  # XMP specification part 3, section 1.1.3
 LARGEST_PACKET = 1 << 24  # bytes that are read: Adobe's masks can have megabytes
+
+_PLACE = tuple(f"exif:{name}" for name in PLACE)
+# Properties that EXIF has, too. There must not be two captions, or two ratings.
+IN_EXIF = ("dc:description", "dc:creator", "dc:rights", "xmp:Rating", *_PLACE)
 
 _NAMESPACES = {**WHOLE, **PARTLY}
 _PREFIXES = {uri: prefix for prefix, uri in _NAMESPACES.items()}
@@ -69,9 +78,12 @@ def read_sidecars(source: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
 
     The more specific ones come first: night.dng.xmp (darktable, digiKam), then night.xmp (Lightroom).
     """
-    found, notes = [], []
+    found: list[tuple[str, bytes]] = []
+    notes = []
     for stem in (source, source.with_suffix("")):
         for path in (stem.with_name(stem.name + suffix) for suffix in (".xmp", ".XMP")):
+            if found and found[-1][0] != str(path) and _is_same(found[-1][0], path):
+                continue  # the file system ignores case
             try:
                 with path.open("rb") as file:
                     found.append((str(path), file.read(LARGEST_PACKET)))
@@ -84,10 +96,26 @@ def read_sidecars(source: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
     return found, notes
 
 
-def gather(
-    name: str, embedded: bytes, sidecars: Iterable[tuple[str, bytes]], located: bool
-) -> tuple[bytes, tuple[str, ...]]:
-    """One packet of what is worth keeping. Never fails: a picture is developed without its caption, too.
+def _is_same(one: str, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samefile(one, other)
+    return False
+
+
+class Gathered(NamedTuple):
+    """What is worth keeping of several packets."""
+
+    packet: bytes
+    """XMP in UTF-8; empty if there is nothing to keep."""
+    texts: Mapping[str, str]
+    """For the properties that EXIF has, too, among them those of `PLACE`: their texts by their names in XMP,
+    such as "dc:description"; several are joined by semicolons."""
+    notes: tuple[str, ...]
+    """What could not be read, one sentence each."""
+
+
+def gather(name: str, embedded: bytes, sidecars: Iterable[tuple[str, bytes]], located: bool) -> Gathered:
+    """Never fails: a picture is developed without its caption, too.
 
     Parameters
     ----------
@@ -99,21 +127,14 @@ def gather(
         The first that has a property counts, and the embedded packet only after them. A sidecar that says it
         is for a raw with another suffix is passed over.
     located : bool
-        Whether the EXIF says where the picture was taken; only if not is XMP asked.
-
-    Returns
-    -------
-    packet : bytes
-        XMP in UTF-8; empty if there is nothing to keep.
-    notes : tuple of str
-        What could not be read, one sentence each.
+        Whether the EXIF says where the picture was taken. Then the embedded packet is not asked.
     """
     found: dict[str, ElementTree.Element] = {}
     notes = []
     for file, packet in (*sidecars, (name, embedded)):
         try:
             properties = _parse(packet)
-            kept = {key: value for key, value in properties.items() if _is_kept(key, located)}
+            kept = {key: value for key, value in properties.items() if _is_kept(key)}
             _to_packet(kept)  # nested too deeply, it cannot be written
         except (ElementTree.ParseError, RecursionError, ValueError) as error:  # UnicodeError, too
             notes.append(f"{file}: its XMP is damaged and was dropped ({error})")
@@ -123,9 +144,11 @@ def gather(
         if suffix and not name.lower().endswith(f".{suffix}".lower()):
             continue
         for key, value in kept.items():
-            if _says_something(value):
+            if not (located and file == name and _short_name(key) in _PLACE):
                 found.setdefault(key, value)
-    return _to_packet(found), tuple(notes)
+    texts = {_short_name(key): _text(value) for key, value in found.items() if _short_name(key) in IN_EXIF}
+    described = {key: value for key, value in found.items() if _short_name(key) not in _PLACE}
+    return Gathered(_to_packet(described), texts, tuple(notes))
 
 
 def shortened(packet: bytes, size: int) -> tuple[bytes, list[str]]:
@@ -146,23 +169,27 @@ def names_in(packet: bytes) -> list[str]:
 
 
 def _parse(packet: bytes) -> Properties:
-    """The properties of the picture itself. In RDF, simple ones may also be attributes."""
+    """The properties of the picture itself that say something. In RDF, simple ones may be attributes."""
     encoding = "utf-16" if packet[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     text = packet.decode(encoding).strip("\0 \t\r\n")
     if not text:
         return {}
+    for end in ("</x:xmpmeta>", "</rdf:RDF>"):  # what else programs leave behind it
+        if end in text:
+            text = text[: text.index(end) + len(end)]
+            break
     if "<!DOCTYPE" in text:  # XMP has none, and its entities can blow up to gigabytes
         raise ValueError("it has a document type")
     root = ElementTree.fromstring(text)
-    rdf = root if root.tag == _RDF + "RDF" else root.find(_RDF + "RDF")
-    properties = {}
-    for description in () if rdf is None else rdf.findall(_RDF + "Description"):
-        for key, value in description.attrib.items():
-            if not key.startswith(_RDF):  # rdf:about
-                properties[key] = element = ElementTree.Element(key)
-                element.text = value
-        for element in description:
-            properties[element.tag] = element
+    properties: dict[str, ElementTree.Element] = {}
+    for rdf in [root] if root.tag == _RDF + "RDF" else root.findall(_RDF + "RDF"):
+        for description in rdf.findall(_RDF + "Description"):
+            attributes = [ElementTree.Element(key) for key in description.attrib]
+            for element in attributes:
+                element.text = description.attrib[element.tag]
+            for element in (*attributes, *description):
+                if not element.tag.startswith(_RDF) and _says_something(element):  # rdf:about says nothing
+                    properties[element.tag] = element
     return properties
 
 
@@ -176,18 +203,30 @@ def _to_packet(properties: Properties) -> bytes:
     return _HEAD + ElementTree.tostring(root, encoding="utf-8") + _TAIL
 
 
-def _is_kept(key: str, located: bool) -> bool:
+def _is_kept(key: str) -> bool:
     uri, _, name = key[1:].partition("}")
     prefix = _PREFIXES.get(uri, "")
-    if prefix in WHOLE:
-        return name not in LEFT_OUT.get(prefix, ())
-    return name in KEPT.get(prefix, ()) or (prefix == "exif" and name.startswith("GPS") and not located)
+    return name not in LEFT_OUT.get(prefix, ()) if prefix in WHOLE else name in KEPT.get(prefix, ())
 
 
 def _says_something(element: ElementTree.Element) -> bool:
     """Whether there is any text in it, or an attribute that is a value."""
-    attributes = {key for part in element.iter() for key in part.attrib}
-    return bool(attributes - {_LANGUAGE, _RDF + "parseType"}) or any(map(str.strip, element.itertext()))
+    values = (
+        value
+        for part in element.iter()
+        for key, value in part.attrib.items()
+        if key not in (_LANGUAGE, _RDF + "parseType", _RDF + "about")
+    )
+    return any(map(str.strip, element.itertext())) or any(map(str.strip, values))
+
+
+def _text(element: ElementTree.Element) -> str:
+    """A property's text: in the default language, if there are several; of a list all entries."""
+    entries = element.findall(f"*/{_RDF}li")
+    if element.find(_RDF + "Alt") is not None:
+        entries = [entry for entry in entries if entry.get(_LANGUAGE) == "x-default"] or entries
+        entries = entries[:1]
+    return "; ".join("".join(entry.itertext()).strip() for entry in entries or [element])
 
 
 def _short_name(key: str) -> str:

@@ -2,14 +2,16 @@
 
 import os
 import threading
+import tracemalloc
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from conftest import IdentityEngine
 
-from deepisp_cli import batch
+from deepisp_cli import batch, restored
 from deepisp_cli.batch import Memory, Report, develop_many
+from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import EngineError, OutputError, UnsupportedRawError, UsageError
 from deepisp_cli.frame import Options, Result
 from deepisp_cli.pipeline import frame_bytes
@@ -347,6 +349,32 @@ def test_pictures_in_work_fit_into_the_memory_given(raws, tmp_path, monkeypatch)
         assert {result.status for result in results} == {"written"}
         assert max(most) <= allowed, memory
     assert max(most) > 1
+
+
+@pytest.mark.parametrize("pattern", ["RGGB", None], ids=["Bayer", "linear"])
+@pytest.mark.parametrize("format", ["png", "dng"])
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_a_picture_takes_no_more_memory_than_reckoned(tmp_path, monkeypatch, pattern, format, strength):
+    """Beside tiles, a DNG's preview, and what an encoder takes for the file."""
+    monkeypatch.setattr(restored, "PREVIEW_SIDE", 200)
+    rng = np.random.default_rng(0)
+    shape = (1400, 1500) if pattern else (1400, 1500, 3)
+    path = tmp_path / "a.dng"
+    write_dng(path, rng.integers(500, 4000, shape).astype(np.uint16), pattern=pattern, white=4095)
+    options = Options(strength=strength, format=format, bit_depth=16, tile=64)
+    result, raw = Result("", ""), read_raw(path)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        frame = batch.to_frame(raw, options, result)
+        size = frame_bytes(raw, options)
+        counts = raw.samples.nbytes
+        del raw
+        batch.finish(frame, IdentityEngine(), options, result)
+        peak = tracemalloc.get_traced_memory()[1] - before + counts
+    finally:
+        tracemalloc.stop()
+    assert 0.7 * size < peak < 1.02 * size + 8e6
 
 
 def test_memory_that_a_failed_file_took_is_given_back(raws, tmp_path):

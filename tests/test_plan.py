@@ -96,19 +96,28 @@ def test_two_inputs_of_one_name_are_refused_before_work(card):
 
 
 def test_a_clash_is_not_remedied_by_the_name_that_clashes(card):
-    for template, remedy in (
-        ("x", '"{stem}"'),
-        ("{stem}", '"{folder}_{stem}"'),
-        ("{folder:.0}{stem}", '"{date}_{stem}"'),
-        ("{date:.0}{folder:.0}{stem}", "; give them in separate commands with other folders"),
+    for folder in ("card/a/x", "card/b/x"):
+        Path(folder).mkdir()
+        Path(folder, "one.dng").write_bytes(b"x")
+    for paths, template, remedy in (
+        (["card/a/one.dng", "card/b/one.dng"], "x", '"{stem}"'),
+        (["card/a/one.dng", "card/b/one.dng"], "{stem}", '"{folder}_{stem}"'),
+        (["card/a/x/one.dng", "card/b/x/one.dng"], "{folder}_{stem}", '"{date}_{stem}"'),
+        (
+            ["card/a/x/one.dng", "card/b/x/one.dng"],
+            "{date}_{folder}_{stem}",
+            "; give them in separate commands with other folders",
+        ),
     ):
         with pytest.raises(UsageError, match=re.escape(remedy)):
-            plan_jobs(["card/a/one.dng", "card/b/one.dng"], "out", template=template)
+            plan_jobs(paths, "out", template=template)
     (card / "a" / "one.cr2").write_bytes(b"x")
     with pytest.raises(UsageError, match=re.escape('"{stem}_{suffix}"')):
         plan_jobs(["card/a/one.dng", "card/a/one.cr2"], "out")
-    with pytest.raises(UsageError, match=re.escape('"{date}_{stem}"')):  # they are in one folder
-        plan_jobs(["card/a/one.dng", "card/a/one.cr2"], "out", template="{suffix:.0}{stem}")
+    paths = ["card/a/one.dng", "card/a/one.cr2", "card/b/one.dng"]
+    with pytest.raises(UsageError, match=re.escape('"{folder}_{stem}_{suffix}"')):
+        plan_jobs(paths, "out")
+    assert len(plan_jobs(paths, "out", template="{folder}_{stem}_{suffix}")[0]) == 3
 
 
 def test_one_name_in_two_encodings_clashes(card):

@@ -16,6 +16,7 @@ from deepisp_cli.batch import develop_many
 from deepisp_cli.camera_rgb import clipped_off, linear_rgb
 from deepisp_cli.colour import decode, encode
 from deepisp_cli.dng import write_dng
+from deepisp_cli.dng_tags import RawTag
 from deepisp_cli.errors import UsageError
 from deepisp_cli.frame import Options, Result
 from deepisp_cli.metadata import read_metadata
@@ -317,6 +318,26 @@ def test_exif_and_place_are_kept(write_raw, tmp_path, identity_engine):
     assert "ColorSpace" not in tags["ExifTag"]  # sRGB it is not
 
 
+@pytest.mark.parametrize("value", [(10, 4, (-1, 2, 5, 1)), (3, 1, 1), (11, 1, 0.5), (12, 1, -0.25)])
+def test_exposures_of_any_type_are_lowered(value):
+    kind, count, stated = value
+    count = count // 2 if kind == 10 else count
+    first = stated[0] / stated[1] if kind == 10 else stated
+    (tag,) = restoring._darkened([RawTag(50730, kind, count, stated)], 0.5)
+    assert (tag.type, tag.length) == (10, 1)
+    assert tag.value[0] / tag.value[1] == pytest.approx(first - 1)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_what_was_restored_in_part_stays_so(write_raw, tmp_path, identity_engine, strength):
+    """A DNG written with a strength of 0 has all its noise: that one is restored."""
+    target, _ = restored(write_raw("a.dng", scene_of()), tmp_path, identity_engine, strength=strength)
+    assert read_raw(target).restored == strength
+    result = develop(target, tmp_path / "again.dng", identity_engine, Options(format="dng"))
+    assert any("not done twice" in note for note in result.notes) == (strength > 0)
+    assert tags_of(tmp_path / "again.dng")["NoiseReductionApplied"] == (round(100 * strength) or 100, 100)
+
+
 @pytest.mark.parametrize("format", [None, "dng"])
 def test_what_is_restored_is_not_restored_again(write_raw, tmp_path, identity_engine, format):
     class Brighter(IdentityEngine):
@@ -338,7 +359,7 @@ def test_what_is_restored_is_not_restored_again(write_raw, tmp_path, identity_en
         assert np.abs(np.asarray(Image.open(again)) - expected).max() <= 1
     linear = tmp_path / "linear.dng"
     write_dng(linear, read_raw(target).samples, pattern=None)
-    assert not read_raw(linear).restored  # though this program wrote it
+    assert read_raw(linear).restored == 0  # though this program wrote it
 
 
 def test_white_balance_and_strength_are_the_users(write_raw, tmp_path, identity_engine):

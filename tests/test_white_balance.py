@@ -98,6 +98,12 @@ def test_an_estimate_does_not_judge_darkness(pattern):
         assert estimated_gains(samples, pattern, black, white) is None
 
 
+def test_what_is_only_in_the_brightest_places_is_not_judged():
+    picture = np.full((64, 64, 3), (0.2, 0.3, 0.0), np.float32)
+    picture[3, :4] = 0.9
+    assert estimated_gains(picture, None, np.zeros(3), np.ones(3)) is None
+
+
 @pytest.mark.parametrize("pattern", BAYER_PATTERNS)
 def test_an_estimate_finds_the_cast(pattern):
     cast = {"R": 0.5, "G": 1.0, "B": 0.4}

@@ -3,6 +3,7 @@
 import io
 import struct
 import xml.etree.ElementTree as ElementTree
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -55,9 +56,9 @@ def keywords(*words: str) -> str:
 
 def kept(embedded, sidecars=(), located=False) -> bytes:
     """What remains of an embedded packet and sidecars."""
-    found, notes = gather("a.nef", embedded, sidecars, located)
-    assert notes == ()
-    return found
+    found = gather("a.nef", embedded, sidecars, located)
+    assert found.notes == ()
+    return found.packet
 
 
 def texts(found: bytes, name: str) -> list[str]:
@@ -149,11 +150,33 @@ def test_a_sidecar_can_be_for_another_raw(suffix, used):
     assert kept(sidecar)  # a converter may have put it into the raw itself
 
 
-@pytest.mark.parametrize("located", [False, True])
-def test_a_place_is_kept_if_the_exif_has_none(located):
-    place = packet("", 'exif:GPSLatitude="48,51.5N" exif:GPSLongitude="2,17.7E" exif:ISO="100"')
-    names = [] if located else ["exif:GPSLatitude", "exif:GPSLongitude"]
-    assert names_in(kept(place, located=located)) == names
+def test_nothing_empty_takes_the_place_of_something():
+    mail = '<Iptc4xmpExt:Contact my:mail="me@x.org"/>'
+    assert b"me@x.org" in kept(packet(mail), [("a.xmp", packet(mail.replace("me@x.org", "")))])
+    nested = '<Iptc4xmpExt:Contact><rdf:Description rdf:about=""/></Iptc4xmpExt:Contact>'
+    assert b"me@x.org" in kept(packet(mail), [("a.xmp", packet(nested))])
+    assert texts(kept(packet(title("x") + title(""))), "dc:title") == ["x"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text + text,
+        lambda text: text + "\0\0junk<",
+        lambda text: text[text.index("<rdf:RDF") : text.index("</x:xmpmeta")] + "<junk",
+    ],
+)
+def test_what_comes_after_a_packet_is_passed_over(change):
+    assert texts(kept(change(packet(title("x")).decode()).encode()), "dc:title") == ["x"]
+
+
+def test_several_rdfs_are_one():
+    first = packet(title("x")).decode()
+    second = packet("", 'xmp:Rating="3"').decode()
+    second = second[second.index("<rdf:RDF") : second.index("</x:xmpmeta")]
+    assert names_in(kept(first.replace("</x:xmpmeta", second + "</x:xmpmeta").encode())) == [
+        *("dc:title", "xmp:Rating"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +191,7 @@ def test_a_place_is_kept_if_the_exif_has_none(located):
     ids=["cut", "half", "latin", "entities", "hidden"],
 )
 def test_damage_is_noted_and_the_rest_is_kept(data, words):
-    found, notes = gather("a.nef", packet(title("x")), [("a.xmp", data)], False)
+    found, _, notes = gather("a.nef", packet(title("x")), [("a.xmp", data)], False)
     assert names_in(found) == ["dc:title"]
     (note,) = notes
     assert note.startswith("a.xmp: ") and words in note
@@ -176,7 +199,7 @@ def test_damage_is_noted_and_the_rest_is_kept(data, words):
 
 def test_nesting_without_end_is_damage():
     deep = f"<dc:title>{'<dc:a>' * 5000}x{'</dc:a>' * 5000}</dc:title>"
-    found, notes = gather("a.nef", packet(title("x")), [("a.xmp", packet(deep))], False)
+    found, _, notes = gather("a.nef", packet(title("x")), [("a.xmp", packet(deep))], False)
     assert names_in(found) == ["dc:title"]
     assert notes[0].startswith("a.xmp: ")
 
@@ -242,13 +265,75 @@ def test_damaged_containers_do_no_harm(data):
         xmp_packet(io.BytesIO(data[:size]))
 
 
-def test_a_place_in_the_exif_counts():
-    image = Image.Exif()
-    image[0x8825] = {1: "N", 2: (48, 51, 0), 3: "E", 4: (2, 17, 0)}
-    sidecars = [("a.xmp", packet(title("x"), 'exif:GPSLatitude="1,0N"'))]
-    for block, names in ((image, ["dc:title"]), (Image.Exif(), ["exif:GPSLatitude", "dc:title"])):
-        metadata = read_metadata(io.BytesIO(block.tobytes()[6:]), "a", sidecars=sidecars)
-        assert names_in(metadata.xmp) == names
+# --- what EXIF has, too ---
+
+
+def exif_of(image=None, gps=None) -> io.BytesIO:
+    block = Image.Exif()
+    block.update(image or {})
+    if gps:
+        block[0x8825] = gps
+    return io.BytesIO(block.tobytes()[6:])
+
+
+def lines(name: str, *entries: str) -> str:
+    found = "".join(f'<rdf:li xml:lang="{entry[:2]}">{entry}</rdf:li>' for entry in entries)
+    return f"<{name}><rdf:Alt>{found}</rdf:Alt></{name}>"
+
+
+def test_exif_says_what_the_xmp_says():
+    """There would be two captions, and two ratings, of which programs show either."""
+    source = exif_of(
+        {0x010E: "OLYMPUS", 0x013B: "camera", 0x8298: "camera", 0x4746: 0, 0x4749: 0, 0x0110: "M"}
+    )
+    creators = "<dc:creator><rdf:Seq><rdf:li>A</rdf:li><rdf:li>B</rdf:li></rdf:Seq></dc:creator>"
+    caption = lines("dc:description", "de: ein", "x-default").replace('"x-"', '"x-default"')
+    sidecar = packet(caption + creators + lines("dc:rights", "me"), 'xmp:Rating="5"')
+    metadata = read_metadata(source, "a.nef", sidecars=[("a.xmp", sidecar)])
+    assert metadata.image == {
+        **{0x010E: "x-default", 0x013B: "A; B", 0x8298: "me", 0x4746: 5, 0x0110: "M"},
+    }
+    assert set(names_in(metadata.xmp)) == {"dc:description", "dc:creator", "dc:rights", "xmp:Rating"}
+    alone = read_metadata(source, "a.nef", sidecars=[("a.xmp", packet(title("x")))])
+    assert alone.image == {
+        0x010E: "OLYMPUS",
+        0x013B: "camera",
+        0x8298: "camera",
+        0x4746: 0,
+        0x4749: 0,
+        0x0110: "M",
+    }
+    rejected = read_metadata(source, "a.nef", sidecars=[("a.xmp", packet("", 'xmp:Rating="-1"'))])
+    assert not {0x4746, 0x4749} & rejected.image.keys()
+
+
+PLACE = 'exif:GPSLatitude="48,51.5S" exif:GPSLongitude="2,17,42W" exif:GPSAltitude="71/2" exif:ISO="100"'
+THERE = {1: "S", 2: (48, Fraction(103, 2), 0), 3: "W", 4: (2, 17, 42), 5: 0, 6: Fraction(71, 2)}
+ELSEWHERE = {1: "N", 2: (1, 2, 3), 3: "E", 4: (4, 5, 6), 29: "2024:05:06"}
+
+
+def test_a_place_goes_into_the_exif():
+    """A sidecar's is what somebody has set; one in the raw is the camera's, and EXIF's is as good."""
+    sidecars = [("a.xmp", packet(title("x"), PLACE))]
+    metadata = read_metadata(exif_of(), "a.nef", sidecars=sidecars)
+    assert metadata.gps == THERE
+    assert names_in(metadata.xmp) == ["dc:title"]
+    metadata = read_metadata(exif_of(gps=ELSEWHERE), "a.nef", sidecars=sidecars)
+    assert metadata.gps == {**ELSEWHERE, **THERE}
+    below = PLACE + ' exif:GPSAltitudeRef="1"'
+    assert read_metadata(exif_of(), "a.nef", sidecars=[("a", packet("", below))]).gps == {**THERE, 5: 1}
+    embedded = packet("", PLACE)
+    for gps, expected in ((None, THERE), (ELSEWHERE, ELSEWHERE)):
+        assert read_metadata(exif_of({700: embedded}, gps), "a.nef").gps == expected
+    assert read_metadata(exif_of(), "a", sidecars=[("a", packet("", PLACE.split(" ")[0]))]).gps == {}
+
+
+@pytest.mark.parametrize("wrong", ["north", "48,51.5", "48N", "48,x,1N", "481,1N", "48,51.5E", "1/0,1N", ""])
+def test_a_place_that_makes_no_sense_is_noted(wrong):
+    sidecar = packet("", PLACE.replace("48,51.5S", wrong))
+    metadata = read_metadata(exif_of(gps=ELSEWHERE), "a.nef", sidecars=[("a.xmp", sidecar)])
+    assert metadata.gps == ELSEWHERE
+    assert [note for note in metadata.notes if "the place in its XMP makes no sense" in note] or not wrong
 
 
 # --- outputs ---
@@ -329,6 +414,13 @@ def test_sidecars_are_found_by_both_names(tmp_path):
 
 def test_a_name_too_long_for_a_sidecar_has_none(tmp_path):
     assert read_sidecars(tmp_path / f"{'a' * 251}.nef") == ([], [])
+
+
+def test_a_sidecar_is_read_once_where_case_does_not_matter(tmp_path):
+    (tmp_path / "a.xmp").write_bytes(b"x")
+    if not (tmp_path / "a.XMP").exists():
+        (tmp_path / "a.XMP").hardlink_to(tmp_path / "a.xmp")
+    assert read_sidecars(tmp_path / "a.nef") == ([(str(tmp_path / "a.xmp"), b"x")], [])
 
 
 def test_a_sidecar_that_cannot_be_read_is_noted(tmp_path):

@@ -122,23 +122,6 @@ class TrainConfig:
             raise ValueError(f"stages with the high level need crops of {self.network.cell} pixels or more")
         if max(self.restoration_scales, default=1) > smallest:
             raise ValueError(f"restoration_scales are at most the smallest crop's {smallest} pixels")
-        self._check_raw_pairs()
-
-    def _check_raw_pairs(self) -> None:
-        """Refuse stages that learn nothing from raw pairs: their noise-free frames are not known."""
-        photographs, panoramas, pairs = map(bool, (self.photographs, self.panoramas, self.raw_pairs))
-        given = [
-            there and share > 0
-            for there, share in zip((photographs, panoramas, pairs), self.shares, strict=True)
-        ]
-        parts = {stage.parts for stage in self.stages}
-        if given[2] and "low" in parts:
-            raise ValueError("raw_pairs teach the parts 'low' nothing: they have no noise-free frames")
-        if given == [False, False, True] and "separate" in parts:
-            raise ValueError(
-                "raw_pairs alone, which have no noise-free frames, leave the restoration of the parts"
-                " 'separate' untrained: use 'joint', or 'high' to keep the restoration that --initial brings"
-            )
 
     @property
     def smallest_side(self) -> int:

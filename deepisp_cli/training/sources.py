@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deepisp_cli.errors import InputError
+from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.crops import Crops, reduced
 from deepisp_cli.training.mosaics import MosaicSynthesis
@@ -57,7 +57,10 @@ def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[
     ------
     InputError
         If a folder holds nothing to train on, or the configuration names none at all.
+    UsageError
+        If raw pairs would teach a stage nothing.
     """
+    _refuse_useless_pairs(config)
     smallest = min(stage.crop for stage in config.stages)
     opened: list[Source] = []
     shares = []
@@ -90,6 +93,20 @@ def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[
     if not opened:
         raise InputError("nothing to train on: name folders of photographs, panoramas or raw_pairs")
     return opened, shares
+
+
+def _refuse_useless_pairs(config: TrainConfig) -> None:
+    """Raw pairs have no noise-free frames, so some stages learn nothing from them."""
+    data = (config.photographs, config.panoramas, config.raw_pairs)
+    *others, pairs = (bool(folders) and share > 0 for folders, share in zip(data, config.shares, strict=True))
+    parts = {stage.parts for stage in config.stages}
+    if pairs and "low" in parts:
+        raise UsageError("raw_pairs teach the parts 'low' nothing: they have no noise-free frames")
+    if pairs and not any(others) and "separate" in parts:
+        raise UsageError(
+            "raw_pairs alone, which have no noise-free frames, leave the restoration of the parts 'separate'"
+            " untrained: use 'joint', or 'high' to keep the restoration that --initial brings"
+        )
 
 
 def _photographs(
