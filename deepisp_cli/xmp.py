@@ -82,7 +82,7 @@ def read_sidecars(source: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
     notes = []
     for stem in (source, source.with_suffix("")):
         for path in (stem.with_name(stem.name + suffix) for suffix in (".xmp", ".XMP")):
-            if found and found[-1][0] != str(path) and _is_same(found[-1][0], path):
+            if found and _is_same(found[-1][0], path):
                 continue  # the file system ignores case
             try:
                 with path.open("rb") as file:
@@ -215,7 +215,7 @@ def _says_something(element: ElementTree.Element) -> bool:
         value
         for part in element.iter()
         for key, value in part.attrib.items()
-        if key not in (_LANGUAGE, _RDF + "parseType", _RDF + "about")
+        if key not in (_LANGUAGE, _RDF + "parseType")
     )
     return any(map(str.strip, element.itertext())) or any(map(str.strip, values))
 

@@ -358,7 +358,8 @@ def test_what_is_restored_is_not_restored_again(write_raw, tmp_path, identity_en
         expected = develop_array(target, identity_engine, PLAIN).astype(int)
         assert np.abs(np.asarray(Image.open(again)) - expected).max() <= 1
     linear = tmp_path / "linear.dng"
-    write_dng(linear, read_raw(target).samples, pattern=None)
+    extra = [(50935, 5, 1, (1, 1))]  # NoiseReductionApplied
+    write_dng(linear, read_raw(target).samples, pattern=None, extra=extra)
     assert read_raw(linear).restored == 0  # though this program wrote it
 
 

@@ -288,7 +288,7 @@ def test_exif_says_what_the_xmp_says():
     )
     creators = "<dc:creator><rdf:Seq><rdf:li>A</rdf:li><rdf:li>B</rdf:li></rdf:Seq></dc:creator>"
     caption = lines("dc:description", "de: ein", "x-default").replace('"x-"', '"x-default"')
-    sidecar = packet(caption + creators + lines("dc:rights", "me"), 'xmp:Rating="5"')
+    sidecar = packet(caption + creators + lines("dc:rights", "me", "you"), 'xmp:Rating="5"')
     metadata = read_metadata(source, "a.nef", sidecars=[("a.xmp", sidecar)])
     assert metadata.image == {
         **{0x010E: "x-default", 0x013B: "A; B", 0x8298: "me", 0x4746: 5, 0x0110: "M"},
