@@ -1,20 +1,16 @@
 """What to develop, and where to write it: inputs and options → jobs. Clashes are found before any work."""
 
 import os
-import re
-import string
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from glob import escape, glob, has_magic
 from pathlib import Path
 
 from deepisp_cli.errors import DeepIspError, InputError, UsageError
-from deepisp_cli.libraw import read_capture, read_preview
-from deepisp_cli.metadata import Metadata, read_metadata
+from deepisp_cli.naming import OUTPUT_SUFFIXES, check_template, fields_of, fill
 from deepisp_cli.output import FORMATS, format_of_suffix, is_device, is_taken
 from deepisp_cli.pipeline import STANDARD_STREAM
 
@@ -25,14 +21,8 @@ RAW_SUFFIXES = (
     *(".srw", ".x3f"),
 )
 PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not raws; some raws are .tif
-OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
-METADATA_FIELDS = ("date", "camera", "iso")
-UNKNOWN = {"date": "undated", "camera": "unknown camera", "iso": "unknown iso"}
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
-FIELDS = ("stem", "suffix", "folder", "model", *METADATA_FIELDS)
-FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in file names on some systems
-DATE = "%Y-%m-%d_%H-%M-%S"  # the format of {date}, if the template gives none
 STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # written to even if it is redirected to an existing file
 
 
@@ -94,7 +84,7 @@ def plan_jobs(
         raise UsageError("the name of a file or folder is empty; is a variable not set?")
     if template is not None:
         template = template.replace(os.sep, "/")  # Windows: a backslash makes folders there, too
-        _check_template(template)
+        check_template(template)
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
     sources, missing = find_sources(names, recursive)
     if missing and not sources and missing[0].error:
@@ -231,107 +221,9 @@ def _job(source: Path | str, folder: Path, output: str | None, template: str, su
     if output is not None and "/" not in template:
         parent /= path.parent.relative_to(folder)
     try:
-        return Job(source, parent / (_fill(template, path, model) + suffix))
+        return Job(source, parent / (fill(template, path, model) + suffix))
     except DeepIspError as error:
         return Job(source, "", error=error)
-
-
-def _check_template(template: str) -> None:
-    try:
-        parsed = list(string.Formatter().parse(template))
-        fields = {field for _, field, _, _ in parsed if field is not None}
-        if any("{" in (form or "") for _, _, form, _ in parsed):
-            raise UsageError(f"--name {template!r}: fields cannot be nested; give them one after the other")
-        unknown = sorted(fields - set(FIELDS))
-        if unknown:
-            known = ", ".join("{" + field + "}" for field in FIELDS)
-            raise UsageError(f"--name: unknown field {{{unknown[0]}}}; known: {known}")
-        date = _Moment(datetime(2000, 1, 1))
-        sample = template.format(stem="a", suffix="a", folder="a", model="a", date=date, camera="a", iso=100)
-    except (ValueError, IndexError, KeyError, AttributeError, MemoryError) as error:
-        raise UsageError(f"--name {template!r}: {error}") from error
-    if Path(sample).suffix.lower() in OUTPUT_SUFFIXES:
-        raise UsageError(f"--name {template!r}: leave out the suffix; --format chooses it")
-    if not _stays_inside(sample):
-        raise UsageError(f"--name {template!r}: must name a file in the output folder or its sub-folders")
-
-
-def _stays_inside(name: str) -> bool:
-    """Whether this names a file in a folder or its sub-folders."""
-    parts = Path(name).parts
-    return bool(name) and not name.endswith("/") and not Path(name).anchor and ".." not in parts
-
-
-def _fill(template: str, source: Path, model: str) -> str:
-    fields = {field for _, field, _, _ in string.Formatter().parse(template) if field}
-    values: dict[str, object] = {
-        "stem": "stdin" if str(source) == STANDARD_STREAM else source.stem,
-        "suffix": source.suffix[1:].lower(),
-        "folder": Path(os.path.abspath(source)).parent.name,
-        "model": model,
-    }
-    wanted = fields & {*METADATA_FIELDS}
-    if fields & {*METADATA_FIELDS, "folder"} and str(source) == STANDARD_STREAM:
-        raise UsageError(f"--name {template!r}: for standard input only stem and model are known; use these")
-    if wanted:
-        values |= _metadata_values(source, wanted)
-    for field in sorted(fields):
-        if not values[field]:
-            raise InputError(
-                f"{source}: has no {field}, which --name {template!r} needs; develop it alone, without that"
-            )
-    for field in {"folder", "camera", "model"} & values.keys():
-        values[field] = FORBIDDEN.sub("_", str(values[field])).rstrip(". ")  # Windows drops these at the end
-    name = template.format(**values)
-    if not _stays_inside(name):
-        raise InputError(f"{source}: --name {template!r} names it {name!r}; choose other fields")
-    return name
-
-
-def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
-    """The fields of `METADATA_FIELDS`; where unknown, what to call the file."""
-
-    def values_of(metadata: Metadata) -> dict[str, object]:
-        date = metadata.captured and _Moment(metadata.captured)
-        return {"date": date, "camera": metadata.camera, "iso": metadata.iso}
-
-    try:
-        with source.open("rb") as file:
-            values = values_of(read_metadata(file, str(source)))
-            if not all(values[field] for field in wanted):  # LibRaw or the preview may know, but are slower
-                preview, capture = read_preview(file), read_capture(file)
-                values = values_of(
-                    read_metadata(file, str(source), preview=preview, fallback=capture),
-                )
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
-    return {field: value or _Unknown(UNKNOWN[field]) for field, value in values.items()}
-
-
-class _Unknown:
-    """The value of a field that a file does not state, in whatever format."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
-
-    def __format__(self, form: str) -> str:
-        return self.name
-
-
-class _Moment:
-    """The value of {date}: it may make folders, but no names that some systems forbid."""
-
-    def __init__(self, moment: datetime) -> None:
-        self.moment = moment
-
-    def __repr__(self) -> str:  # also of {date!s}
-        return format(self, "")
-
-    def __format__(self, form: str) -> str:
-        return "/".join(FORBIDDEN.sub("_", part) for part in format(self.moment, form or DATE).split("/"))
 
 
 def _refuse_clashes(jobs: Sequence[Job], template: str) -> None:
@@ -340,7 +232,7 @@ def _refuse_clashes(jobs: Sequence[Job], template: str) -> None:
     if clashes:
         first = [job for job in jobs if _key(job.target) in clashes]
         same = [str(job.source) for job in first if _key(job.target) == _key(first[0].target)]
-        used = {field for _, field, _, _ in string.Formatter().parse(template)}
+        used = fields_of(template)
         paths = [Path(os.path.abspath(source)) for source in same]
         kinds = {path.suffix.lower() for path in paths}
         folders = {path.parent.name for path in paths}

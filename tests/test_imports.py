@@ -16,6 +16,7 @@ LAYERS = [
     ["peak"],
     ["batch"],
     ["plan", "info"],
+    ["naming"],
     ["pipeline"],
     ["resident"],
     ["tiling", "white_balance"],

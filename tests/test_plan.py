@@ -6,7 +6,7 @@ from pathlib import Path, PureWindowsPath
 
 import pytest
 
-from deepisp_cli import plan
+from deepisp_cli import naming
 from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.plan import find_sources, plan_jobs
 
@@ -260,7 +260,7 @@ def test_dates_are_names_on_any_system(card, write_raw, grey_ramp):
 
 def test_what_only_libraw_knows_makes_names(card, write_raw, grey_ramp, monkeypatch):
     """As ``deepisp info`` shows it."""
-    monkeypatch.setattr("deepisp_cli.plan.read_capture", lambda file: {"iso": 200.0})
+    monkeypatch.setattr("deepisp_cli.naming.read_capture", lambda file: {"iso": 200.0})
     path = write_raw("a.dng", grey_ramp)
     jobs, _ = plan_jobs([str(path)], "out", template="{stem}_{iso}")
     assert targets(jobs) == ["out/a_200.jpg"]
@@ -463,7 +463,7 @@ def test_nothing_to_do_is_an_error(card):
 )
 def test_names_stay_in_the_folder_on_windows_too(card, monkeypatch, template):
     """There neither a drive nor a leading slash alone makes a path absolute, but both leave the folder."""
-    monkeypatch.setattr(plan, "Path", PureWindowsPath)
+    monkeypatch.setattr(naming, "Path", PureWindowsPath)
     monkeypatch.setattr(os, "sep", "\\")
     with pytest.raises(UsageError, match="must name a file in the output folder"):
         plan_jobs(["card"], "out", template=template)
