@@ -42,7 +42,10 @@ KEPT = {
         "DateCreated",
     ),
     "lr": ("hierarchicalSubject", "weightedFlatSubject"),
-    "digiKam": (*("TagsList", "CaptionsAuthorNames", "CaptionsDateTimeStamps", "ColorLabel", "PickLabel"),),
+    "digiKam": (
+        *("TagsList", "ColorLabel", "PickLabel"),
+        *("CaptionsAuthorNames", "CaptionsDateTimeStamps"),
+    ),
     "MicrosoftPhoto": ("LastKeywordXMP",),
     "exif": PLACE,
 }
