@@ -92,7 +92,8 @@ def brighten(srgb: Array, exposure: float) -> Array:
         return srgb_encode(srgb_decode(srgb) * 2.0**exposure)
     linear = srgb_decode(srgb.clip(0, 1)) * 2.0**exposure
     red, green, blue = linear[..., :1], linear[..., 1:2], linear[..., 2:]
-    grey = LUMINANCE[0] * red + LUMINANCE[1] * green + LUMINANCE[2] * blue
+    of_red, of_green, of_blue = LUMINANCE.tolist()
+    grey = of_red * red + of_green * green + of_blue * blue
     brightest = xp.maximum(xp.maximum(red, green), blue)
     colourfulness = (1 - grey) / (brightest - grey).clip(1e-6, None)
     return srgb_encode(grey + (linear - grey) * colourfulness.clip(None, 1)).clip(0, 1)
