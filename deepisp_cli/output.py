@@ -188,7 +188,7 @@ def _encode_jpeg(pixels: Pixels, ifds: Ifds, xmp: bytes, quality: int, name: str
         )
         exif = b"Exif\0\0" + exif_block(ifds)
     packet, dropped = shortened(xmp, JPEG_MAX_SEGMENT - len(XMP_IN_JPEG))
-    notes += [f"{name} dropped: a JPEG has no room for it; TIFF and PNG keep it" for name in dropped]
+    notes += [f"{key} dropped: a JPEG has no room for it; TIFF and PNG keep it" for key in dropped]
     profile = b"ICC_PROFILE\0\1\1" + srgb_profile()
     bodies = [(b"\xe1", exif), *([(b"\xe1", XMP_IN_JPEG + packet)] if packet else []), (b"\xe2", profile)]
     segments = [b"\xff" + marker + struct.pack(">H", len(body) + 2) + body for marker, body in bodies]

@@ -112,7 +112,7 @@ def estimated_gains(
     rows = period * max(1, BLOCK_ROWS // period)
     step = -(-samples.shape[0] * samples.shape[1] // (side**2 * ENOUGH_CELLS))
     cells = [
-        _cell_colours(samples[top : top + rows], pattern, black, white)[:, ::step]
+        _cell_colours(samples[top : top + rows], pattern, black, white)[:, ::step].copy()
         for top in range(0, len(samples), rows)
     ]
     *rgb, brightest = np.concatenate(cells, 1)
