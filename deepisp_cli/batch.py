@@ -193,7 +193,7 @@ class _Batch:
         self.finished: Queue[_Work | None] = Queue(workers)
         self.events: SimpleQueue[_Work | _Share | BaseException] = SimpleQueue()
         for index, job in enumerate(jobs):
-            self.todo.put(_Work(index, job, Result(str(job.source), str(job.target)), options))
+            self.todo.put(_Work(index, job, job.result(), options))
         calls: list[Callable[[], None]] = [self._read, self._write] * workers
         calls += [partial(self._develop, engine) for engine in engines for _ in range(engine.lanes)]
         self.threads = [Thread(target=self._run, args=(call,), daemon=True) for call in calls]

@@ -148,7 +148,7 @@ def _measure_batch(
             # threads of one kind share the files
             threads[thread] += seconds / (opened.lanes if thread == NETWORK else reading_threads([opened]))
         early = peak_memory() if index == TENTH - 1 else early
-        Path(result.output).unlink()
+        Path(str(result.output)).unlink()
     wall = time.perf_counter() - started
     slowest = max(threads, key=lambda thread: threads[thread])
     late = peak_memory()

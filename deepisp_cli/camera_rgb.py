@@ -8,7 +8,7 @@ import numpy as np
 
 from deepisp_cli.colour import srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, phases, sample_mosaic
-from deepisp_cli.look import as_grain
+from deepisp_cli.look import as_grain, limit_outliers
 from deepisp_cli.machine import on_all_cores
 from deepisp_cli.raw import RawImage
 from deepisp_cli.xtrans import SIDE, interpolate
@@ -100,7 +100,8 @@ def leave_noise(image: np.ndarray, picture: np.ndarray, pattern: str, share: flo
     """Add a share of what the network took off the sensor's samples to the restored image, in place.
 
     That alone is interpolated (residual interpolation, Kiku et al. 2013): noise comes back, but not the
-    softness and the false colours of ``picture``. With a share of 1 the image has the sensor's samples.
+    softness and the false colours of ``picture``, nor hot pixels. With a share of 1 the image has the
+    sensor's samples.
 
     Parameters
     ----------
@@ -112,6 +113,8 @@ def leave_noise(image: np.ndarray, picture: np.ndarray, pattern: str, share: flo
     residual = sample_mosaic(picture, pattern)
     for channel, rows, columns in phases(pattern):  # in place: memory
         residual[rows, columns] -= image[rows, columns, channel]
+    if share < 1:
+        limit_outliers(residual)
     noise = at_each_pixel(residual, pattern, picture)
     by_rows(lambda rows: as_grain(rows, share), noise)
     image += noise

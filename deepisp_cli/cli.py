@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -244,7 +244,7 @@ class _Talk:
         elif not self.quiet:
             total = sum(result.seconds.values())
             took = f" ({total:.1f} s)" if result.status == "written" else ""
-            names = _printable(f"{result.input} -> {result.output}")
+            names = _printable(f"{result.input} -> {result.output}" if result.output else result.input)
             _tell(f"{names}: {result.status}{took}")
         if not self.quiet and not result.error:
             for note in result.notes:
@@ -265,11 +265,10 @@ class _Talk:
 
 def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":
     from deepisp_cli.batch import Report
-    from deepisp_cli.frame import Result
 
     report = Report()
     for job in jobs:
-        result = Result(str(job.source), str(job.target), status="skipped" if job.skip else "planned")
+        result = replace(job.result(), status="skipped" if job.skip else "planned")
         if job.error:
             result.status, result.error, result.exit_code = "failed", str(job.error), job.error.exit_code
         report.add(result)
@@ -336,7 +335,7 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
     deepisp info --json *.nef
     """
     from deepisp_cli.info import describe, not_supported
-    from deepisp_cli.plan import find_sources
+    from deepisp_cli.plan import SIDECAR_SUFFIXES, find_sources
 
     _need_stdout()
     codes = []
@@ -349,6 +348,8 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
         else:
             found.append((given, None))
     for raw, problem in found:
+        if len(found) > 1 and Path(raw).suffix.lower() in SIDECAR_SUFFIXES:
+            continue
         try:
             facts = not_supported(raw, problem) if problem else describe(raw)
         except DeepIspError as error:

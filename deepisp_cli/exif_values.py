@@ -1,6 +1,8 @@
 """EXIF values as readers deliver them → meaningful text, numbers and ratios, or None."""
 
+import contextlib
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from fractions import Fraction
@@ -148,7 +150,32 @@ def to_place(texts: Mapping[int, str]) -> dict[int, Value]:
         if last[-1:] not in tuple(sides) or len(angle) not in (2, 3) or not 0 <= angle[0] <= 180:
             raise ValueError(texts[tag])
         place[tag], place[reference] = (*angle, Fraction(0))[:3], last[-1]
-    if GPS.GPSAltitude in texts:
-        place[GPS.GPSAltitude] = Fraction(texts[GPS.GPSAltitude])
+    with contextlib.suppress(ArithmeticError, ValueError):
+        height = Fraction(texts.get(GPS.GPSAltitude, ""))
         place[GPS.GPSAltitudeRef] = int(texts.get(GPS.GPSAltitudeRef, "0"))
+        place[GPS.GPSAltitude] = height
     return place
+
+
+_MOMENT = re.compile(
+    r"(\d{4})[-:](\d\d)[-:](\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d:\d\d)?"
+)
+
+
+def parse_moment(text: str) -> dict[int, Value] | None:
+    """EXIF's tags of the original time, from one in XMP such as "2026-11-22T23:30:00.25+01:00"; None if it is
+    none. Programs also write it as EXIF does."""
+    match = _MOMENT.fullmatch(text.strip())
+    if match is None:
+        return None
+    *numbers, fraction, zone = match.groups()
+    year, month, day, hour, minute, second = (number or "00" for number in numbers)
+    date = f"{year}:{month}:{day} {hour}:{minute}:{second}"
+    if parse_date(date) is None:
+        return None
+    found: dict[int, Value] = {Tag.DateTimeOriginal: date}
+    if fraction and int(fraction):
+        found[Tag.SubsecTimeOriginal] = fraction
+    if zone:
+        found[Tag.OffsetTimeOriginal] = "+00:00" if zone == "Z" else zone
+    return found

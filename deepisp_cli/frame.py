@@ -117,8 +117,10 @@ class Result:
 
     Attributes
     ----------
-    input, output : str
-        The paths, or "-".
+    input : str
+        Its path, or "-".
+    output : str or None
+        The picture's path, or "-"; None where there is to be none.
     model, engine, device : str or None
         The model's name, the engine's ("onnx", "onnx-int8", "torch") and the device's ("cpu", "cuda:0",
         "mps"); None where nothing was developed.
@@ -143,7 +145,7 @@ class Result:
     """
 
     input: str
-    output: str
+    output: str | None
     model: str | None = None
     engine: str | None = None
     device: str | None = None

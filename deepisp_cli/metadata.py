@@ -4,6 +4,7 @@ Only what remains true of the developed picture is carried over. How the raw is 
 orientation, thumbnails), how to develop it (DNG tags, colour space) and maker notes are left behind.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,11 +22,12 @@ from deepisp_cli.exif_values import (
     READERS,
     Value,
     parse_date,
+    parse_moment,
     parse_offset,
     positive,
     to_place,
 )
-from deepisp_cli.xmp import gather
+from deepisp_cli.xmp import TIMES, gather
 
 # The kind of each tag's value, which has a reader in `exif_values`. Tags: EXIF 2.32, sections 4.6.4 to 4.6.6.
 IMAGE_TAGS: dict[int, str] = {
@@ -75,11 +77,15 @@ DNG_TWINS: dict[int, int] = {
     Tag.LensInfo: Tag.LensSpecification,
 }
 
-# What is in XMP, too
-XMP_TWINS: dict[str, int] = {
-    "dc:description": Tag.ImageDescription,
-    "dc:creator": Tag.Artist,
-    "dc:rights": Tag.Copyright,
+WINDOWS = range(Tag.XPTitle, Tag.XPSubject + 1)
+# What the EXIF says that is in XMP, too; the first of each gets what XMP says, if it is not one of Windows'.
+XMP_TWINS: dict[str, tuple[int, ...]] = {
+    "dc:title": (Tag.XPTitle,),
+    "dc:description": (Tag.ImageDescription, Tag.XPComment, Tag.XPSubject),
+    "dc:subject": (Tag.XPKeywords,),
+    "dc:creator": (Tag.Artist, Tag.XPAuthor),
+    "dc:rights": (Tag.Copyright,),
+    "xmp:Rating": (Tag.RatingPercent, Tag.Rating),
 }
 XMP_PLACE = (GPS.GPSLatitude, GPS.GPSLongitude, GPS.GPSAltitude, GPS.GPSAltitudeRef)
 
@@ -215,8 +221,8 @@ def read_metadata(
     except OSError as error:
         notes.append(f"{name}: XMP cannot be read ({error})")
     located = {GPS.GPSLatitude, GPS.GPSLongitude} <= gps.keys()
-    xmp = gather(name, embedded, sidecars, located)
-    notes += [*xmp.notes, *_add_xmp(image, gps, xmp.texts, name)]
+    xmp = gather(name, embedded, sidecars, Tag.DateTimeOriginal in exif, located)
+    notes += [*xmp.notes, *_add_xmp(image, exif, gps, xmp.texts, name)]
     return Metadata(image, exif, gps, xmp.packet, tuple(dict.fromkeys(notes)))
 
 
@@ -277,28 +283,47 @@ def _add_fallback(
 
 
 def _add_xmp(
-    image: dict[int, Value], gps: dict[int, Value], texts: Mapping[str, str], name: str
+    image: dict[int, Value],
+    exif: dict[int, Value],
+    gps: dict[int, Value],
+    texts: Mapping[str, str],
+    name: str,
 ) -> list[str]:
     """Put what the XMP says in place of what the EXIF says about the same; returns notes."""
-    for key, tag in XMP_TWINS.items():
+    for key, tags in XMP_TWINS.items():
         if key in texts:
-            image[tag] = texts[key]
-    rating = texts.get("xmp:Rating")
-    if rating is not None:
-        image.pop(Tag.RatingPercent, None)
-        image.pop(Tag.Rating, None)
-        if rating in ("0", "1", "2", "3", "4", "5"):  # -1, rejected, is XMP's alone
+            for tag in tags:
+                image.pop(tag, None)
+            if tags[0] not in (*WINDOWS, Tag.RatingPercent):
+                image[tags[0]] = texts[key]
+    with contextlib.suppress(ValueError):  # no number: EXIF has none, either
+        rating = float(texts.get("xmp:Rating", "nan"))
+        if rating in range(6):  # -1, rejected, is XMP's alone
             image[Tag.Rating] = int(rating)
+    notes = []
+    time = next((texts[key] for key in TIMES if key in texts), None)
+    moment = None if time is None else parse_moment(time)
+    if moment is not None and moment[Tag.DateTimeOriginal] == exif.get(Tag.DateTimeOriginal):
+        exif |= {**moment, **exif}
+    elif moment is not None:  # the clock was wrong: also of the other times
+        for tag in (Tag.SubsecTimeOriginal, Tag.DateTimeDigitized, Tag.SubsecTimeDigitized):
+            exif.pop(tag, None)
+        exif |= moment
+    elif time is not None:
+        notes.append(f"{name}: the time in its XMP makes no sense and was dropped")
     place: dict[int, str] = {
         tag: texts[f"exif:{tag.name}"] for tag in XMP_PLACE if f"exif:{tag.name}" in texts
     }
-    if not {GPS.GPSLatitude, GPS.GPSLongitude} <= place.keys():
-        return []
-    try:
-        gps |= to_place(place)
-    except (ArithmeticError, ValueError):
-        return [f"{name}: the place in its XMP makes no sense and was dropped"]
-    return []
+    if place:
+        try:
+            found = to_place(place)
+        except (ArithmeticError, ValueError):
+            notes.append(f"{name}: the place in its XMP makes no sense and was dropped")
+        else:
+            for tag in gps.keys() - {GPS.GPSTimeStamp, GPS.GPSDateStamp}:
+                del gps[tag]
+            gps |= found
+    return notes
 
 
 def _settle_iso(exif: dict[int, Value]) -> None:

@@ -11,6 +11,7 @@ from deepisp_cli.libraw import read_capture, read_preview
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import FORMATS
 from deepisp_cli.pipeline import STANDARD_STREAM
+from deepisp_cli.xmp import read_sidecars
 
 OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
 METADATA_FIELDS = ("date", "camera", "iso")
@@ -101,13 +102,14 @@ def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
         date = metadata.captured and _Moment(metadata.captured)
         return {"date": date, "camera": metadata.camera, "iso": metadata.iso}
 
+    sidecars, _ = read_sidecars(source)  # which may correct the time
     try:
         with source.open("rb") as file:
-            values = values_of(read_metadata(file, str(source)))
+            values = values_of(read_metadata(file, str(source), sidecars=sidecars))
             if not all(values[field] for field in wanted):  # LibRaw or the preview may know, but are slower
                 preview, capture = read_preview(file), read_capture(file)
                 values = values_of(
-                    read_metadata(file, str(source), preview=preview, fallback=capture),
+                    read_metadata(file, str(source), preview=preview, fallback=capture, sidecars=sidecars),
                 )
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error

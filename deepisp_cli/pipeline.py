@@ -131,7 +131,9 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         strength = options.strength
         if raw.restored and strength:
             strength = 0.0
-            result.notes.append("deepisp has restored it already, which is not done twice")
+            result.notes.append(
+                "deepisp has restored it already, which is not done twice: no strength applies"
+            )
         plain, whole = None, raw
         if raw.pattern is None:
             if strength < 1:

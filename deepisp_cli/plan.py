@@ -10,6 +10,7 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 
 from deepisp_cli.errors import DeepIspError, InputError, UsageError
+from deepisp_cli.frame import Result
 from deepisp_cli.naming import OUTPUT_SUFFIXES, check_template, fields_of, fill
 from deepisp_cli.output import FORMATS, format_of_suffix, is_device, is_taken
 from deepisp_cli.pipeline import STANDARD_STREAM
@@ -21,6 +22,7 @@ RAW_SUFFIXES = (
     *(".srw", ".x3f"),
 )
 PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not raws; some raws are .tif
+SIDECAR_SUFFIXES = {".xmp", ".pp3", ".dop", ".thm"}  # of editors, and of cameras
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
 STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # written to even if it is redirected to an existing file
@@ -33,15 +35,21 @@ class Job:
     Attributes
     ----------
     source : path of a raw file, or "-" for standard input.
-    target : path of the picture, or "-" for standard output.
-    skip : whether the output exists and is kept.
+    target : path of the picture, or "-" for standard output; "" if there is none.
+    skip : whether the output exists and is kept, or the input is not one to develop.
     error : why there is no target; None if there is one.
+    note : a remark for people, or "".
     """
 
     source: Path | str
     target: Path | str
     skip: bool = False
     error: DeepIspError | None = None
+    note: str = ""
+
+    def result(self) -> Result:
+        """What is known of it before it is developed."""
+        return Result(str(self.source), str(self.target) or None, notes=[self.note] if self.note else [])
 
 
 def plan_jobs(
@@ -116,7 +124,10 @@ def plan_jobs(
         elif file:
             jobs.append(Job(source, file))
         elif by_default and _folded(str(source)).endswith(RESTORED + ".dng"):
-            restored.append(Job(source, source, skip=True))
+            note = (
+                "its name says that it is restored; to restore it, give another name with -o FILE or --name"
+            )
+            restored.append(Job(source, "", skip=True, note=note))
         else:
             jobs.append(_job(source, folder, output, name, FORMATS[format].suffixes[0], model))
     _refuse_clashes(jobs, name)
@@ -146,9 +157,12 @@ def find_sources(
 def _find_sources(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | str, Path]], list[Job]]:
     found: dict[str, tuple[Path | str, Path]] = {}
     missing: list[Job] = []
+    sidecars: list[Path] = []  # are read with their raws, so that "folder/*" is no mistake
 
     def add(file: Path, folder: Path) -> None:
-        if file.suffix.lower() in PICTURE_SUFFIXES:
+        if file.suffix.lower() in SIDECAR_SUFFIXES:
+            sidecars.append(file)
+        elif file.suffix.lower() in PICTURE_SUFFIXES:
             miss(str(file), "is a picture, not a raw file; give the raw file that the camera wrote")
         else:
             found.setdefault(os.path.abspath(file), (file, folder))
@@ -187,6 +201,9 @@ def _find_sources(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Pa
                 add(file, file.parent)
         else:
             miss(given, "no such file or folder; check the name")
+    if not found and not missing:
+        for file in sidecars:
+            miss(str(file), "is a sidecar file; give the raw file that it belongs to")
     if STANDARD_STREAM in found and len(found) + len(missing) > 1:
         raise UsageError("standard input cannot be mixed with other inputs; give it alone")
     return list(found.values()), missing

@@ -15,7 +15,7 @@ from torch import Tensor
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import black_and_scale, demosaic, mirror, normalise, sample_mosaic
 from deepisp_cli.frame import Frame, Options, Result
-from deepisp_cli.look import as_grain, develop_colour, frame_gain
+from deepisp_cli.look import as_grain, develop_colour, frame_gain, limit_outliers
 from deepisp_cli.raw import RawImage
 from deepisp_cli.render import LEVELS, TURNS, dither
 from deepisp_cli.tiling import spans
@@ -59,6 +59,8 @@ def finish_on_device(
             if frame.strength < 1:
                 residual = sample_mosaic(picture, frame.pattern) - sample_mosaic(image, frame.pattern)
                 picture = picture.new_empty(0)
+                if frame.strength > 0:
+                    limit_outliers(residual)
                 noise = _at_each_pixel(residual, frame.pattern)
                 for rows, part in zip(image.split(BLOCK_ROWS), noise.split(BLOCK_ROWS), strict=True):
                     rows += as_grain(part, 1 - frame.strength)

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-# Of EXIF's properties in XMP. They go into the output's EXIF, which more programs read.
+# Time and place go into the output's EXIF alone, which every program reads. Of two times, the first counts.
+TIMES = ("exif:DateTimeOriginal", "photoshop:DateCreated")
 PLACE = ("GPSLatitude", "GPSLongitude", "GPSAltitude", "GPSAltitudeRef")
 # The namespaces that are kept, and of which everything is kept.
 WHOLE = {
@@ -47,7 +48,7 @@ KEPT = {
         *("CaptionsAuthorNames", "CaptionsDateTimeStamps"),
     ),
     "MicrosoftPhoto": ("LastKeywordXMP",),
-    "exif": PLACE,
+    "exif": ("DateTimeOriginal", *PLACE),
 }
 # Of the whole namespaces: the raw's own format, and areas in pixels, which turning and cropping would move.
 LEFT_OUT = {"dc": ("format",), "Iptc4xmpExt": ("ImageRegion",)}
@@ -57,7 +58,10 @@ LARGEST_PACKET = 1 << 24  # bytes that are read: Adobe's masks can have megabyte
 
 _PLACE = tuple(f"exif:{name}" for name in PLACE)
 # Properties that EXIF has, too. There must not be two captions, or two ratings.
-IN_EXIF = ("dc:description", "dc:creator", "dc:rights", "xmp:Rating", *_PLACE)
+IN_EXIF = (
+    *("dc:title", "dc:description", "dc:subject", "dc:creator", "dc:rights", "xmp:Rating"),
+    *(*TIMES, *_PLACE),
+)
 
 _NAMESPACES = {**WHOLE, **PARTLY}
 _PREFIXES = {uri: prefix for prefix, uri in _NAMESPACES.items()}
@@ -111,13 +115,15 @@ class Gathered(NamedTuple):
     packet: bytes
     """XMP in UTF-8; empty if there is nothing to keep."""
     texts: Mapping[str, str]
-    """For the properties that EXIF has, too, among them those of `PLACE`: their texts by their names in XMP,
+    """For the properties that EXIF has, too, time and place among them: their texts by their names in XMP,
     such as "dc:description"; several are joined by semicolons."""
     notes: tuple[str, ...]
     """What could not be read, one sentence each."""
 
 
-def gather(name: str, embedded: bytes, sidecars: Iterable[tuple[str, bytes]], located: bool) -> Gathered:
+def gather(
+    name: str, embedded: bytes, sidecars: Iterable[tuple[str, bytes]], dated: bool, located: bool
+) -> Gathered:
     """Never fails: a picture is developed without its caption, too.
 
     Parameters
@@ -129,8 +135,9 @@ def gather(name: str, embedded: bytes, sidecars: Iterable[tuple[str, bytes]], lo
     sidecars : (name of the file, packet)
         The first that has a property counts, and the embedded packet only after them. A sidecar that says it
         is for a raw with another suffix is passed over.
-    located : bool
-        Whether the EXIF says where the picture was taken. Then the embedded packet is not asked.
+    dated, located : bool
+        Whether the EXIF says when and where the picture was taken. Then only sidecars are asked for that:
+        somebody has corrected it.
     """
     found: dict[str, ElementTree.Element] = {}
     notes = []
@@ -146,11 +153,17 @@ def gather(name: str, embedded: bytes, sidecars: Iterable[tuple[str, bytes]], lo
         suffix = (made_for.text or "") if made_for is not None and file != name else ""
         if suffix and not name.lower().endswith(f".{suffix}".lower()):
             continue
+        present = {_short_name(key) for key in (*found, *kept)}
+        left_out: tuple[str, ...] = ()
+        for group, known in ((TIMES, dated), (_PLACE, located)):
+            taken = any(_short_name(key) in group for key in found)
+            if taken or (known and file == name) or (group is _PLACE and not present.issuperset(_PLACE[:2])):
+                left_out += group  # they are one unit, of one source
         for key, value in kept.items():
-            if not (located and file == name and _short_name(key) in _PLACE):
+            if _short_name(key) not in left_out:
                 found.setdefault(key, value)
     texts = {_short_name(key): _text(value) for key, value in found.items() if _short_name(key) in IN_EXIF}
-    described = {key: value for key, value in found.items() if _short_name(key) not in _PLACE}
+    described = {key: value for key, value in found.items() if _short_name(key) not in (*TIMES, *_PLACE)}
     return Gathered(_to_packet(described), texts, tuple(notes))
 
 

@@ -63,6 +63,8 @@ def test_json_is_one_object_a_file_and_nothing_else(run, night, write_raw, grey_
     assert [Path(line["input"]).name for line in lines] == ["night.dng", "bad.dng", "other.dng"]
     keys = {"input", "output", "model", "engine", "device", "seconds", "bytes", "error", "width", "height"}
     keys |= {"notes", "status", "exit_code", "white_balance", "metered"}
+    gone = run("process", night, tmp_path / "gone.dng", "-o", tmp_path / "out2", "--json").stdout
+    assert json.loads(gone.splitlines()[1])["output"] is None
     assert all(line.keys() == keys for line in lines)
     assert lines[0]["error"] is None
     assert [line["exit_code"] for line in lines] == [0, 3, 0]

@@ -9,7 +9,7 @@ import pytest
 from deepisp_cli.colour import LUMINANCE, srgb_decode, srgb_encode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.evaluation.baselines import developed
-from deepisp_cli.look import brighten
+from deepisp_cli.look import brighten, limit_outliers
 from deepisp_cli.models import DEFAULT_MODEL, find_model
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
@@ -76,6 +76,37 @@ def test_brightening_keeps_hues_and_lightness_in_order():
         np.testing.assert_allclose(bright[white], 1, atol=1e-3)
     np.testing.assert_allclose(brighten(srgb, 1e-6), srgb.clip(0, 1), atol=1e-5)  # no jump at 0 EV
     assert brighten(srgb, -1)[1, 0] > srgb_encode(np.float32(0.5))  # what is beyond white comes back
+
+
+def test_hot_pixels_are_no_grain():
+    """Wherever they are; what noise and edges differ stays."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.02, (150, 90)).astype(np.float32)
+    noise[:, 40:] += 0.1  # an edge that was softened
+    hot = [(0, 0), (0, 89), (149, 0), (149, 89), (63, 30), (64, 20), (127, 50), (128, 60), (70, 0), (0, 45)]
+    for place in hot:
+        noise[place] = 0.7
+    limited = noise.copy()
+    limit_outliers(limited)
+    for row, column in hot:
+        around = np.abs(noise[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]).copy()
+        around[around == np.float32(0.7)] = 0
+        assert limited[row, column] == pytest.approx(3 * around.max(), rel=1e-5)
+        noise[row, column] = limited[row, column] = 0
+    assert np.mean(limited != noise) < 0.01
+    np.testing.assert_allclose(limited, noise, atol=0.04)
+    thin = np.float32([[0.1, -0.9, 0.1]])
+    limit_outliers(thin)
+    np.testing.assert_allclose(thin, [[0.1, -0.3, 0.1]], rtol=1e-6)
+
+
+def test_outliers_are_limited_alike_by_torch():
+    torch = pytest.importorskip("torch")
+    residual = np.random.default_rng(1).standard_cauchy((130, 40)).astype(np.float32)
+    on_device = torch.from_numpy(residual.copy())
+    limit_outliers(residual)
+    limit_outliers(on_device)
+    np.testing.assert_allclose(on_device.numpy(), residual, rtol=1e-6)
 
 
 def test_brightening_greys_is_a_factor_up_to_white():

@@ -299,6 +299,18 @@ def test_a_file_without_a_suffix_has_no_name_that_needs_one(card):
     assert "has no suffix" in str(job.error)
 
 
+def test_sidecars_are_no_inputs_beside_raws(card):
+    for name in ("one.xmp", "one.dng.xmp", "one.pp3"):
+        Path("card/a", name).write_bytes(b"x")
+    Path("card/a/one.jpg").unlink()
+    names = [str(path) for path in sorted(Path("card/a").glob("one*"))]
+    assert len(names) == 4
+    for inputs in (["card/a/one*"], names):
+        assert targets(plan_jobs(inputs, "out")[0]) == ["out/one.jpg"]
+    with pytest.raises(InputError, match=r"one\.xmp: is a sidecar file; give the raw file"):
+        plan_jobs(["card/a/one.xmp"], "out")
+
+
 def test_standard_streams(card):
     jobs, _ = plan_jobs(["-"], None)
     assert (jobs[0].source, jobs[0].target) == ("-", "-")

@@ -411,6 +411,10 @@ def test_a_batch_and_the_next_one(write_raw, tmp_path):
     ):
         again, _ = plan_jobs(inputs, None, format=format, skip_existing=True)
         assert [job.source for job in again if job.skip] == skipped
+        for job in again:
+            result = job.result()
+            told = (result.output is None, "give another name" in "".join(result.notes))
+            assert told == ((True, True) if job.source in copies else (False, False))
         assert [job.source for job in again if not job.skip] == ([] if skipped else originals)
     originals[0].unlink()
     alone, _ = plan_jobs([card], None)

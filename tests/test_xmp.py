@@ -15,6 +15,7 @@ from PIL import Image
 from deepisp_cli.exif_reader import xmp_packet
 from deepisp_cli.frame import Result
 from deepisp_cli.metadata import Metadata, read_metadata
+from deepisp_cli.naming import fill
 from deepisp_cli.output import write_picture
 from deepisp_cli.pipeline import load
 from deepisp_cli.xmp import gather, names_in, read_sidecars, shortened
@@ -54,9 +55,9 @@ def keywords(*words: str) -> str:
     )
 
 
-def kept(embedded, sidecars=(), located=False) -> bytes:
+def kept(embedded, sidecars=(), dated=False, located=False) -> bytes:
     """What remains of an embedded packet and sidecars."""
-    found = gather("a.nef", embedded, sidecars, located)
+    found = gather("a.nef", embedded, sidecars, dated, located)
     assert found.notes == ()
     return found.packet
 
@@ -191,7 +192,7 @@ def test_several_rdfs_are_one():
     ids=["cut", "half", "latin", "entities", "hidden"],
 )
 def test_damage_is_noted_and_the_rest_is_kept(data, words):
-    found, _, notes = gather("a.nef", packet(title("x")), [("a.xmp", data)], False)
+    found, _, notes = gather("a.nef", packet(title("x")), [("a.xmp", data)], False, False)
     assert names_in(found) == ["dc:title"]
     (note,) = notes
     assert note.startswith("a.xmp: ") and words in note
@@ -199,16 +200,16 @@ def test_damage_is_noted_and_the_rest_is_kept(data, words):
 
 def test_nesting_without_end_is_damage():
     deep = f"<dc:title>{'<dc:a>' * 5000}x{'</dc:a>' * 5000}</dc:title>"
-    found, _, notes = gather("a.nef", packet(title("x")), [("a.xmp", packet(deep))], False)
+    found, _, notes = gather("a.nef", packet(title("x")), [("a.xmp", packet(deep))], False, False)
     assert names_in(found) == ["dc:title"]
     assert notes[0].startswith("a.xmp: ")
 
 
 @given(st.binary(max_size=200), st.integers(0, 900))
 def test_nothing_fails(data, start):
-    gather("a", data, [], False)
+    gather("a", data, [], False, False)
     whole = packet(title("x") + keywords("y"))
-    gather("a", whole[:start] + data + whole[start + len(data) :], [("a.xmp", data)], True)
+    gather("a", whole[:start] + data + whole[start + len(data) :], [("a.xmp", data)], True, True)
 
 
 def test_only_xmp_is_read_from_rdf():
@@ -281,35 +282,47 @@ def lines(name: str, *entries: str) -> str:
     return f"<{name}><rdf:Alt>{found}</rdf:Alt></{name}>"
 
 
+WINDOWS = {tag: f"old {tag}".encode("utf-16-le") + bytes(2) for tag in range(0x9C9B, 0x9CA0)}
+
+
 def test_exif_says_what_the_xmp_says():
     """There would be two captions, and two ratings, of which programs show either."""
-    source = exif_of(
-        {0x010E: "OLYMPUS", 0x013B: "camera", 0x8298: "camera", 0x4746: 0, 0x4749: 0, 0x0110: "M"}
-    )
-    creators = "<dc:creator><rdf:Seq><rdf:li>A</rdf:li><rdf:li>B</rdf:li></rdf:Seq></dc:creator>"
-    caption = lines("dc:description", "de: ein", "x-default").replace('"x-"', '"x-default"')
-    sidecar = packet(caption + creators + lines("dc:rights", "me", "you"), 'xmp:Rating="5"')
-    metadata = read_metadata(source, "a.nef", sidecars=[("a.xmp", sidecar)])
-    assert metadata.image == {
-        **{0x010E: "x-default", 0x013B: "A; B", 0x8298: "me", 0x4746: 5, 0x0110: "M"},
-    }
-    assert set(names_in(metadata.xmp)) == {"dc:description", "dc:creator", "dc:rights", "xmp:Rating"}
-    alone = read_metadata(source, "a.nef", sidecars=[("a.xmp", packet(title("x")))])
-    assert alone.image == {
+    old = {
         0x010E: "OLYMPUS",
         0x013B: "camera",
         0x8298: "camera",
         0x4746: 0,
         0x4749: 0,
         0x0110: "M",
+        **WINDOWS,
     }
-    rejected = read_metadata(source, "a.nef", sidecars=[("a.xmp", packet("", 'xmp:Rating="-1"'))])
-    assert not {0x4746, 0x4749} & rejected.image.keys()
+    creators = "<dc:creator><rdf:Seq><rdf:li>A</rdf:li><rdf:li>B</rdf:li></rdf:Seq></dc:creator>"
+    caption = lines("dc:description", "de: ein", "x-default").replace('"x-"', '"x-default"')
+    rights = lines("dc:rights", "me", "you")
+    sidecar = packet(title("t") + keywords("k") + caption + creators + rights, 'xmp:Rating="5"')
+    metadata = read_metadata(exif_of(old), "a.nef", sidecars=[("a.xmp", sidecar)])
+    assert metadata.image == {0x010E: "x-default", 0x013B: "A; B", 0x8298: "me", 0x4746: 5, 0x0110: "M"}
+    names = {"dc:title", "dc:subject", "dc:description", "dc:creator", "dc:rights", "xmp:Rating"}
+    assert set(names_in(metadata.xmp)) == names
+    label = [("a.xmp", packet("", 'xmp:Label="Red"'))]
+    assert read_metadata(exif_of(old), "a.nef", sidecars=label).image == old
+    only_title = read_metadata(exif_of(old), "a.nef", sidecars=[("a.xmp", packet(title("x")))])
+    assert only_title.image == {tag: value for tag, value in old.items() if tag != 0x9C9B}
+
+
+@pytest.mark.parametrize(
+    ("rating", "found"), [("4", 4), ("3.0", 3), ("-1", None), ("3.5", None), ("?", None)]
+)
+def test_ratings_are_whole_stars_in_exif(rating, found):
+    sidecars = [("a.xmp", packet("", f'xmp:Rating="{rating}"'))]
+    metadata = read_metadata(exif_of({0x4746: 1, 0x4749: 1}), "a.nef", sidecars=sidecars)
+    assert metadata.image == ({} if found is None else {0x4746: found})
+    assert texts(metadata.xmp, "xmp:Rating") == [rating]
 
 
 PLACE = 'exif:GPSLatitude="48,51.5S" exif:GPSLongitude="2,17,42W" exif:GPSAltitude="71/2" exif:ISO="100"'
 THERE = {1: "S", 2: (48, Fraction(103, 2), 0), 3: "W", 4: (2, 17, 42), 5: 0, 6: Fraction(71, 2)}
-ELSEWHERE = {1: "N", 2: (1, 2, 3), 3: "E", 4: (4, 5, 6), 29: "2024:05:06"}
+ELSEWHERE = {1: "N", 2: (1, 2, 3), 3: "E", 4: (4, 5, 6), 5: 1, 6: 3000, 17: 90, 29: "2024:05:06"}
 
 
 def test_a_place_goes_into_the_exif():
@@ -319,21 +332,78 @@ def test_a_place_goes_into_the_exif():
     assert metadata.gps == THERE
     assert names_in(metadata.xmp) == ["dc:title"]
     metadata = read_metadata(exif_of(gps=ELSEWHERE), "a.nef", sidecars=sidecars)
-    assert metadata.gps == {**ELSEWHERE, **THERE}
+    assert metadata.gps == {**THERE, 29: "2024:05:06"}  # neither height nor direction of the other place
     below = PLACE + ' exif:GPSAltitudeRef="1"'
     assert read_metadata(exif_of(), "a.nef", sidecars=[("a", packet("", below))]).gps == {**THERE, 5: 1}
+    flat = {tag: value for tag, value in THERE.items() if tag < 5}
+    for height in ("0/0", "", "high"):
+        sidecar = packet("", PLACE.replace("71/2", height))
+        metadata = read_metadata(exif_of(), "a", sidecars=[("a", sidecar)])
+        assert (metadata.gps, metadata.notes) == (flat, ())
     embedded = packet("", PLACE)
     for gps, expected in ((None, THERE), (ELSEWHERE, ELSEWHERE)):
         assert read_metadata(exif_of({700: embedded}, gps), "a.nef").gps == expected
-    assert read_metadata(exif_of(), "a", sidecars=[("a", packet("", PLACE.split(" ")[0]))]).gps == {}
+    half = PLACE.split(" ")[0] + ' exif:GPSAltitude="1/1"'
+    assert read_metadata(exif_of(), "a", sidecars=[("a", packet("", half))]).gps == {}
+    assert read_metadata(exif_of(), "a", sidecars=[("a", packet("", half)), sidecars[0]]).gps == THERE
 
 
-@pytest.mark.parametrize("wrong", ["north", "48,51.5", "48N", "48,x,1N", "481,1N", "48,51.5E", "1/0,1N", ""])
+@pytest.mark.parametrize("wrong", ["north", "48,51.5", "48N", "48,x,1N", "481,1N", "48,51.5E", "1/0,1N"])
 def test_a_place_that_makes_no_sense_is_noted(wrong):
     sidecar = packet("", PLACE.replace("48,51.5S", wrong))
     metadata = read_metadata(exif_of(gps=ELSEWHERE), "a.nef", sidecars=[("a.xmp", sidecar)])
     assert metadata.gps == ELSEWHERE
-    assert [note for note in metadata.notes if "the place in its XMP makes no sense" in note] or not wrong
+    assert [note for note in metadata.notes if "the place in its XMP makes no sense" in note]
+
+
+CLOCK = {0x9003: "2026:11:22 21:30:00", 0x9004: "2026:11:22 21:30:00", 0x9291: "43", 0x9011: "+01:00"}
+
+
+def exif_times(**options) -> dict:
+    block = Image.Exif()
+    block[0x8769] = dict(CLOCK)
+    return read_metadata(io.BytesIO(block.tobytes()[6:]), "a.nef", **options)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        (
+            'exif:DateTimeOriginal="2026-11-22T23:30:00.25+02:00" photoshop:DateCreated="2020-01-01T00:00"',
+            {0x9003: "2026:11:22 23:30:00", 0x9291: "25", 0x9011: "+02:00"},
+        ),
+        ('photoshop:DateCreated="2026-11-23T00:01Z"', {0x9003: "2026:11:23 00:01:00", 0x9011: "+00:00"}),
+        (
+            'exif:DateTimeOriginal="2026:11:22 22:45:10.000"',
+            {0x9003: "2026:11:22 22:45:10", 0x9011: "+01:00"},
+        ),
+        ('exif:DateTimeOriginal="2026-11-22T21:30:00"', CLOCK),
+        ('exif:DateTimeOriginal="2026-11-22T21:30:00.00+03:00"', CLOCK),
+        ('exif:DateTimeOriginal="2026"', CLOCK),
+        ('exif:DateTimeOriginal="2026-13-22T21:30:00"', CLOCK),
+    ],
+)
+def test_a_corrected_time_goes_into_the_exif(attributes, expected):
+    metadata = exif_times(sidecars=[("a.xmp", packet(title("x"), attributes))])
+    assert metadata.exif == expected
+    assert names_in(metadata.xmp) == ["dc:title"]
+    odd = '"2026"' in attributes or "-13-" in attributes
+    assert any("the time in its XMP makes no sense" in note for note in metadata.notes) == odd
+
+
+def test_the_raws_own_packet_is_asked_for_the_time_only_if_exif_has_none():
+    embedded = packet("", 'exif:DateTimeOriginal="2020-01-02T03:04:05"')
+    assert read_metadata(exif_of({700: embedded}), "a.nef").exif == {0x9003: "2020:01:02 03:04:05"}
+    block = Image.Exif()
+    block[700], block[0x8769] = embedded, dict(CLOCK)
+    metadata = read_metadata(io.BytesIO(block.tobytes()[6:]), "a.nef")
+    assert (metadata.exif, metadata.xmp) == (CLOCK, b"")
+
+
+def test_names_have_the_corrected_time(write_raw, grey_ramp, tmp_path):
+    raw = write_raw("a.dng", grey_ramp, exif={0x9003: "2024:05:06 21:30:00"})
+    raw.with_suffix(".xmp").write_bytes(packet("", 'exif:DateTimeOriginal="2025-05-06T21:30:00"'))
+    assert fill("{date:%Y}_{stem}", raw, "") == "2025_a"
 
 
 # --- outputs ---
