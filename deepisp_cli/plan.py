@@ -201,7 +201,7 @@ def _find_sources(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Pa
                 add(file, file.parent)
         else:
             miss(given, "no such file or folder; check the name")
-    if not found and not missing:
+    if not found:
         for file in sidecars:
             miss(str(file), "is a sidecar file; give the raw file that it belongs to")
     if STANDARD_STREAM in found and len(found) + len(missing) > 1:

@@ -153,7 +153,7 @@ def gather(
         suffix = (made_for.text or "") if made_for is not None and file != name else ""
         if suffix and not name.lower().endswith(f".{suffix}".lower()):
             continue
-        present = {_short_name(key) for key in (*found, *kept)}
+        present = {_short_name(key) for key in kept}
         left_out: tuple[str, ...] = ()
         for group, known in ((TIMES, dated), (_PLACE, located)):
             taken = any(_short_name(key) in group for key in found)

@@ -234,6 +234,11 @@ def test_info(run, night, tmp_path):
     assert result.exit_code == 3
     assert json.loads(result.stdout)["reason"]
     assert run("info", night, night).exit_code == 0
+    sidecar = tmp_path / "night.xmp"
+    sidecar.write_bytes(b"<x/>")
+    assert len(run("info", night, sidecar, "--json").stdout.splitlines()) == 1
+    assert not json.loads(run("info", sidecar, "--json").stdout)["supported"]
+    sidecar.unlink()
     result = run("info", bad, night, bad, "--json")
     assert result.exit_code == 1
     objects = [json.loads(line) for line in result.stdout.splitlines()]

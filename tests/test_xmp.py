@@ -340,6 +340,9 @@ def test_a_place_goes_into_the_exif():
         sidecar = packet("", PLACE.replace("71/2", height))
         metadata = read_metadata(exif_of(), "a", sidecars=[("a", sidecar)])
         assert (metadata.gps, metadata.notes) == (flat, ())
+    level = packet("", PLACE.partition(" exif:GPSAltitude")[0])
+    mixed = read_metadata(exif_of(), "a", sidecars=[("a", level), ("b", packet("", PLACE))])
+    assert mixed.gps == flat  # the height is of the other place
     embedded = packet("", PLACE)
     for gps, expected in ((None, THERE), (ELSEWHERE, ELSEWHERE)):
         assert read_metadata(exif_of({700: embedded}, gps), "a.nef").gps == expected
