@@ -8,7 +8,7 @@ from typing import Any
 from deepisp_cli.colour import LUMINANCE, Array, apply_transform, decode, library, srgb_decode, srgb_encode
 from deepisp_cli.metering import QUANTILE, expose, meter
 
-OUTLIER = 3.0  # times as large as all around it
+OUTLIER = 2.0  # times as large as all around it
 NEIGHBOURS = [place for place in product((-1, 0, 1), repeat=2) if place != (0, 0)]
 OUTLIER_ROWS = 64  # looked at at a time, which bounds the memory
 

@@ -91,13 +91,13 @@ def test_hot_pixels_are_no_grain():
     for row, column in hot:
         around = np.abs(noise[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]).copy()
         around[around == np.float32(0.7)] = 0
-        assert limited[row, column] == pytest.approx(3 * around.max(), rel=1e-5)
+        assert limited[row, column] == pytest.approx(2 * around.max(), rel=1e-5)
         noise[row, column] = limited[row, column] = 0
     assert np.mean(limited != noise) < 0.01
-    np.testing.assert_allclose(limited, noise, atol=0.04)
+    np.testing.assert_allclose(limited, noise, atol=0.06)
     thin = np.float32([[0.1, -0.9, 0.1]])
     limit_outliers(thin)
-    np.testing.assert_allclose(thin, [[0.1, -0.3, 0.1]], rtol=1e-6)
+    np.testing.assert_allclose(thin, [[0.1, -0.2, 0.1]], rtol=1e-6)
 
 
 def test_outliers_are_limited_alike_by_torch():
