@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from deepisp_cli.colour import srgb_from_camera
+from deepisp_cli.colour import Array, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, phases, sample_mosaic
 from deepisp_cli.look import as_grain, limit_outliers
 from deepisp_cli.machine import on_all_cores
@@ -110,14 +110,28 @@ def leave_noise(image: np.ndarray, picture: np.ndarray, pattern: str, share: flo
     pattern : that of the mosaic, as in `at_each_pixel`.
     share : 0 to 1.
     """
+    noise = at_each_pixel(taken_off(image, picture, pattern, share), pattern, picture)
+    by_rows(lambda rows: as_grain(rows, share), noise)
+    image += noise
+
+
+def taken_off(image: Array, picture: Array, pattern: str, share: float) -> Array:
+    """What the network took off the sensor's samples; of hot pixels little, unless all is to come back.
+
+    Parameters
+    ----------
+    image, picture, pattern, share : as for `leave_noise`, of NumPy or torch. Nothing is used up.
+
+    Returns
+    -------
+    (H, W) float32, at the samples of the mosaic.
+    """
     residual = sample_mosaic(picture, pattern)
     for channel, rows, columns in phases(pattern):  # in place: memory
         residual[rows, columns] -= image[rows, columns, channel]
     if share < 1:
         limit_outliers(residual)
-    noise = at_each_pixel(residual, pattern, picture)
-    by_rows(lambda rows: as_grain(rows, share), noise)
-    image += noise
+    return residual
 
 
 def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:

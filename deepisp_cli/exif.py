@@ -44,6 +44,10 @@ SIGNED: tuple[int, ...] = (
     *(Tag.ShutterSpeedValue, Tag.BrightnessValue, Tag.ExposureBiasValue),
     *(Tag.AmbientTemperature, Tag.WaterDepth, Tag.CameraElevationAngle),
 )
+NO_RESOLUTION: dict[int, Value] = {  # 72 pixels an inch stand for it
+    **dict.fromkeys((Tag.XResolution, Tag.YResolution), Fraction(72)),
+    Tag.ResolutionUnit: 2,
+}
 TYPES: dict[tuple[str, int], int] = {  # where EXIF 2.32 wants another type than the Python value suggests
     ("gps", GPS.GPSVersionID): BYTE,
     ("gps", GPS.GPSAltitudeRef): BYTE,
@@ -73,8 +77,7 @@ def picture_ifds(metadata: Metadata, width: int, height: int, software: str, for
     if format not in ("tiff", "dng"):  # which have these in their image IFD
         exif.update({Tag.ExifImageWidth: width, Tag.ExifImageHeight: height})
     if format == "jpeg":
-        inch = Fraction(72)  # pixels: stands for no resolution
-        image.update({Tag.XResolution: inch, Tag.YResolution: inch, Tag.ResolutionUnit: 2})
+        image.update(NO_RESOLUTION)
         image[Tag.YCbCrPositioning] = 1  # centred
         exif[Tag.ComponentsConfiguration] = b"\1\2\3\0"  # Y, Cb, Cr
     gps = {GPS.GPSVersionID: bytes([2, 3, 0, 0]), **metadata.gps} if metadata.gps else {}
@@ -136,11 +139,7 @@ def exif_block(ifds: Ifds, thumbnail: bytes = b"") -> bytes:
     if thumbnail:
         (entries,) = struct.unpack_from("<H", block, 8)
         struct.pack_into("<I", block, 8 + 2 + 12 * entries, len(block))  # where the next IFD is
-        values: dict[int, Value] = {
-            **{Tag.Compression: 6, Tag.XResolution: Fraction(72), Tag.YResolution: Fraction(72)},
-            Tag.ResolutionUnit: 2,
-        }
-        fields = to_fields("image", values)
+        fields = to_fields("image", {Tag.Compression: 6, **NO_RESOLUTION})
         fields[Tag.JpegIFByteCount] = Field(LONG, 1, struct.pack("<I", len(thumbnail)))
         fields[Tag.JpegIFOffset] = Field(LONG, 1, bytes(4))
         end = len(block) + len(_ifd_bytes(fields, len(block)))

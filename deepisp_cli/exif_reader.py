@@ -1,4 +1,5 @@
-"""Where files of each kind keep EXIF and XMP, and EXIF's values as exifread finds them. Its only user."""
+"""Where files of each kind keep EXIF and XMP, and EXIF's values as exifread, of which this is the only user,
+finds them."""
 
 import contextlib
 import inspect
@@ -19,7 +20,7 @@ MAX_READS = 50_000  # a sound file needs a few thousand; a damaged one could kee
 MAX_VALUE = 1 << 16
 HEADER = 1 << 20  # where JPEG, Canon CR3 and Minolta MRW keep their EXIF
 
-XMP_IN_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # the same, section 1.2.7.1: the box's UUID
+XMP_IN_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # XMP specification part 3, section 1.2.7.1
 
 _QUICK = {"details": False}  # no maker notes
 if "extract_thumbnail" in inspect.signature(exifread.process_file).parameters:  # exifread 3.1 and later

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timezone
 from fractions import Fraction
 from typing import Any
@@ -132,28 +132,31 @@ def parse_offset(text: str) -> timezone | None:
         return None
 
 
-def to_place(texts: Mapping[int, str]) -> dict[int, Value]:
-    """GPS tags from their texts in XMP: angles such as "48,51.5N" or "48,51,30N", a height such as "35/1".
+def to_place(latitude: str, longitude: str, altitude: str = "", below: str = "") -> dict[int, Value]:
+    """GPS tags from their texts in XMP: angles such as "48,51.5N" or "48,51,30N", a height such as "35/1",
+    and "1" if that is below the sea. A height that is none is left out.
 
     Raises
     ------
     ArithmeticError, ValueError
-        If they are none.
+        If the angles are none.
     """
     place: dict[int, Value] = {}
-    for tag, reference, sides in (
-        (GPS.GPSLatitude, GPS.GPSLatitudeRef, "NS"),
-        (GPS.GPSLongitude, GPS.GPSLongitudeRef, "EW"),
+    for tag, reference, text, sides in (
+        (GPS.GPSLatitude, GPS.GPSLatitudeRef, latitude, "NS"),
+        (GPS.GPSLongitude, GPS.GPSLongitudeRef, longitude, "EW"),
     ):
-        *parts, last = texts[tag].strip().split(",")
+        *parts, last = text.strip().split(",")
         angle = [Fraction(part) for part in (*parts, last[:-1])]
         if last[-1:] not in tuple(sides) or len(angle) not in (2, 3) or not 0 <= angle[0] <= 180:
-            raise ValueError(texts[tag])
+            raise ValueError(text)
         place[tag], place[reference] = (*angle, Fraction(0))[:3], last[-1]
     with contextlib.suppress(ArithmeticError, ValueError):
-        height = Fraction(texts.get(GPS.GPSAltitude, ""))
-        place[GPS.GPSAltitudeRef] = int(texts.get(GPS.GPSAltitudeRef, "0"))
-        place[GPS.GPSAltitude] = height
+        height: dict[int, Value] = {
+            GPS.GPSAltitude: Fraction(altitude),
+            GPS.GPSAltitudeRef: int(below or "0"),
+        }
+        place |= height
     return place
 
 
@@ -162,17 +165,23 @@ _MOMENT = re.compile(
 )
 
 
-def parse_moment(text: str) -> dict[int, Value] | None:
-    """EXIF's tags of the original time, from one in XMP such as "2026-11-22T23:30:00.25+01:00"; None if it is
-    none. Programs also write it as EXIF does."""
+def to_moment(text: str) -> dict[int, Value]:
+    """EXIF's tags of the original time, from one in XMP such as "2026-11-22T23:30:00.25+01:00"; programs also
+    write it as EXIF does.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
     match = _MOMENT.fullmatch(text.strip())
     if match is None:
-        return None
+        raise ValueError(text)
     *numbers, fraction, zone = match.groups()
     year, month, day, hour, minute, second = (number or "00" for number in numbers)
     date = f"{year}:{month}:{day} {hour}:{minute}:{second}"
     if parse_date(date) is None:
-        return None
+        raise ValueError(text)
     found: dict[int, Value] = {Tag.DateTimeOriginal: date}
     if fraction and int(fraction):
         found[Tag.SubsecTimeOriginal] = fraction

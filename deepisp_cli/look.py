@@ -2,7 +2,7 @@
 functions of NumPy arrays and torch tensors alike."""
 
 from itertools import product
-from math import ceil
+from math import ceil, log2
 from typing import Any
 
 from deepisp_cli.colour import LUMINANCE, Array, apply_transform, decode, library, srgb_decode, srgb_encode
@@ -32,6 +32,11 @@ def frame_gain(image: Array, matrix: Array) -> float:
     red, green, blue = linear[..., 0], linear[..., 1], linear[..., 2]
     brightest = xp.maximum(xp.maximum(red, green), blue)  # NumPy's amax takes seven times as long
     return float(meter(xp.quantile(brightest, QUANTILE)))
+
+
+def exposure_of(gain: float | None) -> float | None:
+    """A gain in EV, to hundredths."""
+    return None if gain is None else round(log2(gain), 2)
 
 
 def as_grain(noise: Array, share: float) -> Array:

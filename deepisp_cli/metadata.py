@@ -22,12 +22,12 @@ from deepisp_cli.exif_values import (
     READERS,
     Value,
     parse_date,
-    parse_moment,
     parse_offset,
     positive,
+    to_moment,
     to_place,
 )
-from deepisp_cli.xmp import TIMES, gather
+from deepisp_cli.xmp import PLACE, TIMES, gather
 
 # The kind of each tag's value, which has a reader in `exif_values`. Tags: EXIF 2.32, sections 4.6.4 to 4.6.6.
 IMAGE_TAGS: dict[int, str] = {
@@ -77,17 +77,19 @@ DNG_TWINS: dict[int, int] = {
     Tag.LensInfo: Tag.LensSpecification,
 }
 
-WINDOWS = range(Tag.XPTitle, Tag.XPSubject + 1)
-# What the EXIF says that is in XMP, too; the first of each gets what XMP says, if it is not one of Windows'.
-XMP_TWINS: dict[str, tuple[int, ...]] = {
-    "dc:title": (Tag.XPTitle,),
-    "dc:description": (Tag.ImageDescription, Tag.XPComment, Tag.XPSubject),
-    "dc:subject": (Tag.XPKeywords,),
-    "dc:creator": (Tag.Artist, Tag.XPAuthor),
-    "dc:rights": (Tag.Copyright,),
-    "xmp:Rating": (Tag.RatingPercent, Tag.Rating),
+# What the XMP says, too: the tags that then say the same, and those that go.
+XMP_TWINS: dict[str, int] = {
+    "dc:description": Tag.ImageDescription,
+    "dc:creator": Tag.Artist,
+    "dc:rights": Tag.Copyright,
 }
-XMP_PLACE = (GPS.GPSLatitude, GPS.GPSLongitude, GPS.GPSAltitude, GPS.GPSAltitudeRef)
+OUTDATED_BY_XMP: dict[str, tuple[int, ...]] = {
+    "dc:title": (Tag.XPTitle,),
+    "dc:description": (Tag.XPComment, Tag.XPSubject),
+    "dc:subject": (Tag.XPKeywords,),
+    "dc:creator": (Tag.XPAuthor,),
+    "xmp:Rating": (Tag.Rating, Tag.RatingPercent),
+}
 
 ZERO_IS_UNKNOWN = (Tag.ExposureTime, Tag.FNumber, Tag.ISOSpeedRatings, Tag.FocalLength)
 # Where these are zero LibRaw takes the APEX value, which is a placeholder, too: 0 of it are 1 s and f/1.
@@ -222,7 +224,13 @@ def read_metadata(
         notes.append(f"{name}: XMP cannot be read ({error})")
     located = {GPS.GPSLatitude, GPS.GPSLongitude} <= gps.keys()
     xmp = gather(name, embedded, sidecars, Tag.DateTimeOriginal in exif, located)
-    notes += [*xmp.notes, *_add_xmp(image, exif, gps, xmp.texts, name)]
+    _add_texts(image, xmp.texts)
+    notes += xmp.notes
+    for what, ifd, correct in (("time", exif, _correct_time), ("place", gps, _correct_place)):
+        try:
+            correct(ifd, xmp.texts)
+        except (ArithmeticError, ValueError):
+            notes.append(f"{name}: the {what} in its XMP makes no sense and was dropped")
     return Metadata(image, exif, gps, xmp.packet, tuple(dict.fromkeys(notes)))
 
 
@@ -282,48 +290,40 @@ def _add_fallback(
         exif.setdefault(Tag.DateTimeOriginal, f"{moment:%Y:%m:%d %H:%M:%S}")
 
 
-def _add_xmp(
-    image: dict[int, Value],
-    exif: dict[int, Value],
-    gps: dict[int, Value],
-    texts: Mapping[str, str],
-    name: str,
-) -> list[str]:
-    """Put what the XMP says in place of what the EXIF says about the same; returns notes."""
-    for key, tags in XMP_TWINS.items():
-        if key in texts:
-            for tag in tags:
-                image.pop(tag, None)
-            if tags[0] not in (*WINDOWS, Tag.RatingPercent):
-                image[tags[0]] = texts[key]
+def _add_texts(image: dict[int, Value], texts: Mapping[str, str]) -> None:
+    """Put what the XMP says in place of what the EXIF says about the same."""
+    for key in texts:
+        for tag in OUTDATED_BY_XMP.get(key, ()):
+            image.pop(tag, None)
+    image |= {tag: texts[key] for key, tag in XMP_TWINS.items() if key in texts}
     with contextlib.suppress(ValueError):  # no number: EXIF has none, either
         rating = float(texts.get("xmp:Rating", "nan"))
         if rating in range(6):  # -1, rejected, is XMP's alone
             image[Tag.Rating] = int(rating)
-    notes = []
-    time = next((texts[key] for key in TIMES if key in texts), None)
-    moment = None if time is None else parse_moment(time)
-    if moment is not None and moment[Tag.DateTimeOriginal] == exif.get(Tag.DateTimeOriginal):
+
+
+def _correct_time(exif: dict[int, Value], texts: Mapping[str, str]) -> None:
+    """Set the time that the XMP states, if it does; raises what `to_moment` does."""
+    stated = [texts[key] for key in TIMES if key in texts]
+    if not stated:
+        return
+    moment = to_moment(stated[0])
+    if moment[Tag.DateTimeOriginal] == exif.get(Tag.DateTimeOriginal):
         exif |= {**moment, **exif}
-    elif moment is not None:  # the clock was wrong: also of the other times
-        for tag in (Tag.SubsecTimeOriginal, Tag.DateTimeDigitized, Tag.SubsecTimeDigitized):
-            exif.pop(tag, None)
-        exif |= moment
-    elif time is not None:
-        notes.append(f"{name}: the time in its XMP makes no sense and was dropped")
-    place: dict[int, str] = {
-        tag: texts[f"exif:{tag.name}"] for tag in XMP_PLACE if f"exif:{tag.name}" in texts
-    }
-    if place:
-        try:
-            found = to_place(place)
-        except (ArithmeticError, ValueError):
-            notes.append(f"{name}: the place in its XMP makes no sense and was dropped")
-        else:
-            for tag in gps.keys() - {GPS.GPSTimeStamp, GPS.GPSDateStamp}:
-                del gps[tag]
-            gps |= found
-    return notes
+        return
+    for tag in (Tag.SubsecTimeOriginal, Tag.DateTimeDigitized, Tag.SubsecTimeDigitized):
+        exif.pop(tag, None)  # by the same wrong clock
+    exif |= moment
+
+
+def _correct_place(gps: dict[int, Value], texts: Mapping[str, str]) -> None:
+    """Set the place that the XMP states, if it does; raises what `to_place` does."""
+    if PLACE[0] not in texts:
+        return
+    place = to_place(*(texts.get(key, "") for key in PLACE))
+    for tag in gps.keys() - {GPS.GPSTimeStamp, GPS.GPSDateStamp}:
+        del gps[tag]
+    gps |= place
 
 
 def _settle_iso(exif: dict[int, Value]) -> None:

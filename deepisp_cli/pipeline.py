@@ -1,6 +1,5 @@
 """One raw file to one finished picture. `develop` shows the order of the stages, from top to bottom."""
 
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,7 @@ from deepisp_cli.engine import Engine, as_engine
 from deepisp_cli.errors import InputError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.libraw import read_preview
-from deepisp_cli.look import as_grain, develop_colour, frame_gain
+from deepisp_cli.look import as_grain, develop_colour, exposure_of, frame_gain
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
 from deepisp_cli.output import format_of_suffix, refuse_existing, write_picture
@@ -239,7 +238,7 @@ def _finish_here(
     with result.timed("colour"):
         transform = None if options.look == "neutral" else transform
         gain = frame_gain(image, frame.matrix) if transform is not None and engine.model.metered else None
-        result.metered = gain and round(math.log2(gain), 2)
+        result.metered = exposure_of(gain)
         if noise_left and frame.plain is None:
             leave_noise(image, picture, frame.pattern, noise_left)
         elif noise_left:

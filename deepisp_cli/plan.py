@@ -3,8 +3,8 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape, glob, has_magic
 from pathlib import Path
@@ -134,6 +134,16 @@ def plan_jobs(
     return [*_settle_existing(jobs, overwrite, skip_existing), *restored, *missing], format
 
 
+@contextmanager
+def _access_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        name = error.filename or "the current folder"  # which may have been removed
+        raise InputError(f"{name}: cannot be accessed ({error.strerror}); check the path") from error
+
+
+@_access_errors()
 def find_sources(
     inputs: Sequence[str], recursive: bool = False
 ) -> tuple[list[tuple[Path | str, Path]], list[Job]]:
@@ -147,14 +157,6 @@ def find_sources(
     UsageError
         If standard input is among other inputs.
     """
-    try:
-        return _find_sources(inputs, recursive)
-    except OSError as error:
-        name = error.filename or "the current folder"  # which may have been removed
-        raise InputError(f"{name}: cannot be accessed ({error.strerror}); check the path") from error
-
-
-def _find_sources(inputs: Sequence[str], recursive: bool) -> tuple[list[tuple[Path | str, Path]], list[Job]]:
     found: dict[str, tuple[Path | str, Path]] = {}
     missing: list[Job] = []
     sidecars: list[Path] = []  # are read with their raws, so that "folder/*" is no mistake

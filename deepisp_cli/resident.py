@@ -3,7 +3,6 @@
 The same stages as on the CPU, with the same functions, on tensors. Imported only when needed.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -12,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepisp_cli.camera_rgb import taken_off
 from deepisp_cli.colour import encode
-from deepisp_cli.demosaic import black_and_scale, demosaic, mirror, normalise, sample_mosaic
+from deepisp_cli.demosaic import black_and_scale, demosaic, mirror, normalise
 from deepisp_cli.frame import Frame, Options, Result
-from deepisp_cli.look import as_grain, develop_colour, frame_gain, limit_outliers
+from deepisp_cli.look import as_grain, develop_colour, exposure_of, frame_gain
 from deepisp_cli.raw import RawImage
 from deepisp_cli.render import LEVELS, TURNS, dither
 from deepisp_cli.tiling import spans
@@ -55,17 +55,15 @@ def finish_on_device(
         with _timed(result, "colour", engine):
             transform = None if options.look == "neutral" else transform
             gain = frame_gain(image, matrix) if transform is not None and engine.model.metered else None
-            result.metered = gain and round(math.log2(gain), 2)
+            result.metered = exposure_of(gain)
             if frame.strength < 1:
-                residual = sample_mosaic(picture, frame.pattern) - sample_mosaic(image, frame.pattern)
-                picture = picture.new_empty(0)
-                if frame.strength > 0:
-                    limit_outliers(residual)
+                residual = taken_off(image, picture, frame.pattern, 1 - frame.strength)
+            picture = picture.new_empty(0)  # frees 288 MB for a 24-megapixel frame
+            if frame.strength < 1:
                 noise = _at_each_pixel(residual, frame.pattern)
                 for rows, part in zip(image.split(BLOCK_ROWS), noise.split(BLOCK_ROWS), strict=True):
                     rows += as_grain(part, 1 - frame.strength)
                 del residual, noise
-            picture = picture.new_empty(0)  # frees 288 MB for a 24-megapixel frame
         if frame.lens_warp is not None:
             with _timed(result, "lens", engine):
                 image = torch.from_numpy(frame.lens_warp.correct(image.cpu().numpy())).to(engine.device)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 # Time and place go into the output's EXIF alone, which every program reads. Of two times, the first counts.
 TIMES = ("exif:DateTimeOriginal", "photoshop:DateCreated")
-PLACE = ("GPSLatitude", "GPSLongitude", "GPSAltitude", "GPSAltitudeRef")
+PLACE = ("exif:GPSLatitude", "exif:GPSLongitude", "exif:GPSAltitude", "exif:GPSAltitudeRef")
 # The namespaces that are kept, and of which everything is kept.
 WHOLE = {
     "dc": "http://purl.org/dc/elements/1.1/",
@@ -48,7 +48,7 @@ KEPT = {
         *("CaptionsAuthorNames", "CaptionsDateTimeStamps"),
     ),
     "MicrosoftPhoto": ("LastKeywordXMP",),
-    "exif": ("DateTimeOriginal", *PLACE),
+    "exif": ("DateTimeOriginal", *(name.removeprefix("exif:") for name in PLACE)),
 }
 # Of the whole namespaces: the raw's own format, and areas in pixels, which turning and cropping would move.
 LEFT_OUT = {"dc": ("format",), "Iptc4xmpExt": ("ImageRegion",)}
@@ -56,11 +56,10 @@ LEFT_OUT = {"dc": ("format",), "Iptc4xmpExt": ("ImageRegion",)}
 XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"  # XMP specification part 3, section 1.1.3
 LARGEST_PACKET = 1 << 24  # bytes that are read: Adobe's masks can have megabytes
 
-_PLACE = tuple(f"exif:{name}" for name in PLACE)
 # Properties that EXIF has, too. There must not be two captions, or two ratings.
 IN_EXIF = (
     *("dc:title", "dc:description", "dc:subject", "dc:creator", "dc:rights", "xmp:Rating"),
-    *(*TIMES, *_PLACE),
+    *(*TIMES, *PLACE),
 )
 
 _NAMESPACES = {**WHOLE, **PARTLY}
@@ -144,7 +143,7 @@ def gather(
     for file, packet in (*sidecars, (name, embedded)):
         try:
             properties = _parse(packet)
-            kept = {key: value for key, value in properties.items() if _is_kept(key)}
+            kept = {_short_name(key): value for key, value in properties.items() if _is_kept(key)}
             _to_packet(kept)  # nested too deeply, it cannot be written
         except (ElementTree.ParseError, RecursionError, ValueError) as error:  # UnicodeError, too
             notes.append(f"{file}: its XMP is damaged and was dropped ({error})")
@@ -153,17 +152,15 @@ def gather(
         suffix = (made_for.text or "") if made_for is not None and file != name else ""
         if suffix and not name.lower().endswith(f".{suffix}".lower()):
             continue
-        present = {_short_name(key) for key in kept}
-        left_out: tuple[str, ...] = ()
-        for group, known in ((TIMES, dated), (_PLACE, located)):
-            taken = any(_short_name(key) in group for key in found)
-            if taken or (known and file == name) or (group is _PLACE and not present.issuperset(_PLACE[:2])):
-                left_out += group  # they are one unit, of one source
+        # time and place each come from one source
+        for unit, needed, known in ((TIMES, (), dated), (PLACE, PLACE[:2], located)):
+            settled = (known and file == name) or not found.keys().isdisjoint(unit)
+            if settled or not kept.keys() >= set(needed):
+                kept = {key: value for key, value in kept.items() if key not in unit}
         for key, value in kept.items():
-            if _short_name(key) not in left_out:
-                found.setdefault(key, value)
-    texts = {_short_name(key): _text(value) for key, value in found.items() if _short_name(key) in IN_EXIF}
-    described = {key: value for key, value in found.items() if _short_name(key) not in (*TIMES, *_PLACE)}
+            found.setdefault(key, value)
+    texts = {key: _text(value) for key, value in found.items() if key in IN_EXIF}
+    described = {key: value for key, value in found.items() if key not in (*TIMES, *PLACE)}
     return Gathered(_to_packet(described), texts, tuple(notes))
 
 

@@ -214,23 +214,27 @@ def test_tiles_are_halved_when_the_device_is_full(write_raw, colourful, engine, 
         finish(prepare(path, Options(), Result("", ""), True), engine, Options(), Result("", ""))
 
 
-def test_a_frame_that_the_device_does_not_hold_is_developed_in_tiles(
-    write_raw, colourful, engine, monkeypatch
-):
-    path = write_raw("a.dng", colourful)
-    expected, *_ = both(path, engine)
+@pytest.fixture
+def full(monkeypatch):
+    """``full()``: from now on the device has no memory for a frame."""
 
-    def full(*_):
+    def demosaic(*_):
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(resident, "demosaic", full)
+    return lambda: monkeypatch.setattr(resident, "demosaic", demosaic)
+
+
+def test_a_frame_that_the_device_does_not_hold_is_developed_in_tiles(write_raw, colourful, engine, full):
+    path = write_raw("a.dng", colourful)
+    expected, *_ = both(path, engine)
+    full()
     result = Result(str(path), "")
     found = finish(prepare(path, Options(), result, True), engine, Options(), result)
     np.testing.assert_array_equal(found, expected)
     assert result.notes == []
 
 
-def test_a_linear_dng_that_the_device_does_not_hold_keeps_its_white_balance(tmp_path, engine, monkeypatch):
+def test_a_linear_dng_that_the_device_does_not_hold_keeps_its_white_balance(tmp_path, engine, full):
     """Its mosaic would be balanced by the grey world, full colour is not."""
     path = tmp_path / "a.dng"
     samples = (np.random.default_rng(0).uniform(0.1, 0.4, (60, 80, 3)) * (60000, 30000, 9000)).astype(
@@ -238,11 +242,7 @@ def test_a_linear_dng_that_the_device_does_not_hold_keeps_its_white_balance(tmp_
     )
     write_dng(path, samples, pattern=None, white=60000, xyz_to_camera=MATRIX)
     expected, *_ = both(path, engine)
-
-    def full(*_):
-        raise torch.OutOfMemoryError("full")
-
-    monkeypatch.setattr(resident, "demosaic", full)
+    full()
     result = Result(str(path), "")
     found = finish(prepare(path, Options(), result, True), engine, Options(), result)
     np.testing.assert_array_equal(found, expected)

@@ -50,8 +50,9 @@ def pairs_of(options, seed=0, count=4):
     return Synthesis(options, torch.Generator().manual_seed(seed))(photographs)
 
 
-def test_the_training_input_is_the_products_input_bit_for_bit(monkeypatch):
-    """A synthesised frame's counts, through the product's NumPy stages, are the training input."""
+@pytest.fixture
+def normalised(monkeypatch):
+    """What the last frames were normalised from: "counts", "black", "scale"."""
     seen = {}
     original = synthesis.normalise
 
@@ -60,15 +61,20 @@ def test_the_training_input_is_the_products_input_bit_for_bit(monkeypatch):
         return original(counts, black, scale)
 
     monkeypatch.setattr(synthesis, "normalise", remember)
+    return seen
+
+
+def test_the_training_input_is_the_products_input_bit_for_bit(normalised):
+    """A synthesised frame's counts, through the product's NumPy stages, are the training input."""
     pairs = pairs_of(SynthesisOptions())
     for index in range(4):
-        black = seen["black"][index].item()
-        scale = seen["scale"][index].numpy()
+        black = normalised["black"][index].item()
+        scale = normalised["scale"][index].numpy()
         # the gains and the white level that give exactly these scales
         white = np.full((2, 2), black + 1, np.float32)
         gains = np.array([scale[0, 0], scale[0, 1], scale[1, 1]], np.float32)
         mosaic = normalise_mosaic(
-            seen["counts"][index].numpy(), "RGGB", np.full((2, 2), black, np.float32), white, gains
+            normalised["counts"][index].numpy(), "RGGB", np.full((2, 2), black, np.float32), white, gains
         )
         picture = colour.encode(demosaic(mosaic, "RGGB"))
         np.testing.assert_array_equal(pairs.picture[index].permute(1, 2, 0).numpy(), picture)
@@ -205,16 +211,8 @@ def test_white_balance_runs_from_tungsten_to_shade():
     assert (spread[:, 0] / red).log().std().item() == pytest.approx(0.1, rel=0.1)
 
 
-def test_noise_bits_and_black_are_drawn_from_their_whole_ranges(monkeypatch):
+def test_noise_bits_and_black_are_drawn_from_their_whole_ranges(normalised):
     """A black frame's mosaic, from which the counts can be told, and a grey one's noise."""
-    seen = {}
-    original = synthesis.normalise
-
-    def remember(counts, black, scale):
-        seen.update(counts=counts, black=black, scale=scale)
-        return original(counts, black, scale)
-
-    monkeypatch.setattr(synthesis, "normalise", remember)
     options = SynthesisOptions(row_noise=0, hot_share=0, black_error=0, read_spread=0.5)
     count, size = 600, 32
     ones = torch.ones(count, 3)
@@ -226,10 +224,10 @@ def test_noise_bits_and_black_are_drawn_from_their_whole_ranges(monkeypatch):
         return mosaic.flatten(1).var(1)
 
     read, both = variances(0.0), variances(0.5)
-    full = 1 / seen["scale"][:, 0, 0] + seen["black"].flatten()
+    full = 1 / normalised["scale"][:, 0, 0] + normalised["black"].flatten()
     bits = torch.log2(full + 1).round()
     assert set(bits.tolist()) == {12, 13, 14}
-    share = seen["black"].flatten() / full
+    share = normalised["black"].flatten() / full
     assert share.min() < 0.005 and 0.125 < share.max() <= 0.1301
     shot = ((both - read) / 0.5).clamp(min=1e-6).log()
     low, high = np.log(options.shot_noise)
