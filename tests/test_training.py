@@ -354,6 +354,15 @@ def test_an_interrupted_run_ends_with_the_same_weights(folder, tmp_path, monkeyp
         assert torch.equal(value, resumed[name]), name
 
 
+@pytest.fixture
+def interruptible():
+    """Shells let jobs in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_does_not_wait_for_the_step(folder, tmp_path, monkeypatch):
     def loss(trainer, pairs):
         signal.raise_signal(signal.SIGINT)
