@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
-from glob import has_magic
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -335,21 +333,13 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
     deepisp info --json *.nef
     """
     from deepisp_cli.info import describe, not_supported
-    from deepisp_cli.plan import SIDECAR_SUFFIXES, find_sources
+    from deepisp_cli.plan import find_sources
 
     _need_stdout()
     codes = []
-    found: list[tuple[str | Path, DeepIspError | None]] = []
-    for given in raws:
-        if os.path.isdir(given) or (has_magic(given) and not os.path.lexists(given)):
-            sources, missing = find_sources([given])
-            found += [(source, None) for source, _ in sources]
-            found += [(job.source, job.error) for job in missing]
-        else:
-            found.append((given, None))
+    sources, missing = find_sources(raws)
+    found = [*((source, None) for source, _ in sources), *((job.source, job.error) for job in missing)]
     for raw, problem in found:
-        if len(found) > 1 and Path(raw).suffix.lower() in SIDECAR_SUFFIXES:
-            continue
         try:
             facts = not_supported(raw, problem) if problem else describe(raw)
         except DeepIspError as error:

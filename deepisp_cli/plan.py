@@ -23,6 +23,8 @@ RAW_SUFFIXES = (
 )
 PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not raws; some raws are .tif
 SIDECAR_SUFFIXES = {".xmp", ".pp3", ".dop", ".thm"}  # of editors, and of cameras
+# What cameras write beside a raw under its name, and this program's pictures of it.
+COMPANION_SUFFIXES = {*OUTPUT_SUFFIXES, ".heic", ".heif", ".hif", ".wav"} - {".dng"}
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
 STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # written to even if it is redirected to an existing file
@@ -148,7 +150,8 @@ def find_sources(
     inputs: Sequence[str], recursive: bool = False
 ) -> tuple[list[tuple[Path | str, Path]], list[Job]]:
     """(source, the folder that its sub-folders are relative to) for each file, without duplicates; and jobs
-    with errors for missing inputs.
+    with errors for missing inputs. Sidecars, and pictures beside a raw of the same name that is also an
+    input, are passed over: they are what "card/*" finds.
 
     Raises
     ------
@@ -157,58 +160,63 @@ def find_sources(
     UsageError
         If standard input is among other inputs.
     """
-    found: dict[str, tuple[Path | str, Path]] = {}
+    files: list[tuple[Path, Path]] = []
     missing: list[Job] = []
-    sidecars: list[Path] = []  # are read with their raws, so that "folder/*" is no mistake
-
-    def add(file: Path, folder: Path) -> None:
-        if file.suffix.lower() in SIDECAR_SUFFIXES:
-            sidecars.append(file)
-        elif file.suffix.lower() in PICTURE_SUFFIXES:
-            miss(str(file), "is a picture, not a raw file; give the raw file that the camera wrote")
-        else:
-            found.setdefault(os.path.abspath(file), (file, folder))
 
     def miss(name: str, reason: str) -> None:
         missing.append(Job(name, "", error=InputError(f"{name}: {reason}")))
 
     for given in inputs:
         if given == STANDARD_STREAM:
-            found[given] = given, Path()
             continue
         path = Path(given) if str(Path(given)) != STANDARD_STREAM else Path(given).absolute()
         if path.is_dir():
-            files, closed = search_folder(path, recursive)
-            for folder in closed:
-                miss(folder, "cannot be searched; check its permissions")
-            if not files and not closed:
+            raws, closed = search_folder(path, recursive)
+            for name in closed:
+                miss(name, "cannot be searched; check its permissions")
+            if not raws and not closed:
                 deeper = not recursive and any(child.is_dir() for child in path.iterdir())
                 hint = "; -r searches its sub-folders" if deeper else ""
                 miss(given, f"no raw files in this folder{hint}")
-            for file in files:
-                add(file, path)
+            files += [(raw, path) for raw in raws]
         elif path.exists():
-            add(path, path.parent)
+            files.append((path, path.parent))
         elif has_magic(given):
-            folder, pattern = os.path.split(given)
-            while has_magic(folder) and os.path.basename(folder) and not os.path.isdir(folder):
-                folder, name = os.path.split(folder)
+            root, pattern = os.path.split(given)
+            while has_magic(root) and os.path.basename(root) and not os.path.isdir(root):
+                root, name = os.path.split(root)
                 pattern = os.path.join(name, pattern)
             # "2024 [raw]" is a folder's name; shells on Windows cannot quote a part
-            matches = sorted(map(Path, glob(os.path.join(escape(folder), pattern), recursive=True)))
-            files = [match for match in matches if match.is_file()]
-            if not files:
+            names = sorted(map(Path, glob(os.path.join(escape(root), pattern), recursive=True)))
+            matches = [(match, match.parent) for match in names if match.is_file()]
+            if not matches:
                 miss(given, "no file matches; check the pattern")
-            for file in files:
-                add(file, file.parent)
+            files += matches
         else:
             miss(given, "no such file or folder; check the name")
-    if not found:
-        for file in sidecars:
-            miss(str(file), "is a sidecar file; give the raw file that it belongs to")
-    if STANDARD_STREAM in found and len(found) + len(missing) > 1:
-        raise UsageError("standard input cannot be mixed with other inputs; give it alone")
+    if STANDARD_STREAM in inputs:
+        if files or missing:
+            raise UsageError("standard input cannot be mixed with other inputs; give it alone")
+        return [(STANDARD_STREAM, Path())], []
+    aside = SIDECAR_SUFFIXES | COMPANION_SUFFIXES
+    with_raw = {_without_suffix(file) for file, _ in files if file.suffix.lower() not in aside}
+    found: dict[str, tuple[Path | str, Path]] = {}
+    for file, folder in files:
+        suffix = file.suffix.lower()
+        if suffix in SIDECAR_SUFFIXES:
+            if not with_raw:
+                miss(str(file), "is a sidecar file; give the raw file that it belongs to")
+        elif suffix in COMPANION_SUFFIXES and _without_suffix(file) in with_raw:
+            pass
+        elif suffix in PICTURE_SUFFIXES:
+            miss(str(file), "is a picture, not a raw file; give the raw file that the camera wrote")
+        else:
+            found.setdefault(os.path.abspath(file), (file, folder))
     return list(found.values()), missing
+
+
+def _without_suffix(file: Path) -> str:
+    return os.path.splitext(os.path.abspath(file))[0]
 
 
 def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:

@@ -239,7 +239,8 @@ def test_info(run, night, tmp_path):
     assert len(run("info", night, sidecar, "--json").stdout.splitlines()) == 1
     assert not json.loads(run("info", sidecar, "--json").stdout)["supported"]
     sidecar.unlink()
-    result = run("info", bad, night, bad, "--json")
+    other = shutil.copy(bad, tmp_path / "other.dng")
+    result = run("info", bad, night, other, "--json")
     assert result.exit_code == 1
     objects = [json.loads(line) for line in result.stdout.splitlines()]
     assert [facts["supported"] for facts in objects] == [False, True, False]
@@ -277,19 +278,20 @@ def test_a_raw_where_a_command_belongs_is_told_how(run, night, tmp_path, monkeyp
     assert run("models").exit_code == 0
 
 
-def test_too_little_memory_for_a_file_is_told_and_the_next_one_read(run, night, monkeypatch):
+def test_too_little_memory_for_a_file_is_told_and_the_next_one_read(run, night, tmp_path, monkeypatch):
     original = pipeline.read_bytes
+    large = shutil.copy(night, tmp_path / "large.dng")
 
     def read_bytes(source):
-        if str(source) in ("-", "large.dng"):
+        if str(source) in ("-", str(large)):
             raise MemoryError
         return original(source)
 
     monkeypatch.setattr(pipeline, "read_bytes", read_bytes)
     monkeypatch.setattr(batch, "read_bytes", read_bytes)
-    result = run("info", "large.dng", night)
+    result = run("info", large, night)
     assert (result.exit_code, "RGGB" in result.stdout) == (1, True)
-    assert result.stderr.startswith("deepisp: large.dng: not enough memory")
+    assert result.stderr.startswith(f"deepisp: {large}: not enough memory")
     result = run("process", "-")
     assert (result.exit_code, result.stdout) == (4, "")
     assert result.stderr.startswith("deepisp: -: not enough memory")

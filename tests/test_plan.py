@@ -311,6 +311,20 @@ def test_sidecars_are_no_inputs_beside_raws(card):
         plan_jobs(["card/a/one.xmp"], "out")
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".tif", ".HEIC", ".wav"])
+def test_what_cameras_write_beside_a_raw_is_no_input(card, suffix):
+    """Shells expand "card/*"; what has no raw among the inputs is still named."""
+    beside, alone = Path("card/a/two").with_suffix(suffix), Path("card/a/alone").with_suffix(suffix)
+    raw = Path("card/a/two.dng")
+    for path in (beside, alone, raw):
+        path.write_bytes(b"x")
+    jobs, _ = plan_jobs([str(beside), str(raw), str(alone)], "out")
+    assert [str(job.source) for job in jobs] == [str(raw), str(alone)]
+    assert bool(jobs[1].error) == (suffix.lower() in {".jpg", ".jpeg"})
+    only = find_sources([str(beside)])
+    assert len(only[0]) + len(only[1]) == 1
+
+
 def test_standard_streams(card):
     jobs, _ = plan_jobs(["-"], None)
     assert (jobs[0].source, jobs[0].target) == ("-", "-")
