@@ -315,7 +315,7 @@ def test_sidecars_are_no_inputs_beside_raws(card):
 def test_what_cameras_write_beside_a_raw_is_no_input(card, suffix):
     """Shells expand "card/*"; what has no raw among the inputs is still named."""
     beside, alone = Path("card/a/two").with_suffix(suffix), Path("card/a/alone").with_suffix(suffix)
-    raw = Path("card/a/two.dng")
+    raw = Path("card/a/two.dng").absolute()
     for path in (beside, alone, raw):
         path.write_bytes(b"x")
     jobs, _ = plan_jobs([str(beside), str(raw), str(alone)], "out")
