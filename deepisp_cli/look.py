@@ -6,7 +6,7 @@ from math import ceil, log2
 from typing import Any
 
 from deepisp_cli.colour import LUMINANCE, Array, apply_transform, decode, library, srgb_decode, srgb_encode
-from deepisp_cli.metering import QUANTILE, expose, meter
+from deepisp_cli.metering import QUANTILES, expose, meter
 
 OUTLIER = 2.0  # times as large as all around it
 NEIGHBOURS = [place for place in product((-1, 0, 1), repeat=2) if place != (0, 0)]
@@ -31,7 +31,7 @@ def frame_gain(image: Array, matrix: Array) -> float:
     xp = library(linear)
     red, green, blue = linear[..., 0], linear[..., 1], linear[..., 2]
     brightest = xp.maximum(xp.maximum(red, green), blue)  # NumPy's amax takes seven times as long
-    return float(meter(xp.quantile(brightest, QUANTILE)))
+    return float(meter(*(xp.quantile(brightest, share) for share in QUANTILES)))
 
 
 def exposure_of(gain: float | None) -> float | None:

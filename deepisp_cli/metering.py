@@ -3,22 +3,25 @@
 W is a mean of guesses, one per cell, and follows the exposure only in part: dark raws come out dark, bright
 ones too bright (docs/training.md has the figures). A light meter takes that burden off it. It looks at the
 highlights: overall brightness varies between photographs far more than how close their brightest parts come
-to white. Pure functions of NumPy arrays and torch tensors alike, so that training runs the product's code.
+to white. Where these are clipped, nobody knows how bright they were, and the other bright parts have a say.
+Pure functions of NumPy arrays and torch tensors alike, so that training runs the product's code.
 """
 
 from typing import Any
 
 from deepisp_cli.colour import Array
 
-QUANTILE = 0.999  # of the largest channel's values: hot pixels and glints do not set the exposure
-LEVEL = 1.0  # linear light of that quantile at which a frame is left as it is: just white
+QUANTILES = (0.999, 0.98)  # of the largest channel's values: hot pixels and glints, and lamps, are beyond
+LEVEL = 1.0  # linear light of the first quantile at which a frame is left as it is: just white
+LAMP_LEVEL = 0.5  # of the second, where the first is clipped: nine in ten finished photographs have more
+MOST_FOR_LAMPS = 2.0  # largest gain on its account, 1 EV: a night with stars should stay dark
 TRUST = 0.94  # share of the way to `LEVEL`, in stops, that a frame is moved
 MOST = 32.0  # largest gain, 5 EV: darker frames are meant to be dark
 BLACK = 2.0**-9  # highlights below which a frame counts as black: a lens cap should stay dark
 HEADROOM = 4.0  # brightest highlights that T sees, 2 EV above white; the rest are clipped to it
 
 
-def meter(highlights: Array) -> Array:
+def meter(highlights: Array, below_lamps: Array) -> Array:
     """The gain (`LEVEL` / highlights) ** `TRUST` of a frame, 1 to `MOST`, falling again below `BLACK`.
 
     Not all the way, because a dark frame is sometimes a dark scene and not a short exposure;
@@ -27,13 +30,20 @@ def meter(highlights: Array) -> Array:
     the highlights: a picture of nothing would show only the restoration's error, less than a thousandth of
     white.
 
+    Highlights that the sensor clipped (fully from `LEVEL` on, not at all below half of it) may be a lamp that
+    is many times as bright, in a picture that is too dark. What is below the lamps is then brought to
+    `LAMP_LEVEL`, with at most `MOST_FOR_LAMPS`.
+
     Parameters
     ----------
-    highlights : the `QUANTILE` over the frame of the largest of R, G and B in linear sRGB where white is 1; a
-        scalar array or one per frame.
+    highlights, below_lamps : the `QUANTILES` over the frame of the largest of R, G and B in linear sRGB where
+        white is 1; scalar arrays or one each per frame.
     """
+    gain = ((LEVEL / highlights.clip(1e-6)) ** TRUST).clip(min=1.0)
+    clipped = (2 * highlights / LEVEL - 1).clip(0.0, 1.0)
+    for_lamps = ((LAMP_LEVEL / (gain * below_lamps).clip(1e-6)) ** TRUST).clip(1.0, MOST_FOR_LAMPS)
     most = (MOST * highlights / BLACK).clip(1.0, MOST)
-    return ((LEVEL / highlights.clip(1e-6)) ** TRUST).clip(min=1.0).clip(max=most)
+    return (gain * for_lamps**clipped).clip(max=most)
 
 
 def expose(linear: Array, gain: Any) -> Array:

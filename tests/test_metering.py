@@ -7,40 +7,79 @@ from conftest import MATRIX, IdentityEngine
 from deepisp_cli import colour
 from deepisp_cli.frame import Options, Result
 from deepisp_cli.look import frame_gain
-from deepisp_cli.metering import BLACK, HEADROOM, LEVEL, MOST, QUANTILE, TRUST, expose, meter
+from deepisp_cli.metering import (
+    BLACK,
+    HEADROOM,
+    LAMP_LEVEL,
+    LEVEL,
+    MOST,
+    MOST_FOR_LAMPS,
+    QUANTILES,
+    TRUST,
+    expose,
+    meter,
+)
 from deepisp_cli.pipeline import finish, prepare
 
 
 def highlights(frame):
-    return np.quantile(frame.max(-1), QUANTILE)
+    return np.quantile(frame.max(-1), QUANTILES[0])
+
+
+def plain_meter(highlights):
+    """Of frames whose other parts are just as bright."""
+    return meter(highlights, highlights)
 
 
 @pytest.mark.parametrize("exposure", [0.0, -1.0, -3.0])
 def test_a_frame_is_brought_nearer_to_the_level(exposure):
     frame = np.random.default_rng(0).uniform(0, 0.4, (40, 50, 3)) * 2**exposure
-    exposed = expose(frame, meter(highlights(frame)))
+    exposed = expose(frame, plain_meter(highlights(frame)))
     before, after = (np.log2(LEVEL / highlights(f)) for f in (frame, exposed))
     assert after == pytest.approx((1 - TRUST) * before, rel=1e-4)
 
 
 def test_what_is_bright_is_never_darkened_and_what_is_black_stays_near_black():
-    assert meter(np.float64(1.3)) == 1.0
-    assert meter(np.float64(BLACK)) == MOST
-    assert meter(np.float64(0.0)) == 1.0
+    assert plain_meter(np.float64(1.3)) == 1.0
+    assert plain_meter(np.float64(BLACK)) == MOST
+    assert plain_meter(np.float64(0.0)) == 1.0
     assert expose(np.float32(1.0), 20.0) == HEADROOM
     assert expose(np.float32(-0.1), 2.0) == np.float32(-0.2)
 
 
 def test_more_light_never_makes_a_darker_picture():
     frames = np.geomspace(1e-6, 2, 200)
-    assert np.all(np.diff(frames * meter(frames)) > 0)
-    assert frames[0] * meter(frames[0]) < 1e-5
+    for share in (1, 0.3, 0.01):
+        exposed = frames * meter(frames.clip(max=1), share * frames)
+        assert np.all(np.diff(exposed) > 0)
+        assert exposed[0] < 1e-5
+
+
+def test_clipped_lamps_do_not_keep_a_room_dark():
+    """What is bright but for them comes to the level that it has in most photographs; by a stop at most."""
+    lamp = np.float64(LEVEL)
+    gain = meter(lamp, np.float64(0.7 * LAMP_LEVEL))
+    assert gain == pytest.approx((1 / 0.7) ** TRUST)
+    assert meter(lamp, np.float64(LAMP_LEVEL)) == 1.0
+    assert meter(lamp, np.float64(0.001)) == meter(lamp, np.float64(-0.1)) == MOST_FOR_LAMPS
+    unclipped = np.float64(LEVEL / 2)
+    assert meter(unclipped, np.float64(0.001)) == plain_meter(unclipped)
+
+
+def test_a_small_lamp_in_a_dark_room_is_no_white_wall():
+    eye = np.eye(3, dtype=np.float32)
+    room = np.full((100, 100, 3), 0.3, np.float32)
+    for side, expected in ((7, (LAMP_LEVEL / 0.3) ** TRUST), (20, 1.0)):
+        room[:side, :side] = 1.0
+        assert frame_gain(colour.encode(room), eye) == pytest.approx(expected, rel=1e-3)
 
 
 def test_frames_of_a_batch_are_metered_one_by_one():
     torch = pytest.importorskip("torch")
-    brightness = np.float64([-0.1, 0.0, 1e-3, 0.02, 1.5])
-    np.testing.assert_allclose(meter(torch.from_numpy(brightness)).numpy(), meter(brightness))
+    brightness = np.float64([-0.1, 0.0, 1e-3, 0.02, 0.8, 1.5])
+    expected = [meter(one, one / 4) for one in brightness]
+    tensor = torch.from_numpy(brightness)
+    np.testing.assert_allclose(meter(tensor, tensor / 4).numpy(), expected)
 
 
 def test_a_hot_pixel_does_not_set_the_exposure_and_a_window_does():
