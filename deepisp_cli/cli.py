@@ -95,7 +95,7 @@ def main() -> None:
     "--name",
     metavar="TEMPLATE",
     help="Output name: {stem} {suffix} {folder} {model} {date:%Y-%m-%d} {camera} {iso}; '/' makes folders, "
-    "which replace the source's. [{stem}, for a DNG {stem}-deepisp]",
+    "which replace the source's. [{stem}, with --format dng {stem}-deepisp]",
 )
 @click.option(
     "--format",
@@ -112,7 +112,7 @@ def main() -> None:
 )
 @click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders.")
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
-@click.option("--skip-existing", is_flag=True, help="Skip inputs whose output exists.")
+@click.option("--skip-existing", is_flag=True, help="Skip inputs if a file of the output's name exists.")
 @click.option(
     "--model",
     default="deepisp",
@@ -293,7 +293,10 @@ def _develop(
         if talk.verbose:
             for opened in engines:
                 _tell(f"{opened.model.name} on {opened.name}/{opened.device}")
-        bar = click.progressbar(length=1000 * len(jobs), file=sys.stderr, show_pos=False, label="developing")
+        bar: Any = click.progressbar(
+            length=1000 * len(jobs), file=sys.stderr, show_pos=False, label="developing",
+            item_show_func=lambda done: f"{done or 0} of {len(jobs)}",
+        )  # fmt: skip
         hidden = talk.quiet or not _is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb"
         with nullcontext() if hidden else bar as shown:
             move = _mover(shown)
@@ -317,27 +320,30 @@ def _mover(bar: Any) -> Callable[[int, float], None]:
     def move(index: int, share: float) -> None:
         if bar is not None:
             shares[index] = share
-            bar.update(max(0, int(1000 * sum(shares.values())) - bar.pos))
+            done = sum(share == 1.0 for share in shares.values())
+            bar.update(max(0, int(1000 * sum(shares.values())) - bar.pos), done)
 
     return move
 
 
-@main.command()
+@main.command(short_help="Show what is read from raw files.")
 @click.argument("raws", nargs=-1, required=True, metavar="RAW...")
+@click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
-def info(raws: tuple[str, ...], as_json: bool) -> None:
+def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
     """Show what the program reads from raw files, folders or quoted patterns.
 
     \b
     deepisp info night.dng
     deepisp info --json *.nef
+    deepisp info -r card/
     """
     from deepisp_cli.info import describe, not_supported
     from deepisp_cli.plan import find_sources
 
     _need_stdout()
     codes = []
-    sources, missing = find_sources(raws)
+    sources, missing = find_sources(raws, recursive)
     found = [*((source, None) for source, _ in sources), *((job.source, job.error) for job in missing)]
     for raw, problem in found:
         try:
@@ -351,7 +357,7 @@ def info(raws: tuple[str, ...], as_json: bool) -> None:
             click.echo(json.dumps(facts))
         else:
             for key, value in facts.items():
-                if value not in (None, "", []):
+                if value not in (None, "", [], {}):
                     click.echo(f"{key.replace('_', ' ') + ':':24}{_printable(_words(key, value))}")
             click.echo()
     sys.exit(codes[0] if len(codes) == 1 else 1 if any(codes) else 0)
@@ -363,6 +369,8 @@ UNITS = {"exposure_time": "{} s", "f_number": "f/{}", "focal_length": "{} mm"}
 def _words(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {text}" for name, text in value.items())
     if isinstance(value, list):  # gains as --white-balance takes them
         separator = "," if all(isinstance(item, float) for item in value) else "; "
         return separator.join(map(str, value))
@@ -395,7 +403,7 @@ def models(as_json: bool) -> None:
             click.echo(f"    {result['benchmark']}: {numbers}")
 
 
-@main.command()
+@main.command(short_help="Check the installation and its devices.")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def doctor(as_json: bool) -> None:
     """Check the installation: versions, engines, devices that open, a self-test of the default model.

@@ -100,7 +100,7 @@ def _judge(reference: Engine, noisy: np.ndarray) -> tuple[str, bool]:
     clean = _picture(_ramp())
     before, after = (float((picture - clean)[32:-32, 32:-32].std()) for picture in (noisy, image))
     verdict = "passed" if after < before / 2 else "failed"
-    return f"{verdict}: of noise of {before:.3f} the default model leaves {after:.3f}", verdict == "passed"
+    return f"{verdict}: the default model reduces noise from {before:.3f} to {after:.3f}", verdict == "passed"
 
 
 def _try(model: Model, engine: str, device: str, raw: Path, expected: np.ndarray) -> dict[str, str]:

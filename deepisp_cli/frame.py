@@ -110,6 +110,16 @@ class Options:
                 " them out, or choose another format"
             )
 
+    def arguments(self) -> str:
+        """The options of the look that are not the defaults, as `deepisp process` takes them."""
+        words = []
+        for name in ("white_balance", "exposure", "strength", "look", "long_side"):
+            value = getattr(self, name)
+            if value != getattr(Options, name):
+                text = ",".join(f"{gain:g}" for gain in value) if isinstance(value, tuple) else f"{value}"
+                words.append(f"--{name.replace('_', '-')} {text}")
+        return " ".join(words)
+
 
 @dataclass
 class Result:

@@ -8,7 +8,7 @@ import numpy as np
 from deepisp_cli.errors import DeepIspError, InputError, told_of
 from deepisp_cli.frame import Result
 from deepisp_cli.pipeline import load
-from deepisp_cli.xmp import names_in
+from deepisp_cli.xmp import values_in
 
 
 def describe(source: Path | str) -> dict[str, Any]:
@@ -47,7 +47,8 @@ def describe(source: Path | str) -> dict[str, Any]:
         "white_balance": _rounded(raw.camera_white_balance),
         "daylight_white_balance": _rounded(raw.daylight_white_balance),
         "xyz_to_camera": _rounded(raw.xyz_to_camera),
-        "xmp": names_in(metadata.xmp),
+        "rating": metadata.rating,
+        "xmp": values_in(metadata.xmp),
         "gps": {2, 4} <= metadata.gps.keys(),  # latitude and longitude
         "notes": [*raw.notes, *metadata.notes],
     }

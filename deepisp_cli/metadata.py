@@ -27,7 +27,7 @@ from deepisp_cli.exif_values import (
     to_moment,
     to_place,
 )
-from deepisp_cli.xmp import PLACE, TIMES, gather
+from deepisp_cli.xmp import PLACE, TIMES, gather, values_in
 
 # The kind of each tag's value, which has a reader in `exif_values`. Tags: EXIF 2.32, sections 4.6.4 to 4.6.6.
 IMAGE_TAGS: dict[int, str] = {
@@ -160,6 +160,13 @@ class Metadata:
     def focal_length(self) -> float | None:
         """Millimetres."""
         return positive(self.exif.get(Tag.FocalLength))
+
+    @property
+    def rating(self) -> int | None:
+        """0 to 5 stars; -1: rejected, which EXIF cannot say."""
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return int(float(values_in(self.xmp).get("xmp:Rating") or str(self.image.get(Tag.Rating))))
+        return None
 
 
 def read_metadata(

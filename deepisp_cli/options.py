@@ -28,7 +28,7 @@ engine_option = click.option(
     type=click.Choice(ENGINES),
     default="auto",
     show_default=True,
-    help="Library that runs the network.",
+    help="Library and precision of the network.",
 )
 DEVICES = "auto, cpu, cuda, cuda:N or mps. Naming a device that is missing is an error."
 device_option = click.option("--device", default="auto", metavar="DEVICE", show_default=True, help=DEVICES)
@@ -43,11 +43,12 @@ tile_option = click.option(
     "--tile",
     type=click.IntRange(min=64),
     metavar="PIXELS",
-    help="Side of a tile of work: smaller needs less memory; the picture is the same. [as memory allows]",
+    help="Tile size: smaller tiles need less memory; the picture is the same. [as memory allows]",
 )
 memory_option = click.option(
     "--memory",
     type=Bytes(),
     metavar="SIZE",
-    help="For all pictures in progress, such as 2G; a single one may exceed it. [half of the machine's]",
+    help="Limit for all pictures in progress, such as 2G; one large picture may exceed it. "
+    "[half of the machine's]",
 )

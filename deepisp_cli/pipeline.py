@@ -131,7 +131,7 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         if raw.restored and strength:
             strength = 0.0
             result.notes.append(
-                "deepisp has restored it already, which is not done twice: no strength applies"
+                "deepisp has restored it already and does not do so twice: --strength has no effect"
             )
         plain, whole = None, raw
         if raw.pattern is None:
@@ -288,7 +288,7 @@ def write(
             metadata,
             format=str(options.format),
             quality=options.quality,
-            software=f"deepisp {__version__} ({result.model})",
+            software=f"deepisp {__version__} ({f'{result.model} {options.arguments()}'.rstrip()})",
             overwrite=options.overwrite,
             notes=result.notes,
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape, glob, has_magic
+from itertools import combinations
 from pathlib import Path
 
 from deepisp_cli.errors import DeepIspError, InputError, UsageError
@@ -187,7 +188,9 @@ def find_sources(
                 root, name = os.path.split(root)
                 pattern = os.path.join(name, pattern)
             # "2024 [raw]" is a folder's name; shells on Windows cannot quote a part
-            names = sorted(map(Path, glob(os.path.join(escape(root), pattern), recursive=True)))
+            stem, suffix = os.path.splitext(pattern)  # cameras write capitals: *.nef finds *.NEF, too
+            spelled = {os.path.join(escape(root), stem + ending) for ending in (suffix, suffix.swapcase())}
+            names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
             matches = [(match, match.parent) for match in names if match.is_file()]
             if not matches:
                 miss(given, "no file matches; check the pattern")
@@ -259,25 +262,14 @@ def _refuse_clashes(jobs: Sequence[Job], template: str) -> None:
     if clashes:
         first = [job for job in jobs if _key(job.target) in clashes]
         same = [str(job.source) for job in first if _key(job.target) == _key(first[0].target)]
-        used = fields_of(template)
-        paths = [Path(os.path.abspath(source)) for source in same]
-        kinds = {path.suffix.lower() for path in paths}
-        folders = {path.parent.name for path in paths}
-        both = {(path.parent.name, path.suffix.lower()) for path in paths}
-        remedies = (
-            ({"stem"}, "{stem}", True),
-            ({"suffix"}, "{stem}_{suffix}", len(kinds) == len(same)),
-            ({"folder"}, "{folder}_{stem}", len(folders) == len(same)),
-            ({"folder", "suffix"}, "{folder}_{stem}_{suffix}", len(both) == len(same)),
-            ({"date"}, "{date}_{stem}", True),  # likely to help
-        )
-        fitting = [remedy for fields, remedy, helps in remedies if helps and not fields <= used]
-        name = f'use another --name, for instance "{fitting[0]}", or ' if fitting else "give them in "
+        added = _distinguishing(same) or ({"date"} - fields_of(template))  # which is likely to help
+        longer = template + "".join(f"_{{{field}}}" for field in added)
+        name = f'use another --name, for instance "{longer}", or ' if added else "give them in "
         which = f"{same[0]} and {same[1] if len(same) == 2 else f'{len(same) - 1} more'}"
         raise UsageError(
             f"{which} would {'both' if len(same) == 2 else 'all'} become {first[0].target}"
-            + (f", and {len(clashes) - 1} more names clash" if len(clashes) > 1 else "")
-            + f"; {name}separate commands{'' if fitting else ' with other folders'}"
+            + (", and other names clash, too" if len(clashes) > 1 else "")
+            + f"; {name}separate commands{'' if added else ' with other folders'}"
         )
     sources = {_key(job.source) for job in jobs}
     for job in jobs:
@@ -289,6 +281,20 @@ def _refuse_clashes(jobs: Sequence[Job], template: str) -> None:
             raise UsageError(
                 f"{job.target}: is a link to {followed}, which is not a picture; choose another with -o"
             )
+
+
+def _distinguishing(sources: Sequence[str]) -> Sequence[str]:
+    """The fewest fields of a template by which files differ; none if all are alike."""
+    paths = [Path(os.path.abspath(source)) for source in sources]
+    fields = {
+        "stem": [_folded(path.stem) for path in paths],
+        "suffix": [_folded(path.suffix) for path in paths],
+        "folder": [_folded(path.parent.name) for path in paths],
+    }
+    for chosen in (names for count in (1, 2, 3) for names in combinations(fields, count)):
+        if len(set(zip(*(fields[name] for name in chosen), strict=True))) == len(paths):
+            return chosen
+    return ()
 
 
 def _key(path: Path | str) -> str:
@@ -307,12 +313,22 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
         return [Job(job.source, job.target, skip=True) if job.target in taken else job for job in jobs]
     target = taken[Path(existing[0].target)]
     beside = target.suffix.lower() == ".jpg" and target.parent == Path(existing[0].source).parent
+    if beside and not _is_ours(target):
+        remedy = 'a camera may have written it; choose a folder with -o or use --name "{stem}_{model}"'
+    else:
+        remedy = "choose a folder with -o or another name with --name, or use --skip-existing or --overwrite"
     raise UsageError(
         f"{target}: exists"
         + (f", and {len(existing) - 1} more of {len(jobs)} outputs as well" if len(existing) > 1 else "")
-        + ("; cameras write a JPEG beside each raw" if beside else "")
-        + "; choose a folder with -o or another name with --name, or use --skip-existing or --overwrite"
+        + f"; {remedy}"
     )
+
+
+def _is_ours(picture: Path) -> bool:
+    """Whether the program's name stands at the head of a picture, in its EXIF's Software."""
+    with suppress(OSError), picture.open("rb") as file:
+        return b"deepisp " in file.read(1 << 16)
+    return False
 
 
 def _taken_names(jobs: Sequence[Job]) -> dict[Path, Path]:

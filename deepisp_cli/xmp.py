@@ -176,9 +176,9 @@ def shortened(packet: bytes, size: int) -> tuple[bytes, list[str]]:
     return packet, dropped
 
 
-def names_in(packet: bytes) -> list[str]:
-    """The properties of a packet from `gather`: "dc:title", "xmp:Rating"."""
-    return [_short_name(key) for key in _parse(packet)] if packet else []
+def values_in(packet: bytes) -> dict[str, str]:
+    """The texts of the properties of a packet from `gather`, by name: {"xmp:Rating": "5"}."""
+    return {_short_name(key): _text(value) for key, value in _parse(packet).items()} if packet else {}
 
 
 def _parse(packet: bytes) -> Properties:

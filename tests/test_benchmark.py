@@ -200,7 +200,7 @@ def test_the_command_prints_lines_or_an_object_for_each_size():
     assert "per megapixel" in result.output
     assert "of a matrix product's" in result.output
     assert "files in" not in result.output
-    assert result.stderr.startswith("measuring deepisp on frames of 0.02, 1 times each;")
+    assert result.stderr.startswith("measuring deepisp on sizes 0.02, runs of each: 1;")
     row = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     assert (row["model"], row["engine"], row["device"]) == ("deepisp", "onnx", "cpu")
     assert row["batch"] is None

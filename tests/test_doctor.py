@@ -38,7 +38,7 @@ def test_a_model_that_leaves_the_noise_fails():
     findings = json.loads(result.stdout)
     assert not findings["healthy"]
     before, after = (
-        findings["self_test"].removeprefix("failed: of noise of ").split(" the default model leaves ")
+        findings["self_test"].removeprefix("failed: the default model reduces noise from ").split(" to ")
     )
     assert float(before) == float(after) > 0.02
     assert set(states(findings).values()) == {"works"}  # as the model does
@@ -50,7 +50,7 @@ def test_half_of_the_noise_has_to_go(monkeypatch, share, verdict):
         doctor, "run_tiled", lambda engine, noisy, tile: (CLEAN + share * (noisy - CLEAN), NOTHING)
     )
     findings = doctor.examine()
-    assert findings["self_test"].startswith(f"{verdict}: of noise")
+    assert findings["self_test"].startswith(f"{verdict}: the default model")
     assert findings["healthy"] == (verdict == "passed")
 
 

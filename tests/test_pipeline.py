@@ -10,6 +10,7 @@ import tifffile
 from conftest import MATRIX, IdentityEngine, mosaic_of, raw_with
 from PIL import Image, ImageOps
 
+from deepisp_cli import __version__
 from deepisp_cli.camera_rgb import at_each_pixel, camera_matrix, leave_noise, linear_rgb
 from deepisp_cli.colour import encode, srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import (
@@ -293,6 +294,22 @@ def test_develop_writes_the_picture_and_tells_about_it(write_raw, identity_engin
         assert exif.get_ifd(0x8769)[0x8827] == 3200
     with pytest.raises((OutputError, UsageError), match="exist"):
         develop(path, target, identity_engine)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (Options(quality=50, overwrite=True), ""),
+        (Options(white_balance="2,1,1.25", exposure=-0.5), " --white-balance 2,1,1.25 --exposure -0.5"),
+        (Options(white_balance=(2, 1, 1.25), strength=0), " --white-balance 2,1,1.25 --strength 0"),
+        (Options(look="neutral", long_side=20), " --look neutral --long-side 20"),
+    ],
+)
+def test_a_picture_says_how_it_was_developed(write_raw, identity_engine, grey_ramp, tmp_path, options, words):
+    target = tmp_path / "a.jpg"
+    develop(write_raw("a.dng", grey_ramp), target, identity_engine, options)
+    software = Image.open(target).getexif()[0x0131]
+    assert software == f"deepisp {__version__} ({identity_engine.model.name}{words})"
 
 
 @pytest.mark.parametrize(("bits", "dtype"), [(8, np.uint8), (16, np.uint16)])

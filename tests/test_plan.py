@@ -80,6 +80,13 @@ def test_paths_and_a_single_input_are_understood(card):
         assert targets(jobs) == ["out/top.jpg"]
 
 
+def test_patterns_find_suffixes_in_capitals(card):
+    """Cameras write them; shells that find nothing leave the pattern to the program."""
+    for pattern in ("card/a/*.nef", "card/**/*.nef"):
+        assert targets(plan_jobs([pattern], "out")[0]) == ["out/TWO.jpg"]
+    assert len(plan_jobs(["card/a/*"], "out")[0]) == 3
+
+
 def test_a_file_given_twice_is_developed_once(card):
     jobs, _ = plan_jobs(["card/a/TWO.NEF", "card/a", "card/a/*.NEF"], "out", skip_existing=True)
     assert targets(jobs) == ["out/TWO.jpg", "out/one.jpg"]
@@ -88,7 +95,8 @@ def test_a_file_given_twice_is_developed_once(card):
 def test_two_inputs_of_one_name_are_refused_before_work(card):
     with pytest.raises(
         UsageError,
-        match=r"a[/\\]one\.dng and card[/\\]b[/\\]one\.dng would both become out[/\\]one\.jpg.*\{folder\}_",
+        match=r"a[/\\]one\.dng and card[/\\]b[/\\]one\.dng would both become out[/\\]one\.jpg.*"
+        r'"\{stem\}_\{folder\}"',
     ):
         plan_jobs(["card/a/one.dng", "card/b/one.dng"], "out")
     jobs, _ = plan_jobs(["card/a/one.dng", "card/b/one.dng"], "out", template="{folder}_{stem}")
@@ -100,9 +108,9 @@ def test_a_clash_is_not_remedied_by_the_name_that_clashes(card):
         Path(folder).mkdir()
         Path(folder, "one.dng").write_bytes(b"x")
     for paths, template, remedy in (
-        (["card/a/one.dng", "card/b/one.dng"], "x", '"{stem}"'),
-        (["card/a/one.dng", "card/b/one.dng"], "{stem}", '"{folder}_{stem}"'),
-        (["card/a/x/one.dng", "card/b/x/one.dng"], "{folder}_{stem}", '"{date}_{stem}"'),
+        (["card/a/one.dng", "card/a/TWO.NEF"], "x/y", '"x/y_{stem}"'),
+        (["card/a/one.dng", "card/b/one.dng"], "{stem}", '"{stem}_{folder}"'),
+        (["card/a/x/one.dng", "card/b/x/one.dng"], "{folder}_{stem}", '"{folder}_{stem}_{date}"'),
         (
             ["card/a/x/one.dng", "card/b/x/one.dng"],
             "{date}_{folder}_{stem}",
@@ -115,9 +123,9 @@ def test_a_clash_is_not_remedied_by_the_name_that_clashes(card):
     with pytest.raises(UsageError, match=re.escape('"{stem}_{suffix}"')):
         plan_jobs(["card/a/one.dng", "card/a/one.cr2"], "out")
     paths = ["card/a/one.dng", "card/a/one.cr2", "card/b/one.dng"]
-    with pytest.raises(UsageError, match=re.escape('"{folder}_{stem}_{suffix}"')):
+    with pytest.raises(UsageError, match=re.escape('"{stem}_{suffix}_{folder}"')):
         plan_jobs(paths, "out")
-    assert len(plan_jobs(paths, "out", template="{folder}_{stem}_{suffix}")[0]) == 3
+    assert len(plan_jobs(paths, "out", template="{stem}_{suffix}_{folder}")[0]) == 3
 
 
 def test_one_name_in_two_encodings_clashes(card):
@@ -150,8 +158,12 @@ def test_an_existing_output_is_refused_counted_and_remedies_named(card):
     (card / "b/one.jpg").write_bytes(b"x")
     with pytest.raises(UsageError, match=r"one\.jpg: exists, and 1 more of 4") as error:
         plan_jobs([str(card)], None, recursive=True)
-    for remedy in ("-o", "--name", "--skip-existing", "--overwrite", "cameras write a JPEG"):
+    for remedy in ("-o", "--name", "a camera may have written it"):
         assert remedy in str(error.value)
+    assert "--skip-existing" not in str(error.value)  # it would skip all raws
+    (card / "b/one.jpg").write_bytes(b"\xff\xd8\xff\xe1 deepisp 0.1.0 (deepisp)")
+    with pytest.raises(UsageError, match=r"one\.jpg: exists; choose .*use --skip-existing or --overwrite"):
+        plan_jobs([str(card / "b")], None)
     Path("here.jpg").write_bytes(b"x")
     with pytest.raises(UsageError, match=r"here\.jpg: exists; choose a folder .*use --skip-existing"):
         plan_jobs(["card/b/one.dng"], "here.jpg")
@@ -165,7 +177,7 @@ def test_a_cameras_own_picture_exists_under_a_name_in_capitals(card):
     """IMG_1.JPG and IMG_1.jpg are one file as soon as the card is copied to a Mac or to Windows."""
     (card / "b/ONE.JPG").write_bytes(b"x")
     (card / "b/two.dng").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"ONE\.JPG: exists; cameras write a JPEG"):
+    with pytest.raises(UsageError, match=r"ONE\.JPG: exists; a camera may have"):
         plan_jobs([str(card / "b")], None)
     jobs, _ = plan_jobs([str(card / "b")], None, skip_existing=True)
     assert [(Path(job.source).name, job.skip) for job in jobs] == [("one.dng", True), ("two.dng", False)]
@@ -436,10 +448,12 @@ def test_folders_in_a_template_take_the_place_of_the_sources(card):
     assert targets(jobs) == ["out/m/TWO.jpg", "out/m/one.jpg", "out/m/top.jpg"]
     jobs, _ = plan_jobs(["card"], "out", template="{stem}_{model}", model="m", recursive=True)
     assert "out/b/one_m.jpg" in targets(jobs)
-    with pytest.raises(UsageError, match=r"TWO\.NEF and 2 more would all become .*\"{stem}"):
+    with pytest.raises(UsageError, match=r"TWO\.NEF and 2 more would all become .*\"all/{model}_{"):
         plan_jobs(["card"], "out", template="all/{model}", model="m", recursive=True)
     (card / "b/two.dng").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r'one\.dng and card/b/two\.dng would both become .*"{stem}", or'):
+    with pytest.raises(
+        UsageError, match=r'one\.dng and card/b/two\.dng would both become .*"all/{model}_{stem}", or'
+    ):
         plan_jobs(["card/b"], "out", template="all/{model}", model="m")
     with pytest.raises(UsageError, match="leave out the suffix; --format"):
         plan_jobs(["card"], "out", template="{stem}.JPG", recursive=True)

@@ -18,7 +18,7 @@ from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.naming import fill
 from deepisp_cli.output import write_picture
 from deepisp_cli.pipeline import load
-from deepisp_cli.xmp import gather, names_in, read_sidecars, shortened
+from deepisp_cli.xmp import gather, read_sidecars, shortened, values_in
 
 NAMESPACES = {
     "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
@@ -35,6 +35,27 @@ NAMESPACES = {
     "my": "http://example.org/my/",
 }
 DECLARED = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in NAMESPACES.items())
+
+
+def names_in(packet):
+    return list(values_in(packet))
+
+
+def test_info_lists_what_people_wrote():
+    """So that a shell can choose by rating or keyword."""
+    keywords = "<dc:subject><rdf:Bag><rdf:li>night</rdf:li><rdf:li>lamp</rdf:li></rdf:Bag></dc:subject>"
+    found = kept(packet(keywords, 'xmp:Rating="-1"'))
+    assert values_in(found) == {"dc:subject": "night; lamp", "xmp:Rating": "-1"}
+    assert values_in(b"") == {}
+    for image, packed, rating in (
+        ({}, found, -1),
+        ({0x4746: 4}, found, -1),
+        ({0x4746: 4}, b"", 4),
+        ({}, kept(packet("", 'xmp:Rating="3.0"')), 3),
+        ({}, kept(packet("", 'xmp:Rating="many"')), None),
+        ({}, b"", None),
+    ):
+        assert Metadata(image=image, xmp=packed).rating == rating
 
 
 def packet(elements="", attributes="", about='rdf:about=""') -> bytes:

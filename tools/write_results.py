@@ -61,6 +61,12 @@ def _data(report: dict[str, Any]) -> str:
     return DATA.get(report["data"], report["data"])
 
 
+def _kind(report: dict[str, Any]) -> str:
+    """What a report of other than the usual mosaic and precision is about, in words; "" for the usual."""
+    words = {"--cfa none": "linear DNGs", "--cfa x-trans": "X-Trans", "--engine onnx": "in float32"}
+    return "".join(f", {text}" for option, text in words.items() if option in report["command"])
+
+
 def _variant(report: dict[str, Any]) -> str:
     """The engine and the mosaic asked for, to put after a name; "" for what is usual."""
     return "".join(f", `{option}`" for option in re.findall(r"--(?:engine|cfa) \S+", report["command"]))
@@ -73,7 +79,7 @@ def _readme_table(reports: list[dict[str, Any]]) -> str:
             for result in report["results"]:
                 ours = result["name"] in report["models"]
                 if result["name"] in README_ROWS and (ours or not _variant(report)):
-                    name = f"{README_ROWS[result['name']]}{_variant(report)}: {_data(report)}"
+                    name = f"{README_ROWS[result['name']]}{_kind(report)}: {_data(report)}"
                     rows.append([name, *(number(result["mean"], key) for key in README_METRICS)])
     return as_markdown(rows)
 

@@ -12,7 +12,7 @@ from deepisp_cli.evaluation import CFAS, PROTOCOLS
 from deepisp_cli.options import ENGINES, device_option, engine_option, tile_option
 
 
-@click.command()
+@click.command(short_help="Measure the quality of models and other programs.")
 @click.argument("benchmark", type=click.Choice(["demosaic", "lowlight", "msr", "s7", "pairs", "raws"]))
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DATA")
 @click.option("--model", "models", multiple=True, metavar="NAME|DIR", help="Several are compared. [deepisp]")
@@ -118,7 +118,7 @@ def evaluate(
         report.write_report(output, report.report(*facts, results, files, programs), strips)
 
 
-@click.command()
+@click.command(short_help="Measure speed and memory on this machine.")
 @click.option(
     "--sizes", default="3,12,24,1511x1009", metavar="SIZE,...", show_default=True,
     help="Frame sizes, in megapixels or pixels.",
@@ -153,7 +153,7 @@ def benchmark(
     parsed = parse_sizes(sizes)
     models = list(map(find_model, names)) if names else list_models()
     click.echo(
-        f"measuring {', '.join(model.name for model in models)} on frames of {sizes}, {repeat} times each;"
+        f"measuring {', '.join(model.name for model in models)} on sizes {sizes}, runs of each: {repeat};"
         " --model and --sizes make it shorter",
         err=True,
     )

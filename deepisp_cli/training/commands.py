@@ -87,7 +87,7 @@ def train(
     click.echo(str(checkpoint))
 
 
-@click.command()
+@click.command(short_help="Make a model folder of a checkpoint.")
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("name")
 @click.option(
