@@ -48,7 +48,7 @@ RAMP = np.repeat(np.geomspace(0.01, 0.9, 384), 256).reshape(384, 256).T[..., Non
 @click.option("--limit", type=click.IntRange(min=1), help="Take N photographs.")
 def main(folder: Path, model: str, kind: str, limit: int | None) -> None:
     engine = open_engine(find_model(model), kind)
-    photographs = [load_even(path) for path in find_photographs(folder, limit)]
+    photographs = [load_even(path) for _, path in find_photographs(folder, limit)]
     click.echo("EV    dL mean  dL worst  chroma: level  in the raw  block  darkest white")
     for exposure in EXPOSURES:
         brighter = [_lightness(_develop(engine, photograph, exposure, index)) - _lightness(photograph)

@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,15 @@ def available_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, period = _numbers("cpu.max", 2)
     return max(1, min(cores, math.ceil(quota / period))) if quota < math.inf else cores
+
+
+def processor() -> str:
+    """Its name, as far as the system tells."""
+    with suppress(OSError, UnicodeDecodeError):  # Linux, where Python knows little more than "x86_64"
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def on_all_cores(work: Callable[[Item], object], items: Iterable[Item]) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 
 import numpy as np
@@ -309,6 +310,8 @@ def test_the_command_writes_what_it_prints(folder, tmp_path):
     assert [row["name"] for row in contents["results"]] == ["libraw", "deepisp"]
     assert len(contents["results"][0]["images"]) == 2
     assert set(contents["models"]["deepisp"]) == {"model.onnx", "model-int8.onnx", "weights.safetensors"}
+    assert contents["engines"] == {"deepisp": "onnx/cpu"}
+    assert re.fullmatch(r"\d+ cores, \S.*", contents["processor"])
     assert contents["versions"]["numpy"]
     assert "default_rng(1000 + i)" in contents["seeds"]
     assert contents["command"] == "deepisp evaluate lowlight photographs --limit 2 --engine onnx"
@@ -324,6 +327,23 @@ def test_the_command_writes_what_it_prints(folder, tmp_path):
     assert refused.exit_code == 2
     assert "results.json exists" in refused.output
     assert run(*arguments, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("benchmark", [Demosaic, LowLight])
+def test_a_limit_changes_no_raw(folder, benchmark):
+    """Camera, light and noise are those that a picture has among all."""
+    shutil.copy(folder / "0.png", folder / "3.png")
+
+    def inputs(limit):
+        return {
+            case.name: case.input.copy() if isinstance(case.input, np.ndarray) else case.input.read_bytes()
+            for case in benchmark(folder, Settings(limit=limit)).cases()
+        }
+
+    every, some = inputs(None), inputs(2)
+    assert len(some) == 2 < len(every) and list(some) != list(every)[:2]
+    for name, found in some.items():
+        np.testing.assert_array_equal(found, every[name])
 
 
 def test_a_full_disk_takes_no_results(folder, tmp_path, monkeypatch):

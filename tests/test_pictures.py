@@ -166,7 +166,12 @@ def test_all_commands_find_the_same_raws(card):
 
 
 def test_hidden_pictures_are_passed_over(card):
-    assert list_files([card, card / "sub"], (".jpg",)) == [card / "night.jpg", card / "sub" / "day.jpg"]
+    both = [card / "night.jpg", card / "sub" / "day.jpg"]
+    assert list_files([card, card / "sub"], (".jpg",)) == both
+    (card / ".hidden").mkdir(exist_ok=True)
+    (card / ".hidden" / "a.jpg").write_bytes(b"x")
+    assert list_files([card, card / "sub"], (".jpg",), recursive=True) == both
+    assert list_files([card], (".jpg",)) == both[:1]
 
 
 def test_folders_that_cannot_be_searched_are_named(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ from deepisp_cli.training.losses import (
     to_lab,
 )
 from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
-from deepisp_cli.training.pictures import load_linear, load_photograph
+from deepisp_cli.training.pictures import GREY, load_linear, load_photograph, load_scene
 from deepisp_cli.training.raw_pairs import RawPairs, find_pairs
 from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions
 from deepisp_cli.xtrans import interpolate, is_x_trans
@@ -411,15 +411,20 @@ def test_rows_pixels_and_black_levels_go_wrong_as_on_sensors():
     assert plain.mean((1, 2)).std() < 1e-3
 
 
-def test_a_scene_is_metered_and_clipped_whatever_its_unit():
-    ramp = torch.logspace(-2, 2, 64).repeat(64, 1)[None, None].repeat(2, 3, 1, 1)
+def test_a_scene_is_metered_whatever_its_unit(tmp_path):
+    light = np.random.default_rng(0).lognormal(0, 2, (40, 50, 3)).astype(np.float32)
+    for unit in (1, 1000):
+        tifffile.imwrite(tmp_path / "a.tif", unit * light)
+        mean = np.exp(np.log(load_scene(tmp_path / "a.tif") @ colour.LUMINANCE).mean())
+        assert mean == pytest.approx(GREY, rel=1e-4)
+    tifffile.imwrite(tmp_path / "a.tif", 0 * light)
+    assert not load_scene(tmp_path / "a.tif").any()
 
-    def make(light):
-        options = SynthesisOptions(exposure=(-2, -2), inverse_tone=(0, 0), highlight_share=0, **EVEN)
-        return Synthesis(options, torch.Generator().manual_seed(0)).of_scenes(light)
 
-    pairs = make(ramp)
-    torch.testing.assert_close(make(ramp * 1000).target, pairs.target)
+def test_a_scene_is_clipped_as_a_camera_would():
+    ramp = GREY * torch.logspace(-2, 2, 64).repeat(64, 1)[None, None].repeat(2, 3, 1, 1)
+    options = SynthesisOptions(exposure=(-2, -2), inverse_tone=(0, 0), highlight_share=0, **EVEN)
+    pairs = Synthesis(options, torch.Generator().manual_seed(0)).of_scenes(ramp)
     assert pairs.target.max() == 1
     assert 0.3 < pairs.target.median() < 0.6
     # the frame at -2 EV still resolves what the photograph clips

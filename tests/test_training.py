@@ -1,6 +1,7 @@
 """The training loop: losses reach the right parts, runs resume, configurations are checked, models load."""
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -231,7 +232,7 @@ def test_training_lowers_the_loss(folder, mosaic, precision):
     network = replace(LOW_ONLY, width=32) if mosaic else TINY
     trainer = new_trainer(config(folder, network=network, stages=stages, mosaic=mosaic, precision=precision))
     trainer.set_w0(frames=8)
-    pairs = trainer.draw(32)
+    pairs = trainer.sources[0](32, 32)
     before = trainer.loss(pairs).item()
     for _ in range(120):
         trainer.train_step()
@@ -298,11 +299,33 @@ def test_w0_is_what_most_frames_agree_on(folder, monkeypatch, known):
     target = to_srgb(frames, matrix)
     target[3] = 0
     pairs = Pairs(0 * frames if known else frames, frames if known else None, target, matrix, torch.zeros(5))
-    monkeypatch.setattr(trainer, "draw", lambda count: pairs)
+    trainer.sources = [lambda count, size: pairs]
     trainer.set_w0()
     identity = torch.cat([torch.eye(3), torch.zeros(3, 7)], 1)
     for network in (trainer.network, trainer.average):
         torch.testing.assert_close(network.w0.reshape(3, 10), identity, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("shares", "brightness"), [((3.0, 1.0), 1.0), ((1.0, 3.0), 0.5), ((1e-6, 1.0), 0.5)])
+def test_w0_is_fitted_on_all_sources_by_their_shares(folder, shares, brightness):
+    """Whatever the seed; a source with a small share has few frames, but some."""
+    trainer = new_trainer(config(folder))
+    asked = [0, 0]
+
+    def source(number, level):
+        def draw(count, size):
+            asked[number] += count
+            frames = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+            matrix = torch.eye(3).expand(count, 3, 3)
+            return Pairs(frames, frames, level * to_srgb(frames, matrix), matrix, torch.zeros(count))
+
+        return draw
+
+    trainer.sources, trainer.shares = [source(0, 1.0), source(1, 0.5)], list(shares)
+    trainer.set_w0(frames=40)
+    expected = brightness * torch.cat([torch.eye(3), torch.zeros(3, 7)], 1)
+    torch.testing.assert_close(trainer.network.w0.reshape(3, 10), expected, atol=5e-3, rtol=0)
+    assert asked == [max(1, round(40 * share / sum(shares))) for share in shares]
 
 
 def test_a_stopped_run_ends_with_the_same_weights(folder, tmp_path):
@@ -543,7 +566,7 @@ def test_folders_without_photographs_are_errors(folder, tmp_path, caplog):
         open_sources(config(tmp_path), torch.Generator())
     assert "broken.jpg" in caplog.text
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no photographs .* sub-folders"):
+    with pytest.raises(InputError, match=r"holds no photographs \(\.jpg"):
         open_sources(config(tmp_path / "empty"), torch.Generator())
 
 
@@ -844,6 +867,8 @@ def test_the_commands_train_resume_and_export_a_model_that_loads(folder, tmp_pat
     assert result.exit_code == 0, result.output
     card = json.loads(Path("models/tiny/card.json").read_text())
     assert card["training"]["steps"] == 5
+    digest = hashlib.sha256(Path("runs/tiny/checkpoint.pt").read_bytes()).hexdigest()
+    assert card["training"]["lineage"] == [[{"sha256": digest, "steps": 5}]]
     picture = np.random.default_rng(0).random((1, 3, 40, 40)).astype(np.float32)
     outputs = [open_engine(find_model("models/tiny"), name, "cpu").run(picture) for name in ("onnx", "torch")]
     np.testing.assert_allclose(outputs[0][0], outputs[1][0], atol=1e-5)
@@ -962,6 +987,25 @@ def test_the_averages_are_the_weights_of_all_steps(folder, stage, step, share):
         torch.testing.assert_close(average, old + share)
 
 
+def test_a_card_tells_where_its_weights_come_from(folder, tmp_path):
+    settings = config(folder, stages=(Stage(2e-3, 4, 32, steps=2),))
+    first = train(settings, tmp_path / "a", device=CPU)
+    export_checkpoint([first], tmp_path / "mine")
+    runs = [
+        train(settings, tmp_path / "b", device=CPU, initial=first),
+        train(settings, tmp_path / "c", device=CPU, initial=tmp_path / "mine"),
+    ]
+    train(settings, tmp_path / "b", device=CPU, resume=True)
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, *runs)]
+    begun, *ended = ({"sha256": digest, "steps": 2} for digest in digests)
+    weights_file = hashlib.sha256((tmp_path / "mine/weights.safetensors").read_bytes()).hexdigest()
+    card = json.loads(export_checkpoint(runs, tmp_path / "mean").read_text())
+    assert card["training"]["lineage"] == [
+        [begun, ended[0]],
+        [{"model": "mine", "sha256": weights_file}, ended[1]],
+    ]
+
+
 @pytest.mark.parametrize("other", [LOW_ONLY, replace(TINY, metered=True)])
 def test_a_run_can_begin_with_the_stages_of_another_transform(folder, tmp_path, other):
     stages = (Stage(2e-3, 4, 32, 3, parts="joint" if other.high_blocks else "low"),)
@@ -1001,7 +1045,7 @@ def test_a_metered_network_is_trained_on_the_frame_as_it_is_metered(folder):
     metered = replace(TINY, metered=True)
     settings = config(folder, network=metered, restoration_weight=0.0, neutral_weight=1.0)
     trainer = new_trainer(replace(settings, synthesis=SynthesisOptions(exposure=(-1, -1))))
-    pairs = trainer.draw(4)
+    pairs = trainer.sources[0](4, trainer.config.stages[0].crop)
     image, coefficients = trainer.network(pairs.picture, pad=True)
     gain = frame_gains(image, pairs.matrix)
     assert gain.min() > 1.2

@@ -83,6 +83,7 @@ def evaluate(
         Settings(sigmas or Settings.sigmas, limit, protocol or Settings.protocol, cfa or Settings.cfa),
     )
     methods, files = choose_baselines(chosen, baselines)
+    engines = {}
     for name in dict.fromkeys(models) or ("deepisp",):
         opened = open_engine(find_model(name), engine, device)
         shown = name if opened.model.name in methods else opened.model.name  # if two share a name: the folder
@@ -93,6 +94,7 @@ def evaluate(
             )
         methods[shown] = chosen.method(opened)
         files[shown] = opened.model.card["files"]
+        engines[shown] = f"{opened.name}/{opened.device}"
     for remark in chosen.remarks:
         click.echo(remark, err=True)
     if output:
@@ -115,7 +117,7 @@ def evaluate(
         words += [f"{option} {value}" for option, value in places.items() if value != "auto"]
         facts = (benchmark, data.resolve().name, " ".join(words), chosen.seeds)
         programs = {name: version for name in methods if (version := program_version(name))}
-        report.write_report(output, report.report(*facts, results, files, programs), strips)
+        report.write_report(output, report.report(*facts, results, files, engines, programs), strips)
 
 
 @click.command(short_help="Measure speed and memory on this machine.")

@@ -25,8 +25,9 @@ SMALLEST = 16  # pixels of a side: SSIM's windows take 7, and programs leave out
 PATTERNS = dict(zip(CFAS, ("RGGB", X_TRANS, None), strict=True))
 
 
-def find_photographs(folder: Path, limit: int | None = None) -> list[Path]:
-    """The pictures in ``folder``, or ``limit`` of them spread evenly; each is opened once.
+def find_photographs(folder: Path, limit: int | None = None) -> list[tuple[int, Path]]:
+    """The pictures in ``folder`` and their numbers in it, all or ``limit`` of them spread evenly; each is
+    opened once.
 
     Raises
     ------
@@ -36,11 +37,11 @@ def find_photographs(folder: Path, limit: int | None = None) -> list[Path]:
     files = list_files([folder], PHOTOGRAPH_SUFFIXES)
     if not files:
         raise InputError(f"{folder}: holds no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
-    files = spread(files, limit)
-    for path in files:
+    numbered = spread(list(enumerate(files)), limit)
+    for _, path in numbered:
         if min(load_photograph(path).size) < SMALLEST:
             raise InputError(f"{path}: has less than {SMALLEST} rows or columns; take it out of the folder")
-    return files
+    return numbered
 
 
 def load_even(path: Path) -> np.ndarray:
@@ -72,7 +73,7 @@ class Demosaic(_OfPhotographs):
     seeds = "picture i: numpy default_rng(i)"
 
     def cases(self) -> Iterator[Case]:
-        for index, path in enumerate(self.photographs):
+        for index, path in self.photographs:
             truth = load_even(path)
             mosaic = sample_mosaic(truth)
             noise = np.random.default_rng(index).standard_normal(mosaic.shape)
@@ -109,7 +110,7 @@ class LowLight(_OfPhotographs):
 
     def cases(self) -> Iterator[Case]:
         with tempfile.TemporaryDirectory() as folder:
-            for index, path in enumerate(self.photographs):
+            for index, path in self.photographs:
                 truth = load_even(path)
                 dng = Path(folder) / "low.dng"
                 self._write(dng, truth, index)

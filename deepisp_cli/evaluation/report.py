@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from deepisp_cli.doctor import installed_version
 from deepisp_cli.errors import UsageError
+from deepisp_cli.machine import available_cores, processor
 from deepisp_cli.output import output_errors, replace_file
 
 FILES = ("results.json", "results.md", "sheet.jpg")
@@ -64,10 +65,12 @@ def report(
     seeds: str,
     results: Sequence[Mapping[str, Any]],
     models: Mapping[str, Mapping[str, str]],
+    engines: Mapping[str, str],
     programs: Mapping[str, str],
 ) -> dict[str, Any]:
     """The contents of ``results.json``: results, the name of the data, the command that printed them, seeds,
-    versions of libraries and other ``programs``, and the SHA-256 of each model's files."""
+    versions of libraries and other ``programs``, the SHA-256 of each model's files, its engine and device,
+    and the processor."""
     libraries = {name: installed_version(name) for name in LIBRARIES}
     return {
         "benchmark": benchmark,
@@ -76,6 +79,8 @@ def report(
         "seeds": seeds,
         "versions": {**{name: version for name, version in libraries.items() if version}, **programs},
         "models": models,
+        "engines": engines,
+        "processor": f"{available_cores()} cores, {processor()}",
         "results": results,
     }
 

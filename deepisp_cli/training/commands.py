@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from deepisp_cli.errors import EngineError, UsageError, first_line, refuse_not_installed
-from deepisp_cli.options import device_option
 
 
 @click.command()
@@ -41,7 +40,9 @@ from deepisp_cli.options import device_option
 )
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Stop after N steps in total.")
 @click.option("--minutes", type=click.FloatRange(min=0), metavar="M", help="Stop after M minutes.")
-@device_option
+@click.option(
+    "--device", default="auto", metavar="DEVICE", show_default=True, help="auto, cpu, cuda or cuda:N."
+)
 def train(
     config: Path, output: Path | None, photographs: tuple[str, ...], validation: tuple[str, ...],
     resume: bool, initial: Path | None, steps: int | None, minutes: float | None, device: str,

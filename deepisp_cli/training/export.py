@@ -15,6 +15,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from deepisp_cli import __version__
 from deepisp_cli.errors import InputError, ModelError
 from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
@@ -24,7 +25,7 @@ from deepisp_cli.training.config import TrainConfig, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.quantise import SMALLEST, measure
 from deepisp_cli.training.sources import open_sources
-from deepisp_cli.training.trainer import read_checkpoint, read_config
+from deepisp_cli.training.trainer import origin, read_checkpoint, read_config
 
 # what a person writes into a card
 KEPT = ("summary", "licence", "training", "results", "limitations", "openness")
@@ -142,7 +143,8 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     Parameters
     ----------
     checkpoints : one, or several of one network, whose mean is taken (Wortsman et al., "Model soups", 2022).
-        The card records the training of the first.
+        The card records the training of the first, and the ``lineage`` of all: what they started from, and
+        the checkpoints themselves.
     photographs : folders; raws made from them calibrate the 8-bit form.
 
     Raises
@@ -180,6 +182,11 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     facts["training"] |= {
         "config": state["config"],
         "steps": state["position"][3],
+        "version": __version__,
+        "lineage": [
+            [*each.get("lineage", []), origin(path, each)]
+            for path, each in zip(checkpoints, (state, *others), strict=True)
+        ],
         # NaN, as without validation, is not JSON
         "log": [{k: None if v != v else v for k, v in row.items()} for row in state["history"][-1:]],
     }

@@ -14,19 +14,22 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps
 from PIL.ExifTags import Base as Tag
 
+from deepisp_cli.colour import LUMINANCE
 from deepisp_cli.errors import InputError, first_line
 from deepisp_cli.machine import available_cores
 
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 HDR_SUFFIXES = (".hdr", ".tif", ".tiff")
+GREY = 0.18  # of white: what the mean of a picture is exposed to
 SRGB = ImageCms.createProfile("sRGB")
 log = logging.getLogger(__name__)
 Named = TypeVar("Named")
 Loaded = TypeVar("Loaded")
 
 
-def list_files(folders: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
-    """All files of these kinds directly in ``folders`` but the hidden ones, sorted by folder and name.
+def list_files(folders: Iterable[Path], suffixes: tuple[str, ...], recursive: bool = False) -> list[Path]:
+    """All files of these kinds in ``folders`` but the hidden ones, sorted by folder and name; with
+    ``recursive`` also those in their sub-folders.
 
     Raises
     ------
@@ -37,9 +40,12 @@ def list_files(folders: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: is not a folder; name folders of pictures")
-        there = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
-        files += [path for path in there if path.is_file() and not path.name.startswith(".")]
-    return files
+        there = sorted(folder.rglob("*") if recursive else folder.iterdir())
+        for path in there:
+            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if path.suffix.lower() in suffixes and path.is_file() and not hidden:
+                files.append(path)
+    return list(dict.fromkeys(files))  # a sub-folder may be given, too
 
 
 def spread(files: Sequence[Any], limit: int | None) -> list[Any]:
@@ -129,3 +135,9 @@ def load_linear(path: Path) -> np.ndarray:
     if light.ndim != 3 or light.shape[2] < 3 or not np.issubdtype(light.dtype, np.floating):
         raise InputError(f"{path}: is not a linear RGB picture ({light.dtype}, {light.shape})")
     return np.nan_to_num(light[..., :3].astype(np.float32)).clip(0)
+
+
+def load_scene(path: Path) -> np.ndarray:
+    """`load_linear`, scaled as a light meter exposes it: the logarithmic mean of its luminance is `GREY`."""
+    light = load_linear(path)
+    return light * np.float32(GREY / np.exp(np.log((light @ LUMINANCE).clip(1e-6)).mean()))

@@ -19,8 +19,8 @@ from deepisp_cli.training.pictures import (
     PHOTOGRAPH_SUFFIXES,
     list_files,
     load_all,
-    load_linear,
     load_photograph,
+    load_scene,
 )
 from deepisp_cli.training.raw_pairs import RawPairs
 from deepisp_cli.training.synthesis import Pairs, Synthesis
@@ -121,12 +121,9 @@ def _photographs(
         picture.thumbnail((config.longest_side, config.longest_side), Image.Resampling.LANCZOS)
         return path, min(picture.size), reduced(picture, config.reductions, smallest)
 
-    files = list_files(folders, PHOTOGRAPH_SUFFIXES)
+    files = list_files(folders, PHOTOGRAPH_SUFFIXES, recursive=True)
     if not files:
-        raise InputError(
-            f"{_names(folders)}: holds no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)}); sub-folders are not"
-            " searched"
-        )
+        raise InputError(f"{_names(folders)}: holds no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
     for path, side, pictures in load_all(files, load):
         count += any(smaller is not None for smaller in pictures)
         if side < largest:
@@ -149,7 +146,7 @@ def _photographs(
 
 
 def _panoramas(config: TrainConfig, folders: Sequence[Path], _: int, generator: torch.Generator) -> Source:
-    scenes = load_all(list_files(folders, HDR_SUFFIXES), load_linear)
+    scenes = load_all(list_files(folders, HDR_SUFFIXES, recursive=True), load_scene)
     if not scenes:
         raise InputError(f"{_names(folders)}: no HDR file that can be read")
     synthesis = Synthesis(config.synthesis, generator).of_scenes

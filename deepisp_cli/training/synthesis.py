@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_encode, srgb_from_camera
-from deepisp_cli.demosaic import demosaic, normalise
+from deepisp_cli.demosaic import demosaic, normalise, phases
 from deepisp_cli.metering import QUANTILES, expose, meter
 from deepisp_cli.training import cameras
 from deepisp_cli.training.ranges import check_order, check_range
 from deepisp_cli.training.sensor import READ_OFFSET, READ_SLOPE
 from deepisp_cli.xtrans import SIDE, X_TRANS, weighted_means
 
-GREY = 0.18  # the level to which a light meter brings a scene's mean
 PATTERN = "RGGB"  # the product presents every mosaic with its red sample first
 
 
@@ -146,13 +145,10 @@ class Synthesis:
 
     @torch.no_grad()
     def of_scenes(self, light: Tensor) -> Pairs:
-        """Scenes (N, 3, H, W) float32 in linear sRGB, any unit, and the photograph a camera would make of
-        them: metered on the logarithmic mean, give or take half a stop, clipped, 8 bits."""
+        """Scenes (N, 3, H, W) float32 in linear sRGB, exposed by `load_scene`, and the photograph a camera
+        would make of them: give or take half a stop, clipped, 8 bits."""
         light = light.to(self.device)
-        luminance = torch.einsum("c,nchw->nhw", self.luminance, light)
-        mean = luminance.clamp(min=1e-6).log().mean((1, 2)).exp()
-        key = GREY * torch.exp2(self._uniform(-0.5, 0.5, len(light))) / mean
-        scene = light * key.reshape(-1, 1, 1, 1)
+        scene = light * torch.exp2(self._uniform(-0.5, 0.5, len(light), 1, 1, 1))
         target = torch.round(255 * srgb_encode(self._tone(scene.clamp(max=1)))) / 255
         return self._capture(scene, target)
 
@@ -255,9 +251,9 @@ class Synthesis:
 
 def sample_mosaic(planes: Tensor, x_trans: Tensor | None = None) -> Tensor:
     """Sample (N, 3, H, W) planes in `PATTERN`, or where ``x_trans`` (N, 3, H, W) bool says: (N, H, W)."""
-    mosaic = planes[:, 1].clone()
-    mosaic[:, 0::2, 0::2] = planes[:, 0, 0::2, 0::2]
-    mosaic[:, 1::2, 1::2] = planes[:, 2, 1::2, 1::2]
+    mosaic = torch.empty_like(planes[:, 0])
+    for channel, rows, columns in phases(PATTERN):
+        mosaic[:, rows, columns] = planes[:, channel, rows, columns]
     return mosaic if x_trans is None else torch.where(x_trans.any(1), (planes * x_trans).sum(1), mosaic)
 
 

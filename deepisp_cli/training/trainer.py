@@ -1,5 +1,6 @@
 """One training step, and all that a run needs to continue as if it had not stopped."""
 
+import hashlib
 import logging
 import math
 import time
@@ -67,6 +68,7 @@ class Trainer:
         self.elapsed = 0.0  # seconds of the stage
         self.total = 0  # steps of all stages
         self.history: list[dict[str, float]] = []
+        self.lineage: list[dict[str, Any]] = []  # what the weights come from, oldest first
         self.optimisers = self._new_optimisers()
 
     def _new_optimisers(self) -> list[torch.optim.Optimizer]:
@@ -111,26 +113,33 @@ class Trainer:
         return sum(source.pictures for source in self.sources)
 
     def set_w0(self, frames: int = 96) -> None:
-        """W0: the median of the per-image least-squares transforms of noise-free frames."""
+        """W0: the median of the per-image least-squares transforms of noise-free frames, from each source
+        its share."""
         if not self.config.network.high_blocks:
             return
-        pairs = self.draw(frames)
-        clean = pairs.picture if pairs.clean is None else pairs.clean
-        srgb = to_srgb(clean, pairs.matrix, self._gains(clean, pairs.matrix))
-        fits = [
-            fit_transform(a.permute(1, 2, 0).cpu().numpy(), b.permute(1, 2, 0).cpu().numpy())
-            for a, b in zip(srgb, pairs.target, strict=True)
-        ]
+        stage = self.config.stages[self.stage]
+        fits = []
+        for source, share in zip(self.sources, np.array(self.shares) / sum(self.shares), strict=True):
+            left = max(1, round(frames * share))
+            while left > 0:
+                pairs = source(min(left, stage.batch), stage.crop)
+                left -= len(pairs.target)
+                clean = pairs.picture if pairs.clean is None else pairs.clean
+                srgb = to_srgb(clean, pairs.matrix, self._gains(clean, pairs.matrix))
+                fits += [
+                    fit_transform(a.permute(1, 2, 0).cpu().numpy(), b.permute(1, 2, 0).cpu().numpy())
+                    for a, b in zip(srgb, pairs.target, strict=True)
+                ]
         w0 = torch.from_numpy(np.median(fits, axis=0)).flatten()
         self.network.w0.copy_(w0)
         self.average.w0.copy_(w0)
 
-    def draw(self, count: int | None = None) -> Pairs:
+    def draw(self) -> Pairs:
         """The pairs of one step, all from one source."""
         stage = self.config.stages[self.stage]
         weights = np.array(self.shares) / sum(self.shares)
         source = self.sources[self.rng.choice(len(self.sources), p=weights)]
-        return source(count or stage.batch, stage.crop)
+        return source(stage.batch, stage.crop)
 
     def train_step(self, pairs: Pairs | None = None) -> Tensor:
         """One optimiser step, on ``pairs`` or on pairs from the sources; returns the loss, on the device:
@@ -234,6 +243,7 @@ class Trainer:
             "rng": self.rng.bit_generator.state,
             "position": [self.stage, self.step, self.elapsed, self.total],
             "history": self.history,
+            "lineage": self.lineage,
         }
         contents = BytesIO()  # for a file on a full disk torch raises an error that does not say so
         torch.save(state, contents)
@@ -252,10 +262,13 @@ class Trainer:
         """
         if path.is_dir():
             model = find_model(str(path.resolve()))
-            weights = safetensors.torch.load(model.read(WEIGHTS_FILE))
+            contents = model.read(WEIGHTS_FILE)
+            self.lineage = [{"model": model.name, "sha256": hashlib.sha256(contents).hexdigest()}]
+            weights = safetensors.torch.load(contents)
             network = read_network(path, model.card["architecture"])
         else:
             state = read_checkpoint(path, self.device)
+            self.lineage = [*state.get("lineage", []), origin(path, state)]
             weights, network = state["average"], read_network(path, state["config"]["network"])
         ours = self.config.network
         theirs = replace(network, high_blocks=ours.high_blocks, metered=ours.metered)
@@ -300,6 +313,7 @@ class Trainer:
             ) from error
         self.rng.bit_generator.state = state["rng"]
         self.history = state["history"]
+        self.lineage = state.get("lineage", [])
 
     def _compare(self, path: Path, began: TrainConfig) -> None:
         """Refuse a configuration that would make another run of this one; warn of another length."""
@@ -349,6 +363,11 @@ def read_network(path: Path, architecture: dict) -> NetworkConfig:
         return config_from_card(architecture)
     except (KeyError, TypeError, ValueError) as error:
         raise unknown_network(path, error) from error
+
+
+def origin(path: Path, state: dict) -> dict[str, Any]:
+    """What a card says of the checkpoint at ``path``, whose contents are ``state``: its hash, its steps."""
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "steps": state["position"][3]}
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:

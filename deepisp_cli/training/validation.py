@@ -40,7 +40,7 @@ class Validation:
         for folder in folders:
             if not folder.is_dir():
                 log.warning("%s: is not there; training goes on without these validation pictures", folder)
-        files = list_files(filter(Path.is_dir, folders), PHOTOGRAPH_SUFFIXES)
+        files = list_files(filter(Path.is_dir, folders), PHOTOGRAPH_SUFFIXES, recursive=True)
         smallest = config.network.cell if self.finished else 2
 
         def load(path: Path) -> Image.Image:
