@@ -460,6 +460,24 @@ def pairs_folder(tmp_path):
     return str(folder)
 
 
+def test_raws_with_references_are_validated_on_if_there_are_any(folder, pairs_folder, caplog):
+    settings = config(folder, validation=(pairs_folder,))
+    found = Validation(settings, CPU, size=40).pairs
+    assert len(found) == 3
+    expected = np.asarray(Image.open(Path(pairs_folder) / "a.png"))[4:44, 4:44].transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(found[0].target[0], expected, atol=1e-6)
+    trainer = new_trainer(settings)
+    assert Validation(settings, CPU).psnr(trainer.average) > 5
+    assert found[0].clean is None
+    (Path(pairs_folder) / "d.dng").write_bytes(b"x")
+    (Path(pairs_folder) / "d.png").write_bytes(b"x")
+    assert len(Validation(settings, CPU).pairs) == 3 and "d.dng" in caplog.text
+    only_low = replace(
+        settings, network=LOW_ONLY, mosaic=MosaicOptions(), stages=(Stage(1e-3, 1, 32, 1, parts="low"),)
+    )
+    assert all(pairs.clean is not None for pairs in Validation(only_low, CPU, size=40).pairs)
+
+
 @pytest.mark.parametrize(
     ("parts", "shares"), [("joint", (0, 0, 1)), ("separate", (0.5, 0, 0.5)), ("high", (0, 0, 1))]
 )

@@ -32,6 +32,9 @@ from deepisp_cli.white_balance import choose_white_balance
 TURN_BACK = {6: 8, 8: 6}  # EXIF orientations that undo others; the rest undo themselves
 LARGEST_BORDER = 64  # pixels a side by which a camera may have trimmed its own picture
 
+Scene = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of a raw and its reference, see `load_pair`."""
+
 
 def find_raws(folder: Path) -> list[Path]:
     """The raws that ``deepisp process -r`` finds in a folder, sorted; hidden ones are passed over.
@@ -96,7 +99,7 @@ class RawPairs:
         if not files:
             raise InputError(f"{names}: no raw with a reference picture of the same scene")
 
-        def load(pair: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        def load(pair: tuple[Path, Path]) -> Scene:
             scene = load_pair(pair)
             if min(scene[0].shape) < smallest:
                 raise InputError(f"{pair[0]}: has less than {smallest} pixels a side, the smallest crops")
@@ -113,27 +116,33 @@ class RawPairs:
         sides = [min(scene[0].shape) // 2 * 2 for scene in self.scenes]
         size = min(size, self.largest)
         large = [scene for scene, side in zip(self.scenes, sides, strict=True) if side >= size]
-        pictures, targets, matrices = [], [], []
         # all numbers at once: a GPU would wait for each
-        for number, *corner in torch.rand(count, 3, generator=self.generator, device=device).tolist():
-            mosaic, reference, matrix = large[int(number * len(large))]
-            top, left = (
-                int(share * ((side - size) // 2 + 1)) * 2
-                for share, side in zip(corner, mosaic.shape, strict=True)
-            )
-            above, before = min(top, 2), min(left, 2)  # the demosaic sees a sample beyond each side
-            part = mosaic[top - above : top + size + 2, left - before : left + size + 2]
-            rgb = demosaic(part, PATTERN)[above : above + size, before : before + size]
-            pictures.append(torch.from_numpy(encode(rgb)).permute(2, 0, 1))
-            targets.append(torch.from_numpy(reference[top : top + size, left : left + size].copy()))
-            matrices.append(torch.from_numpy(matrix))
-        target = torch.stack(targets).to(device).permute(0, 3, 1, 2).float() / 255
-        picture = torch.stack(pictures).to(device)
-        exposure = torch.zeros(count, device=device)
-        return Pairs(picture, None, target, torch.stack(matrices).to(device), exposure)
+        drawn = torch.rand(count, 3, generator=self.generator, device=device).tolist()
+        return cut([(large[int(number * len(large))], *corner) for number, *corner in drawn], size, device)
 
 
-def load_pair(pair: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cut(places: Iterable[tuple[Scene, float, float]], size: int, device: torch.device) -> Pairs:
+    """Crops of ``size`` pixels a side: of each scene, which may be as small, at two shares of the way, 0 to
+    below 1, from its top and left to where the last crop begins."""
+    pictures, targets, matrices = [], [], []
+    for (mosaic, reference, matrix), *shares in places:
+        top, left = (
+            int(share * ((side - size) // 2 + 1)) * 2
+            for share, side in zip(shares, mosaic.shape, strict=True)
+        )
+        above, before = min(top, 2), min(left, 2)  # the demosaic sees a sample beyond each side
+        part = mosaic[top - above : top + size + 2, left - before : left + size + 2]
+        rgb = demosaic(part, PATTERN)[above : above + size, before : before + size]
+        pictures.append(torch.from_numpy(encode(rgb)).permute(2, 0, 1))
+        targets.append(torch.from_numpy(reference[top : top + size, left : left + size].copy()))
+        matrices.append(torch.from_numpy(matrix))
+    target = torch.stack(targets).to(device).permute(0, 3, 1, 2).float() / 255
+    picture = torch.stack(pictures).to(device)
+    exposure = torch.zeros(len(targets), device=device)
+    return Pairs(picture, None, target, torch.stack(matrices).to(device), exposure)
+
+
+def load_pair(pair: tuple[Path, Path]) -> Scene:
     """Load a raw and its reference.
 
     Returns

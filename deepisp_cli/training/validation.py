@@ -13,7 +13,15 @@ from deepisp_cli.errors import InputError
 from deepisp_cli.network import DeepISP
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
-from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_all, load_photograph, spread
+from deepisp_cli.training.pictures import (
+    PHOTOGRAPH_SUFFIXES,
+    Loaded,
+    list_files,
+    load_all,
+    load_photograph,
+    spread,
+)
+from deepisp_cli.training.raw_pairs import Scene, cut, find_pairs, load_pair
 from deepisp_cli.training.sensor import LOW_LIGHT
 from deepisp_cli.training.synthesis import (
     Pairs,
@@ -30,8 +38,8 @@ SHEET_ROWS = 6
 
 
 class Validation:
-    """The middle of each validation photograph as one fixed frame: at a quarter of the exposure, or as a
-    mosaic with noise of 0, 10 and 20 of 255."""
+    """The middle of each validation picture as one fixed frame: of photographs at a quarter of the exposure,
+    or as a mosaic with noise of 0, 10 and 20 of 255. Where there are raws with references, of these alone."""
 
     def __init__(self, config: TrainConfig, device: torch.device, size: int = 320, count: int = 12) -> None:
         self.finished = config.network.high_blocks > 0
@@ -40,17 +48,23 @@ class Validation:
         for folder in folders:
             if not folder.is_dir():
                 log.warning("%s: is not there; training goes on without these validation pictures", folder)
-        files = list_files(filter(Path.is_dir, folders), PHOTOGRAPH_SUFFIXES, recursive=True)
+        there = list(filter(Path.is_dir, folders))
         smallest = config.network.cell if self.finished else 2
 
-        def load(path: Path) -> Image.Image:
-            picture = load_photograph(path)
-            if min(picture.size) < smallest:
-                raise InputError(f"{path}: has less than {smallest} pixels a side")
-            return picture
+        def load_photo(path: Path) -> np.ndarray:
+            pixels = np.asarray(load_photograph(path))
+            return _large_enough(pixels, pixels, path, smallest)
 
-        for seed, picture in enumerate(load_all(spread(files, count), load)):
-            pixels = np.asarray(picture)
+        def load_real(pair: tuple[Path, Path]) -> Scene:
+            scene = load_pair(pair)
+            return _large_enough(scene, scene[0], pair[0], smallest)
+
+        real = [pair for folder in there for pair in find_pairs(folder)] if self.finished else []
+        for scene in load_all(spread(real, count), load_real):
+            side = min(size, *(each // 2 * 2 for each in scene[0].shape))
+            self.pairs.append(cut([(scene, 0.5, 0.5)], side, device))
+        files = [] if real else list_files(there, PHOTOGRAPH_SUFFIXES, recursive=True)
+        for seed, pixels in enumerate(load_all(spread(files, count), load_photo)):
             top, left = (max(0, (side - size) // 2) for side in pixels.shape[:2])
             crop = pixels[top : top + size, left : left + size]
             crop = crop[: crop.shape[0] // 2 * 2, : crop.shape[1] // 2 * 2].transpose(2, 0, 1)
@@ -83,6 +97,12 @@ class Validation:
         width = max((row.shape[1] for row in shown), default=1)
         filled = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in shown]
         return Image.fromarray(np.concatenate(filled) if filled else np.zeros((1, 1, 3), np.uint8))
+
+
+def _large_enough(loaded: Loaded, pixels: np.ndarray, path: Path, smallest: int) -> Loaded:
+    if min(pixels.shape[:2]) < smallest:
+        raise InputError(f"{path}: has less than {smallest} pixels a side")
+    return loaded
 
 
 def _fixed_synthesis(
