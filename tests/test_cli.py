@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from deepisp_cli import batch, pipeline
-from deepisp_cli.cli import main
+from deepisp_cli.cli import _mover, main
 from deepisp_cli.models import find_model
 from deepisp_cli.options import Bytes
 from deepisp_cli.raw import read_raw
@@ -213,6 +213,22 @@ def test_a_memory_that_is_no_size_is_refused(run, night, size):
 @pytest.mark.parametrize(("size", "number"), [("2G", 2e9), ("1500 mb", 1.5e9), ("0.5k", 500), ("7", 7)])
 def test_sizes_are_bytes(size, number):
     assert Bytes().convert(size, None, None) == number
+
+
+def test_the_progress_bar_counts_finished_files():
+    shown = []
+
+    class Bar:
+        pos = 0
+
+        def update(self, steps, done):
+            self.pos += steps
+            shown.append((self.pos, done))
+
+    move = _mover(Bar())
+    for index, share in ((0, 0.5), (1, 0.25), (0, 1.0), (1, 1.0)):
+        move(index, share)
+    assert shown == [(500, 0), (750, 0), (1250, 1), (2000, 2)]
 
 
 def test_info(run, night, tmp_path):

@@ -62,6 +62,10 @@ def test_clipped_lamps_do_not_keep_a_room_dark():
     assert gain == pytest.approx((1 / 0.7) ** TRUST)
     assert meter(lamp, np.float64(LAMP_LEVEL)) == 1.0
     assert meter(lamp, np.float64(0.001)) == meter(lamp, np.float64(-0.1)) == MOST_FOR_LAMPS
+    half = np.float64(0.75 * LEVEL)  # of the way from where it counts not at all
+    exposed = plain_meter(half)
+    expected = exposed * (LAMP_LEVEL / (exposed * 0.3)) ** (TRUST / 2)
+    assert meter(half, np.float64(0.3)) == pytest.approx(expected)
     unclipped = np.float64(LEVEL / 2)
     assert meter(unclipped, np.float64(0.001)) == plain_meter(unclipped)
 

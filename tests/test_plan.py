@@ -126,6 +126,11 @@ def test_a_clash_is_not_remedied_by_the_name_that_clashes(card):
     with pytest.raises(UsageError, match=re.escape('"{stem}_{suffix}_{folder}"')):
         plan_jobs(paths, "out")
     assert len(plan_jobs(paths, "out", template="{stem}_{suffix}_{folder}")[0]) == 3
+    (card / "b" / "top.dng").write_bytes(b"x")
+    for more, told in ((["card/b/top.dng"], False), (["card/b/top.dng", "card/top.cr2"], True)):
+        with pytest.raises(UsageError) as error:
+            plan_jobs([*paths[:2], *more], "out")
+        assert ("other names clash, too" in str(error.value)) == told
 
 
 def test_one_name_in_two_encodings_clashes(card):

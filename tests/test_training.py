@@ -1009,18 +1009,19 @@ def test_a_card_tells_where_its_weights_come_from(folder, tmp_path):
     settings = config(folder, stages=(Stage(2e-3, 4, 32, steps=2),))
     first = train(settings, tmp_path / "a", device=CPU)
     export_checkpoint([first], tmp_path / "mine")
+    second = train(settings, tmp_path / "b", device=CPU, initial=first)
+    train(settings, tmp_path / "c", device=CPU, initial=second, steps=1)
     runs = [
-        train(settings, tmp_path / "b", device=CPU, initial=first),
-        train(settings, tmp_path / "c", device=CPU, initial=tmp_path / "mine"),
+        train(settings, tmp_path / "c", device=CPU, resume=True),
+        train(settings, tmp_path / "d", device=CPU, initial=tmp_path / "mine"),
     ]
-    train(settings, tmp_path / "b", device=CPU, resume=True)
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, *runs)]
-    begun, *ended = ({"sha256": digest, "steps": 2} for digest in digests)
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second, *runs)]
+    *begun, third, fourth = ({"sha256": digest, "steps": 2} for digest in digests)
     weights_file = hashlib.sha256((tmp_path / "mine/weights.safetensors").read_bytes()).hexdigest()
     card = json.loads(export_checkpoint(runs, tmp_path / "mean").read_text())
     assert card["training"]["lineage"] == [
-        [begun, ended[0]],
-        [{"model": "mine", "sha256": weights_file}, ended[1]],
+        [*begun, third],
+        [{"model": "mine", "sha256": weights_file}, fourth],
     ]
 
 
