@@ -1,10 +1,10 @@
 """Metering: the exposure at which a frame reaches the learned transform.
 
 W is a mean of guesses, one per cell, and follows the exposure only in part: dark raws come out dark, bright
-ones too bright (docs/training.md has the figures). A light meter takes that burden off it. It looks at the
-highlights: overall brightness varies between photographs far more than how close their brightest parts come
-to white. Where these are clipped, nobody knows how bright they were, and the other bright parts have a say.
-Pure functions of NumPy arrays and torch tensors alike, so that training runs the product's code.
+ones too bright (docs/training-history.md has the figures). A light meter takes that burden off it. It looks
+at the highlights: overall brightness varies between photographs far more than how close their brightest parts
+come to white. Where these are clipped, nobody knows how bright they were, and the other bright parts have a
+say. Pure functions of NumPy arrays and torch tensors alike, so that training runs the product's code.
 """
 
 from typing import Any

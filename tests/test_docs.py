@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepisp_cli import develop_array, open_engine
 from deepisp_cli.cli import main
 from deepisp_cli.raw import read_raw
 
@@ -83,6 +84,22 @@ def test_what_is_shown_from_python_runs(page, write_raw, grey_ramp, tmp_path, mo
     half = read_raw("half.dng")
     np.testing.assert_array_equal(half.samples, names["raw"].samples // 2)
     np.testing.assert_array_equal(half.black, names["raw"].black / 2)
+
+
+@pytest.mark.parametrize(("pattern", "level"), [("RGGB", 0.6), ("GBRG", 0.1), ("BGGR", 3.0)])
+def test_the_onnx_model_develops_as_shown(pattern, level, write_raw, grey_ramp, tmp_path, monkeypatch):
+    """Whatever the mosaic begins with, and whether the meter finds a dark frame or clipped lamps."""
+    scene = grey_ramp * [0.9, 1.0, 0.7] / 0.6 * level
+    scene[:, :-1] /= max(level, 1) ** 2  # what is below the lamps
+    raw = write_raw("night.dng", scene.clip(0, 1), pattern=pattern)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    page = (ROOT / "docs" / "how-it-works.md").read_text("utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+        exec(block, names)
+    expected = develop_array(raw, open_engine("deepisp", "onnx", "cpu"))
+    difference = np.abs(255 * names["developed"] - expected)
+    assert difference.max() < 1.01, "at most the dither"
 
 
 def test_versions_agree():

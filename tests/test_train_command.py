@@ -168,7 +168,7 @@ def test_a_run_tells_early_what_it_does(run, tmp_path, caplog, validation):
         assert "nan" not in line
         assert ("psnr" in line, "dead" in line) == (validation, validation)
     columns = (tmp_path / "run" / "log.csv").read_text().splitlines()[0].split(",")
-    documented = (ROOT / "docs" / "training.md").read_text("utf-8").split("## Data")[0]
+    documented = section("Stop, resume and the log")
     assert columns[-2:] == ["psnr", "dead"]
     assert all(f"`{column}`" in documented for column in columns)
     caplog.clear()
@@ -180,16 +180,19 @@ def test_a_run_tells_early_what_it_does(run, tmp_path, caplog, validation):
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
 
 
-@pytest.fixture(scope="module")
-def documented():
-    """The section of the documentation on configurations."""
-    return (ROOT / "docs" / "training.md").read_text("utf-8").split("## Configuration\n")[1].split("\n## ")[0]
+def section(title):
+    """A section of the documentation."""
+    return (ROOT / "docs" / "training.md").read_text("utf-8").split(f"## {title}\n")[1].split("\n## ")[0]
 
 
-def test_the_documented_configuration_trains(documented, tmp_path, monkeypatch):
+def configuration(title):
+    """The configuration that a section of the documentation shows."""
+    return section(title).split("```toml\n")[1].split("```\n")[0]
+
+
+def test_the_documented_configuration_trains(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    lines = documented.splitlines()
-    Path("small.toml").write_text("\n".join(line[4:] for line in lines if line.startswith("    ")), "utf-8")
+    Path("small.toml").write_text(configuration("A first run"), "utf-8")
     Path("photographs").mkdir()
     rng = np.random.default_rng(0)
     for index in range(5):
@@ -205,8 +208,7 @@ def test_the_documented_configuration_trains(documented, tmp_path, monkeypatch):
 def test_the_documented_configuration_for_raw_pairs_trains(tmp_path, monkeypatch):
     """Except that its crops are of a megapixel."""
     monkeypatch.chdir(tmp_path)
-    section = (ROOT / "docs" / "training.md").read_text("utf-8").split("## Data\n")[1].split("\n## ")[0]
-    text = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
+    text = configuration("Real pairs")
     assert "crop = 1024\n" in text
     Path("s7.toml").write_text(text.replace("crop = 1024\n", "crop = 176\n"), "utf-8")
     scene = Path("S7-ISP-Dataset/1")
@@ -221,8 +223,8 @@ def test_the_documented_configuration_for_raw_pairs_trains(tmp_path, monkeypatch
     assert (len(config["network"]["dilations"]), config["network"]["width"]) == (15, 64)
 
 
-def test_every_key_is_documented_with_its_default(documented):
-    rows = [line.split("|")[1:4] for line in documented.splitlines() if line.startswith("| ")]
+def test_every_key_is_documented_with_its_default():
+    rows = [line.split("|")[1:4] for line in section("All keys").splitlines() if line.startswith("| ")]
     tables: list[dict[str, str]] = []
     for key, default, meaning in rows:
         if key.startswith(" key"):

@@ -15,7 +15,8 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose step is orthogonalised: all directions of a filter bank move equally far.
 
     Adam moves every weight by about the same amount. In a network for dark frames, whose pixels and features
-    are nearly constant, most weights then move together and change little but the mean; see docs/training.md.
+    are nearly constant, most weights then move together and change little but the mean; see
+    docs/training-history.md.
 
     ``params``: tensors of two or more axes, the first one the outputs. ``lr``: as for Adam, whose steps have
     about the same size (a step's root mean square is 0.2 ``lr``; Liu et al., "Muon is Scalable for LLM
