@@ -229,9 +229,7 @@ class _Batch:
                 work = self.todo.get_nowait()
             except Empty:
                 return
-            if work.job.skip:
-                work.result.status = "skipped"
-            else:
+            if work.result.status == "planned":
                 with self._caught(work):
                     self._prepare(work)
             if work.frame is None:
@@ -242,8 +240,6 @@ class _Batch:
             del work  # its frame must not stay alive until the next file arrives
 
     def _prepare(self, work: _Work) -> None:
-        if work.job.error:
-            raise work.job.error
         if work.job.target != STANDARD_STREAM:
             _check_parent(Path(work.job.target))
             if not self.options.overwrite:  # another run may have written it since this one was planned
@@ -312,12 +308,11 @@ class _Batch:
     @contextmanager
     def _caught(self, work: _Work) -> Iterator[None]:
         """Turn an exception into one failed result: a batch continues after a bad file."""
-        result = work.result
         try:
-            with told_of(result.input):
+            with told_of(work.result.input):
                 yield
         except DeepIspError as error:
-            result.error, result.exit_code, result.status = str(error), error.exit_code, "failed"
+            work.result.fail(error)
 
 
 def reading_threads(engines: Sequence[Engine]) -> int:

@@ -1,19 +1,16 @@
 """A raw's samples to linear camera RGB at every pixel: levels, white balance, the demosaic of its mosaic."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from deepisp_cli.colour import Array, srgb_from_camera
-from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic, phases, sample_mosaic
-from deepisp_cli.look import as_grain, limit_outliers
-from deepisp_cli.machine import on_all_cores
+from deepisp_cli.colour import srgb_from_camera
+from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic
+from deepisp_cli.machine import on_blocks
 from deepisp_cli.raw import RawImage
 from deepisp_cli.xtrans import SIDE, interpolate
 
-BLOCK_ROWS = 32  # rows of a frame processed at a time, an even number: temporaries stay in the cache
 REACH = 2  # rows above and below that a demosaic looks at; even, which keeps the CFA's phase
 
 
@@ -96,67 +93,9 @@ def at_each_pixel(mosaic: np.ndarray, pattern: str, out: np.ndarray | None = Non
     return picture
 
 
-def leave_noise(image: np.ndarray, picture: np.ndarray, pattern: str, share: float) -> None:
-    """Add a share of what the network took off the sensor's samples to the restored image, in place.
-
-    That alone is interpolated (residual interpolation, Kiku et al. 2013): noise comes back, but not the
-    softness and the false colours of ``picture``, nor hot pixels. With a share of 1 the image has the
-    sensor's samples.
-
-    Parameters
-    ----------
-    image : (H, W, 3) float32, restored, encoded camera RGB.
-    picture : (H, W, 3) float32, what the network got, interpolated from a mosaic; is used up.
-    pattern : that of the mosaic, as in `at_each_pixel`.
-    share : 0 to 1.
-    """
-    noise = at_each_pixel(taken_off(image, picture, pattern, share), pattern, picture)
-    by_rows(lambda rows: as_grain(rows, share), noise)
-    image += noise
-
-
-def taken_off(image: Array, picture: Array, pattern: str, share: float) -> Array:
-    """What the network took off the sensor's samples; of hot pixels little, unless all is to come back.
-
-    Parameters
-    ----------
-    image, picture, pattern, share : as for `leave_noise`, of NumPy or torch. Nothing is used up.
-
-    Returns
-    -------
-    (H, W) float32, at the samples of the mosaic.
-    """
-    residual = sample_mosaic(picture, pattern)
-    for channel, rows, columns in phases(pattern):  # in place: memory
-        residual[rows, columns] -= image[rows, columns, channel]
-    if share < 1:
-        limit_outliers(residual)
-    return residual
-
-
 def camera_matrix(raw: RawImage) -> tuple[np.ndarray, str]:
     """White-balanced camera RGB to linear sRGB, (3, 3) float32, and a note if the file's is unusable."""
     try:
         return srgb_from_camera(raw.xyz_to_camera), ""
     except ValueError as error:
         return srgb_from_camera(None), f"{error}: camera RGB is used as sRGB"
-
-
-def by_rows(function: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) -> None:
-    """Replace ``frame`` with ``function`` of it, one block of rows at a time.
-
-    Parameters
-    ----------
-    function : takes and returns an array (rows, ...).
-    frame : (H, ...).
-    """
-
-    def fill(rows: slice) -> None:
-        frame[rows] = function(frame[rows])
-
-    on_blocks(fill, len(frame))
-
-
-def on_blocks(work: Callable[[slice], None], height: int) -> None:
-    """Call ``work`` with each block of rows."""
-    on_all_cores(work, (slice(top, min(top + BLOCK_ROWS, height)) for top in range(0, height, BLOCK_ROWS)))

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -266,10 +266,7 @@ def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":
 
     report = Report()
     for job in jobs:
-        result = replace(job.result(), status="skipped" if job.skip else "planned")
-        if job.error:
-            result.status, result.error, result.exit_code = "failed", str(job.error), job.error.exit_code
-        report.add(result)
+        report.add(result := job.result())
         talk(result)
     return report
 

@@ -21,7 +21,7 @@ from deepisp_cli.machine import on_all_cores
 _JPEG = 7  # Compression
 _TILE = 512  # side in pixels of a tile of linear samples that is a lossless JPEG: a multiple of 16
 _D65 = 21  # EXIF LightSource
-_LARGEST_GAIN = 1000  # and its inverse the smallest: the inverses of gains are written as rationals
+_WIDEST_GAIN = 1000  # and its inverse the smallest: the inverses of gains are written as rationals
 
 
 def write_dng(
@@ -158,9 +158,9 @@ def _check_levels(pattern: str | None, black: Any, white: int) -> None:
 
 def _checked_gains(white_balance: Iterable[float]) -> np.ndarray:
     gains = np.array(list(white_balance), np.float64)
-    if gains.shape != (3,) or not np.all((gains >= 1 / _LARGEST_GAIN) & (gains <= _LARGEST_GAIN)):
+    if gains.shape != (3,) or not np.all((gains >= 1 / _WIDEST_GAIN) & (gains <= _WIDEST_GAIN)):
         raise ValueError(
-            f"white_balance must be three gains from {1 / _LARGEST_GAIN:g} to {_LARGEST_GAIN}, "
+            f"white_balance must be three gains from {1 / _WIDEST_GAIN:g} to {_WIDEST_GAIN}, "
             f"not {gains.tolist()}"
         )
     return gains

@@ -163,9 +163,7 @@ def as_engine(engine: Engine | Model | str) -> Engine:
 def _model(given: Model | str | os.PathLike[str]) -> Model:
     if isinstance(given, Model):
         return given
-    if isinstance(given, os.PathLike):
-        given = os.path.abspath(given)  # a folder even if it looks like a name
-    if not isinstance(given, str):
+    if not isinstance(given, str | os.PathLike):
         raise UsageError(f'{given!r} is not a model; give a name such as "deepisp", or a model\'s folder')
     return find_model(given)
 

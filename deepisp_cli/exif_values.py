@@ -142,13 +142,14 @@ def to_place(latitude: str, longitude: str, altitude: str = "", below: str = "")
         If the angles are none.
     """
     place: dict[int, Value] = {}
-    for tag, reference, text, sides in (
-        (GPS.GPSLatitude, GPS.GPSLatitudeRef, latitude, "NS"),
-        (GPS.GPSLongitude, GPS.GPSLongitudeRef, longitude, "EW"),
+    for tag, reference, text, sides, most in (
+        (GPS.GPSLatitude, GPS.GPSLatitudeRef, latitude, "NS", 90),
+        (GPS.GPSLongitude, GPS.GPSLongitudeRef, longitude, "EW", 180),
     ):
         *parts, last = text.strip().split(",")
         angle = [Fraction(part) for part in (*parts, last[:-1])]
-        if last[-1:] not in tuple(sides) or len(angle) not in (2, 3) or not 0 <= angle[0] <= 180:
+        sensible = 0 <= angle[0] <= most and all(0 <= part < 60 for part in angle[1:])
+        if last[-1:] not in tuple(sides) or len(angle) not in (2, 3) or not sensible:
             raise ValueError(text)
         place[tag], place[reference] = (*angle, Fraction(0))[:3], last[-1]
     with contextlib.suppress(ArithmeticError, ValueError):

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from deepisp_cli.errors import UsageError
+from deepisp_cli.errors import DeepIspError, UsageError
 from deepisp_cli.lens_warp import LensWarp
 from deepisp_cli.output import FORMATS
 from deepisp_cli.raw import LARGEST_GAIN, RawImage
@@ -168,7 +168,11 @@ class Result:
     notes: list[str] = field(default_factory=list)
     error: str | None = None
     exit_code: int = 0
-    status: str = "written"
+    status: str = "planned"
+
+    def fail(self, error: DeepIspError) -> None:
+        """Say what went wrong."""
+        self.status, self.error, self.exit_code = "failed", str(error), error.exit_code
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

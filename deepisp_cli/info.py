@@ -24,7 +24,7 @@ def describe(source: Path | str) -> dict[str, Any]:
     name = str(source)
     try:
         with told_of(name):
-            raw, metadata = load(source, Result(name, ""))
+            raw, metadata = load(source, Result(name, None))
     except InputError as error:
         return not_supported(name, error)
     captured = metadata.captured

@@ -57,6 +57,8 @@ def read_preview(source: BinaryIO) -> bytes | None:
             raw.open_buffer(source)
             # Never after unpack(): there rawpy releases the buffer, and LibRaw would read freed memory.
             data = raw.extract_thumb().data
+        except OUT_OF_MEMORY as error:
+            raise MemoryError(str(error)) from error
         except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError):
             return None
     return data if isinstance(data, bytes) else None
@@ -69,6 +71,8 @@ def read_capture(source: BinaryIO) -> Mapping[str, Any]:
         try:
             raw.open_buffer(source)
             return _capture(raw)
+        except OUT_OF_MEMORY as error:
+            raise MemoryError(str(error)) from error
         except (rawpy.LibRawError, rawpy.NotSupportedError):
             return {}
 

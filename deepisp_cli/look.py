@@ -1,16 +1,11 @@
 """The look of a restored frame: light meter, camera matrix, sRGB curve, learned transform, exposure. Pure
 functions of NumPy arrays and torch tensors alike."""
 
-from itertools import product
 from math import ceil, log2
 from typing import Any
 
 from deepisp_cli.colour import LUMINANCE, Array, apply_transform, decode, library, srgb_decode, srgb_encode
 from deepisp_cli.metering import QUANTILES, expose, meter
-
-OUTLIER = 2.0  # times as large as all around it
-NEIGHBOURS = [place for place in product((-1, 0, 1), repeat=2) if place != (0, 0)]
-OUTLIER_ROWS = 64  # looked at at a time, which bounds the memory
 
 
 def frame_gain(image: Array, matrix: Array) -> float:
@@ -37,47 +32,6 @@ def frame_gain(image: Array, matrix: Array) -> float:
 def exposure_of(gain: float | None) -> float | None:
     """A gain in EV, to hundredths."""
     return None if gain is None else round(log2(gain), 2)
-
-
-def as_grain(noise: Array, share: float) -> Array:
-    """A share of noise; of its colours, which the eye minds more, the square of the share.
-
-    Parameters
-    ----------
-    noise : (..., 3) float32, differences of encoded camera RGB.
-    share : 0 to 1.
-
-    Returns
-    -------
-    (..., 3) float32.
-    """
-    grey = (noise[..., :1] + 2 * noise[..., 1:2] + noise[..., 2:]) / 4
-    return share * (grey + share * (noise - grey))
-
-
-def limit_outliers(residual: Array) -> None:
-    """Limit what differs far more than any of the eight samples around it, in place: hot pixels are no grain.
-
-    Parameters
-    ----------
-    residual : (H, W) float32, differences at a mosaic's samples. Noise has few that are limited.
-    """
-    xp = library(residual)
-    height, width = residual.shape
-    above = xp.zeros_like(residual[:1])
-    for top in range(0, height, OUTLIER_ROWS):
-        rows = xp.concatenate((above, residual[top : top + OUTLIER_ROWS + 1]))
-        end = min(OUTLIER_ROWS, height - top)
-        above = rows[end : end + 1] + 0
-        size = abs(rows)
-        around = xp.zeros_like(size[1 : 1 + end])
-        for down, right in NEIGHBOURS:
-            shifted = size[1 + down : 1 + down + end]
-            there, here = (slice(max(by, 0), width + min(by, 0)) for by in (right, -right))
-            part = around[: len(shifted), here]
-            part[:] = xp.maximum(part, shifted[:, there])
-        limit = OUTLIER * around
-        residual[top : top + end] = xp.minimum(xp.maximum(rows[1 : 1 + end], -limit), limit)
 
 
 def develop_colour(

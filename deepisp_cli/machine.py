@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 MOST_THREADS = 8
+BLOCK_ROWS = 32  # rows of a frame processed at a time, an even number: temporaries stay in the cache
 Item = TypeVar("Item")
 
 CGROUP = Path("/sys/fs/cgroup")  # Linux, version 2: the limits of the container
@@ -37,6 +38,26 @@ def on_all_cores(work: Callable[[Item], object], items: Iterable[Item]) -> None:
     """Call ``work`` with each item, several at a time, in threads (NumPy and Pillow release the GIL)."""
     with ThreadPoolExecutor(min(available_cores(), MOST_THREADS)) as pool:
         list(pool.map(work, items))
+
+
+def by_rows(function: Callable[[Any], Any], frame: Any) -> None:
+    """Replace ``frame`` with ``function`` of it, one block of rows at a time.
+
+    Parameters
+    ----------
+    function : takes and returns an array (rows, ...).
+    frame : (H, ...).
+    """
+
+    def fill(rows: slice) -> None:
+        frame[rows] = function(frame[rows])
+
+    on_blocks(fill, len(frame))
+
+
+def on_blocks(work: Callable[[slice], None], height: int) -> None:
+    """Call ``work`` with each block of rows."""
+    on_all_cores(work, (slice(top, min(top + BLOCK_ROWS, height)) for top in range(0, height, BLOCK_ROWS)))
 
 
 def available_memory() -> float:

@@ -107,7 +107,7 @@ class Model:
         return contents
 
 
-def find_model(name: str) -> Model:
+def find_model(name: str | os.PathLike[str]) -> Model:
     """The model called ``name``: one that ships with the program, or a folder.
 
     Raises
@@ -116,7 +116,7 @@ def find_model(name: str) -> Model:
         If there is none, or its card cannot be used.
     """
     folder = Path(name)
-    if not _looks_like_a_path(name):
+    if isinstance(name, str) and not _looks_like_a_path(name):
         folder = _models_folder() / name
         if not os.path.isfile(folder / CARD_FILE):
             known = ", ".join(model.name for model in list_models()) or "none"

@@ -6,11 +6,13 @@ import string
 from datetime import datetime
 from pathlib import Path
 
-from deepisp_cli.errors import InputError, UsageError
+from deepisp_cli.dng_tags import read_tags
+from deepisp_cli.errors import InputError, UsageError, told_of
 from deepisp_cli.libraw import read_capture, read_preview
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import FORMATS
 from deepisp_cli.pipeline import STANDARD_STREAM
+from deepisp_cli.raw import input_errors
 from deepisp_cli.xmp import read_sidecars
 
 OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
@@ -103,16 +105,14 @@ def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
         return {"date": date, "camera": metadata.camera, "iso": metadata.iso}
 
     sidecars, _ = read_sidecars(source)  # which may correct the time
-    try:
-        with source.open("rb") as file:
-            values = values_of(read_metadata(file, str(source), sidecars=sidecars))
-            if not all(values[field] for field in wanted):  # LibRaw or the preview may know, but are slower
-                preview, capture = read_preview(file), read_capture(file)
-                values = values_of(
-                    read_metadata(file, str(source), preview=preview, fallback=capture, sidecars=sidecars),
-                )
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
+    with told_of(str(source)), input_errors(source), source.open("rb") as file:
+        values = values_of(read_metadata(file, str(source), sidecars=sidecars))
+        if not all(values[field] for field in wanted):  # LibRaw or the preview may know, but are slower
+            preview, capture, tags = read_preview(file), read_capture(file), read_tags(file)
+            known = {**capture, "make": tags.get("Make", ""), "model": tags.get("Model", "")}
+            values = values_of(
+                read_metadata(file, str(source), preview=preview, fallback=known, sidecars=sidecars),
+            )
     return {field: value or _Unknown(UNKNOWN[field]) for field, value in values.items()}
 
 

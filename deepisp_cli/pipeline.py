@@ -10,14 +10,16 @@ from typing import Any, cast
 import numpy as np
 
 from deepisp_cli import __version__
-from deepisp_cli.camera_rgb import by_rows, camera_matrix, leave_noise, linear_rgb
+from deepisp_cli.camera_rgb import camera_matrix, linear_rgb
 from deepisp_cli.colour import LUMINANCE, encode
 from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, as_engine
 from deepisp_cli.errors import InputError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
+from deepisp_cli.grain import leave_noise, leave_noise_in_linear
 from deepisp_cli.libraw import read_preview
-from deepisp_cli.look import as_grain, develop_colour, exposure_of, frame_gain
+from deepisp_cli.look import develop_colour, exposure_of, frame_gain
+from deepisp_cli.machine import by_rows
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
 from deepisp_cli.output import format_of_suffix, refuse_existing, write_picture
@@ -31,8 +33,8 @@ from deepisp_cli.white_balance import choose_white_balance
 from deepisp_cli.xmp import read_sidecars
 
 STANDARD_STREAM = "-"
-FLOATS_PER_PIXEL = 12  # bytes of a float32 picture
-FINISHED_PER_PIXEL = 6  # of a 16-bit one
+FLOAT_BYTES = 12  # of a pixel of a float32 picture
+FINISHED_BYTES = 6  # of a 16-bit one
 DARK = 0.02  # mean luminance of a finished picture below which a note says that it is dark
 
 
@@ -102,7 +104,7 @@ def develop_array(
         As `develop` does.
     """
     engine, options = as_engine(engine), replace(as_options(options), format=None)
-    result = Result("the raw picture" if isinstance(source, RawImage) else str(source), "")
+    result = Result("the raw picture" if isinstance(source, RawImage) else str(source), None)
     with told_of(result.input):
         raw = source if isinstance(source, RawImage) else load(source, result)[0]
         frame = to_frame(raw, options, result, engine.resident)
@@ -144,7 +146,16 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         kept = whole if options.format == "dng" else raw if resident else None
         pattern = str(raw.pattern)
     return Frame(
-        picture, origin, matrix, raw.orientation, raw.lens_warp, kept, gains, pattern, strength, plain
+        picture=picture,
+        origin=origin,
+        matrix=matrix,
+        orientation=raw.orientation,
+        lens_warp=raw.lens_warp,
+        raw=kept,
+        gains=gains,
+        pattern=pattern,
+        strength=strength,
+        plain=plain,
     )
 
 
@@ -170,8 +181,8 @@ def frame_bytes(raw: RawImage, options: Options) -> int:
     """The peak memory of a picture in progress: two float32 pictures, the finished one, the counts; a third
     float32 one where a linear DNG keeps its full colours."""
     height, width = raw.samples.shape[:2]
-    third = FLOATS_PER_PIXEL if raw.pattern is None and (options.strength < 1 or raw.restored) else 0
-    return height * width * (2 * FLOATS_PER_PIXEL + third + FINISHED_PER_PIXEL) + raw.samples.nbytes
+    third = FLOAT_BYTES if raw.pattern is None and (options.strength < 1 or raw.restored) else 0
+    return height * width * (2 * FLOAT_BYTES + third + FINISHED_BYTES) + raw.samples.nbytes
 
 
 def finish(
@@ -230,7 +241,7 @@ def _finish_here(
     """`finish` with everything but the network on the CPU. `resident.finish_on_device` is its twin."""
     picture = frame.picture
     assert picture is not None
-    raw = frame.raw if options.format == "dng" else None
+    raw = frame.raw  # for a DNG alone
     noise_left = 1 - frame.strength
     with result.timed("network"):
         in_place = not noise_left or frame.plain is not None  # saves 288 MB at 24 megapixels
@@ -239,12 +250,10 @@ def _finish_here(
         transform = None if options.look == "neutral" else transform
         gain = frame_gain(image, frame.matrix) if transform is not None and engine.model.metered else None
         result.metered = exposure_of(gain)
-        if noise_left and frame.plain is None:
-            leave_noise(image, picture, frame.pattern, noise_left)
+        if noise_left and frame.plain is not None:
+            leave_noise_in_linear(image, frame.plain, noise_left)
         elif noise_left:
-            frame.plain -= image  # in place: another 288 MB would be too much
-            by_rows(lambda rows: as_grain(rows, noise_left), frame.plain)
-            image += frame.plain
+            leave_noise(image, picture, frame.pattern, noise_left)
         frame.picture = frame.plain = picture = np.empty(0, np.float32)
         if raw is not None:
             restore_highlights(image, raw, frame.gains)
@@ -292,6 +301,7 @@ def write(
             overwrite=options.overwrite,
             notes=result.notes,
         )
+    result.status = "written"
 
 
 def with_format(options: Options, target: Path | str) -> Options:

@@ -52,7 +52,12 @@ class Job:
 
     def result(self) -> Result:
         """What is known of it before it is developed."""
-        return Result(str(self.source), str(self.target) or None, notes=[self.note] if self.note else [])
+        result = Result(str(self.source), str(self.target) or None, notes=[self.note] if self.note else [])
+        if self.skip:
+            result.status = "skipped"
+        if self.error:
+            result.fail(self.error)
+        return result
 
 
 def plan_jobs(
@@ -202,6 +207,8 @@ def find_sources(
             raise UsageError("standard input cannot be mixed with other inputs; give it alone")
         return [(STANDARD_STREAM, Path())], []
     aside = SIDECAR_SUFFIXES | COMPANION_SUFFIXES
+    if all(file.suffix.lower() in aside for file, _ in files):
+        aside -= {".tif", ".tiff"}  # then these are the raws
     with_raw = {_without_suffix(file) for file, _ in files if file.suffix.lower() not in aside}
     found: dict[str, tuple[Path | str, Path]] = {}
     for file, folder in files:
@@ -209,7 +216,7 @@ def find_sources(
         if suffix in SIDECAR_SUFFIXES:
             if not with_raw:
                 miss(str(file), "is a sidecar file; give the raw file that it belongs to")
-        elif suffix in COMPANION_SUFFIXES and _without_suffix(file) in with_raw:
+        elif suffix in aside and _without_suffix(file) in with_raw:
             pass
         elif suffix in PICTURE_SUFFIXES:
             miss(str(file), "is a picture, not a raw file; give the raw file that the camera wrote")

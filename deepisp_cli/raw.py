@@ -195,6 +195,9 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
     matrix = _xyz_to_camera(frame, tags)
     if matrix is None and not dng_tags.is_dng(tags) and not x_trans:  # LibRaw's X-Trans demosaic may crash
         matrix = developed_matrix(source)
+        balanced = _gains(frame.daylight_gains)
+        if matrix is not None and balanced is not None:
+            matrix = matrix / balanced[:, None]
     camera, daylight = _white_balances(frame, tags, matrix)
     image = RawImage(
         samples=samples,

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepisp_cli.camera_rgb import taken_off
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import black_and_scale, demosaic, mirror, normalise
 from deepisp_cli.frame import Frame, Options, Result
-from deepisp_cli.look import as_grain, develop_colour, exposure_of, frame_gain
+from deepisp_cli.grain import as_grain, taken_off
+from deepisp_cli.look import develop_colour, exposure_of, frame_gain
 from deepisp_cli.raw import RawImage
 from deepisp_cli.render import LEVELS, TURNS, dither
 from deepisp_cli.tiling import spans
@@ -43,7 +43,7 @@ def finish_on_device(
     """
     with engine.errors():
         with _timed(result, "demosaic", engine):
-            assert frame.raw is not None and frame.gains is not None
+            assert frame.raw is not None
             picture = _to_picture(frame.raw, frame.gains, engine.device)
             matrix = torch.from_numpy(frame.matrix).to(engine.device)
         with _timed(result, "network", engine):

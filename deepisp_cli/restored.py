@@ -13,11 +13,12 @@ from io import BytesIO
 import imagecodecs
 import numpy as np
 
-from deepisp_cli.camera_rgb import by_rows, clipped_off, on_blocks
+from deepisp_cli.camera_rgb import clipped_off
 from deepisp_cli.colour import XYZ_FROM_SRGB, decode, encode
 from deepisp_cli.dng import write_dng
 from deepisp_cli.dng_tags import RawTag
 from deepisp_cli.look import develop_colour
+from deepisp_cli.machine import by_rows, on_blocks
 from deepisp_cli.raw import RawImage
 from deepisp_cli.render import Pixels, orient, render
 

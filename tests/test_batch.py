@@ -1,8 +1,10 @@
 """Many files: overlap, order, failures, interruption."""
 
+import gc
 import os
 import threading
 import tracemalloc
+import weakref
 from contextlib import contextmanager
 
 import numpy as np
@@ -35,6 +37,42 @@ def test_all_are_written_in_order(raws, tmp_path, identity_engine):
     assert [result.input for result in results] == [str(path) for path in raws]
     assert {result.status for result in results} == {"written"}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{i}.jpg" for i in range(5)]
+
+
+def test_an_engine_that_is_not_resident_gets_pictures_beside_one_that_is(raws, tmp_path, monkeypatch):
+    """`--device cuda,cpu`: whichever takes a file has to find its picture."""
+    found = []
+
+    def finish(frame, engine, options, result, progress=None):
+        found.append(frame.picture is not None)
+        return original(frame, engine, options, result, progress)
+
+    original = batch.finish
+    monkeypatch.setattr(batch, "finish", finish)
+    engines = [IdentityEngine(), IdentityEngine()]
+    engines[0].resident = True
+    results = list(develop_many(jobs_for(raws, tmp_path / "out"), engines, NEUTRAL))
+    assert {result.status for result in results} == {"written"}
+    assert found == [True] * 5
+
+
+def test_a_picture_that_is_written_is_forgotten(raws, tmp_path, monkeypatch):
+    """Memory is bounded: of a thousand files only a few are in it."""
+    finished, alive = [], []
+
+    def finish(frame, engine, options, result, progress=None):
+        alive.append(sum(reference() is not None for reference in finished))
+        pixels = original(frame, engine, options, result, progress)
+        finished.append(weakref.ref(pixels))
+        return pixels
+
+    original = batch.finish
+    monkeypatch.setattr(batch, "finish", finish)
+    monkeypatch.setattr(batch, "reading_threads", lambda engines: 1)
+    results = develop_many(jobs_for(raws * 3, tmp_path / "out"), IdentityEngine(), Options(overwrite=True))
+    assert len(list(results)) == 15
+    gc.collect()
+    assert max(alive) <= 4 and not any(reference() is not None for reference in finished)
 
 
 def test_pictures_in_progress_may_take_half_of_the_memory(raws, tmp_path, identity_engine, monkeypatch):
@@ -374,7 +412,7 @@ def test_a_picture_takes_no_more_memory_than_reckoned(tmp_path, monkeypatch, pat
         peak = tracemalloc.get_traced_memory()[1] - before + counts
     finally:
         tracemalloc.stop()
-    assert 0.7 * size < peak < 1.02 * size + 8e6
+    assert 0.6 * size < peak < 1.02 * size + 8e6
 
 
 def test_memory_that_a_failed_file_took_is_given_back(raws, tmp_path):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from PIL import Image
 
 from deepisp_cli import batch, pipeline
 from deepisp_cli.cli import _mover, main
+from deepisp_cli.frame import Options
 from deepisp_cli.models import find_model
 from deepisp_cli.options import Bytes
 from deepisp_cli.raw import read_raw
@@ -213,6 +215,12 @@ def test_a_memory_that_is_no_size_is_refused(run, night, size):
 @pytest.mark.parametrize(("size", "number"), [("2G", 2e9), ("1500 mb", 1.5e9), ("0.5k", 500), ("7", 7)])
 def test_sizes_are_bytes(size, number):
     assert Bytes().convert(size, None, None) == number
+
+
+def test_the_defaults_of_the_command_are_those_of_the_options():
+    options = main.commands["process"].make_context("process", ["night.dng"]).params
+    for name in (field.name for field in fields(Options)):
+        assert str(options[name]) == str(getattr(Options, name)), name
 
 
 def test_the_progress_bar_counts_finished_files():

@@ -80,19 +80,21 @@ def test_what_libraw_cannot_open_has_none():
     assert developed_matrix(io.BytesIO(b"not a raw file")) is None
 
 
-def test_a_raw_whose_matrix_is_not_stated_gets_it(write_raw, colours):
-    """A raw of another kind than DNG, as `raw` has it from LibRaw."""
+@pytest.mark.parametrize("daylight", [(1.0, 1.0, 1.0), (2.0, 1.0, 1.25)])
+def test_a_raw_whose_matrix_is_not_stated_gets_it(write_raw, colours, daylight):
+    """A raw of another kind than DNG, as `raw` has it from LibRaw, whose pictures have daylight's balance."""
     path = write_raw("colours.dng", colours)
     frame = Decoded(
         samples=np.arange(144, dtype=np.uint16).reshape(12, 12), colours=np.array([[0, 1], [3, 2]]),
         letters="RGBG", origin=np.zeros(2, int), visible=(12, 12), orientation=1, pixel_aspect=1.0,
         black=np.zeros(4, np.float32), white=np.full(4, 1000, np.float32), camera_gains=np.ones(3),
-        daylight_gains=np.ones(3), xyz_to_camera=np.zeros((3, 3)), capture={},
+        daylight_gains=np.array(daylight), xyz_to_camera=np.zeros((3, 3)), capture={},
     )  # fmt: skip
     with open(path, "rb") as source:
         image = _assemble(frame, {}, source, "test.nef")
-    np.testing.assert_array_equal(image.xyz_to_camera, matrix_of(path))
-    np.testing.assert_allclose(image.daylight_white_balance, 1, atol=1e-3)
+    balanced = np.array(daylight)[:, None] * image.xyz_to_camera
+    np.testing.assert_allclose(balanced, matrix_of(path), rtol=1e-6)
+    np.testing.assert_allclose(image.daylight_white_balance, daylight, rtol=2e-3)
     assert not any("matrix" in note for note in image.notes)
 
 

@@ -22,7 +22,7 @@ LAYERS = [
     ["tiling", "white_balance"],
     ["frame"],
     ["engine", "output"],
-    ["onnx_engine", "torch_engine", "restored"],
+    ["onnx_engine", "torch_engine", "restored", "grain"],
     ["camera_rgb", "dng"],
     ["raw", "exif"],
     ["lens_shading", "lens_warp", "dng_decode", "saturation", "developed_matrix", "xtrans"],

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 
@@ -112,6 +113,15 @@ def test_a_folder_that_is_given_as_a_name_is_shown_as_a_path(copy, tmp_path, mon
     monkeypatch.chdir(tmp_path / "there")
     with pytest.raises(ModelError, match=rf"give a folder as a path \((\./)?{place}\)"):
         find_model("mine")
+
+
+def test_a_path_is_a_folder_even_if_it_looks_like_a_name(copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(copy.parent)
+    (copy.parent / "deepisp").mkdir(exist_ok=True)
+    assert find_model(Path(copy.name)).folder.resolve() == copy.resolve()
+    with pytest.raises(ModelError, match="deepisp"):
+        find_model(Path("deepisp"))  # which holds none
+    assert find_model("deepisp").name == "deepisp"
 
 
 def test_a_name_that_is_too_long_is_no_model():

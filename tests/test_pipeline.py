@@ -11,7 +11,7 @@ from conftest import MATRIX, IdentityEngine, mosaic_of, raw_with
 from PIL import Image, ImageOps
 
 from deepisp_cli import __version__
-from deepisp_cli.camera_rgb import at_each_pixel, camera_matrix, leave_noise, linear_rgb
+from deepisp_cli.camera_rgb import at_each_pixel, camera_matrix, linear_rgb
 from deepisp_cli.colour import encode, srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import (
     BAYER_PATTERNS,
@@ -24,8 +24,8 @@ from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import open_engine
 from deepisp_cli.errors import DeepIspError, InputError, ModelError, OutputError, UsageError
 from deepisp_cli.frame import Options, Result
+from deepisp_cli.grain import leave_noise, limit_outliers
 from deepisp_cli.info import describe
-from deepisp_cli.look import limit_outliers
 from deepisp_cli.pipeline import develop, develop_array, finish, prepare
 from deepisp_cli.raw import read_raw
 from deepisp_cli.xtrans import X_TRANS

@@ -80,6 +80,18 @@ def test_paths_and_a_single_input_are_understood(card):
         assert targets(jobs) == ["out/top.jpg"]
 
 
+@pytest.mark.parametrize("others", [["a.xmp"], ["a.jpg"], ["a.jpg", "a.tif.xmp"], []])
+def test_tiffs_are_raws_where_there_are_no_others(card, others):
+    """As those of old Canon and Kodak cameras; beside a DNG they are pictures of it."""
+    for name in ("a.tif", *others, "a.dng"):
+        Path("card/b", name).write_bytes(b"x")
+    inputs = [f"card/b/{name}" for name in ("a.tif", *others)]
+    for order in (inputs, inputs[::-1]):
+        assert targets(plan_jobs(order, "out")[0]) == ["out/a.jpg"]
+    jobs, _ = plan_jobs([*inputs, "card/b/a.dng"], "out")
+    assert [str(job.source) for job in jobs] == [str(Path("card/b/a.dng"))]
+
+
 def test_patterns_find_suffixes_in_capitals(card):
     """Cameras write them; shells that find nothing leave the pattern to the program."""
     for pattern in ("card/a/*.nef", "card/**/*.nef"):

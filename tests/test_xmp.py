@@ -372,7 +372,22 @@ def test_a_place_goes_into_the_exif():
     assert read_metadata(exif_of(), "a", sidecars=[("a", packet("", half)), sidecars[0]]).gps == THERE
 
 
-@pytest.mark.parametrize("wrong", ["north", "48,51.5", "48N", "48,x,1N", "481,1N", "48,51.5E", "1/0,1N"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "north",
+        "48,51.5",
+        "48N",
+        "48,x,1N",
+        "481,1N",
+        "48,51.5E",
+        "1/0,1N",
+        "91,0N",
+        "48,60N",
+        "48,-1N",
+        "48,1,60N",
+    ],
+)
 def test_a_place_that_makes_no_sense_is_noted(wrong):
     sidecar = packet("", PLACE.replace("48,51.5S", wrong))
     metadata = read_metadata(exif_of(gps=ELSEWHERE), "a.nef", sidecars=[("a.xmp", sidecar)])
