@@ -1,7 +1,6 @@
 """Develop many files: the next are read and the last written while the network works."""
 
 import ctypes
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,12 +14,12 @@ from typing import TypeVar
 import numpy as np
 
 from deepisp_cli.engine import Engine, as_engine
-from deepisp_cli.errors import DeepIspError, EngineError, OutputError, UsageError, told_of
+from deepisp_cli.errors import DeepIspError, EngineError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.machine import available_cores, available_memory
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.models import Model
-from deepisp_cli.output import refuse_existing
+from deepisp_cli.output import check_target
 from deepisp_cli.pipeline import (
     STANDARD_STREAM,
     as_options,
@@ -241,9 +240,8 @@ class _Batch:
 
     def _prepare(self, work: _Work) -> None:
         if work.job.target != STANDARD_STREAM:
-            _check_parent(Path(work.job.target))
-            if not self.options.overwrite:  # another run may have written it since this one was planned
-                refuse_existing(Path(work.job.target))
+            # another run may have written it since this one was planned
+            check_target(Path(work.job.target), self.options.overwrite)
         work.options = with_format(self.options, work.job.target)  # tells before the work what cannot be
         contents = self.contents if work.job.source == STANDARD_STREAM else None
         raw, work.metadata = load(work.job.source, work.result, contents)
@@ -284,8 +282,6 @@ class _Batch:
         for work in self._each(self.finished.get):
             assert work.pixels is not None and work.metadata is not None
             with self._caught(work):
-                if work.job.target != STANDARD_STREAM:
-                    _make_parent(Path(work.job.target))
                 write(work.pixels, work.metadata, work.job.target, work.options, work.result)
             work.pixels = None
             self._done(work)
@@ -355,24 +351,3 @@ def share_one_heap() -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
-def _make_parent(target: Path) -> None:
-    try:
-        os.makedirs(target.parent, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{target.parent}: cannot be created ({error.strerror}); choose another folder with -o"
-        ) from error
-
-
-def _check_parent(target: Path) -> None:
-    """Check before the work that the picture's folder can be written; `_make_parent` makes it afterwards."""
-    with suppress(OSError):  # reported when the folder is made
-        parents = target.absolute().parents
-        drive = parents[-1]  # which may be missing, too
-        folder = next((parent for parent in parents if parent.exists()), drive)
-        if not folder.is_dir():
-            raise OutputError(f"{folder}: is not a folder; choose another with -o")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{folder}: cannot be written to; choose another folder with -o")

@@ -304,6 +304,8 @@ def _develop(
                     _tell("\r\033[K", newline=False)
                 talk(result)
     except KeyboardInterrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):  # one more would tear Python apart while it ends
+            signal.signal(number, signal.SIG_IGN)
         written = f"at least {report.count('written')} of {len(jobs)} written"
         _tell(f"\ndeepisp: interrupted; {written}; --skip-existing goes on")
         sys.exit(INTERRUPTED)
@@ -339,6 +341,8 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
     from deepisp_cli.plan import find_sources
 
     _need_stdout()
+    if "" in raws:
+        raise UsageError("the name of a file or folder is empty; is a variable not set?")
     codes = []
     sources, missing = find_sources(raws, recursive)
     found = [*((source, None) for source, _ in sources), *((job.source, job.error) for job in missing)]

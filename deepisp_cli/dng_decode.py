@@ -35,6 +35,8 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> np.ndarray:
     stored = _stored(source, name)
     for axis, tag in enumerate(("RowInterleaveFactor", "ColumnInterleaveFactor")):
         fields, length = int(first_number(tags, tag, 1)), stored.shape[axis]
+        if not 1 <= fields <= length:
+            raise ValueError(f"{tag} {fields} of {length}")
         order = np.concatenate([np.arange(field, length, fields) for field in range(fields)])
         stored = np.take(stored, np.argsort(order), axis)
     return _linearised(stored, tags)

@@ -7,6 +7,7 @@ JPEG data. Areas are (top, left) and (height, width). Tags: Adobe DNG Specificat
 
 import logging
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ Tags = Mapping[str, Any]
 _CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
 _VC5, _LOSSY_JPEG = 9, 34892  # Compression
 _PLANAR = 2  # PlanarConfiguration
+_MOST_PAGES = 100  # directories, of which files have a few
 # Panasonic's own tags, as tifffile calls them: its numbers mean other things in other files.
 _SENSOR_WIDTH, _SENSOR_HEIGHT, _RAW_FORMAT, _RAW_DATA_OFFSET = "2", "3", "45", "MinSampleValue"
 _LAST_FIXED_RATE = 7  # Panasonic's RawFormat; from 8 on the data is of variable length
@@ -148,7 +150,8 @@ def restored_share(tags: Tags) -> float:
 
 def raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:
     """Return the directory of the largest raw image."""
-    pages = [page for top in tif.pages for page in (top, *(top.pages or ()))]
+    # damaged, each may point to itself as the next: tifffile would follow that forever
+    pages = [page for top in islice(tif.pages, _MOST_PAGES) for page in (top, *(top.pages or ()))]
     raws = [page for page in pages if page.photometric in (_CFA, _LINEAR_RAW) and not page.subfiletype]
     return max(raws, key=lambda page: page.imagewidth * page.imagelength, default=None)
 
@@ -362,15 +365,19 @@ def colour_matrix(tags: Tags) -> np.ndarray | None:
     distances = [_NEAR_D65.index(light) if light in _NEAR_D65 else len(_NEAR_D65) for light in lights]
     number = numbers[distances.index(min(distances))]
     matrix = tags[f"ColorMatrix{number}"].reshape(-1, 3)
-    camera, profile = (_text(tags.get(tag, "")) for tag in _SIGNATURES)
+    camera, profile = (text(tags, tag) for tag in _SIGNATURES)
     if camera == profile and f"CameraCalibration{number}" in tags:
         matrix = tags[f"CameraCalibration{number}"].reshape(-1, len(matrix)) @ matrix
     return tags.get("AnalogBalance", np.ones(len(matrix)))[:, None] * matrix
 
 
-def _text(value: Any) -> str:
-    """The text of a tag whose type may be ASCII or BYTE."""
-    return value if isinstance(value, str) else value.tobytes().split(b"\0")[0].decode("utf-8", "replace")
+def text(tags: Tags, name: str) -> str:
+    """The text of a tag, whose type may be ASCII or BYTE, and its letters in an unknown encoding; "" if it is
+    missing."""
+    value = tags.get(name, "")
+    if isinstance(value, np.ndarray):
+        return value.astype(np.uint8).tobytes().split(b"\0")[0].decode("utf-8", "replace")
+    return str(value)
 
 
 def as_shot_neutral(tags: Tags, matrix: np.ndarray | None) -> np.ndarray | None:

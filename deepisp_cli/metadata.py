@@ -207,6 +207,7 @@ def read_metadata(
         try:
             for index, stream in enumerate(tiff_streams(file)):
                 found, lost = read_tiff(stream, is_gps=index == 2)
+                _drop_placeholders(found["Image"])
                 twins = {exif_tag: found["Image"].get(dng_tag) for dng_tag, exif_tag in DNG_TWINS.items()}
                 faults = {
                     **_add(image, IMAGE_TAGS, {**found["EXIF"], **found["Image"]}),
@@ -258,6 +259,15 @@ def _add(target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int
             if value is not None and (tag not in ZERO_IS_UNKNOWN or positive(value)):
                 target[tag] = value
     return faults
+
+
+def _drop_placeholders(image: dict[int, Any]) -> None:
+    """LibRaw writes EXIF for a preview without any: of 1970 and of an "unknown" make if it knows none."""
+    if str(image.get(Tag.Software, "")).startswith("dcraw "):
+        if str(image.get(Tag.DateTime, "")).startswith(("1970:01:01", "1969:12:31")):  # by the time zone
+            del image[Tag.DateTime]
+        if image.get(Tag.Make) == "unknown":
+            del image[Tag.Make]
 
 
 def _is_zero(values: Any) -> bool:

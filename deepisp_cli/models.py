@@ -157,7 +157,7 @@ def _load(folder: Path) -> Model:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror}); a model folder holds card.json"
         ) from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ModelError(
             f"{path}: is not a model card that this version knows ({reason});"
@@ -169,7 +169,9 @@ def _load(folder: Path) -> Model:
 def _check(card: dict[str, Any]) -> None:
     """Raise an error of some kind if the card lacks what the program reads of one."""
     needs, architecture = TileNeeds(**card["tile"]), card["architecture"]
-    _ = card["parameters"], card["summary"], card["results"]  # for ``deepisp models``
+    _ = card["parameters"] / 1, card["summary"]  # for ``deepisp models``
+    for result in card["results"]:
+        _ = result["benchmark"], [value / 1 for value in result["values"].values()]
     for text in (card["name"], *card["files"], *card["files"].values()):
         if not isinstance(text, str):
             raise ValueError(f"{text!r} is not a text")

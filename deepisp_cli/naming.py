@@ -6,7 +6,7 @@ import string
 from datetime import datetime
 from pathlib import Path
 
-from deepisp_cli.dng_tags import read_tags
+from deepisp_cli.dng_tags import read_tags, text
 from deepisp_cli.errors import InputError, UsageError, told_of
 from deepisp_cli.libraw import read_capture, read_preview
 from deepisp_cli.metadata import Metadata, read_metadata
@@ -30,6 +30,10 @@ def check_template(template: str) -> None:
         fields = {field for _, field, _, _ in parsed if field is not None}
         if any("{" in (form or "") for _, _, form, _ in parsed):
             raise UsageError(f"--name {template!r}: fields cannot be nested; give them one after the other")
+        if any(re.search(r"\d{4}", form or "") for _, _, form, _ in parsed):
+            raise UsageError(
+                f"--name {template!r}: a field of a thousand letters is too long; make it shorter"
+            )
         unknown = sorted(fields - set(FIELDS))
         if unknown:
             known = ", ".join("{" + field + "}" for field in FIELDS)
@@ -91,7 +95,10 @@ def fill(template: str, source: Path, model: str) -> str:
             )
     for field in {"folder", "camera", "model"} & values.keys():
         values[field] = FORBIDDEN.sub("_", str(values[field])).rstrip(". ")  # Windows drops these at the end
-    name = template.format(**values)
+    try:
+        name = template.format(**values)
+    except (ArithmeticError, ValueError) as error:  # a character of a number, say
+        raise InputError(f"{source}: --name {template!r}: {error}; choose another format") from error
     if not _stays_inside(name):
         raise InputError(f"{source}: --name {template!r} names it {name!r}; choose other fields")
     return name
@@ -109,7 +116,7 @@ def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
         values = values_of(read_metadata(file, str(source), sidecars=sidecars))
         if not all(values[field] for field in wanted):  # LibRaw or the preview may know, but are slower
             preview, capture, tags = read_preview(file), read_capture(file), read_tags(file)
-            known = {**capture, "make": tags.get("Make", ""), "model": tags.get("Model", "")}
+            known = {**capture, "make": text(tags, "Make"), "model": text(tags, "Model")}
             values = values_of(
                 read_metadata(file, str(source), preview=preview, fallback=known, sidecars=sidecars),
             )

@@ -52,6 +52,7 @@ FORMATS: Mapping[str, Format] = {
 }
 
 JPEG_MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
+NAMED = 5  # of the properties that a JPEG has no room for
 JPEG_MAX_SEGMENT = 65533  # its length field has 16 bits and counts itself
 TIFF_MAX_BYTES = 2**32 - 2**25  # of pixels: offsets have 32 bits, and the rest needs room, too
 STRIP_BYTES = 1 << 20
@@ -134,8 +135,8 @@ def write_picture(
         _check_pixels(pixels, format)
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be 1 to 100, not {quality}")
-    if isinstance(target, Path) and not overwrite:
-        refuse_existing(target)
+    if isinstance(target, Path) and not overwrite and is_taken(target):
+        raise _exists(target)
     height, width = pixels.shape[:2]
     ifds = picture_ifds(metadata, width, height, software, format)
     if isinstance(pixels, RestoredRaw):
@@ -188,7 +189,11 @@ def _encode_jpeg(pixels: Pixels, ifds: Ifds, xmp: bytes, quality: int, name: str
         )
         exif = b"Exif\0\0" + exif_block(ifds)
     packet, dropped = shortened(xmp, JPEG_MAX_SEGMENT - len(XMP_IN_JPEG))
-    notes += [f"{key} dropped: a JPEG has no room for it; TIFF and PNG keep it" for key in dropped]
+    if dropped:
+        more = f" and {len(dropped) - NAMED} more" if len(dropped) > NAMED else ""
+        notes.append(
+            f"{', '.join(dropped[:NAMED])}{more} dropped: a JPEG has no room for it; TIFF and PNG keep it"
+        )
     profile = b"ICC_PROFILE\0\1\1" + srgb_profile()
     bodies = [(b"\xe1", exif), *([(b"\xe1", XMP_IN_JPEG + packet)] if packet else []), (b"\xe2", profile)]
     segments = [b"\xff" + marker + struct.pack(">H", len(body) + 2) + body for marker, body in bodies]
@@ -326,10 +331,42 @@ def is_taken(target: Path) -> bool:
     return os.path.lexists(target) and not is_device(target)
 
 
-def refuse_existing(target: Path) -> None:
-    """Raise `UsageError` if writing there would replace something."""
-    if is_taken(target):
+def check_target(target: Path, overwrite: bool) -> None:
+    """Look, before minutes of work, whether a picture can be written; `write_picture` looks once more.
+
+    Raises
+    ------
+    UsageError
+        If that would replace something, and ``overwrite`` does not allow it.
+    OutputError
+        If the folder that it goes into, or would be made in, cannot be written.
+    """
+    if not overwrite and is_taken(target):
         raise _exists(target)
+    with contextlib.suppress(OSError):  # reported when the folder is made
+        parents = target.absolute().parents
+        drive = parents[-1]  # which may be missing, too
+        folder = next((parent for parent in parents if parent.exists()), drive)
+        if not folder.is_dir():
+            raise OutputError(f"{folder}: is not a folder; choose another with -o")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{folder}: cannot be written to; choose another folder with -o")
+
+
+def make_parent(target: Path) -> None:
+    """Make the folder that a picture goes into.
+
+    Raises
+    ------
+    OutputError
+        If that fails.
+    """
+    try:
+        os.makedirs(target.parent, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{target.parent}: cannot be created ({error.strerror}); choose another folder with -o"
+        ) from error
 
 
 def is_device(path: Path) -> bool:
@@ -350,4 +387,4 @@ def _pour(stream: BinaryIO, data: bytes) -> None:
 
 
 def _exists(target: Path) -> UsageError:
-    return UsageError(f"{target}: already exists; allow overwriting or choose another name")
+    return UsageError(f"{target}: already exists; use --overwrite or choose another name")

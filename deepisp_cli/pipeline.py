@@ -22,7 +22,7 @@ from deepisp_cli.look import develop_colour, exposure_of, frame_gain
 from deepisp_cli.machine import by_rows
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
-from deepisp_cli.output import format_of_suffix, refuse_existing, write_picture
+from deepisp_cli.output import FORMATS, check_target, format_of_suffix, make_parent, write_picture
 from deepisp_cli.raw import RawImage, input_errors, read_raw
 from deepisp_cli.reduction import reduce_to
 from deepisp_cli.render import render
@@ -50,7 +50,7 @@ def develop(
     Parameters
     ----------
     source : path of a raw file, or "-" for standard input.
-    target : path of the picture, or "-" for standard output.
+    target : path of the picture, whose folder is made if need be, or "-" for standard output.
     engine : from `open_engine`; or a model or its name ("deepisp"), for which one is opened each time.
     options : an `Options`; None: its defaults.
     progress : called with the completed share of the network's work, 0 to 1.
@@ -68,8 +68,8 @@ def develop(
     engine = as_engine(engine)
     options = with_format(as_options(options), target)
     result = Result(str(source), str(target))
-    if str(target) != STANDARD_STREAM and not options.overwrite:
-        refuse_existing(Path(target))  # before minutes of work; `write` does for what appears meanwhile
+    if str(target) != STANDARD_STREAM:
+        check_target(Path(target), options.overwrite)
     with told_of(result.input):
         raw, metadata = load(source, result)
         frame = to_frame(raw, options, result, engine.resident)
@@ -291,6 +291,8 @@ def write(
     """
     options = with_format(options, target)
     with result.timed("write"):
+        if str(target) != STANDARD_STREAM:
+            make_parent(Path(target))
         result.bytes = write_picture(
             sys.stdout.buffer if str(target) == STANDARD_STREAM else Path(target),
             pixels,
@@ -305,8 +307,17 @@ def write(
 
 
 def with_format(options: Options, target: Path | str) -> Options:
-    """``options``; if they name no format, with the one that the name of ``target`` implies."""
+    """``options``; if they name no format, with the one that the name of ``target`` implies.
+
+    Raises
+    ------
+    UsageError
+        If that implies none, or another than the options name.
+    """
     if options.format:
+        suffix = Path(target).suffix.lower()
+        if any(suffix in FORMATS[other].suffixes for other in FORMATS.keys() - {options.format}):
+            raise UsageError(f"{target}: is not the name of a {options.format} file; choose another")
         return options
     return replace(options, format="jpeg" if str(target) == STANDARD_STREAM else format_of_suffix(target))
 

@@ -174,14 +174,14 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
     else:
         colours = np.roll(colours, (-top, -left), axis=(0, 1))
         pattern = "".join(frame.letters[colour] for colour in colours.ravel())
-        if x_trans and min(shape) < SMALLEST:
-            raise ValueError(f"an X-Trans mosaic of {height}x{width}")
+        if min(shape) < (SMALLEST if x_trans else 2):
+            raise ValueError(f"a mosaic of {height}x{width}")
         if dng_tags.is_dng(tags):
             black, white = dng_tags.mosaic_levels(tags, offset)
         else:
             black, white = frame.black[colours], frame.white[colours[:2, :2]]
         samples = dng_tags.subtract_deltas(samples, tags, offset)
-    if not white.min() > black.max():
+    if not (white.min() > black.max() and np.isfinite([white.max(), black.min()]).all()):
         raise InputError(
             f"{name}: damaged: black level {black.max():g}, white level {white.min():g}; copy it again"
         )
@@ -211,8 +211,8 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         lens_warp=lens_warp,
         clipped_at=share,
         restored=dng_tags.restored_share(tags),
-        make=tags.get("Make", ""),
-        model=tags.get("Model", ""),
+        make=dng_tags.text(tags, "Make"),
+        model=dng_tags.text(tags, "Model"),
         capture=frame.capture,
         notes=(),
         profile=_profile(source, tags),
@@ -299,7 +299,9 @@ def _mosaic_colours(frame: Decoded, tags: Tags, name: str) -> np.ndarray | None:
 def _xyz_to_camera(frame: Decoded, tags: Tags) -> np.ndarray | None:
     """Return the DNG's matrix, else the one that LibRaw states; None if it is unusable."""
     matrix = frame.xyz_to_camera if (own := dng_tags.colour_matrix(tags)) is None else own
-    return matrix.astype(np.float32) if _is_usable(matrix) else None
+    with np.errstate(over="ignore"):
+        matrix = matrix.astype(np.float32)
+    return matrix if _is_usable(matrix) else None
 
 
 def _is_usable(matrix: np.ndarray) -> bool:

@@ -91,6 +91,8 @@ def read_sidecars(source: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
             if found and _is_same(found[-1][0], path):
                 continue  # the file system ignores case
             try:
+                if path.is_fifo():  # it would be waited for
+                    continue
                 with path.open("rb") as file:
                     found.append((str(path), file.read(LARGEST_PACKET)))
             except OSError as error:
@@ -167,11 +169,16 @@ def gather(
 def shortened(packet: bytes, size: int) -> tuple[bytes, list[str]]:
     """A packet of at most ``size`` bytes, by leaving out the longest properties; and their names."""
     found = dict(_parse(packet)) if len(packet) > size else {}
+    sizes = {key: len(ElementTree.tostring(value)) for key, value in found.items()}
+    longest_last = sorted(found, key=sizes.__getitem__)
     dropped = []
     while len(packet) > size:
-        longest = max(found, key=lambda key: len(ElementTree.tostring(found[key])))
-        del found[longest]
-        dropped.append(_short_name(longest))
+        excess = len(packet) - size
+        while excess > 0 and found:  # there may be thousands; a packet for each would take minutes
+            longest = longest_last.pop()
+            del found[longest]
+            excess -= sizes[longest]
+            dropped.append(_short_name(longest))
         packet = _to_packet(found)
     return packet, dropped
 

@@ -271,7 +271,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
         asked.append((path, mode))
         return False
 
-    monkeypatch.setattr(batch.os, "access", access)
+    monkeypatch.setattr(os, "access", access)
     jobs = [Job(raws[0], tmp_path / "new" / "sub" / "a.jpg")]
     (result,) = develop_many(jobs, identity_engine, NEUTRAL)
     assert (result.status, result.exit_code) == ("failed", 5)
@@ -474,4 +474,4 @@ def test_a_drive_that_is_missing_is_told(tmp_path, monkeypatch):
         windows.setattr(batch.Path, "exists", lambda path: False)
         windows.setattr(batch.Path, "is_dir", lambda path: False)
         with pytest.raises(OutputError, match="is not a folder; choose another with -o"):
-            batch._check_parent(tmp_path / "out" / "a.jpg")
+            batch.check_target(tmp_path / "out" / "a.jpg", overwrite=True)

@@ -1,11 +1,15 @@
 """write_dng beyond what test_raw.py reads back: EXIF, GPS, compression, refusals."""
 
+import io
+import struct
 from fractions import Fraction
 
 import exifread
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from deepisp_cli.dng import write_dng
 from deepisp_cli.raw import read_raw
@@ -72,6 +76,45 @@ def test_linear_samples_in_tiles_of_lossless_jpeg_are_read_back(tmp_path, shape)
     samples = np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16)
     write_dng(tmp_path / "a.dng", samples, pattern=None, compression="ljpeg")
     np.testing.assert_array_equal(read_raw(tmp_path / "a.dng").samples, samples)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 63), (64, 64, 3)])
+def test_lossless_jpeg_is_of_the_predictor_that_every_reader_knows(tmp_path, shape):
+    """ITU-T T.81, B.2.3: in a scan's header the predictor's number stands behind the components."""
+    pattern = "RGGB" if len(shape) == 2 else None
+    write_dng(tmp_path / "a.dng", noise(shape), pattern=pattern, compression="ljpeg")
+    contents = (tmp_path / "a.dng").read_bytes()
+    assert contents.count(b"\xff\xc3") == 1  # lossless, Huffman
+    (scan,) = (at for at in range(len(contents)) if contents.startswith(b"\xff\xda", at))
+    assert contents[scan + 5 + 2 * contents[scan + 4]] == 1
+
+
+def test_the_preview_is_declared_as_it_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    jpeg = bytes(imagecodecs.jpeg8_encode(pixels, 90, subsampling="420"))
+    write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", preview=jpeg)
+    with tifffile.TiffFile(tmp_path / "a.dng") as tif:
+        (page,) = tif.pages.first.pages
+        stored = (tmp_path / "a.dng").read_bytes()[page.dataoffsets[0] :][: page.databytecounts[0]]
+    assert stored == jpeg and page.shape == (40, 56, 3) and page.subfiletype == 1
+    assert page.tags["YCbCrSubSampling"].value == Image.open(io.BytesIO(stored)).layer[0][1:3] == (2, 2)
+
+
+@pytest.mark.parametrize("exif", [None, EXIF], ids=["alone", "with exif"])
+def test_further_tags_replace_those_of_the_same_number(tmp_path, exif):
+    """A TIFF's directory holds each number once, in ascending order."""
+    extra = [(274, 3, 1, 6), (50708, 2, 6, b"Other\0"), (50714, 3, 1, 7), (50728, 5, 3, (1, 2) * 3)]
+    options = {"make": "Acme", "white_balance": (2, 1, 1), "exif": exif, "extra": extra}
+    write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", black=5, **options)
+    contents = (tmp_path / "a.dng").read_bytes()
+    (start,) = struct.unpack_from("<I", contents, 4)
+    (count,) = struct.unpack_from("<H", contents, start)
+    codes = [struct.unpack_from("<H", contents, start + 2 + 12 * number)[0] for number in range(count)]
+    assert codes == sorted(set(codes))
+    with tifffile.TiffFile(tmp_path / "a.dng") as tif:
+        tags = tif.pages.first.tags
+        found = [tags[code].value for code in (271, 274, 50708, 50714, 50728)]
+    assert found == ["Acme", 6, "Other", 7, (1, 2) * 3]
 
 
 def test_lossless_jpeg_is_smaller(tmp_path):

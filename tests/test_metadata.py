@@ -207,6 +207,12 @@ def test_tags_in_the_wrong_directory_are_found():
     assert found.camera == "M"
 
 
+def test_a_tag_in_two_directories_is_that_of_its_own():
+    image, exif = {0x010F: "Image", 0x8827: 100}, {0x010F: "EXIF", 0x8827: 200}
+    found = read(tiff(image, exif, None))
+    assert (found.camera, found.iso) == ("Image", 200)
+
+
 def test_dng_tags_stand_in_for_their_exif_twins():
     lens = (IFDRational(24), IFDRational(70), IFDRational(28, 10), IFDRational(0, 0))
     image = {0xC62F: "serial", 0xC630: lens}
@@ -282,6 +288,13 @@ def test_zero_means_unknown():
     """A manual lens reports f/0 and 0 mm."""
     found = Metadata(exif={0x829D: Fraction(0), 0x920A: Fraction(0)})
     assert (found.f_number, found.focal_length) == (None, None)
+
+
+@pytest.mark.parametrize("tag", [0x8831, 0x8832, 0x8833])
+def test_a_sensitivity_may_be_stated_by_a_long_tag_alone(tag):
+    assert Metadata(exif={tag: 3200}).iso == 3200
+    assert Metadata(exif={tag: 102400, 0x8827: 65535}).iso == 102400
+    assert Metadata(exif={tag: 3200, 0x8827: 400}).iso == 400
 
 
 def test_a_tuple_of_sensitivities_means_the_first():

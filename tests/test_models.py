@@ -97,6 +97,28 @@ def test_a_card_of_values_that_make_no_sense(tiny_model, copy, table, values):
         find_model(str(copy))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("parameters", "many"),
+        ("results", None),
+        ("results", [{"benchmark": "a"}]),
+        ("results", [{"benchmark": "a", "values": {"psnr": "high"}}]),
+    ],
+)
+def test_a_card_whose_figures_cannot_be_shown(tiny_model, copy, key, value):
+    """People write results into cards."""
+    (copy / "card.json").write_text(json.dumps({**tiny_model.card, key: value}))
+    with pytest.raises(ModelError, match=r"card\.json: is not a model card"):
+        find_model(str(copy))
+
+
+def test_a_card_nested_too_deeply(copy):
+    (copy / "card.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match=r"card\.json: is not a model card"):
+        find_model(str(copy))
+
+
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(ModelError, match=r"known: deepisp"):
         find_model("deepsleep")

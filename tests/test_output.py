@@ -23,6 +23,7 @@ from deepisp_cli.errors import OutputError, UsageError
 from deepisp_cli.exif import LONG, SHORT, picture_ifds
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
+from deepisp_cli.restored import RestoredRaw
 
 RANDOM = np.random.default_rng(20260102)
 KINDS = [("jpeg", 8), ("png", 8), ("png", 16), ("tiff", 8), ("tiff", 16)]
@@ -149,6 +150,15 @@ def test_a_tiff_of_4_gib_says_what_to_choose(tmp_path, monkeypatch):
     large = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (37700, 37700, 3))
     with pytest.raises(OutputError, match=r"x\.tif: .*4 GiB; choose PNG"):
         write(tmp_path / "x.tif", "tiff", pixels=large)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dng_of_4_gib_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(output, "encode_dng", refuse)
+    large = np.broadcast_to(np.zeros((1, 1, 3), np.uint16), (26700, 26700, 3))  # takes no memory
+    raw = RestoredRaw(large, noise(8), np.ones(3, np.float32), np.eye(3), (), 1.0)
+    with pytest.raises(OutputError, match=r"x\.dng: a DNG holds at most 4 GiB"):
+        write(tmp_path / "x.dng", "dng", pixels=raw)
     assert not list(tmp_path.iterdir())
 
 

@@ -343,6 +343,18 @@ def test_develop_array_fails_in_words(write_raw, identity_engine, grey_ramp, tmp
         develop_array(nonsense, identity_engine)
 
 
+def test_develop_makes_the_folder_and_keeps_to_the_suffix(write_raw, identity_engine, grey_ramp, tmp_path):
+    path = write_raw("a.dng", grey_ramp)
+    target = tmp_path / "new" / "sub" / "a.png"
+    develop(path, target, identity_engine)
+    assert Image.open(target).format == "PNG"
+    with pytest.raises(UsageError, match=r"a\.jpg: is not the name of a png file"):
+        develop(path, tmp_path / "more" / "a.jpg", identity_engine, Options(format="png"))
+    assert not (tmp_path / "more").exists()
+    develop(path, tmp_path / "a.picture", identity_engine, Options(format="png"))
+    assert Image.open(tmp_path / "a.picture").format == "PNG"
+
+
 def test_develop_opens_an_engine_for_a_model_or_its_name(write_raw, grey_ramp, tiny_model, tmp_path):
     path = write_raw("a.dng", grey_ramp)
     for number, given in enumerate((tiny_model, str(tiny_model.folder))):

@@ -16,6 +16,7 @@ from conftest import MATRIX, opcode_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepisp_cli import dng_decode, libraw
 from deepisp_cli.dng import write_dng
 from deepisp_cli.dng_tags import raw_page
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
@@ -293,9 +294,52 @@ def test_black_deltas_that_are_no_numbers_are_damage(dng):
         dng(noise((24, 24)), extra=[(50715, SRATIONAL, 24, [0, 0] + [1, 1] * 23)])
 
 
-def test_levels_that_contradict_each_other_are_damage(dng):
-    with pytest.raises(InputError, match="black level 16000"):
-        dng(noise((24, 24)), extra=[(50714, SHORT, 1, 16000)])
+@pytest.mark.parametrize("tag", [50715, 50716], ids=["columns", "rows"])
+def test_the_black_of_a_linear_dng_may_not_vary_by_rows_or_columns(dng, tag):
+    def image(last):
+        return dng(noise((24, 24, 3)), pattern=None, extra=[(tag, SRATIONAL, 24, [0, 1] * 23 + [last, 1])])
+
+    assert image(0).samples.shape == (24, 24, 3)
+    with pytest.raises(UnsupportedRawError, match="varies over the picture"):
+        image(1)
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535)])
+@pytest.mark.parametrize("shape", [(40, 40), (40, 40, 3)], ids=["mosaic", "linear"])
+def test_white_is_the_largest_count_unless_stated(dtype, white, shape):
+    image = read_bytes(coded((noise(shape) // 64).astype(dtype), "zlib"))
+    np.testing.assert_array_equal(image.white, np.full((2, 2) if len(shape) == 2 else 3, white))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "levels", "told"),
+    [
+        ("RGGB", [(50714, SHORT, 1, 16000)], "black level 16000, white level 16000"),
+        (
+            "RGGB",
+            [(50713, SHORT, 2, (2, 2)), (50714, SHORT, 4, (0, 0, 0, 16000))],
+            "black level 16000, white level 16000",
+        ),
+        (None, [(50717, LONG, 3, (16000, 16000, 500)), (50714, SHORT, 3, (0, 600, 0))], "black level 600"),
+    ],
+    ids=["all", "one sample", "one colour"],
+)
+def test_levels_that_contradict_each_other_are_damage(dng, pattern, levels, told):
+    with pytest.raises(InputError, match=told):
+        dng(noise((24, 24) if pattern else (24, 24, 3)), pattern=pattern, extra=levels)
+
+
+def test_no_colour_of_other_raws_is_white_beyond_the_common_level(tmp_path, monkeypatch):
+    """LibRaw gives both levels, and above the lower one a colour may have no counts."""
+
+    class Stated(rawpy.RawPy):
+        camera_white_level_per_channel = (15000, 20000, 16000, 20000)
+
+    path = tmp_path / "test.dng"
+    write_dng(path, noise((24, 24)), pattern="RGGB", white=16000)
+    monkeypatch.setattr(rawpy, "RawPy", Stated)
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(libraw.decode(file, {}, "a").white, [15000, 16000, 16000, 16000])
 
 
 def decoded(samples, colours, **known):
@@ -369,6 +413,14 @@ def test_white_point_as_chromaticity(dng):
     np.testing.assert_allclose(image.camera_white_balance, image.daylight_white_balance, rtol=1e-3)
 
 
+def test_a_white_point_counts_before_a_neutral_if_there_is_a_matrix(dng):
+    both = {"white_balance": (4, 2, 3), "extra": [(50729, RATIONAL, 2, [31271, 100000, 32902, 100000])]}
+    image = dng(noise((24, 24)), **both)
+    np.testing.assert_allclose(image.camera_white_balance, image.daylight_white_balance, rtol=1e-3)
+    unknown = dng(noise((24, 24)), xyz_to_camera=None, **both)
+    np.testing.assert_allclose(unknown.camera_white_balance, [2, 1, 1.5], rtol=1e-5)
+
+
 def test_a_white_point_without_a_matrix_says_nothing(dng):
     image = dng(noise((24, 24)), xyz_to_camera=None, extra=[(50729, RATIONAL, 2, [1, 3, 1, 3])])
     assert image.camera_white_balance is None
@@ -393,6 +445,20 @@ def test_the_matrix_nearest_daylight_is_taken_with_calibration_and_analog_balanc
     ]
     image = dng(noise((24, 24)), extra=extra)
     np.testing.assert_allclose(image.xyz_to_camera, np.diag([1.8, 1, 1.65]) @ MATRIX, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("near", "far"),
+    [(21, 20), (20, 23), (22, 23), (1, 23), (22, 11), (20, 4), (10, 11), (23, 17), (11, 17), (23, 3)],
+)
+@pytest.mark.parametrize("nearer_first", [True, False])
+def test_of_two_lights_that_nearer_to_d65_counts(dng, near, far, nearer_first):
+    """1 is daylight, 3 tungsten, 4 flash, 10 cloudy, 11 shade; 17 is A, 20 to 23 D55, D65, D75, D50."""
+    lights, matrices = (near, far), (MATRIX, MATRIX[::-1])
+    order = 1 if nearer_first else -1
+    extra = [(50721 + n, SRATIONAL, 9, rationals(matrix)) for n, matrix in enumerate(matrices[::order])]
+    extra += [(50778 + n, SHORT, 1, light) for n, light in enumerate(lights[::order])]
+    np.testing.assert_allclose(dng(noise((24, 24)), extra=extra).xyz_to_camera, MATRIX, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", [ASCII, BYTE])
@@ -709,6 +775,18 @@ def test_an_enhanced_picture_beside_the_raw_is_not_the_raw():
         assert raw_page(tif).shape == (40, 40)
 
 
+@pytest.mark.parametrize("sides", [(40, 64), (64, 40)], ids=["small first", "large first"])
+def test_of_several_raw_images_the_largest_is_the_raw(sides):
+    """Some cameras add a small one for quick previews."""
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for side in sides:
+            options = {"compression": "zlib", "tile": (64, 64), "photometric": "cfa", "metadata": None}
+            version = [(50706, BYTE, 4, bytes((1, 7, 1, 0))), (50708, ASCII, 0, "Test")]
+            writer.write(noise((side, side)), subfiletype=0, extratags=[*version, *RGGB], **options)
+    np.testing.assert_array_equal(read_bytes(file.getvalue()).samples, noise((64, 64)))
+
+
 @pytest.mark.parametrize(
     ("compression", "options"),
     [
@@ -961,13 +1039,18 @@ def test_the_capture_is_read_without_the_samples(tmp_path):
     assert read_capture(io.BytesIO(b"no raw" * 100)) == {}
 
 
-def test_too_few_bytes_for_the_stated_size(tmp_path):
+@pytest.mark.parametrize(
+    ("pattern", "shape", "length"),
+    [("RGGB", (40, 44), 41), ("RGGB", (40, 44), 400), (None, (40, 44, 3), 41), (None, (40, 44, 3), 119)],
+)
+def test_too_few_bytes_for_the_stated_size(tmp_path, pattern, shape, length):
     """A damaged size would make LibRaw return memory that it never filled."""
     path = tmp_path / "tall.dng"
-    write_dng(path, noise((40, 44)), pattern="RGGB", white=16000, xyz_to_camera=MATRIX)
+    write_dng(path, noise(shape), pattern=pattern, white=16000, xyz_to_camera=MATRIX)
     with tifffile.TiffFile(path, mode="r+b") as tif:
-        tif.pages.first.tags["ImageLength"].overwrite(400)
-    with pytest.raises(InputError, match=r"tall\.dng: damaged: 3520 bytes of raw data where 44x400"):
+        tif.pages.first.tags["ImageLength"].overwrite(length)
+    told = rf"tall\.dng: damaged: {noise(shape).nbytes} bytes of raw data where 44x{length}"
+    with pytest.raises(InputError, match=told):
         read(path)
 
 
@@ -995,3 +1078,39 @@ def test_too_little_memory_is_no_damage(write_raw, grey_ramp, monkeypatch, kind)
     monkeypatch.setattr(rawpy, "RawPy", Full)
     with pytest.raises(MemoryError):
         read_raw(path)
+
+
+def test_directories_in_a_circle_end(tmp_path):
+    """A damaged pointer to the next may lead back; what was found by then counts."""
+    path = tmp_path / "a.dng"
+    write_dng(path, noise((32, 48)), pattern="RGGB", white=16000)
+    contents = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", contents, 4)
+    (count,) = struct.unpack_from("<H", contents, first)
+    struct.pack_into("<I", contents, first + 2 + 12 * count, first)
+    assert read_bytes(bytes(contents)).samples.shape == (32, 48)
+
+
+@pytest.mark.parametrize("letters", [b"Acme \x83J\x83\x81", "Ącmé".encode(), b"\xff\x81"])
+def test_a_model_in_any_encoding_is_text(tmp_path, letters):
+    path = tmp_path / "a.dng"
+    write_dng(path, noise((32, 48)), pattern="RGGB", white=16000, make="Acme", model="One of Many")
+    contents = path.read_bytes().replace(b"One of Many", letters.ljust(11, b"\0"))
+    image = read_bytes(contents)
+    assert image.make == "Acme"
+    assert isinstance(image.model, str) and image.model
+
+
+@pytest.mark.parametrize("level", [np.inf, -np.inf])
+def test_levels_without_end_are_damage(dng, level):
+    for tag in (50714, 50717):  # BlackLevel, WhiteLevel
+        with pytest.raises(InputError, match="damaged: black level"):
+            dng(noise((32, 48)), extra=[(tag, 12, 1, level)])
+
+
+@pytest.mark.parametrize("fields", [0, 17, 2**32 - 1])
+def test_fields_of_more_rows_than_there_are_is_damage(monkeypatch, fields):
+    monkeypatch.setattr(dng_decode, "_stored", lambda source, name: np.zeros((16, 16), np.uint16))
+    for tag in ("RowInterleaveFactor", "ColumnInterleaveFactor"):
+        with pytest.raises(ValueError, match=tag):
+            dng_decode.decode(io.BytesIO(), {tag: np.array([float(fields)])}, "a.dng")

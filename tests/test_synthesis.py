@@ -414,10 +414,10 @@ def test_rows_pixels_and_black_levels_go_wrong_as_on_sensors():
 def test_a_scene_is_metered_whatever_its_unit(tmp_path):
     light = np.random.default_rng(0).lognormal(0, 2, (40, 50, 3)).astype(np.float32)
     for unit in (1, 1000):
-        tifffile.imwrite(tmp_path / "a.tif", unit * light)
+        tifffile.imwrite(tmp_path / "a.tif", unit * light, photometric="rgb")
         mean = np.exp(np.log(load_scene(tmp_path / "a.tif") @ colour.LUMINANCE).mean())
         assert mean == pytest.approx(GREY, rel=1e-4)
-    tifffile.imwrite(tmp_path / "a.tif", 0 * light)
+    tifffile.imwrite(tmp_path / "a.tif", 0 * light, photometric="rgb")
     assert not load_scene(tmp_path / "a.tif").any()
 
 

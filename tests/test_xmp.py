@@ -1,6 +1,7 @@
 """What people wrote about a picture comes along; what programs wrote about the raw does not."""
 
 import io
+import os
 import struct
 import xml.etree.ElementTree as ElementTree
 from fractions import Fraction
@@ -33,12 +34,35 @@ NAMESPACES = {
     "darktable": "http://darktable.sf.net/",
     "cc": "http://creativecommons.org/ns#",
     "my": "http://example.org/my/",
+    "xmpRights": "http://ns.adobe.com/xap/1.0/rights/",
+    "Iptc4xmpCore": "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/",
+    "plus": "http://ns.useplus.org/ldf/xmp/1.0/",
+    "mwg-kw": "http://www.metadataworkinggroup.com/schemas/keywords/",
+    "lr": "http://ns.adobe.com/lightroom/1.0/",
+    "digiKam": "http://www.digikam.org/ns/1.0/",
+    "MicrosoftPhoto": "http://ns.microsoft.com/photo/1.0/",
 }
 DECLARED = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in NAMESPACES.items())
 
 
 def names_in(packet):
     return list(values_in(packet))
+
+
+def test_thousands_of_properties_are_shortened_at_once():
+    many = "".join(f"<dc:p{number}>{'x' * 40}</dc:p{number}>" for number in range(3000))
+    whole = kept(packet(many + "<dc:short>x</dc:short>"))
+    short, dropped = shortened(whole, len(whole) // 2)
+    assert len(short) <= len(whole) // 2
+    assert names_in(short)[-1:] == ["dc:short"] and len(names_in(short)) + len(dropped) == 3001
+    assert len(short) > len(whole) // 3  # not much more than there is no room for
+
+
+def test_a_pipe_for_a_sidecar_is_not_waited_for(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no such pipes here")
+    os.mkfifo(tmp_path / "a.xmp")
+    assert read_sidecars(tmp_path / "a.dng") == ([], [])
 
 
 def test_info_lists_what_people_wrote():
@@ -108,6 +132,32 @@ def test_what_describes_the_scene_is_kept():
     assert b'rdf:resource="http://example.org/"' in found
     assert b'xml:lang="x-default"' in found
     assert b"ns0:" not in found
+
+
+PROMISED = """
+    dc:title dc:description dc:subject dc:creator dc:rights dc:publisher dc:contributor dc:language dc:source
+    xmpRights:Marked xmpRights:Owner xmpRights:UsageTerms xmpRights:WebStatement
+    plus:ImageCreator plus:CopyrightOwner plus:Licensor plus:ModelReleaseStatus
+    cc:license cc:attributionName cc:attributionURL
+    Iptc4xmpCore:CreatorContactInfo Iptc4xmpCore:Location Iptc4xmpCore:CountryCode Iptc4xmpCore:Scene
+    Iptc4xmpCore:AltTextAccessibility Iptc4xmpExt:PersonInImage Iptc4xmpExt:LocationCreated
+    Iptc4xmpExt:LocationShown Iptc4xmpExt:Event Iptc4xmpExt:DigitalSourceType
+    mwg-kw:Keywords xmp:Rating xmp:Label
+    photoshop:Headline photoshop:City photoshop:State photoshop:Country photoshop:Credit photoshop:Source
+    photoshop:Instructions photoshop:AuthorsPosition photoshop:CaptionWriter photoshop:TransmissionReference
+    photoshop:Category photoshop:SupplementalCategories photoshop:Urgency
+    lr:hierarchicalSubject lr:weightedFlatSubject
+    digiKam:TagsList digiKam:ColorLabel digiKam:PickLabel
+    digiKam:CaptionsAuthorNames digiKam:CaptionsDateTimeStamps
+    MicrosoftPhoto:LastKeywordXMP
+"""
+
+
+@pytest.mark.parametrize("name", PROMISED.split())
+def test_all_that_the_documentation_promises_is_kept(name):
+    """docs/how-it-works.md, XMP."""
+    assert texts(kept(packet(f"<{name}>text</{name}>")), name) == ["text"]
+    assert texts(kept(b"", [("a.xmp", packet("", f'{name}="text"'))]), name) == ["text"]
 
 
 @pytest.mark.parametrize(
@@ -395,6 +445,13 @@ def test_a_place_that_makes_no_sense_is_noted(wrong):
     assert [note for note in metadata.notes if "the place in its XMP makes no sense" in note]
 
 
+@pytest.mark.parametrize("stated", [{0: b"\2\3\0\0"}, {29: "2024:05:06"}, {1: "N", 2: (1, 2, 3)}])
+def test_what_exif_says_without_a_place_leaves_that_of_the_xmp(stated):
+    """Cameras without a receiver write the version of the GPS tags alone."""
+    found = read_metadata(exif_of({700: packet("", PLACE)}, stated), "a.nef").gps
+    assert {tag: found.get(tag) for tag in THERE} == THERE
+
+
 CLOCK = {0x9003: "2026:11:22 21:30:00", 0x9004: "2026:11:22 21:30:00", 0x9291: "43", 0x9011: "+01:00"}
 
 
@@ -428,6 +485,15 @@ def test_a_corrected_time_goes_into_the_exif(attributes, expected):
     assert names_in(metadata.xmp) == ["dc:title"]
     odd = '"2026"' in attributes or "-13-" in attributes
     assert any("the time in its XMP makes no sense" in note for note in metadata.notes) == odd
+
+
+@pytest.mark.parametrize("lacking", [{0x9011: "+02:00"}, {0x9291: "5"}, {0x9011: "+02:00", 0x9291: "5"}, {}])
+def test_an_equal_time_adds_what_exif_lacks(lacking):
+    block = Image.Exif()
+    block[0x8769] = {tag: value for tag, value in CLOCK.items() if tag not in lacking}
+    sidecar = packet("", 'exif:DateTimeOriginal="2026-11-22T21:30:00.5+02:00"')
+    found = read_metadata(io.BytesIO(block.tobytes()[6:]), "a.nef", sidecars=[("a.xmp", sidecar)])
+    assert found.exif == {**CLOCK, **lacking}
 
 
 def test_the_raws_own_packet_is_asked_for_the_time_only_if_exif_has_none():

@@ -257,5 +257,5 @@ def test_a_white_balance_that_is_missing_is_estimated(write_raw, grey_ramp, iden
 
 
 def test_a_frame_smaller_than_its_reach_is_refused(dng):
-    with pytest.raises(InputError, match="an X-Trans mosaic of 2x40"):
+    with pytest.raises(InputError, match="a mosaic of 2x40"):
         dng(noise(24, 40, np.uint16), default_crop=(0, 0, 2, 40))
