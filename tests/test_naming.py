@@ -128,3 +128,11 @@ def test_libraw_says_what_nothing_else_does(write_raw, grey_ramp, monkeypatch, e
     known = {"iso": 200.0, "timestamp": datetime(2021, 2, 3, 4, 5, 6)}
     monkeypatch.setattr(naming, "read_capture", lambda file: known)
     assert fill(EVERYTHING, write_raw("a.dng", grey_ramp, exif=exif), "") == name
+
+
+def test_formats_that_a_value_does_not_fit_are_told(write_raw, grey_ramp):
+    path = write_raw("a.dng", grey_ramp, exif={0x8832: 2_000_000, 0x8827: 65535})
+    with pytest.raises(InputError, match=r"a\.dng: --name '{iso:c}': .*; choose another format"):
+        fill("{iso:c}", path, "")
+    with pytest.raises(UsageError, match="too long"):
+        check_template("{stem:>1000000000}")
