@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from dataclasses import dataclass
 from importlib import resources
@@ -19,6 +20,8 @@ IR_VERSION = 8  # of their files, the one that came with this opset
 WEIGHTS_FILE = "weights.safetensors"
 TILE = 768  # pixels a side, where neither memory nor the user ask for another
 ACTIVATIONS = 4  # tensors of a block alive at a time: its joined input, its output, features, image
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def find_model(name: str | os.PathLike[str]) -> Model:
         If there is none, or its card cannot be used.
     """
     folder = Path(name)
-    if isinstance(name, str) and not _looks_like_a_path(name):
+    if isinstance(name, str) and not looks_like_a_path(name):
         folder = _models_folder() / name
         if not os.path.isfile(folder / CARD_FILE):
             known = ", ".join(model.name for model in list_models()) or "none"
@@ -127,13 +130,21 @@ def find_model(name: str | os.PathLike[str]) -> Model:
 
 
 def list_models() -> list[Model]:
-    """The models that ship with the program, the default first."""
+    """The models that ship with the program, the default first; what cannot be used is named in the log and
+    left out."""
     folders = sorted(card.parent for card in _models_folder().glob(f"*/{CARD_FILE}"))
     folders.sort(key=lambda folder: folder.name != DEFAULT_MODEL)
-    return [_load(folder) for folder in folders]
+    models = []
+    for folder in folders:
+        try:
+            models.append(_load(folder))
+        except ModelError as error:
+            log.warning("%s; left out", error)
+    return models
 
 
-def _looks_like_a_path(name: str) -> bool:
+def looks_like_a_path(name: str) -> bool:
+    """Whether a model is given as a folder, and not as the name of one that ships."""
     return name in (".", "..") or "/" in name or "\\" in name
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deepisp_cli import models
 from deepisp_cli.errors import ModelError
 from deepisp_cli.models import ONNX_FILE, WEIGHTS_FILE, find_model, list_models
 
@@ -117,6 +118,16 @@ def test_a_card_nested_too_deeply(copy):
     (copy / "card.json").write_text("[" * 100_000)
     with pytest.raises(ModelError, match=r"card\.json: is not a model card"):
         find_model(str(copy))
+
+
+def test_a_broken_card_hides_no_other_model(copy, monkeypatch, caplog):
+    shutil.copytree(copy, copy.parent / "broken")
+    (copy.parent / "broken" / "card.json").write_text("{")
+    monkeypatch.setattr(models, "_models_folder", lambda: copy.parent)
+    assert [model.folder for model in list_models()] == [copy]
+    assert "card.json: is not a model card" in caplog.text and caplog.text.rstrip().endswith("left out")
+    with pytest.raises(ModelError, match="nothing: no such model; known: tiny"):
+        find_model("nothing")
 
 
 def test_unknown_names_list_the_known_ones():

@@ -190,6 +190,43 @@ def configuration(title):
     return section(title).split("```toml\n")[1].split("```\n")[0]
 
 
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), True),
+        (RuntimeError("shapes differ"), False),
+    ],
+)
+def test_too_little_memory_is_told_with_a_remedy(monkeypatch, tmp_path, failure, told):
+    from deepisp_cli.training import train as module
+
+    def fail(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(module, "train", fail)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["train", str(ROOT / "models/deepisp/high.toml")])
+    assert ("not enough memory; smaller batches" in result.output) == told
+    assert result.exit_code == (4 if told else 1)
+
+
+@pytest.mark.parametrize(("name", "folder"), [("mine", "models/mine"), ("./mine", "mine"), ("..", "..")])
+def test_a_model_is_exported_where_process_finds_it(monkeypatch, tmp_path, name, folder):
+    from deepisp_cli.training import export as module
+
+    asked = []
+    monkeypatch.setattr(module, "export_checkpoint", lambda checkpoints, folder, _: asked.append(folder))
+    (tmp_path / "checkpoint.pt").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(main, ["export", "checkpoint.pt", name]).exit_code == 0
+    assert asked == [Path(folder)]
+    refused = CliRunner().invoke(main, ["export", "checkpoint.pt", ""])
+    assert (refused.exit_code, len(asked)) == (2, 1)
+    assert "the model's name is empty" in refused.output
+
+
 def test_the_documented_configuration_trains(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("small.toml").write_text(configuration("A first run"), "utf-8")

@@ -3,6 +3,9 @@
 import dataclasses
 import logging
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +86,9 @@ def train(
         settings = on_photographs(settings, photographs)
     if validation:
         settings = dataclasses.replace(settings, validation=validation)
-    checkpoint = run(settings, folder, device=_open_device(device), resume=resume, initial=initial,
-                     steps=steps, minutes=minutes)  # fmt: skip
+    with _memory_told(config):
+        checkpoint = run(settings, folder, device=_open_device(device), resume=resume, initial=initial,
+                         steps=steps, minutes=minutes)  # fmt: skip
     click.echo(str(checkpoint))
 
 
@@ -117,9 +121,12 @@ def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tup
     limitations, ...) is kept, results only while the weights are the same.
     """
     _need_torch()
+    from deepisp_cli.models import looks_like_a_path
     from deepisp_cli.training.export import export_checkpoint
 
-    folder = Path(name) if Path(name).name != name else Path("models") / name
+    if not name:
+        raise UsageError("the model's name is empty; is a variable not set?")
+    folder = Path(name) if looks_like_a_path(name) else Path("models") / name
     card = export_checkpoint([checkpoint, *average], folder, calibrate)
     click.echo(str(card))
     click.echo(f"use it with --model {_as_model(folder)}", err=True)
@@ -136,6 +143,20 @@ def _name_of(config: Path) -> str:
 def _as_model(folder: Path) -> str:
     """``folder`` as ``process --model`` takes it: a path, even in the current folder."""
     return str(folder) if folder.name != str(folder) else f".{os.sep}{folder}"
+
+
+@contextmanager
+def _memory_told(config: Path) -> Iterator[None]:
+    """Turn a lack of memory, for which torch has an error of its own on GPUs alone, into an `EngineError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search("out of memory|allocate memory", str(error)):
+            raise
+        raise EngineError(
+            f"{config}: not enough memory; smaller batches or crops, a narrower network, or fewer photographs"
+            " and a smaller longest_side need less"
+        ) from error
 
 
 def _need_torch() -> None:
