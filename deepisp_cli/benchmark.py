@@ -99,7 +99,7 @@ def _measure_frame(
     folder: Path, engine: str, device: str, tile: int | None, small: Path, raw: Path, repeat: int
 ) -> dict[str, Any]:
     share_one_heap()
-    opened = open_engine(find_model(str(folder)), engine, device)
+    opened = open_engine(find_model(folder), engine, device)
     options = Options(overwrite=True, tile=tile)
     picture = raw.with_suffix(".jpg")
     develop(small, picture, opened, options)
@@ -135,7 +135,7 @@ def _measure_batch(
     all else is hidden behind it); ``grown_mb`` is how much peak memory has grown since the tenth file.
     """
     share_one_heap()
-    opened = open_engine(find_model(str(folder)), engine, device)
+    opened = open_engine(find_model(folder), engine, device)
     jobs = [Job(raw, raw.parent / f"batch-{index}.jpg") for index in range(files)]
     threads: dict[str, float] = defaultdict(float)
     early = None

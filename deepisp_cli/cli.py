@@ -19,6 +19,7 @@ import click
 from deepisp_cli import __version__
 from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, OutputError, UsageError
 from deepisp_cli.evaluation.commands import benchmark, evaluate
+from deepisp_cli.interrupts import ending_signals
 from deepisp_cli.options import devices_option, engine_option, memory_option, tile_option
 from deepisp_cli.training.commands import export, train
 
@@ -80,9 +81,8 @@ def main() -> None:
     deepisp process card/ -r -o pictures/
     """
     # killed, the terminal was closed, Ctrl-Break on Windows: clean up as after Ctrl-C
-    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+    for number in ending_signals():
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that its encoding cannot represent
@@ -304,7 +304,7 @@ def _develop(
                     _tell("\r\033[K", newline=False)
                 talk(result)
     except KeyboardInterrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):  # one more would tear Python apart while it ends
+        for number in ending_signals():  # one more would tear Python apart while it ends
             signal.signal(number, signal.SIG_IGN)
         written = f"at least {report.count('written')} of {len(jobs)} written"
         _tell(f"\ndeepisp: interrupted; {written}; --skip-existing goes on")
@@ -341,8 +341,6 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
     from deepisp_cli.plan import find_sources
 
     _need_stdout()
-    if "" in raws:
-        raise UsageError("the name of a file or folder is empty; is a variable not set?")
     codes = []
     sources, missing = find_sources(raws, recursive)
     found = [*((source, None) for source, _ in sources), *((job.source, job.error) for job in missing)]

@@ -28,6 +28,7 @@ SIDECAR_SUFFIXES = {".xmp", ".pp3", ".dop", ".thm"}  # of editors, and of camera
 COMPANION_SUFFIXES = {*OUTPUT_SUFFIXES, ".heic", ".heif", ".hif", ".wav"} - {".dng"}
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
+EMPTY = "the name of a file or folder is empty; is a variable not set?"
 STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # written to even if it is redirected to an existing file
 
 
@@ -96,8 +97,8 @@ def plan_jobs(
     """
     names = [str(given) for given in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     output = None if output is None else str(output)
-    if "" in names or output == "":
-        raise UsageError("the name of a file or folder is empty; is a variable not set?")
+    if output == "":
+        raise UsageError(EMPTY)
     if template is not None:
         template = template.replace(os.sep, "/")  # Windows: a backslash makes folders there, too
         check_template(template)
@@ -164,8 +165,10 @@ def find_sources(
     InputError
         If a folder in a path cannot be entered, or a name is too long.
     UsageError
-        If standard input is among other inputs.
+        If standard input is among other inputs, or a name is empty.
     """
+    if "" in inputs:
+        raise UsageError(EMPTY)
     files: list[tuple[Path, Path]] = []
     missing: list[Job] = []
 

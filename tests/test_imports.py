@@ -33,7 +33,7 @@ LAYERS = [
     ["metering", "fused"],
     ["colour", "network", "exif_values", "kernels"],
     ["joining"],
-    ["errors", "options", "machine", "xmp", "__init__"],
+    ["errors", "options", "machine", "xmp", "interrupts", "__init__"],
 ]
 LATE = {"joining", "kernels", "network", "fused", "resident"}  # are themselves imported when an engine opens
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

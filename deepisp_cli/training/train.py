@@ -14,6 +14,7 @@ from types import FrameType
 import torch
 from torch import Tensor
 
+from deepisp_cli.interrupts import ending_signals
 from deepisp_cli.output import output_errors
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.trainer import Trainer
@@ -114,8 +115,7 @@ def _interrupts_held() -> Iterator[list[int]]:
 
     held = []
     if threading.current_thread() is threading.main_thread():  # signals reach no other
-        found = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"))
-        held = [each for each in found if each and signal.getsignal(each) is signal.default_int_handler]
+        held = [each for each in ending_signals() if signal.getsignal(each) is signal.default_int_handler]
     for number in held:
         signal.signal(number, hold)
     try:

@@ -261,7 +261,7 @@ class Trainer:
             If the low-level stage differs, or is one that this version does not know.
         """
         if path.is_dir():
-            model = find_model(str(path.resolve()))
+            model = find_model(path)
             contents = model.read(WEIGHTS_FILE)
             self.lineage = [{"model": model.name, "sha256": hashlib.sha256(contents).hexdigest()}]
             weights = safetensors.torch.load(contents)

@@ -15,7 +15,6 @@ from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.mosaics import MosaicOptions, MosaicSynthesis
 from deepisp_cli.training.pictures import (
     PHOTOGRAPH_SUFFIXES,
-    Loaded,
     list_files,
     load_all,
     load_photograph,
@@ -53,11 +52,13 @@ class Validation:
 
         def load_photo(path: Path) -> np.ndarray:
             pixels = np.asarray(load_photograph(path))
-            return _large_enough(pixels, pixels, path, smallest)
+            _refuse_small(pixels, path, smallest)
+            return pixels
 
         def load_real(pair: tuple[Path, Path]) -> Scene:
             scene = load_pair(pair)
-            return _large_enough(scene, scene[0], pair[0], smallest)
+            _refuse_small(scene[0], pair[0], smallest)
+            return scene
 
         real = [pair for folder in there for pair in find_pairs(folder)] if self.finished else []
         for scene in load_all(spread(real, count), load_real):
@@ -99,10 +100,9 @@ class Validation:
         return Image.fromarray(np.concatenate(filled) if filled else np.zeros((1, 1, 3), np.uint8))
 
 
-def _large_enough(loaded: Loaded, pixels: np.ndarray, path: Path, smallest: int) -> Loaded:
+def _refuse_small(pixels: np.ndarray, path: Path, smallest: int) -> None:
     if min(pixels.shape[:2]) < smallest:
         raise InputError(f"{path}: has less than {smallest} pixels a side")
-    return loaded
 
 
 def _fixed_synthesis(
