@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from deepisp_cli.engine import Engine, as_engine
-from deepisp_cli.errors import DeepIspError, EngineError, UsageError, told_of
+from deepisp_cli.errors import DeepIspError, EngineError, OutputExistsError, UsageError, told_of
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.machine import available_cores, available_memory
 from deepisp_cli.metadata import Metadata
@@ -308,7 +308,10 @@ class _Batch:
             with told_of(work.result.input):
                 yield
         except DeepIspError as error:
-            work.result.fail(error)
+            if isinstance(error, OutputExistsError) and work.job.skip_existing:
+                work.result.status = "skipped"
+            else:
+                work.result.fail(error)
 
 
 def reading_threads(engines: Sequence[Engine]) -> int:

@@ -112,7 +112,7 @@ def main() -> None:
 )
 @click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders.")
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
-@click.option("--skip-existing", is_flag=True, help="Skip inputs if a file of the output's name exists.")
+@click.option("--skip-existing", is_flag=True, help="Skip inputs whose picture exists, by its name.")
 @click.option(
     "--model",
     default="deepisp",
@@ -338,12 +338,12 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
     deepisp info -r card/
     """
     from deepisp_cli.info import describe, not_supported
-    from deepisp_cli.plan import find_sources
+    from deepisp_cli.inputs import find_sources
 
     _need_stdout()
     codes = []
     sources, missing = find_sources(raws, recursive)
-    found = [*((source, None) for source, _ in sources), *((job.source, job.error) for job in missing)]
+    found = [*((source, None) for source, _ in sources), *missing]
     for raw, problem in found:
         try:
             facts = not_supported(raw, problem) if problem else describe(raw)

@@ -22,6 +22,10 @@ class UsageError(DeepIspError):
     exit_code = 2
 
 
+class OutputExistsError(UsageError):
+    """The output exists, and may not be replaced."""
+
+
 class InputError(DeepIspError):
     """An input cannot be read: missing, damaged or truncated."""
 

@@ -38,6 +38,8 @@ def tiff_streams(source: BinaryIO) -> list[BinaryIO]:
         return [BytesIO(header.partition(b"Exif\0\0")[2])]
     if header.startswith(b"\0MRM"):  # Minolta MRW: the block called TTW, after a name and a length of 4 bytes
         return [BytesIO(header.partition(b"\0TTW")[2][4:])]
+    if header[:4] == b"\x89PNG":
+        return [BytesIO(header.partition(b"eXIf")[2])]
     if header[4:11] == b"ftypcrx":
         return [BytesIO(header.partition(box)[2]) for box in (b"CMT1", b"CMT2", b"CMT4")]
     return []

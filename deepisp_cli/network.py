@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from deepisp_cli.joining import PLAIN, RESIDUAL_LIMIT, PaddedJoin, join
 
 TRANSFORM_SIZE = 30  # 3 output channels x (r, g, b, rr, rg, rb, gg, gb, bb, 1)
+MOST_DILATED, MOST_HIGH_BLOCKS = 1000, 6  # beyond these a tile would be larger than any picture
 LEVEL_STRIDE = 4  # a stride-2 convolution followed by a 2x2 max-pool
 # Subtracted from the input: about the mean of an encoded low-light frame. (The authors' 0.5 suits well-lit
 # frames: on dark ones it leaves a large constant, and features that never wake up.)
@@ -38,14 +39,14 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if self.fold not in (1, 2):
             raise ValueError(f"fold is 1 or 2, got {self.fold}")
-        if not self.dilations or min(self.dilations) < 1:
-            raise ValueError(f"dilations must be one or more positive numbers, got {self.dilations}")
+        if not self.dilations or min(self.dilations) < 1 or max(self.dilations) > MOST_DILATED:
+            raise ValueError(f"dilations are one or more of 1 to {MOST_DILATED}, got {self.dilations}")
         if self.width <= self.image_channels:
             raise ValueError(
                 f"width must be above the {self.image_channels} image channels, got {self.width}"
             )
-        if self.high_blocks < 0:
-            raise ValueError(f"high_blocks must not be negative, got {self.high_blocks}")
+        if not 0 <= self.high_blocks <= MOST_HIGH_BLOCKS:
+            raise ValueError(f"high_blocks is 0 to {MOST_HIGH_BLOCKS}, got {self.high_blocks}")
 
     @property
     def image_channels(self) -> int:

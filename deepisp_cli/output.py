@@ -26,7 +26,7 @@ import numpy as np
 import tifffile
 from PIL import ImageCms
 
-from deepisp_cli.errors import OutputError, UsageError
+from deepisp_cli.errors import OutputError, OutputExistsError, UsageError
 from deepisp_cli.exif import Ifds, drop_largest, exif_block, picture_ifds, with_metadata
 from deepisp_cli.reduction import reduce_to
 from deepisp_cli.restored import RestoredRaw, encode_dng
@@ -123,7 +123,7 @@ def write_picture(
     ------
     ValueError
         If the pixels do not fit the description above.
-    UsageError
+    OutputExistsError
         If the file exists and ``overwrite`` is false.
     OutputError
         If the picture is too large for the format, or cannot be written.
@@ -336,7 +336,7 @@ def check_target(target: Path, overwrite: bool) -> None:
 
     Raises
     ------
-    UsageError
+    OutputExistsError
         If that would replace something, and ``overwrite`` does not allow it.
     OutputError
         If the folder that it goes into, or would be made in, cannot be written.
@@ -386,5 +386,5 @@ def _pour(stream: BinaryIO, data: bytes) -> None:
     stream.flush()
 
 
-def _exists(target: Path) -> UsageError:
-    return UsageError(f"{target}: already exists; use --overwrite or choose another name")
+def _exists(target: Path) -> OutputExistsError:
+    return OutputExistsError(f"{target}: already exists; use --overwrite or choose another name")

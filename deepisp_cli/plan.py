@@ -3,33 +3,24 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from glob import escape, glob, has_magic
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import combinations
 from pathlib import Path
 
-from deepisp_cli.errors import DeepIspError, InputError, UsageError
+from deepisp_cli.errors import DeepIspError, UsageError
 from deepisp_cli.frame import Result
+from deepisp_cli.inputs import EMPTY, RESTORED, find_sources
+from deepisp_cli.metadata import read_metadata
 from deepisp_cli.naming import OUTPUT_SUFFIXES, check_template, fields_of, fill
 from deepisp_cli.output import FORMATS, format_of_suffix, is_device, is_taken
 from deepisp_cli.pipeline import STANDARD_STREAM
+from deepisp_cli.xmp import read_sidecars
 
-# What a folder is searched for; a file named explicitly may have any suffix.
-RAW_SUFFIXES = (
-    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc"),
-    *(".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"),
-    *(".srw", ".x3f"),
-)
-PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not raws; some raws are .tif
-SIDECAR_SUFFIXES = {".xmp", ".pp3", ".dop", ".thm"}  # of editors, and of cameras
-# What cameras write beside a raw under its name, and this program's pictures of it.
-COMPANION_SUFFIXES = {*OUTPUT_SUFFIXES, ".heic", ".heif", ".hif", ".wav"} - {".dng"}
-RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
-HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
-EMPTY = "the name of a file or folder is empty; is a variable not set?"
 STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # written to even if it is redirected to an existing file
+SAME_SHOT = timedelta(seconds=2)  # by which the times in files of one shot may differ
 
 
 @dataclass(frozen=True)
@@ -41,8 +32,10 @@ class Job:
     source : path of a raw file, or "-" for standard input.
     target : path of the picture, or "-" for standard output; "" if there is none.
     skip : whether the output exists and is kept, or the input is not one to develop.
-    error : why there is no target; None if there is one.
+    error : why it cannot be developed; None if it can.
     note : a remark for people, or "".
+    skip_existing : whether an output that exists only by the time it is to be written is kept, too: another
+        run may be at work.
     """
 
     source: Path | str
@@ -50,6 +43,7 @@ class Job:
     skip: bool = False
     error: DeepIspError | None = None
     note: str = ""
+    skip_existing: bool = False
 
     def result(self) -> Result:
         """What is known of it before it is developed."""
@@ -86,7 +80,8 @@ def plan_jobs(
     model : name of the model, for {model} in ``template``.
     recursive : also search sub-folders.
     overwrite : outputs that exist are no error.
-    skip_existing : inputs whose output exists become jobs that are skipped.
+    skip_existing : inputs whose output exists become jobs that are skipped; with an error where that shows
+        another shot, by its time.
 
     Raises
     ------
@@ -104,8 +99,8 @@ def plan_jobs(
         check_template(template)
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
     sources, missing = find_sources(names, recursive)
-    if missing and not sources and missing[0].error:
-        raise missing[0].error
+    if missing and not sources:
+        raise missing[0][1]
     count = len(sources) + len(missing)
     single = count == 1 and not any(map(os.path.isdir, names))
     is_file_name = output is not None and output != STANDARD_STREAM and _names_a_file(output)
@@ -140,111 +135,8 @@ def plan_jobs(
         else:
             jobs.append(_job(source, folder, output, name, FORMATS[format].suffixes[0], model))
     _refuse_clashes(jobs, name)
-    return [*_settle_existing(jobs, overwrite, skip_existing), *restored, *missing], format
-
-
-@contextmanager
-def _access_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        name = error.filename or "the current folder"  # which may have been removed
-        raise InputError(f"{name}: cannot be accessed ({error.strerror}); check the path") from error
-
-
-@_access_errors()
-def find_sources(
-    inputs: Sequence[str], recursive: bool = False
-) -> tuple[list[tuple[Path | str, Path]], list[Job]]:
-    """(source, the folder that its sub-folders are relative to) for each file, without duplicates; and jobs
-    with errors for missing inputs. Sidecars, and pictures beside a raw of the same name that is also an
-    input, are passed over: they are what "card/*" finds.
-
-    Raises
-    ------
-    InputError
-        If a folder in a path cannot be entered, or a name is too long.
-    UsageError
-        If standard input is among other inputs, or a name is empty.
-    """
-    if "" in inputs:
-        raise UsageError(EMPTY)
-    files: list[tuple[Path, Path]] = []
-    missing: list[Job] = []
-
-    def miss(name: str, reason: str) -> None:
-        missing.append(Job(name, "", error=InputError(f"{name}: {reason}")))
-
-    for given in inputs:
-        if given == STANDARD_STREAM:
-            continue
-        path = Path(given) if str(Path(given)) != STANDARD_STREAM else Path(given).absolute()
-        if path.is_dir():
-            raws, closed = search_folder(path, recursive)
-            for name in closed:
-                miss(name, "cannot be searched; check its permissions")
-            if not raws and not closed:
-                deeper = not recursive and any(child.is_dir() for child in path.iterdir())
-                hint = "; -r searches its sub-folders" if deeper else ""
-                miss(given, f"no raw files in this folder{hint}")
-            files += [(raw, path) for raw in raws]
-        elif path.exists():
-            files.append((path, path.parent))
-        elif has_magic(given):
-            root, pattern = os.path.split(given)
-            while has_magic(root) and os.path.basename(root) and not os.path.isdir(root):
-                root, name = os.path.split(root)
-                pattern = os.path.join(name, pattern)
-            # "2024 [raw]" is a folder's name; shells on Windows cannot quote a part
-            stem, suffix = os.path.splitext(pattern)  # cameras write capitals: *.nef finds *.NEF, too
-            spelled = {os.path.join(escape(root), stem + ending) for ending in (suffix, suffix.swapcase())}
-            names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
-            matches = [(match, match.parent) for match in names if match.is_file()]
-            if not matches:
-                miss(given, "no file matches; check the pattern")
-            files += matches
-        else:
-            miss(given, "no such file or folder; check the name")
-    if STANDARD_STREAM in inputs:
-        if files or missing:
-            raise UsageError("standard input cannot be mixed with other inputs; give it alone")
-        return [(STANDARD_STREAM, Path())], []
-    aside = SIDECAR_SUFFIXES | COMPANION_SUFFIXES
-    if all(file.suffix.lower() in aside for file, _ in files):
-        aside -= {".tif", ".tiff"}  # then these are the raws
-    with_raw = {_without_suffix(file) for file, _ in files if file.suffix.lower() not in aside}
-    found: dict[str, tuple[Path | str, Path]] = {}
-    for file, folder in files:
-        suffix = file.suffix.lower()
-        if suffix in SIDECAR_SUFFIXES:
-            if not with_raw:
-                miss(str(file), "is a sidecar file; give the raw file that it belongs to")
-        elif suffix in aside and _without_suffix(file) in with_raw:
-            pass
-        elif suffix in PICTURE_SUFFIXES:
-            miss(str(file), "is a picture, not a raw file; give the raw file that the camera wrote")
-        else:
-            found.setdefault(os.path.abspath(file), (file, folder))
-    return list(found.values()), missing
-
-
-def _without_suffix(file: Path) -> str:
-    return os.path.splitext(os.path.abspath(file))[0]
-
-
-def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
-    """The raws in a folder, with ``recursive`` also in its sub-folders, sorted; and folders that cannot be
-    read. Hidden ones are skipped: macOS leaves "._NAME" files and .Trashes on cards, Windows its own bin.
-    So are restored raws beside their originals."""
-    files: list[Path] = []
-    closed: list[str] = []
-    for parent, folders, names in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
-        folders[:] = [name for name in folders if not name.upper().startswith(HIDDEN)] if recursive else []
-        files += [Path(parent, name) for name in names if not name.startswith(".")]
-    files = sorted(file for file in files if file.suffix.lower() in RAW_SUFFIXES and file.is_file())
-    stems = {file.with_suffix("") for file in files}
-    originals = {stem.with_name(stem.name + RESTORED) for stem in stems}
-    return [file for file in files if file.with_suffix("") not in originals], closed
+    jobs = _settle_existing(jobs, overwrite, skip_existing)
+    return [*jobs, *restored, *(Job(name, "", error=error) for name, error in missing)], format
 
 
 def _names_a_file(output: str) -> bool:
@@ -316,11 +208,11 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
     if overwrite:
         return jobs
     taken = _taken_names(jobs)
+    if skip_existing:
+        return [_kept(job, taken.get(Path(job.target))) for job in jobs]
     existing = [job for job in jobs if isinstance(job.target, Path) and job.target in taken]
     if not existing:
         return jobs
-    if skip_existing:
-        return [Job(job.source, job.target, skip=True) if job.target in taken else job for job in jobs]
     target = taken[Path(existing[0].target)]
     beside = target.suffix.lower() == ".jpg" and target.parent == Path(existing[0].source).parent
     if beside and not _is_ours(target):
@@ -332,6 +224,28 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
         + (f", and {len(existing) - 1} more of {len(jobs)} outputs as well" if len(existing) > 1 else "")
         + f"; {remedy}"
     )
+
+
+def _kept(job: Job, picture: Path | None) -> Job:
+    """The job, skipped if its picture exists; but that may be of another shot: cameras use names again."""
+    if picture is None:
+        return replace(job, skip_existing=True)
+    taken, shown = _captured(Path(job.source)), _captured(picture)
+    if taken and shown and abs(taken - shown) > SAME_SHOT:
+        error = UsageError(
+            f"{picture}: shows another photograph, taken {shown:%Y-%m-%d %H:%M:%S}, {job.source}"
+            f" {taken:%Y-%m-%d %H:%M:%S}; choose another folder with -o or another --name"
+        )
+        return replace(job, error=error)
+    return replace(job, skip=True)
+
+
+def _captured(file: Path) -> datetime | None:
+    """When it was taken by the camera's clock, if the file's own EXIF or its sidecars say so."""
+    with suppress(OSError), file.open("rb") as stream:
+        moment = read_metadata(stream, str(file), sidecars=read_sidecars(file)[0]).captured
+        return moment and moment.replace(tzinfo=None)
+    return None
 
 
 def _is_ours(picture: Path) -> bool:

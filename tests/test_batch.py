@@ -6,12 +6,13 @@ import threading
 import tracemalloc
 import weakref
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import IdentityEngine
 
-from deepisp_cli import batch, restored
+from deepisp_cli import batch, output, restored
 from deepisp_cli.batch import Memory, Report, develop_many
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import EngineError, OutputError, UnsupportedRawError, UsageError
@@ -458,6 +459,30 @@ def test_skipped_jobs_are_not_touched(raws, tmp_path, identity_engine):
     results = list(develop_many([Job(raws[0], target, skip=True)], identity_engine, NEUTRAL))
     assert results[0].status == "skipped"
     assert target.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("when", ["before it is read", "while it is developed"])
+def test_a_picture_that_another_run_writes_meanwhile_is_skipped_if_asked(
+    raws, tmp_path, identity_engine, monkeypatch, skip, when
+):
+    targets = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    jobs = [Job(raw, target, skip_existing=skip) for raw, target in zip(raws, targets, strict=False)]
+    if when == "before it is read":
+        targets[0].write_bytes(b"theirs")
+    else:
+        rename = output._rename_to_new
+
+        def late(temporary, final):
+            if Path(final).name == "a.jpg":
+                Path(final).write_bytes(b"theirs")
+            rename(temporary, final)
+
+        monkeypatch.setattr(output, "_rename_to_new", late)
+    results = list(develop_many(jobs, identity_engine, NEUTRAL))
+    assert [result.status for result in results] == ["skipped" if skip else "failed", "written"]
+    assert [bool(result.error) for result in results] == [not skip, False]
+    assert targets[0].read_bytes() == b"theirs"
 
 
 def test_exit_codes():

@@ -16,6 +16,7 @@ LAYERS = [
     ["peak"],
     ["batch"],
     ["plan", "info"],
+    ["inputs"],
     ["naming"],
     ["pipeline"],
     ["resident"],

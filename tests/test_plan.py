@@ -4,11 +4,16 @@ import os
 import re
 from pathlib import Path, PureWindowsPath
 
+import numpy as np
 import pytest
 
 from deepisp_cli import naming
 from deepisp_cli.errors import InputError, UsageError
-from deepisp_cli.plan import find_sources, plan_jobs
+from deepisp_cli.exif import exif_block, picture_ifds
+from deepisp_cli.inputs import find_sources
+from deepisp_cli.metadata import Metadata
+from deepisp_cli.output import FORMATS, write_picture
+from deepisp_cli.plan import plan_jobs
 
 
 @pytest.fixture
@@ -186,8 +191,52 @@ def test_an_existing_output_is_refused_counted_and_remedies_named(card):
         plan_jobs(["card/b/one.dng"], "here.jpg")
     jobs, _ = plan_jobs([str(card)], None, recursive=True, skip_existing=True)
     assert [job.skip for job in jobs] == [False, True, True, False]
+    assert [job.skip_existing for job in jobs] == [True, False, False, True]
     jobs, _ = plan_jobs([str(card)], None, recursive=True, overwrite=True)
     assert not any(job.skip for job in jobs)
+
+
+def taken(time: str, zone: str = "") -> Metadata:
+    return Metadata(exif={0x9003: f"2024:05:06 {time}", **({0x9011: zone} if zone else {})})
+
+
+@pytest.mark.parametrize("format", [format for format in FORMATS if format != "dng"])
+@pytest.mark.parametrize("time", ["21:30:00", "21:30:02", "21:30:03", ""])
+def test_a_picture_of_another_shot_is_no_reason_to_skip(card, format, time):
+    """Two cameras, or one after 9999 shots, use the same names."""
+    raw, picture = card / "a/one.dng", Path(f"one{FORMATS[format].suffixes[0]}")
+    raw.write_bytes(exif_block(picture_ifds(taken("21:30:00", "+02:00"), 8, 8, "", "tiff")))
+    metadata = taken(time) if time else Metadata()
+    write_picture(
+        picture, np.zeros((8, 8, 3), np.uint8), metadata, format=format, software="", overwrite=False
+    )
+    (job,), _ = plan_jobs([str(raw)], ".", format=format, skip_existing=True)
+    if time == "21:30:03":
+        assert not job.skip
+        assert "shows another photograph, taken 2024-05-06 21:30:03" in str(job.error)
+        assert job.result().status == "failed"
+    else:
+        assert job.skip
+        assert not job.error
+    assert not plan_jobs([str(raw)], ".", format=format, overwrite=True)[0][0].error
+
+
+def test_a_corrected_time_is_the_one_that_counts(card):
+    raw = card / "a/one.dng"
+    raw.write_bytes(exif_block(picture_ifds(taken("21:30:00"), 8, 8, "", "tiff")))
+    write_picture(
+        Path("one.jpg"),
+        np.zeros((8, 8, 3), np.uint8),
+        taken("20:30:00"),
+        format="jpeg",
+        software="",
+        overwrite=False,
+    )
+    raw.with_suffix(".xmp").write_bytes(
+        b"""<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+        xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:DateTimeOriginal="2024-05-06T20:30:00"/></rdf:RDF>"""
+    )
+    assert plan_jobs([str(raw)], ".", skip_existing=True)[0][0].skip
 
 
 def test_a_cameras_own_picture_exists_under_a_name_in_capitals(card):

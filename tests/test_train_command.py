@@ -292,6 +292,12 @@ def test_what_to_do_about_a_missing_folder_is_said(run, tmp_path):
     )
 
 
+def test_minutes_that_are_no_number_are_refused(run):
+    result = run("--minutes", "nan")
+    assert result.exit_code == 2
+    assert "--minutes nan: is no number" in result.output
+
+
 def test_resume_needs_a_checkpoint(run, tmp_path):
     result = run("-o", "gone", "--resume")
     assert result.exit_code == 2, result.output

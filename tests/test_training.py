@@ -614,6 +614,14 @@ def test_a_run_goes_on_where_the_validation_pictures_are_missing(folder, tmp_pat
     assert "elsewhere: is not there" in caplog.text
 
 
+def test_folders_without_pictures_to_validate_on_are_told(folder, tmp_path):
+    """A run would go on, and its log would say nothing of quality."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no pictures to validate on; name others"):
+        Validation(config(folder, validation=(str(tmp_path / "empty"),)), CPU)
+    assert Validation(config(folder, validation=(str(tmp_path / "empty"), str(folder))), CPU).pairs
+
+
 def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tmp_path):
     settings = config(folder)
     assert config_from_dict(asdict(settings)) == settings
@@ -696,14 +704,20 @@ def test_what_is_wrong_with_a_configuration_is_said_with_its_place(tmp_path, tex
         (
             "learning_rate = 1e-3",
             "learning_rate = 0",
-            "stage 1: learning_rate is above 0, got 0",
+            "stage 1: learning_rate is above 0, at most 1e+37, got 0",
         ),
-        ("batch = 1", "batch = 0", "stage 1: batch is 1 or more, got 0"),
+        ("1e-3", "1e300", "stage 1: learning_rate is above 0, at most 1e+37, got 1e+300"),
+        ("batch = 1", "batch = 0", "stage 1: batch is 1 or more, at most 1000000000, got 0"),
+        (
+            "batch = 1",
+            f"batch = {10**10}",
+            "stage 1: batch is 1 or more, at most 1000000000, got 10000000000",
+        ),
         ("batch = 1", "batch = 1.5", "stage 1: batch is a whole number, got 1.5"),
         ("batch = 1", "batch = true", "stage 1: batch is a whole number, got True"),
-        ("steps = 9", "steps = -9", "stage 1: steps is 1 or more, got -9"),
+        ("steps = 9", "steps = -9", "stage 1: steps is 1 or more, at most 1000000000, got -9"),
         ("steps = 9", "minutes = 0", "stage 1: minutes is above 0, got 0"),
-        ("crop = 32", "crop = 0", "stage 1: crop is 2 or more, got 0"),
+        ("crop = 32", "crop = 0", "stage 1: crop is 2 or more, at most 1000000000, got 0"),
         ("'low'", "1", "stage 1: parts is a text, got 1"),
         ("[n", "photographs = 'photos'\n[n", "photographs is a list of texts, got 'photos'"),
         ("[n", "photographs = ['a', 1]\n[n", "photographs is a list of texts, got ('a', 1)"),
@@ -716,6 +730,15 @@ def test_what_is_wrong_with_a_configuration_is_said_with_its_place(tmp_path, tex
         ("[n", "gradient_norm = 0\n[n", "gradient_norm is above 0, got 0"),
         ("[n", "restoration_scales = [0]\n[n", "restoration_scales is 1 or more, got 0"),
         ("[n", "reductions = []\n[n", "reductions is empty"),
+        ("[n", "reductions = [0.5]\n[n", "reductions is 1 or more, at most 100, got 0.5"),
+        ("[n", "reductions = [101]\n[n", "reductions is 1 or more, at most 100, got 101"),
+        ("[n", f"seed = {'[' * 9999}{']' * 9999}\n[n", "is nested too deeply"),
+        (
+            "fold = 2",
+            "dilations = [1, 1001]",
+            "[network]: dilations are one or more of 1 to 1000, got (1, 1001)",
+        ),
+        ("fold = 2", "high_blocks = 7", "[network]: high_blocks is 0 to 6, got 7"),
         ("[n", "stages = []\n[n", "stages is empty"),
         ("fold = 2", "metered = 1", "[network]: metered is true or false, got 1"),
         ("fold = 2", "dilations = 3", "[network]: dilations is a list of whole numbers, got 3"),
@@ -901,6 +924,45 @@ def test_a_run_can_begin_with_the_weights_of_a_model_folder_or_a_checkpoint(fold
         for network in (trainer.network, trainer.average):
             for name, value in network.state_dict().items():
                 assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("average", {}),
+        ("average", {"low.0.weight": 3}),
+        ("average", 3),
+        ("config", {}),
+        ("config", None),
+        ("position", [0, 1, 2.0]),
+        ("position", [0, 1, 2.0, "x"]),
+        ("history", 3),
+        ("network", {}),
+        ("network", None),
+        ("rng", {}),
+        ("generator", 3),
+        ("optimisers", [{}, {}]),
+        ("optimisers", 3),
+    ],
+)
+def test_damaged_checkpoints_are_told(folder, tmp_path, part, value):
+    """What only a resumed run needs may be missing elsewhere."""
+    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=1)
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save(state | {part: value}, checkpoint)
+    told = (
+        r"checkpoint\.pt: (is not a checkpoint|holds a network that|its weights are not|does not go on with)"
+    )
+    with pytest.raises(ModelError, match=told):
+        train(config(folder), tmp_path / "run", device=CPU, resume=True)
+    if part in ("average", "config", "position", "history"):
+        with pytest.raises(ModelError, match=told):
+            export_checkpoint([checkpoint], tmp_path / "model")
+        with pytest.raises(ModelError, match=told):
+            new_trainer(config(folder)).start_from(checkpoint)
+    else:
+        export_checkpoint([checkpoint], tmp_path / "model")
+        new_trainer(config(folder)).start_from(checkpoint)
 
 
 def test_an_export_can_take_the_mean_of_checkpoints(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -66,6 +67,8 @@ def train(
     from deepisp_cli.training.trainer import read_checkpoint, read_config
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if minutes is not None and math.isnan(minutes):
+        raise UsageError("--minutes nan: is no number; give how long to train")
     settings = load_config(config)
     folder = output or Path("runs") / _name_of(config.resolve())
     if resume and initial:

@@ -24,6 +24,7 @@ PICTURE_LOSSES = ("rgb", "lab")
 RESTORATION_NORMS = ("l1", "rms")
 PRECISIONS = ("auto", "float32", "bfloat16")
 DATA = ("photographs", "panoramas", "raw_pairs", "shares", "validation")  # what a resumed run keeps
+MOST = 10**9  # of what is counted: beyond that libraries fail in ways of their own
 LENGTHS = ("steps", "minutes")  # of a stage; may change while it runs
 SINGULARS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
@@ -46,9 +47,10 @@ class Stage:
     blocks: int | None = None  # train only the first so many low-level blocks; None: all. Needs "low"
 
     def __post_init__(self) -> None:
-        check_range(self, "learning_rate", "minutes", above=0)
-        check_range(self, "batch", "steps", least=1)
-        check_range(self, "crop", least=2)
+        check_range(self, "learning_rate", above=0, most=1e37)  # float32 ends at 3e38
+        check_range(self, "minutes", above=0)
+        check_range(self, "batch", "steps", least=1, most=MOST)
+        check_range(self, "crop", least=2, most=MOST)
         if self.steps is None and self.minutes is None:
             raise ValueError("a stage needs steps or minutes")
         if self.parts not in PARTS:
@@ -92,7 +94,8 @@ class TrainConfig:
         weights = [each.name for each in fields(self) if each.name.endswith("_weight")]
         check_range(self, "shares", *weights, "restoration_structure", "restoration_colour", least=0)
         check_range(self, "longest_side", "restoration_scales", least=1)
-        check_range(self, "reductions", "gradient_norm", above=0)
+        check_range(self, "reductions", least=1, most=100)
+        check_range(self, "gradient_norm", above=0)
         check_range(self, "average_decay", least=0, most=1)
         check_range(self, "seed", least=0, most=2**63 - 1)
         if self.precision not in PRECISIONS:
@@ -176,6 +179,8 @@ def load_config(path: Path) -> TrainConfig:
         return config_from_dict(tomllib.loads(path.read_text("utf-8")))
     except ValueError as error:  # TOML's and Unicode's errors are ValueErrors, too
         raise UsageError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: is nested too deeply; no value is a list in a list") from error
 
 
 def config_from_dict(data: dict[str, Any]) -> TrainConfig:

@@ -25,7 +25,7 @@ from deepisp_cli.training.config import TrainConfig, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.quantise import SMALLEST, measure
 from deepisp_cli.training.sources import open_sources
-from deepisp_cli.training.trainer import origin, read_checkpoint, read_config
+from deepisp_cli.training.trainer import load_weights, origin, read_checkpoint, read_config
 
 # what a person writes into a card
 KEPT = ("summary", "licence", "training", "results", "limitations", "openness")
@@ -155,10 +155,10 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
         damaged.
     """
     state, *others = [read_checkpoint(checkpoint) for checkpoint in checkpoints]
-    for path, other in zip(checkpoints[1:], others, strict=True):
-        if other["config"]["network"] != state["config"]["network"]:
-            raise ModelError(f"{path}: holds a network of another architecture")
     config = read_config(checkpoints[0], state)
+    for path, other in zip(checkpoints[1:], others, strict=True):
+        if read_config(path, other).network != config.network:
+            raise ModelError(f"{path}: holds a network of another architecture")
     blocks = len(config.network.dilations)
     if photographs and blocks < SMALLEST:
         raise ModelError(
@@ -167,9 +167,13 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
         )
     pictures, checks = _raws(config, photographs) if photographs else ([], [])
     network = DeepISP(config.network)
-    weights = [other["average"] for other in (state, *others)]
-    mean = {name: torch.stack([each[name] for each in weights]).mean(0) for name in state["average"]}
-    network.load_state_dict(mean)
+    weights = []
+    for path, each in zip(checkpoints, (state, *others), strict=True):
+        load_weights(network, each["average"], path)
+        weights.append({name: value.clone() for name, value in network.state_dict().items()})
+    network.load_state_dict(
+        {name: torch.stack([each[name] for each in weights]).mean(0) for name in weights[0]}
+    )
     path = folder / CARD_FILE
     try:
         old = json.loads(path.read_text("utf-8")) if path.exists() else {}

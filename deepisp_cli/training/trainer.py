@@ -38,6 +38,8 @@ from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.synthesis import Pairs, frame_gains, to_picture, to_srgb
 
 log = logging.getLogger(__name__)
+# what exports and new runs need; `Trainer.load` needs more
+PARTS_OF_CHECKPOINT = {"config": dict, "average": dict, "position": list, "history": list}
 ADAM_SHARE = 0.1  # learning rate of biases and the fully connected layer, relative to the filters'
 
 
@@ -269,7 +271,8 @@ class Trainer:
         else:
             state = read_checkpoint(path, self.device)
             self.lineage = [*state.get("lineage", []), origin(path, state)]
-            weights, network = state["average"], read_network(path, state["config"]["network"])
+            weights, network = state["average"], read_config(path, state).network
+            load_weights(DeepISP(network), weights, path)
         ours = self.config.network
         theirs = replace(network, high_blocks=ours.high_blocks, metered=ours.metered)
         if not fits_into(theirs, ours):
@@ -295,24 +298,25 @@ class Trainer:
             which a line in the log tells.
         """
         state = read_checkpoint(path, self.device)
-        if read_network(path, state["config"]["network"]) != self.config.network:
+        began = read_config(path, state)
+        if began.network != self.config.network:
             raise ModelError(f"{path}: holds a network of another architecture; train into another folder")
-        self._compare(path, read_config(path, state))
+        self._compare(path, began)
         self.stage, self.step, self.elapsed, self.total = state["position"]
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
+        load_weights(self.average, state["average"], path)
         try:
+            load_weights(self.network, state["network"], path)
             self.optimisers = self._new_optimisers()
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
             self.generator.set_state(state["generator"].cpu())
-        except (IndexError, ValueError, RuntimeError) as error:
+            self.rng.bit_generator.state = state["rng"]
+            self.history = state["history"]
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(
                 f"{path}: does not go on with these stages on this device ({error});"
                 f" train into another folder with --initial {path}"
             ) from error
-        self.rng.bit_generator.state = state["rng"]
-        self.history = state["history"]
         self.lineage = state.get("lineage", [])
 
     def _compare(self, path: Path, began: TrainConfig) -> None:
@@ -365,6 +369,20 @@ def read_network(path: Path, architecture: dict) -> NetworkConfig:
         raise unknown_network(path, error) from error
 
 
+def load_weights(network: DeepISP, weights: dict[str, Tensor], path: Path) -> None:
+    """Set the network's weights to those from the checkpoint at ``path``.
+
+    Raises
+    ------
+    ModelError
+        If they are those of another network than the checkpoint says.
+    """
+    try:
+        network.load_state_dict(weights)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        raise ModelError(f"{path}: its weights are not those of its network; it is damaged") from error
+
+
 def origin(path: Path, state: dict) -> dict[str, Any]:
     """What a card says of the checkpoint at ``path``, whose contents are ``state``: its hash, its steps."""
     return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "steps": state["position"][3]}
@@ -380,8 +398,10 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-        if not {"config", "average", "position"} <= set(state):
-            raise ValueError("parts are missing")
+        if not all(isinstance(state[part], kind) for part, kind in PARTS_OF_CHECKPOINT.items()):
+            raise ValueError("a part is of another kind")
+        if not np.isfinite(state["position"]).all() or len(state["position"]) != 4:
+            raise ValueError("its position is none")
     except MemoryError:
         raise
     except Exception as error:  # torch.load raises whatever pickle and zip do, with advice that is dangerous

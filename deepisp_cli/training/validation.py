@@ -38,7 +38,13 @@ SHEET_ROWS = 6
 
 class Validation:
     """The middle of each validation picture as one fixed frame: of photographs at a quarter of the exposure,
-    or as a mosaic with noise of 0, 10 and 20 of 255. Where there are raws with references, of these alone."""
+    or as a mosaic with noise of 0, 10 and 20 of 255. Where there are raws with references, of these alone.
+
+    Raises
+    ------
+    InputError
+        If the folders are there, but hold no pictures, or one that is too small or cannot be read.
+    """
 
     def __init__(self, config: TrainConfig, device: torch.device, size: int = 320, count: int = 12) -> None:
         self.finished = config.network.high_blocks > 0
@@ -71,6 +77,9 @@ class Validation:
             crop = crop[: crop.shape[0] // 2 * 2, : crop.shape[1] // 2 * 2].transpose(2, 0, 1)
             synthesis = _fixed_synthesis(config, seed, torch.Generator(device).manual_seed(seed))
             self.pairs.append(synthesis(torch.from_numpy(np.ascontiguousarray(crop))[None]))
+        if there and not self.pairs:
+            named = ", ".join(map(str, there))
+            raise InputError(f"{named}: no pictures to validate on; name others, or leave them out")
 
     def psnr(self, network: DeepISP) -> float:
         """Mean PSNR in dB of the results, not quantised; NaN without photographs."""

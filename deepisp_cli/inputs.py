@@ -1,0 +1,141 @@
+"""What to develop: files, folders and patterns → raw files. Sidecars and other companions are passed over."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from glob import escape, glob, has_magic
+from pathlib import Path
+
+from deepisp_cli.errors import InputError, UsageError
+from deepisp_cli.naming import OUTPUT_SUFFIXES
+from deepisp_cli.output import FORMATS
+from deepisp_cli.pipeline import STANDARD_STREAM
+
+# What a folder is searched for; a file named explicitly may have any suffix.
+RAW_SUFFIXES = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc"),
+    *(".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"),
+    *(".srw", ".x3f"),
+)
+PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not raws; some raws are .tif
+SIDECAR_SUFFIXES = {".xmp", ".pp3", ".dop", ".thm"}  # of editors, and of cameras
+# What cameras write beside a raw under its name, and this program's pictures of it.
+COMPANION_SUFFIXES = {*OUTPUT_SUFFIXES, ".heic", ".heif", ".hif", ".wav"} - {".dng"}
+RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
+HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
+EMPTY = "the name of a file or folder is empty; is a variable not set?"
+
+
+@contextmanager
+def _access_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        name = error.filename or "the current folder"  # which may have been removed
+        raise InputError(f"{name}: cannot be accessed ({error.strerror}); check the path") from error
+
+
+@_access_errors()
+def find_sources(
+    inputs: Sequence[str], recursive: bool = False
+) -> tuple[list[tuple[Path | str, Path]], list[tuple[str, InputError]]]:
+    """Search the inputs for raw files.
+
+    Sidecars, and pictures beside a raw of the same name that is also an input, are passed over: they are what
+    "card/*" finds.
+
+    Parameters
+    ----------
+    inputs : files, folders, patterns, or "-" alone: standard input.
+    recursive : also search sub-folders.
+
+    Returns
+    -------
+    sources : (file, the folder that its sub-folders are relative to) of each, without duplicates.
+    missing : (input, what is wrong with it).
+
+    Raises
+    ------
+    InputError
+        If a folder in a path cannot be entered, or a name is too long.
+    UsageError
+        If standard input is among other inputs, or a name is empty.
+    """
+    if "" in inputs:
+        raise UsageError(EMPTY)
+    files: list[tuple[Path, Path]] = []
+    missing: list[tuple[str, InputError]] = []
+
+    def miss(name: str, reason: str) -> None:
+        missing.append((name, InputError(f"{name}: {reason}")))
+
+    for given in inputs:
+        if given == STANDARD_STREAM:
+            continue
+        path = Path(given) if str(Path(given)) != STANDARD_STREAM else Path(given).absolute()
+        if path.is_dir():
+            raws, closed = search_folder(path, recursive)
+            for name in closed:
+                miss(name, "cannot be searched; check its permissions")
+            if not raws and not closed:
+                deeper = not recursive and any(child.is_dir() for child in path.iterdir())
+                hint = "; -r searches its sub-folders" if deeper else ""
+                miss(given, f"no raw files in this folder{hint}")
+            files += [(raw, path) for raw in raws]
+        elif path.exists():
+            files.append((path, path.parent))
+        elif has_magic(given):
+            root, pattern = os.path.split(given)
+            while has_magic(root) and os.path.basename(root) and not os.path.isdir(root):
+                root, name = os.path.split(root)
+                pattern = os.path.join(name, pattern)
+            # "2024 [raw]" is a folder's name; shells on Windows cannot quote a part
+            stem, suffix = os.path.splitext(pattern)  # cameras write capitals: *.nef finds *.NEF, too
+            spelled = {os.path.join(escape(root), stem + ending) for ending in (suffix, suffix.swapcase())}
+            names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
+            matches = [(match, match.parent) for match in names if match.is_file()]
+            if not matches:
+                miss(given, "no file matches; check the pattern")
+            files += matches
+        else:
+            miss(given, "no such file or folder; check the name")
+    if STANDARD_STREAM in inputs:
+        if files or missing:
+            raise UsageError("standard input cannot be mixed with other inputs; give it alone")
+        return [(STANDARD_STREAM, Path())], []
+    aside = SIDECAR_SUFFIXES | COMPANION_SUFFIXES
+    if all(file.suffix.lower() in aside for file, _ in files):
+        aside -= {".tif", ".tiff"}  # then these are the raws
+    with_raw = {_without_suffix(file) for file, _ in files if file.suffix.lower() not in aside}
+    found: dict[str, tuple[Path | str, Path]] = {}
+    for file, folder in files:
+        suffix = file.suffix.lower()
+        if suffix in SIDECAR_SUFFIXES:
+            if not with_raw:
+                miss(str(file), "is a sidecar file; give the raw file that it belongs to")
+        elif suffix in aside and _without_suffix(file) in with_raw:
+            pass
+        elif suffix in PICTURE_SUFFIXES:
+            miss(str(file), "is a picture, not a raw file; give the raw file that the camera wrote")
+        else:
+            found.setdefault(os.path.abspath(file), (file, folder))
+    return list(found.values()), missing
+
+
+def _without_suffix(file: Path) -> str:
+    return os.path.splitext(os.path.abspath(file))[0]
+
+
+def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
+    """The raws in a folder, with ``recursive`` also in its sub-folders, sorted; and folders that cannot be
+    read. Hidden ones are skipped: macOS leaves "._NAME" files and .Trashes on cards, Windows its own bin.
+    So are restored raws beside their originals."""
+    files: list[Path] = []
+    closed: list[str] = []
+    for parent, folders, names in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
+        folders[:] = [name for name in folders if not name.upper().startswith(HIDDEN)] if recursive else []
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    files = sorted(file for file in files if file.suffix.lower() in RAW_SUFFIXES and file.is_file())
+    stems = {file.with_suffix("") for file in files}
+    originals = {stem.with_name(stem.name + RESTORED) for stem in stems}
+    return [file for file in files if file.with_suffix("") not in originals], closed
