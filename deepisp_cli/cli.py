@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from deepisp_cli import __version__
+from deepisp_cli.cli_options import devices_option, engine_option, memory_option, tile_option
 from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, OutputError, UsageError
 from deepisp_cli.evaluation.commands import benchmark, evaluate
 from deepisp_cli.interrupts import ending_signals
-from deepisp_cli.options import devices_option, engine_option, memory_option, tile_option
 from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ import numpy as np
 import tifffile
 
 from deepisp_cli.dng_opcodes import MAP_POLYNOMIAL, opcodes
-from deepisp_cli.dng_tags import Tags, first_number, is_dng, linear_levels, raw_page
+from deepisp_cli.dng_tags import Tags, cfa_pattern, first_number, is_dng, linear_levels, raw_page
 from deepisp_cli.errors import InputError
+from deepisp_cli.libraw import Decoded, read_capture
 
 FULL_SCALE = 65535.0  # the white level of decoded lossy data, as LibRaw scales it
 _DEFLATE, _OLD_DEFLATE, _JPEG_XL = 8, 32946, 52546  # Compression
@@ -19,19 +20,37 @@ def is_decoded_here(tags: Tags) -> bool:
     return is_dng(tags) and first_number(tags, "Compression", 1) in (_DEFLATE, _OLD_DEFLATE, _JPEG_XL)
 
 
-def decode(source: BinaryIO, tags: Tags, name: str) -> np.ndarray:
-    """Decode the samples of the raw image with tifffile and imagecodecs.
-
-    Returns
-    -------
-    ndarray of shape (H, W) or (H, W, 3), unsigned integers
-        With margins, interleaved fields in order, LinearizationTable applied.
+def decode(source: BinaryIO, tags: Tags, name: str) -> Decoded:
+    """Decode a DNG with tifffile and imagecodecs, as `libraw.decode` does; its tags say everything else.
 
     Raises
     ------
     InputError
         If the data is damaged.
     """
+    samples = _samples(source, tags, name)
+    across, down = tags.get("DefaultScale", np.ones(2))
+    stated = 0 < across < np.inf and 0 < down < np.inf
+    return Decoded(
+        samples=samples,
+        colours=cfa_pattern(tags),
+        letters="RGBCMYW",
+        origin=np.zeros(2, int),
+        visible=samples.shape[:2],
+        orientation=int(first_number(tags, "Orientation", 1)),
+        pixel_aspect=across / down if stated else 1.0,
+        black=np.zeros(4, np.float32),
+        white=np.zeros(4, np.float32),
+        camera_gains=np.ones(3),
+        daylight_gains=np.ones(3),
+        xyz_to_camera=np.zeros((3, 3)),
+        capture=read_capture(source),
+    )
+
+
+def _samples(source: BinaryIO, tags: Tags, name: str) -> np.ndarray:
+    """The raw image, (H, W) or (H, W, 3), unsigned integers: with margins, interleaved fields in order,
+    LinearizationTable applied."""
     stored = _stored(source, name)
     for axis, tag in enumerate(("RowInterleaveFactor", "ColumnInterleaveFactor")):
         fields, length = int(first_number(tags, tag, 1)), stored.shape[axis]

@@ -1,6 +1,5 @@
 """What travels through the stages: the options, the frame, the result."""
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +11,9 @@ import numpy as np
 from deepisp_cli.errors import DeepIspError, UsageError
 from deepisp_cli.lens_warp import LensWarp
 from deepisp_cli.output import FORMATS
-from deepisp_cli.raw import LARGEST_GAIN, RawImage
+from deepisp_cli.raw import RawImage
+from deepisp_cli.white_balance import WHITE_BALANCES, parse_gains, parse_kelvin
 
-WHITE_BALANCES = ("camera", "daylight", "auto")
-TEMPERATURES = (1667, 25000)  # K: where `white_xyz` holds
 LOOKS = ("learned", "neutral")
 
 
@@ -222,51 +220,3 @@ class Frame:
     pattern: str
     strength: float
     plain: np.ndarray | None = None
-
-
-def parse_kelvin(given: str) -> float | None:
-    """The colour temperature in a text such as "3200K" or "3200"; None if it is none.
-
-    Raises
-    ------
-    UsageError
-        If it is not one of `TEMPERATURES`.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?[Kk]?", given.strip())
-    if not match:
-        return None
-    kelvin, (lowest, highest) = float(match[1]), TEMPERATURES
-    if not lowest <= kelvin <= highest:
-        raise UsageError(f"white balance {given!r}: colour temperatures are {lowest} to {highest} K")
-    return kelvin
-
-
-def parse_gains(given: str | Sequence[float]) -> np.ndarray:
-    """The white-balance gains that a user gives.
-
-    Parameters
-    ----------
-    given : text "R,G,B", or three numbers.
-
-    Returns
-    -------
-    (3,) float32, scaled so that the smallest is 1.
-
-    Raises
-    ------
-    UsageError
-        If these are not three positive, finite numbers, or differ by more than `LARGEST_GAIN`.
-    """
-    try:
-        parts = given.split(",") if isinstance(given, str) else given
-        gains = np.array([float(part) for part in parts], np.float32)
-    except (TypeError, ValueError):
-        gains = np.empty(0, np.float32)
-    if gains.shape != (3,) or not np.all(np.isfinite(gains)) or gains.min() <= 0:
-        raise UsageError(
-            f"white balance {given!r}: give camera, daylight, auto, a colour temperature such as 5500K, or"
-            " three gains such as 2.1,1,1.6"
-        )
-    if gains.max() > LARGEST_GAIN * gains.min():
-        raise UsageError(f"white balance {given!r}: one gain is more than {LARGEST_GAIN:g} times another")
-    return gains / gains.min()

@@ -23,7 +23,7 @@ from deepisp_cli.dng_tags import RawTag, Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.lens_shading import correct_shading
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
-from deepisp_cli.libraw import Decoded, read_capture
+from deepisp_cli.libraw import Decoded
 from deepisp_cli.saturation import clipping_level
 from deepisp_cli.xtrans import SIDE, SMALLEST, is_x_trans
 
@@ -144,7 +144,7 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
     tags = dng_tags.read_tags(source)
     try:
         dng_tags.refuse_by_tags(tags, size, name)
-        decode = _decode_dng if dng_decode.is_decoded_here(tags) else libraw.decode
+        decode = dng_decode.decode if dng_decode.is_decoded_here(tags) else libraw.decode
         return _assemble(decode(source, tags, name), tags, source, name)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         raise InputError(f"{name}: damaged: its tags make no sense ({error}); copy it again") from error
@@ -237,28 +237,6 @@ def input_errors(name: object) -> Iterator[None]:
         if os.path.isdir(error.filename or ""):  # for which Windows says that access is denied
             raise InputError(f"{name}: is a folder; give raw files") from error
         raise InputError(f"{name}: cannot be read ({error.strerror}); check its permissions") from error
-
-
-def _decode_dng(source: BinaryIO, tags: Tags, name: str) -> Decoded:
-    """Decode a DNG whose data LibRaw cannot decode; its tags say everything else."""
-    samples = dng_decode.decode(source, tags, name)
-    across, down = tags.get("DefaultScale", np.ones(2))
-    stated = 0 < across < np.inf and 0 < down < np.inf
-    return Decoded(
-        samples=samples,
-        colours=dng_tags.cfa_pattern(tags),
-        letters="RGBCMYW",
-        origin=np.zeros(2, int),
-        visible=samples.shape[:2],
-        orientation=int(dng_tags.first_number(tags, "Orientation", 1)),
-        pixel_aspect=across / down if stated else 1.0,
-        black=np.zeros(4, np.float32),
-        white=np.zeros(4, np.float32),
-        camera_gains=np.ones(3),
-        daylight_gains=np.ones(3),
-        xyz_to_camera=np.zeros((3, 3)),
-        capture=read_capture(source),
-    )
 
 
 def _check_tail(samples: np.ndarray, mosaic: bool, name: str) -> list[str]:

@@ -1,15 +1,18 @@
 """Which white balance a raw gets: the camera's, daylight's, an estimate, or the user's gains."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import normalise, normalise_mosaic
-from deepisp_cli.frame import WHITE_BALANCES, parse_gains, parse_kelvin
-from deepisp_cli.raw import RawImage, neutral_gains
+from deepisp_cli.errors import UsageError
+from deepisp_cli.raw import LARGEST_GAIN, RawImage, neutral_gains
 
+WHITE_BALANCES = ("camera", "daylight", "auto")
+TEMPERATURES = (1667, 25000)  # K: where `white_xyz` holds
 DARKEST_MEAN = 1e-4  # of full scale: less may come from an inexact black level rather than from light
 UNCLIPPED = 0.98  # share of white: a pixel that is brighter in any channel may be clipped
 BLOCK_ROWS = 256  # judged at a time, which bounds the memory
@@ -65,6 +68,54 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
     if estimated is not None:
         return estimated, "white balance is estimated from the picture"
     return np.ones(3, np.float32), "no white balance is applied"
+
+
+def parse_kelvin(given: str) -> float | None:
+    """The colour temperature in a text such as "3200K" or "3200"; None if it is none.
+
+    Raises
+    ------
+    UsageError
+        If it is not one of `TEMPERATURES`.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?[Kk]?", given.strip())
+    if not match:
+        return None
+    kelvin, (lowest, highest) = float(match[1]), TEMPERATURES
+    if not lowest <= kelvin <= highest:
+        raise UsageError(f"white balance {given!r}: colour temperatures are {lowest} to {highest} K")
+    return kelvin
+
+
+def parse_gains(given: str | Sequence[float]) -> np.ndarray:
+    """The white-balance gains that a user gives.
+
+    Parameters
+    ----------
+    given : text "R,G,B", or three numbers.
+
+    Returns
+    -------
+    (3,) float32, scaled so that the smallest is 1.
+
+    Raises
+    ------
+    UsageError
+        If these are not three positive, finite numbers, or differ by more than `LARGEST_GAIN`.
+    """
+    try:
+        parts = given.split(",") if isinstance(given, str) else given
+        gains = np.array([float(part) for part in parts], np.float32)
+    except (TypeError, ValueError):
+        gains = np.empty(0, np.float32)
+    if gains.shape != (3,) or not np.all(np.isfinite(gains)) or gains.min() <= 0:
+        raise UsageError(
+            f"white balance {given!r}: give camera, daylight, auto, a colour temperature such as 5500K, or"
+            " three gains such as 2.1,1,1.6"
+        )
+    if gains.max() > LARGEST_GAIN * gains.min():
+        raise UsageError(f"white balance {given!r}: one gain is more than {LARGEST_GAIN:g} times another")
+    return gains / gains.min()
 
 
 def gains_at(kelvin: float, xyz_to_camera: np.ndarray | None) -> np.ndarray | None:

@@ -21,9 +21,9 @@ from PIL import Image
 
 from deepisp_cli import batch, pipeline
 from deepisp_cli.cli import _mover, main
+from deepisp_cli.cli_options import Bytes
 from deepisp_cli.frame import Options
 from deepisp_cli.models import find_model
-from deepisp_cli.options import Bytes
 from deepisp_cli.raw import read_raw
 
 ROOT = Path(__file__).resolve().parents[1]

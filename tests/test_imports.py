@@ -20,9 +20,9 @@ LAYERS = [
     ["naming"],
     ["pipeline"],
     ["resident"],
-    ["tiling", "white_balance"],
+    ["tiling"],
     ["frame"],
-    ["engine", "output"],
+    ["engine", "output", "white_balance"],
     ["onnx_engine", "torch_engine", "restored", "grain"],
     ["camera_rgb", "dng"],
     ["raw", "exif"],
@@ -34,7 +34,7 @@ LAYERS = [
     ["metering", "fused"],
     ["colour", "network", "exif_values", "kernels"],
     ["joining"],
-    ["errors", "options", "machine", "xmp", "interrupts", "__init__"],
+    ["errors", "cli_options", "machine", "xmp", "interrupts", "__init__"],
 ]
 LATE = {"joining", "kernels", "network", "fused", "resident"}  # are themselves imported when an engine opens
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

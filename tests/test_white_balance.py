@@ -9,7 +9,7 @@ from conftest import MATRIX, raw_with
 from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.errors import UsageError
-from deepisp_cli.frame import Options, parse_kelvin
+from deepisp_cli.frame import Options
 from deepisp_cli.raw import read_raw
 from deepisp_cli.white_balance import (
     _nearer_to_one,
@@ -17,6 +17,7 @@ from deepisp_cli.white_balance import (
     estimated_gains,
     gains_at,
     near_daylight,
+    parse_kelvin,
 )
 
 
