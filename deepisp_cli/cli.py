@@ -9,8 +9,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -38,23 +38,34 @@ class _Commands(click.Group):
             raise UsageError(f"{args[0]}: is no command; to develop it: deepisp process {args[0]}")
         return super().resolve_command(context, args)
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        with _told(context):  # --help and --version print here
+            return super().parse_args(context, args)
+
     def invoke(self, context: click.Context) -> Any:
-        try:
+        with _told(context):
             return super().invoke(context)
-        except DeepIspError as error:
-            _tell(f"deepisp: {_printable(str(error))}")
-            context.exit(error.exit_code)
-        except KeyboardInterrupt:
-            _tell("deepisp: interrupted")
-            context.exit(INTERRUPTED)
-        except BrokenPipeError:
-            raise  # nobody is reading: click ends quietly, with 1
-        except OSError as error:
-            _give_up(sys.stdout)
-            unnamed = "the current folder" if isinstance(error, FileNotFoundError) else "standard output"
-            message = f"{error.filename or unnamed}: {error.strerror}; check the disk and the path"
-            _tell(f"deepisp: {_printable(message)}")
-            context.exit(OutputError.exit_code)
+
+
+@contextmanager
+def _told(context: click.Context) -> Iterator[None]:
+    """Tell what went wrong, and end with its exit code."""
+    try:
+        yield
+    except DeepIspError as error:
+        _tell(f"deepisp: {_printable(str(error))}")
+        context.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _tell("deepisp: interrupted")
+        context.exit(INTERRUPTED)
+    except BrokenPipeError:
+        raise  # nobody is reading: click ends quietly, with 1
+    except OSError as error:
+        _give_up(sys.stdout)
+        unnamed = "the current folder" if isinstance(error, FileNotFoundError) else "standard output"
+        message = f"{error.filename or unnamed}: {error.strerror}; check the disk and the path"
+        _tell(f"deepisp: {_printable(message)}")
+        context.exit(OutputError.exit_code)
 
 
 def _tell(text: str, newline: bool = True) -> None:
@@ -389,6 +400,7 @@ def models(as_json: bool) -> None:
     """
     from deepisp_cli.models import list_models
 
+    _need_stdout()
     found = list_models()
     if as_json:
         click.echo(json.dumps([model.card for model in found]))
@@ -412,6 +424,7 @@ def doctor(as_json: bool) -> None:
     """
     from deepisp_cli.doctor import examine
 
+    _need_stdout()
     findings = examine()
     if as_json:
         click.echo(json.dumps(findings))

@@ -478,11 +478,13 @@ def test_a_reader_that_leaves_ends_the_program_quietly(night):
     assert (process.returncode, err) == (1, b"")
 
 
-def test_a_full_disk_behind_standard_output_is_told(night):
+@pytest.mark.parametrize("arguments", [["info", "night"], ["models"], ["--help"], ["--version"]], ids=str)
+def test_a_full_disk_behind_standard_output_is_told(night, arguments):
+    arguments = [night if argument == "night" else argument for argument in arguments]
     if not os.path.exists("/dev/full"):
         pytest.skip("Linux's")
     with open("/dev/full", "wb") as full:
-        process = program("info", night, stdout=full)
+        process = program(*arguments, stdout=full)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 5
     assert err.startswith(b"deepisp: standard output: No space left")
@@ -500,9 +502,11 @@ def test_without_a_stderr_the_work_is_done(night, tiny_model, tmp_path, stderr):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
-@pytest.mark.parametrize("arguments", ["info", "process -o -", "process --json"])
+@pytest.mark.parametrize(
+    "arguments", ['info "$1"', 'process -o - "$1"', 'process --json "$1"', "models", "doctor"]
+)
 def test_a_closed_stdout_is_told_before_the_work(night, arguments):
-    command = f'"$0" -m deepisp_cli {arguments} "$1" >&-'
+    command = f'"$0" -m deepisp_cli {arguments} >&-'
     done = subprocess.run(
         ["sh", "-c", command, sys.executable, night], cwd=ROOT, env=BUFFERED, capture_output=True
     )
