@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepisp_cli.dng_tags import Tags, is_lossy
+from deepisp_cli.dng_tags import Tags, is_linear
 
 WARP_RECTILINEAR, WARP_FISHEYE, FIX_VIGNETTE_RADIAL, MAP_POLYNOMIAL, GAIN_MAP = 1, 2, 3, 8, 9
 FIX_BAD_PIXELS_CONSTANT, FIX_BAD_PIXELS_LIST = 4, 5
 WARP_RECTILINEAR_2 = 14
-LENS_SHADING = (FIX_VIGNETTE_RADIAL, GAIN_MAP)
+CORRECTIONS = {2: (FIX_VIGNETTE_RADIAL, GAIN_MAP, MAP_POLYNOMIAL), 3: (FIX_VIGNETTE_RADIAL, GAIN_MAP)}
 LENS_WARPS = (WARP_RECTILINEAR, WARP_FISHEYE, WARP_RECTILINEAR_2)
 _OPTIONAL = 1  # flag: the picture is usable without it
 
@@ -50,10 +50,10 @@ def optical_centre(share: Sequence[float], size: tuple[int, int]) -> tuple[np.nd
 
 def unapplied_lists(tags: Tags) -> list[str]:
     """Names of the lists with corrections that are not applied and that the file does not call optional."""
-    applied = {
-        1: (FIX_BAD_PIXELS_CONSTANT, FIX_BAD_PIXELS_LIST),
-        2: (*LENS_SHADING, MAP_POLYNOMIAL) if is_lossy(tags) else LENS_SHADING,
-        3: (*LENS_SHADING, *LENS_WARPS),
+    applied: dict[int, tuple[int, ...]] = {
+        1: () if is_linear(tags) else (FIX_BAD_PIXELS_CONSTANT, FIX_BAD_PIXELS_LIST),
+        2: CORRECTIONS[2],
+        3: (*CORRECTIONS[3], *LENS_WARPS),
     }
     return [
         f"OpcodeList{number}"
@@ -67,7 +67,7 @@ def fix_bad_pixels(samples: np.ndarray, tags: Tags, period: int) -> np.ndarray:
 
     Parameters
     ----------
-    samples : (H, W) counts of a mosaic, margins included.
+    samples : (H, W) counts of a mosaic, margins included, LinearizationTable applied.
     period : samples after which the mosaic repeats, down and across.
 
     Returns
@@ -82,7 +82,10 @@ def fix_bad_pixels(samples: np.ndarray, tags: Tags, period: int) -> np.ndarray:
     bad = np.zeros((height, width), bool)
     for code, _, data in entries:
         if code == FIX_BAD_PIXELS_CONSTANT:
-            bad |= samples == struct.unpack_from(">I", data)[0]
+            constant = struct.unpack_from(">I", data)[0]  # of the samples as stored
+            table = tags.get("LinearizationTable", range(constant + 1))
+            if constant < len(table):
+                bad |= samples == table[constant]
         elif code == FIX_BAD_PIXELS_LIST:
             _phase, points, areas = struct.unpack_from(">3I", data)
             for row, column in struct.iter_unpack(">2I", data[12 : 12 + 8 * points]):

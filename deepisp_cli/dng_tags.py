@@ -21,7 +21,7 @@ Tags = Mapping[str, Any]
 """Values by tag name, as `read_tags` returns them."""
 
 _CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
-_VC5, _LOSSY_JPEG = 9, 34892  # Compression
+_VC5 = 9  # Compression
 _PLANAR = 2  # PlanarConfiguration
 _MOST_PAGES = 100  # directories, of which files have a few
 # Panasonic's own tags, as tifffile calls them: its numbers mean other things in other files.
@@ -181,10 +181,6 @@ def is_linear(tags: Tags) -> bool:
     return is_dng(tags) and bool(tags.get("PhotometricInterpretation") == _LINEAR_RAW)
 
 
-def is_lossy(tags: Tags) -> bool:
-    return first_number(tags, "Compression", 1) == _LOSSY_JPEG
-
-
 def first_number(tags: Tags, tag: str, default: float) -> float:
     return tags[tag][0] if tag in tags else default
 
@@ -220,6 +216,10 @@ def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
     if is_dng(tags) and first_number(tags, "Compression", 1) == _VC5:
         raise UnsupportedRawError(
             f"{name}: GoPro's VC-5 cannot be decoded; convert it with Adobe DNG Converter"
+        )
+    if is_dng(tags) and (tags.get("SubTileBlockSize", np.ones(1)) != 1).any():
+        raise UnsupportedRawError(
+            f"{name}: samples in blocks within tiles are not supported; convert it with Adobe DNG Converter"
         )
     if first_number(tags, "CFALayout", 1) != 1:
         raise UnsupportedRawError(f"{name}: a staggered mosaic is not supported; convert it to a linear DNG")
@@ -383,9 +383,10 @@ def text(tags: Tags, name: str) -> str:
 def as_shot_neutral(tags: Tags, matrix: np.ndarray | None) -> np.ndarray | None:
     """Return the camera RGB of a neutral colour in the shot, not checked; None if the DNG does not say.
 
-    AsShotWhiteXY needs ``matrix``, (3, 3), XYZ to the RGB of the samples, and then overrides AsShotNeutral.
+    AsShotWhiteXY needs ``matrix``, (3, 3), XYZ to the RGB of the samples. A file is to have only one of the
+    two; with both, AsShotNeutral counts, as for Adobe's own programs.
     """
-    if "AsShotWhiteXY" in tags and matrix is not None:
+    if "AsShotNeutral" not in tags and "AsShotWhiteXY" in tags and matrix is not None:
         x, y = tags["AsShotWhiteXY"]
         return matrix @ [x / y, 1.0, (1 - x - y) / y]
     return tags.get("AsShotNeutral")

@@ -18,10 +18,10 @@ import numpy as np
 from deepisp_cli import dng_decode, dng_tags, libraw
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.developed_matrix import developed_matrix
+from deepisp_cli.dng_corrections import correct
 from deepisp_cli.dng_opcodes import fix_bad_pixels, unapplied_lists
 from deepisp_cli.dng_tags import RawTag, Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
-from deepisp_cli.lens_shading import correct_shading
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded
 from deepisp_cli.saturation import clipping_level
@@ -43,9 +43,8 @@ class RawImage:
     Attributes
     ----------
     samples : (H, W) or (H, W, 3)
-        Counts of a mosaic, or linear ones. Unsigned integers; float32 for a lossy DNG, where lens
-        shading is corrected, and where rows or columns have their own black levels, which are already
-        subtracted.
+        Counts of a mosaic, or linear ones. Unsigned integers; float32 where the file lists corrections of
+        them, and where rows or columns have their own black levels, which are already subtracted.
     pattern : str or None
         Colours of ``samples[:side, :side]`` in reading order: RGGB, BGGR, GRBG, GBRG or 36 letters. None:
         linear.
@@ -154,10 +153,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
     """Combine what LibRaw decoded with what the tags say."""
     colours = _mosaic_colours(frame, tags, name)
     x_trans = colours is not None and len(colours) == SIDE
-    if colours is None and dng_tags.is_lossy(tags):
-        decoded, tags = dng_decode.decode_lossy(source, tags, name)
-        frame = frame._replace(samples=decoded)
-    elif colours is not None:
+    if colours is not None:
         frame = frame._replace(samples=fix_bad_pixels(frame.samples, tags, len(colours)))
     # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
     origin, visible = dng_tags.active_area(tags, frame.samples.shape) or (frame.origin, frame.visible)
@@ -185,13 +181,14 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         raise InputError(
             f"{name}: damaged: black level {black.max():g}, white level {white.min():g}; copy it again"
         )
+    stated = white
     share = 1.0 if pattern is None else clipping_level(samples, black, white)
     if share < 1:
         white = np.float32(black.min()) + np.float32(share) * (white - np.float32(black.min()))
         notes.append(
             f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
         )
-    samples = correct_shading(samples, pattern, black, tags, offset, visible)
+    samples = correct(samples, pattern, black, stated, tags, offset, visible)
     matrix = _xyz_to_camera(frame, tags)
     if matrix is None and not dng_tags.is_dng(tags) and not x_trans:  # LibRaw's X-Trans demosaic may crash
         matrix = developed_matrix(source)

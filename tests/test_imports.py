@@ -26,7 +26,7 @@ LAYERS = [
     ["onnx_engine", "torch_engine", "restored", "grain"],
     ["camera_rgb", "dng"],
     ["raw", "exif"],
-    ["lens_shading", "lens_warp", "dng_decode", "saturation", "developed_matrix", "xtrans"],
+    ["dng_corrections", "lens_warp", "dng_decode", "saturation", "developed_matrix", "xtrans"],
     ["libraw", "dng_opcodes", "reduction"],
     ["metadata"],
     ["exif_reader"],

@@ -416,12 +416,12 @@ def test_white_point_as_chromaticity(dng):
     np.testing.assert_allclose(image.camera_white_balance, image.daylight_white_balance, rtol=1e-3)
 
 
-def test_a_white_point_counts_before_a_neutral_if_there_is_a_matrix(dng):
+@pytest.mark.parametrize("matrix", [MATRIX, None], ids=["matrix", "no matrix"])
+def test_a_neutral_counts_before_a_white_point(dng, matrix):
+    """A file is to have one of them. Adobe's programs, and LibRaw, then take the neutral."""
     both = {"white_balance": (4, 2, 3), "extra": [(50729, RATIONAL, 2, [31271, 100000, 32902, 100000])]}
-    image = dng(noise((24, 24)), **both)
-    np.testing.assert_allclose(image.camera_white_balance, image.daylight_white_balance, rtol=1e-3)
-    unknown = dng(noise((24, 24)), xyz_to_camera=None, **both)
-    np.testing.assert_allclose(unknown.camera_white_balance, [2, 1, 1.5], rtol=1e-5)
+    image = dng(noise((24, 24)), xyz_to_camera=matrix, **both)
+    np.testing.assert_allclose(image.camera_white_balance, [2, 1, 1.5], rtol=1e-5)
 
 
 def test_a_white_point_without_a_matrix_says_nothing(dng):
@@ -729,10 +729,11 @@ def test_lossy_linear_dng_applies_black_before_the_polynomial(opcodes):
     """DNG scales black to 0 and white to 1 before OpcodeList2; values below black stay negative."""
     image = lossy_dng([40, 51, 153, 255], opcodes)
     x = (np.array([40, 51, 153, 255]) - 51) / 204
-    expected = (0.2 * x + 0.6 * x**3) * image.white[0]
+    expected = 51 + 204 * (0.2 * x + 0.6 * x**3)
     for plane in range(3):
-        np.testing.assert_allclose(image.samples[8, 8::16, plane], expected, atol=0.006 * 65535)
-    assert image.samples[8, 8, 1] < 0 and not image.black.any()
+        np.testing.assert_allclose(image.samples[8, 8::16, plane], expected, atol=0.006 * 204)
+    assert image.samples[8, 8, 1] < 51
+    assert (image.black == 51).all() and (image.white == 255).all()
     assert not any("OpcodeList2" in note for note in image.notes)
 
 
@@ -742,7 +743,7 @@ def test_lossy_linear_dng_gets_its_gains_after_the_polynomial():
     plain, image = (
         lossy_dng([51, 153, 204, 255], opcode_list(*entries)) for entries in ([squares], [squares, gains])
     )
-    np.testing.assert_allclose(image.samples, 0.5 * plain.samples, rtol=1e-5)
+    np.testing.assert_allclose(image.samples - 51, 0.5 * (plain.samples - 51), rtol=1e-5)
     assert not any("OpcodeList2" in note for note in image.notes)
 
 
@@ -750,10 +751,13 @@ def test_lossy_linear_dng_goes_through_its_table():
     table = (np.arange(256) ** 2 // 4 + 51).astype(np.uint16)  # 51 to 16307
     extra = [(50712, SHORT, 256, table), (50717, LONG, 3, (16307,) * 3)]
     image = lossy_dng([0, 60, 153, 255], extra=extra)
-    expected = (table[[0, 60, 153, 255]] - 51) / (16307 - 51)
-    np.testing.assert_allclose(image.samples[8, 8::16, 1] / 65535, expected, atol=0.012)
-    short = [(50712, SHORT, 200, table[:200]), (50717, LONG, 3, (int(table[199]),) * 3)]
-    np.testing.assert_allclose(lossy_dng([0, 60, 153, 255], extra=short).samples[8, 56] / 65535, 1, atol=0.01)
+    expected = table[[0, 60, 153, 255]]
+    np.testing.assert_allclose(image.samples[8, 8::16, 1], expected, atol=0.012 * (16307 - 51))
+    assert (image.black == 51).all() and (image.white == 16307).all()
+    last = int(table[199])
+    short = [(50712, SHORT, 200, table[:200]), (50717, LONG, 3, (last,) * 3)]
+    found = lossy_dng([0, 60, 153, 255], extra=short).samples[8, 56]
+    np.testing.assert_allclose(found, last, atol=0.01 * (last - 51))
 
 
 # Data that LibRaw does not read
@@ -765,9 +769,10 @@ RGGB = [(33421, SHORT, 2, (2, 2)), (33422, BYTE, 4, bytes((0, 1, 1, 2)))]
 def coded(samples, compression, extra=(), cfa=RGGB, **options):
     """A DNG of one tile, encoded by tifffile."""
     file = io.BytesIO()
-    cfa = cfa if samples.ndim == 2 else []
+    mosaic = len(options.get("shape", np.shape(samples))) == 2
+    cfa = cfa if mosaic else []
     tags = [(50706, BYTE, 4, bytes((1, 7, 1, 0))), (50708, ASCII, 0, "Test"), *cfa, *extra]
-    photometric = "cfa" if samples.ndim == 2 else "linear_raw"
+    photometric = "cfa" if mosaic else "linear_raw"
     options = {"tile": (64, 64), "subfiletype": 0, "metadata": None, **options}
     with tifffile.TiffWriter(file) as writer:
         writer.write(samples, photometric=photometric, compression=compression, extratags=tags, **options)
@@ -811,6 +816,39 @@ def test_what_libraw_cannot_decode_is_decoded(compression, options, shape):
     image = read_bytes(coded(samples, compression, crop, **options))
     np.testing.assert_array_equal(image.samples, samples[4:44, 4:54])
     assert image.pattern == ("GBRG" if len(shape) == 2 else None)  # RGGB from the second row on
+
+
+@pytest.mark.parametrize("compression", ["none", "lossless JPEG", "lossless JPEG in pairs"])
+@pytest.mark.parametrize("shape", [(60, 40), (60, 40, 3)])
+def test_a_tile_may_be_wider_than_the_picture(compression, shape):
+    """TIFF wants multiples of 16. LibRaw wraps what is beyond the picture into the next row."""
+    samples = noise(shape)
+    if compression == "none":
+        return np.testing.assert_array_equal(read_bytes(coded(samples, None)).samples, samples)
+    tile = np.zeros((64, 64, *shape[2:]), np.uint16)
+    tile[:60, :40] = samples
+    if compression == "lossless JPEG in pairs" and len(shape) == 2:  # as cameras and Adobe do
+        tile = tile.reshape(64, 32, 2)
+    jpeg = bytes(imagecodecs.jpeg8_encode(tile, lossless=True, predictor=1, bitspersample=16))
+    options = {"shape": shape, "dtype": np.uint16, "bitspersample": 16}
+    if len(shape) == 3:
+        options["planarconfig"] = "contig"
+    data = coded(iter([jpeg]), 7, **options)
+    np.testing.assert_array_equal(read_bytes(data).samples, samples)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_interleaved_fields_are_put_in_order_whatever_the_compression(compression):
+    samples = noise((60, 62))
+    fields = np.concatenate([samples[0::2], samples[1::2]])
+    data = coded(fields, compression, [(50975, SHORT, 1, 2)], tile=(64, 64))
+    np.testing.assert_array_equal(read_bytes(data).samples, samples)
+
+
+def test_blocks_within_tiles_are_refused(dng):
+    with pytest.raises(UnsupportedRawError, match="samples in blocks within tiles"):
+        dng(noise((24, 24)), extra=[(50974, SHORT, 2, (2, 2))])
+    dng(noise((24, 24)), extra=[(50974, SHORT, 2, (1, 1))])
 
 
 @pytest.mark.parametrize(("dtype", "entries"), [(np.uint8, 300), (np.uint16, 70000)])
@@ -862,6 +900,22 @@ def test_bad_pixels_of_a_linear_dng_are_left(dng):
     samples = noise((24, 36))[..., None].repeat(3, 2)
     image = dng(samples, pattern=None, extra=[(51008, UNDEFINED, len(codes), codes)])
     np.testing.assert_array_equal(image.samples, samples)
+    assert "the corrections in its OpcodeList1 are not applied" in image.notes
+
+
+@pytest.mark.parametrize(("constant", "found"), [(3, True), (29, False), (2**32 - 1, False)])
+def test_a_bad_pixels_constant_is_that_of_the_samples_as_stored(constant, found):
+    """They are found once LinearizationTable is applied, which makes 29 of a 3."""
+    stored = np.random.default_rng(0).integers(30, 100, (40, 44)).astype(np.uint16)
+    stored[20, 20] = 3
+    table = (np.arange(100) ** 2 + 20).astype(np.uint16)
+    codes = opcode_list((4, struct.pack(">2I", constant, 1)))
+    extra = [(50712, SHORT, 100, table), (51008, UNDEFINED, len(codes), codes)]
+    expected = table[stored]
+    if found:
+        around = expected[18:23:2, 18:23:2].astype(float)
+        expected[20, 20] = np.rint((around.sum() - around[1, 1]) / 8)
+    np.testing.assert_array_equal(read_bytes(coded(stored, "zlib", extra)).samples, expected)
 
 
 def test_bad_pixels_become_what_their_colour_is_around_them(dng):

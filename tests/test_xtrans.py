@@ -13,10 +13,10 @@ from deepisp_cli import raw
 from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.demosaic import sample_mosaic
 from deepisp_cli.dng import write_dng
+from deepisp_cli.dng_corrections import BLOCK_ROWS as SHADING_ROWS
 from deepisp_cli.dng_opcodes import FIX_BAD_PIXELS_LIST, FIX_VIGNETTE_RADIAL
 from deepisp_cli.errors import InputError
 from deepisp_cli.info import describe
-from deepisp_cli.lens_shading import BLOCK_ROWS as SHADING_ROWS
 from deepisp_cli.libraw import Decoded
 from deepisp_cli.pipeline import develop_array
 from deepisp_cli.raw import _assemble, read_raw

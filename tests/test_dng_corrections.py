@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import MATRIX, opcode_list
 
-from deepisp_cli import lens_shading
+from deepisp_cli import dng_corrections
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError
 from deepisp_cli.raw import read_raw
@@ -85,7 +85,7 @@ def test_each_position_of_the_cell_has_its_map(corrected, crop):
 @pytest.mark.parametrize("block_rows", [7, 256])
 def test_a_flat_scene_is_flat_again(corrected, monkeypatch, block_rows, crop):
     """Linear between the points: the centre of pixel y is at (y + 0.5) / height of the active area."""
-    monkeypatch.setattr(lens_shading, "BLOCK_ROWS", block_rows)
+    monkeypatch.setattr(dng_corrections, "BLOCK_ROWS", block_rows)
     gains = np.random.default_rng(1).uniform(1, 3, (5, 9, 1))
     down, across = ((np.arange(side) + 0.5) / side for side in SIZE)
     columns = [np.interp(down, np.linspace(0, 1, 5), gains[:, point, 0]) for point in range(9)]
@@ -203,8 +203,55 @@ def test_what_is_not_applied_is_told_unless_it_is_optional(corrected, flags, tol
     assert image.notes == (("the corrections in its OpcodeList3 are not applied",) if told else ())
 
 
-def test_a_polynomial_for_data_that_is_not_lossy_is_not_applied_and_told(corrected):
-    image = corrected(random_samples(), [(8, bytes(44))])
+def polynomial(coefficients, area=(0, 0, *SIZE), planes=(0, 1), pitch=(1, 1)):
+    numbers = struct.pack(">9I", *area, *planes, *pitch, len(coefficients) - 1)
+    return 8, numbers + struct.pack(f">{len(coefficients)}d", *coefficients)
+
+
+@pytest.mark.parametrize("white", [16000, 12000])
+def test_a_polynomial_is_of_the_light_as_a_share_of_white(corrected, white):
+    samples = random_samples()
+    image = corrected(samples, [polynomial((0.1, 0.2, 0, 0.6))], white=white)
+    x = light(samples) / (white - BLACK)
+    expected = (0.1 + 0.2 * x + 0.6 * x**3) * (white - BLACK)
+    np.testing.assert_allclose(light(image.samples), expected, rtol=1e-4)
+    assert not any("OpcodeList2" in note for note in image.notes)
+
+
+def test_a_polynomial_may_be_for_a_part_of_the_picture(corrected):
+    samples = random_samples()
+    image = corrected(samples, [polynomial((0, 0.5), area=(4, 7, 30, 50), pitch=(2, 3))])
+    expected = light(samples)
+    expected[4:30:2, 7:50:3] *= 0.5
+    np.testing.assert_allclose(light(image.samples), expected, rtol=1e-4)
+
+
+def test_each_plane_of_a_linear_dng_may_have_its_polynomial(corrected):
+    """As Adobe's programs write lossy JPEG XL: each plane is stretched to full scale."""
+    samples = random_samples((*SIZE, 3))
+    polynomials = [polynomial((0, gain), planes=(plane, 1)) for plane, gain in enumerate((0.5, 1.0, 0.66))]
+    image = corrected(samples, polynomials, pattern=None)
+    np.testing.assert_allclose(light(image.samples), light(samples) * (0.5, 1, 0.66), rtol=1e-4)
+    assert not any("OpcodeList2" in note for note in image.notes)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        polynomial((0, 1), pitch=(0, 1)),
+        polynomial((0, np.nan)),
+        polynomial((0, 1e300)),
+        polynomial((0,) * 9 + (1,)),
+        (8, polynomial((0, 1))[1][:-8]),
+    ],
+)
+def test_damaged_polynomials_are_told(corrected, entry):
+    with pytest.raises(InputError, match=r"test\.dng: damaged: its tags make no sense"):
+        corrected(random_samples(), [entry])
+
+
+def test_what_is_not_known_of_the_second_list_is_told(corrected):
+    image = corrected(random_samples(), [(7, bytes(44))])  # MapTable
     assert image.notes == ("the corrections in its OpcodeList2 are not applied",)
 
 
