@@ -17,13 +17,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.colour import srgb_decode
+from deepisp_cli.colour import srgb_decode, white_xyz
 from deepisp_cli.evaluation.photographs import load_even
-from deepisp_cli.raw import read_raw
+from deepisp_cli.raw import neutral_gains, read_raw
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
-from deepisp_cli.white_balance import choose_white_balance, gains_at
+from deepisp_cli.white_balance import choose_white_balance
 
 KELVIN = (2700, 3600, 5000, 6500, 8000)
 SPREAD = 0.03  # of the logarithm of each gain
@@ -42,7 +42,7 @@ def main(folders: tuple[Path, ...], exposure: float, shot: float) -> None:
         for index, path in enumerate(list_files(folders, PHOTOGRAPH_SUFFIXES)):
             rng = np.random.default_rng(index)
             camera = matrices(HELD_OUT)[index % 3]
-            gains = gains_at(KELVIN[index % 5], camera) * np.exp(rng.normal(0, SPREAD, 3))
+            gains = neutral_gains(camera, white_xyz(KELVIN[index % 5])) * np.exp(rng.normal(0, SPREAD, 3))
             sensor = Sensor(camera, tuple(gains / gains[1]), shot, usual_read_noise(shot))
             sensor.write(dng, srgb_decode(load_even(path) / np.float32(255)), exposure, rng, model="camera")
             raw = read_raw(dng)

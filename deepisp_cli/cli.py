@@ -393,7 +393,7 @@ def _words(key: str, value: Any) -> str:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="The cards as one JSON list.")
 def models(as_json: bool) -> None:
-    """List the models: name, size, purpose and figures.
+    """List the models: name, size, purpose, folder and figures.
 
     \b
     deepisp models
@@ -409,6 +409,7 @@ def models(as_json: bool) -> None:
         card = model.card
         click.echo(f"{model.name}  {card['parameters'] / 1e6:.2f} M parameters, {model.size / 1e6:.1f} MB")
         click.echo(f"    {card['summary']}")
+        click.echo(f"    {model.folder}")
         for result in card["results"]:
             numbers = ", ".join(f"{key} {value:g}" for key, value in result["values"].items())
             click.echo(f"    {result['benchmark']}: {numbers}")

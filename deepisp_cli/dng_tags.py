@@ -29,8 +29,6 @@ _SENSOR_WIDTH, _SENSOR_HEIGHT, _RAW_FORMAT, _RAW_DATA_OFFSET = "2", "3", "45", "
 _LAST_FIXED_RATE = 7  # Panasonic's RawFormat; from 8 on the data is of variable length
 _LEAST_RATE = 16 / 14  # bytes per sample of RawFormat 4; the others need more
 _SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
-# EXIF LightSource codes by distance from D65 (21): D55, D75, daylight, flash, shade, D50; others are further.
-_NEAR_D65 = (21, 20, 22, 1, 9, 10, 4, 11, 23)
 _MATRICES = frozenset(
     (
         *(f"{name}{number}" for name in ("ColorMatrix", "ForwardMatrix") for number in "123"),
@@ -350,27 +348,6 @@ def _white_level(tags: Tags) -> np.ndarray:
     return tags["WhiteLevel"] if "WhiteLevel" in tags else 2.0 ** tags["BitsPerSample"] - 1
 
 
-# Colour
-
-
-def colour_matrix(tags: Tags) -> np.ndarray | None:
-    """Return the DNG's AnalogBalance x CameraCalibration x ColorMatrix for the light nearest D65.
-
-    (colours, 3) float64, XYZ to the RGB of the samples, not checked; None if there is none.
-    """
-    numbers = [number for number in "123" if f"ColorMatrix{number}" in tags]
-    if not (is_dng(tags) and numbers):
-        return None
-    lights = [tags.get(f"CalibrationIlluminant{number}", [0])[0] for number in numbers]
-    distances = [_NEAR_D65.index(light) if light in _NEAR_D65 else len(_NEAR_D65) for light in lights]
-    number = numbers[distances.index(min(distances))]
-    matrix = tags[f"ColorMatrix{number}"].reshape(-1, 3)
-    camera, profile = (text(tags, tag) for tag in _SIGNATURES)
-    if camera == profile and f"CameraCalibration{number}" in tags:
-        matrix = tags[f"CameraCalibration{number}"].reshape(-1, len(matrix)) @ matrix
-    return tags.get("AnalogBalance", np.ones(len(matrix)))[:, None] * matrix
-
-
 def text(tags: Tags, name: str) -> str:
     """The text of a tag, whose type may be ASCII or BYTE, and its letters in an unknown encoding; "" if it is
     missing."""
@@ -378,15 +355,3 @@ def text(tags: Tags, name: str) -> str:
     if isinstance(value, np.ndarray):
         return value.astype(np.uint8).tobytes().split(b"\0")[0].decode("utf-8", "replace")
     return str(value)
-
-
-def as_shot_neutral(tags: Tags, matrix: np.ndarray | None) -> np.ndarray | None:
-    """Return the camera RGB of a neutral colour in the shot, not checked; None if the DNG does not say.
-
-    AsShotWhiteXY needs ``matrix``, (3, 3), XYZ to the RGB of the samples. A file is to have only one of the
-    two; with both, AsShotNeutral counts, as for Adobe's own programs.
-    """
-    if "AsShotNeutral" not in tags and "AsShotWhiteXY" in tags and matrix is not None:
-        x, y = tags["AsShotWhiteXY"]
-        return matrix @ [x / y, 1.0, (1 - x - y) / y]
-    return tags.get("AsShotNeutral")

@@ -3,6 +3,7 @@
 import platform
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,11 @@ def examine() -> dict[str, Any]:
 
 
 def installed_version(package: str) -> str | None:
-    """The version of an installed distribution, None if it is not there."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    """The version of an installed distribution, or of its variant for GPUs; None if neither is there."""
+    for name in (package, f"{package}-gpu"):
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return None
 
 
 def _ramp() -> np.ndarray:

@@ -21,6 +21,7 @@ WEIGHTS_FILE = "weights.safetensors"
 TILE = 768  # pixels a side, where neither memory nor the user ask for another
 ACTIVATIONS = 4  # tensors of a block alive at a time: its joined input, its output, features, image
 
+NOT_INSTALLED = "the program's models are not installed; install deepisp again"
 log = logging.getLogger(__name__)
 
 
@@ -122,7 +123,9 @@ def find_model(name: str | os.PathLike[str]) -> Model:
     if isinstance(name, str) and not looks_like_a_path(name):
         folder = _models_folder() / name
         if not os.path.isfile(folder / CARD_FILE):
-            known = ", ".join(model.name for model in list_models()) or "none"
+            known = ", ".join(model.name for model in list_models())
+            if not known:
+                raise ModelError(NOT_INSTALLED)
             here = (path for path in (f"./{name}", f"models/{name}") if os.path.isfile(Path(path, CARD_FILE)))
             hint = next(here, f"./{name}")
             raise ModelError(f"{name}: no such model; known: {known}; give a folder as a path ({hint})")
@@ -156,7 +159,7 @@ def _models_folder() -> Path:
     try:
         return Path(str(resources.files("deepisp_models")))
     except ModuleNotFoundError as error:
-        raise ModelError("the program's models are not installed; install deepisp again") from error
+        raise ModelError(NOT_INSTALLED) from error
 
 
 def _load(folder: Path) -> Model:

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,8 @@ class OnnxEngine:
             provider = ("CUDAExecutionProvider", {"device_id": int(number or 0)})
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 raise EngineError(f"device {device}: this onnxruntime lacks CUDA; install onnxruntime-gpu")
+            with redirect_stdout(StringIO()):  # where it tells what it has not found
+                onnxruntime.preload_dlls()  # CUDA's, where pip has installed them
         self.continues = kind == "cpu" and model.tile_needs.continues
         self.workers = min(available_cores(), MOST_WORKERS) if self.continues else 1
         graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
@@ -106,6 +109,7 @@ def import_onnxruntime() -> Any:
         import onnxruntime
 
         onnxruntime.disable_telemetry_events()
+        onnxruntime.set_default_logger_severity(4)  # errors are raised; the log would only repeat them
     return onnxruntime
 
 

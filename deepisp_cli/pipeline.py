@@ -29,7 +29,7 @@ from deepisp_cli.render import render
 from deepisp_cli.restored import RestoredRaw, preview_of, restore_highlights, restored_raw
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.torch_engine import TorchEngine
-from deepisp_cli.white_balance import choose_white_balance
+from deepisp_cli.white_balance import choose_white_balance, find_balanced
 from deepisp_cli.xmp import read_sidecars
 
 STANDARD_STREAM = "-"
@@ -125,9 +125,10 @@ def load(source: Path | str, result: Result, contents: bytes | None = None) -> t
 def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = False) -> Frame:
     """Normalise, demosaic, encode; with ``resident`` the engine will do that on its device."""
     with result.timed("demosaic"):
+        raw, balanced_remark = find_balanced(raw)
         gains, balance_remark = choose_white_balance(raw, options.white_balance)
-        matrix, matrix_remark = camera_matrix(raw)
-        result.notes += filter(None, (balance_remark, matrix_remark))
+        matrix, matrix_remark = camera_matrix(raw, gains)
+        result.notes += filter(None, (balanced_remark, balance_remark, matrix_remark))
         result.white_balance = [round(float(gain), 4) for gain in gains]
         strength = options.strength
         if raw.restored and strength:

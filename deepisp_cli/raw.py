@@ -7,7 +7,7 @@
 import io
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from deepisp_cli import dng_decode, dng_tags, libraw
+from deepisp_cli.calibration import (
+    D65,
+    Calibration,
+    colour_matrix,
+    is_usable,
+    matrix_at,
+    read_calibrations,
+    temperature,
+)
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.dng_corrections import correct
@@ -27,7 +36,6 @@ from deepisp_cli.libraw import Decoded
 from deepisp_cli.saturation import clipping_level
 from deepisp_cli.xtrans import SIDE, SMALLEST, is_x_trans
 
-_D65 = np.array([0.95047, 1.0, 1.08883])  # D65 white in XYZ, CIE 1931 2 degrees
 LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
 _LARGEST_EMPTY_TAIL = 8  # more all-zero rows at the end are missing data: a sensor's noise is never all zero
 _ELSEWHERE = "develop it with darktable or RawTherapee"
@@ -75,6 +83,8 @@ class RawImage:
         The strength, 0 to 1, with which this program has restored it already.
     profile : tuple of RawTag
         A DNG's own tags about its colours; with its matrices if ``xyz_to_camera`` is from there.
+    calibrations : tuple of Calibration
+        Of a file with matrices for several lights, by colour temperature.
     """
 
     samples: np.ndarray
@@ -93,11 +103,16 @@ class RawImage:
     clipped_at: float = 1.0
     restored: float = 0.0
     profile: tuple[RawTag, ...] = ()
+    calibrations: tuple[Calibration, ...] = ()
 
     @property
     def x_trans(self) -> bool:
         """Whether it is an X-Trans mosaic."""
         return self.pattern is not None and len(self.pattern) == SIDE**2
+
+    def matrix_at(self, kelvin: float) -> np.ndarray | None:
+        """XYZ to the RGB of the samples, (3, 3), under light of a colour temperature; None: unknown."""
+        return matrix_at(kelvin, self.calibrations) if self.calibrations else self.xyz_to_camera
 
     @property
     def size(self) -> tuple[int, int]:
@@ -195,7 +210,8 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         balanced = _gains(frame.daylight_gains)
         if matrix is not None and balanced is not None:
             matrix = matrix / balanced[:, None]
-    camera, daylight = _white_balances(frame, tags, matrix)
+    calibrations = read_calibrations(tags)
+    camera, daylight = _white_balances(frame, tags, matrix, calibrations)
     image = RawImage(
         samples=samples,
         pattern=pattern,
@@ -213,6 +229,7 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         capture=frame.capture,
         notes=(),
         profile=_profile(source, tags),
+        calibrations=calibrations,
     )
     return replace(image, notes=(*notes, *_notes(image, tags, frame.pixel_aspect)))
 
@@ -273,36 +290,47 @@ def _mosaic_colours(frame: Decoded, tags: Tags, name: str) -> np.ndarray | None:
 
 def _xyz_to_camera(frame: Decoded, tags: Tags) -> np.ndarray | None:
     """Return the DNG's matrix, else the one that LibRaw states; None if it is unusable."""
-    matrix = frame.xyz_to_camera if (own := dng_tags.colour_matrix(tags)) is None else own
+    matrix = frame.xyz_to_camera if (own := colour_matrix(tags)) is None else own
     with np.errstate(over="ignore"):
         matrix = matrix.astype(np.float32)
-    return matrix if _is_usable(matrix) else None
-
-
-def _is_usable(matrix: np.ndarray) -> bool:
-    return matrix.shape == (3, 3) and np.isfinite(matrix).all() and abs(np.linalg.det(matrix)) > 1e-6
+    return matrix if is_usable(matrix) else None
 
 
 def _profile(source: BinaryIO, tags: Tags) -> tuple[RawTag, ...]:
     if not dng_tags.is_dng(tags):
         return ()
-    matrix = dng_tags.colour_matrix(tags)
-    return dng_tags.profile_tags(source, matrices=matrix is not None and _is_usable(matrix))
+    matrix = colour_matrix(tags)
+    return dng_tags.profile_tags(source, matrices=matrix is not None and is_usable(matrix))
 
 
 def _white_balances(
-    frame: Decoded, tags: Tags, matrix: np.ndarray | None
+    frame: Decoded, tags: Tags, matrix: np.ndarray | None, calibrations: Sequence[Calibration]
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return the gains as shot and for D65. LibRaw's are all one where it does not know them."""
     camera = None if np.ptp(frame.camera_gains) == 0 else _gains(frame.camera_gains)
     daylight = None if np.ptp(frame.daylight_gains) == 0 else _gains(frame.daylight_gains)
     with np.errstate(divide="ignore", invalid="ignore"):
         if dng_tags.is_dng(tags):
-            neutral = dng_tags.as_shot_neutral(tags, matrix)
+            neutral = _as_shot_neutral(tags, matrix, calibrations)
             camera = None if neutral is None else _gains(1 / neutral)
         if matrix is not None:
-            daylight = neutral_gains(matrix, _D65)
+            daylight = neutral_gains(matrix, D65)
     return camera, daylight
+
+
+def _as_shot_neutral(
+    tags: Tags, matrix: np.ndarray | None, calibrations: Sequence[Calibration]
+) -> np.ndarray | None:
+    """Return the camera RGB of a neutral colour in the shot, not checked; None if the DNG does not say.
+
+    AsShotWhiteXY needs a matrix. A file is to have only one of the two; with both, AsShotNeutral counts, as
+    for Adobe's own programs.
+    """
+    if "AsShotNeutral" in tags or "AsShotWhiteXY" not in tags or matrix is None:
+        return tags.get("AsShotNeutral")
+    x, y = tags["AsShotWhiteXY"]
+    light = np.array([x / y, 1.0, (1 - x - y) / y])
+    return (matrix_at(temperature(light), calibrations) if calibrations else matrix) @ light
 
 
 def neutral_gains(xyz_to_camera: np.ndarray, light: np.ndarray) -> np.ndarray | None:

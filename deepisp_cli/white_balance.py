@@ -3,9 +3,12 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from deepisp_cli.calibration import D65
 from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import normalise, normalise_mosaic
 from deepisp_cli.errors import UsageError
@@ -24,16 +27,44 @@ LIGHTS = (80, 440, 4)  # the range of micro reciprocal degrees, 12500 to 2270 K
 TINT_KEPT = 0.2  # share of what an estimate is off these lights
 
 
-def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[np.ndarray, str]:
-    """The white balance to develop with.
+def find_balanced(raw: RawImage) -> tuple[RawImage, str]:
+    """The raw itself, or what is known of it if its samples are white-balanced.
 
-    Without the camera's own white balance daylight is used, without that an estimate. Early cameras (the
-    Nikon D1) balanced the samples themselves and do not say so: samples that are nearer to grey than daylight
-    gains would make them are left as they are.
+    Early cameras (the Nikon D1) balanced the samples themselves and do not say so. Where a file states no
+    white balance, and its samples are nearer to grey than the gains for daylight would make them, they count
+    as balanced for daylight, and so does the colour matrix.
 
     Parameters
     ----------
     raw : from `read_raw`.
+
+    Returns
+    -------
+    raw : with gains of 1 as shot and for daylight, if it is balanced.
+    note : that it is, or "".
+    """
+    daylight = raw.daylight_white_balance
+    if raw.camera_white_balance is not None or daylight is None or not raw.pattern:
+        return raw, ""  # nobody knows what a linear file has been balanced for
+    estimated = estimated_gains(raw.samples, raw.pattern, raw.black, raw.white)
+    if estimated is None or not _nearer_to_one(estimated, daylight):
+        return raw, ""
+    ones, matrix = np.ones(3, np.float32), raw.xyz_to_camera
+    known: dict[str, Any] = {"camera_white_balance": ones, "daylight_white_balance": ones}
+    known |= {"calibrations": (), "profile": ()}  # those are for samples that are not balanced
+    if matrix is not None:
+        known["xyz_to_camera"] = matrix / (matrix @ D65)[:, None]
+    return replace(raw, **known), "the samples seem to be white-balanced already"
+
+
+def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[np.ndarray, str]:
+    """The white balance to develop with.
+
+    Without the camera's own white balance daylight is used, without that an estimate.
+
+    Parameters
+    ----------
+    raw : from `find_balanced`.
     wanted : as `Options.white_balance`.
 
     Returns
@@ -42,7 +73,7 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
     note : what they are if not what was wanted, else "".
     """
     if isinstance(wanted, str) and (kelvin := parse_kelvin(wanted)):
-        gains = gains_at(kelvin, raw.xyz_to_camera)
+        gains = gains_at(kelvin, raw)
         if gains is not None:
             return gains, ""
         known, note = choose_white_balance(raw, "camera")
@@ -55,15 +86,13 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
     if wanted == "camera" and camera is not None:
         return camera, ""
     estimated = None
-    if raw.pattern or wanted == "auto":  # nobody knows what a linear file has been balanced for
+    if wanted == "auto" or (raw.pattern and daylight is None):  # a linear file may be balanced
         estimated = estimated_gains(raw.samples, raw.pattern, raw.black, raw.white)
     if wanted == "auto" and estimated is not None:
-        return near_daylight(estimated, raw.xyz_to_camera), ""
+        return near_daylight(estimated, raw), ""
     if wanted == "auto" and camera is not None:
         return camera, "white balance cannot be estimated from the picture: the camera's is used"
     if daylight is not None:
-        if estimated is not None and _nearer_to_one(estimated, daylight):
-            return np.ones(3, np.float32), "the samples seem to be white-balanced already"
         return daylight, "daylight white balance is used"
     if estimated is not None:
         return estimated, "white balance is estimated from the picture"
@@ -118,19 +147,20 @@ def parse_gains(given: str | Sequence[float]) -> np.ndarray:
     return gains / gains.min()
 
 
-def gains_at(kelvin: float, xyz_to_camera: np.ndarray | None) -> np.ndarray | None:
+def gains_at(kelvin: float, raw: RawImage) -> np.ndarray | None:
     """White-balance gains that make light of a colour temperature neutral.
 
     Parameters
     ----------
     kelvin : as for `white_xyz`.
-    xyz_to_camera : (3, 3), or None: not known.
+    raw : whose matrices are used.
 
     Returns
     -------
-    (3,) float32, the smallest 1; None if the matrix is not known, or not one that sees such light.
+    (3,) float32, the smallest 1; None if it has no matrix, or not one that sees such light.
     """
-    return None if xyz_to_camera is None else neutral_gains(xyz_to_camera, white_xyz(kelvin))
+    matrix = raw.matrix_at(kelvin)
+    return None if matrix is None else neutral_gains(matrix, white_xyz(kelvin))
 
 
 def _nearer_to_one(gains: np.ndarray, other: np.ndarray) -> bool:
@@ -180,20 +210,20 @@ def estimated_gains(
     return np.clip(means.max() / means, 1, LARGEST_ESTIMATED_GAIN).astype(np.float32)
 
 
-def near_daylight(gains: np.ndarray, xyz_to_camera: np.ndarray | None) -> np.ndarray:
+def near_daylight(gains: np.ndarray, raw: RawImage) -> np.ndarray:
     """Gains moved most of the way to the nearest that make natural or incandescent light neutral: a meadow is
     green, its light is not.
 
     Parameters
     ----------
     gains : (3,) float32.
-    xyz_to_camera : (3, 3), or None: not known, and ``gains`` are returned.
+    raw : whose matrices are used; if it has none, ``gains`` are returned.
 
     Returns
     -------
     (3,) float32, the smallest 1.
     """
-    lights = [gains_at(1e6 / mired, xyz_to_camera) for mired in range(*LIGHTS)]
+    lights = [gains_at(1e6 / mired, raw) for mired in range(*LIGHTS)]
     known = np.array([light for light in lights if light is not None])
     if not len(known):
         return gains

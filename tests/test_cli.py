@@ -326,6 +326,7 @@ def test_models_lists_the_default(run):
     listed = run("models").stdout
     assert listed.startswith("deepisp ")
     assert find_model("deepisp").card["summary"] in listed
+    assert str(find_model("deepisp").folder) in listed
     assert json.loads(run("models", "--json").stdout)[0]["name"] == "deepisp"
 
 

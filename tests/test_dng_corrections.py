@@ -235,6 +235,24 @@ def test_each_plane_of_a_linear_dng_may_have_its_polynomial(corrected):
     assert not any("OpcodeList2" in note for note in image.notes)
 
 
+def test_a_planes_white_is_its_own():
+    samples = random_samples((*SIZE, 3))
+    black, white = np.float32([BLACK] * 3), np.float32([16000, 12000, 9000])
+    tags = {"OpcodeList2": np.frombuffer(opcode_list(polynomial((0, 0, 1), planes=(0, 3))), np.uint8)}
+    found = dng_corrections.correct(samples, None, black, white, tags, (0, 0), SIZE)
+    span = white - BLACK
+    np.testing.assert_allclose(light(found), light(samples) ** 2 / span, rtol=1e-4, atol=1e-2)
+
+
+def test_white_is_what_the_file_states_even_if_the_sensor_clips_below(corrected):
+    samples = np.minimum(random_samples((200, 300)), 15000)
+    plain = corrected(samples)
+    assert plain.clipped_at < 0.99
+    x = light(samples) / (16000 - BLACK)
+    image = corrected(samples, [polynomial((0, 0, 1), area=(0, 0, 200, 300))])
+    np.testing.assert_allclose(light(image.samples), x**2 * (16000 - BLACK), rtol=1e-4, atol=0.01)
+
+
 @pytest.mark.parametrize(
     "entry",
     [

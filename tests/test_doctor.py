@@ -1,6 +1,7 @@
 """``deepisp doctor`` on installations that do not work. (`test_cli.py`: on one that does.)"""
 
 import json
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
@@ -107,6 +108,17 @@ def test_an_engine_that_fails_is_named_and_the_others_go_on(monkeypatch):
     assert lines["torch/cuda"] == "no: device cuda: there is none"
     assert lines["torch/mps"].startswith("no: self-test: bug")
     assert lines["onnx/cpu"] == lines["torch/cpu"] == "works"
+
+
+def test_a_library_may_be_there_as_its_variant_for_gpus(monkeypatch):
+    def version(name):
+        if name != "onnxruntime-gpu":
+            raise PackageNotFoundError(name)
+        return "1.30"
+
+    monkeypatch.setattr(doctor, "version", version)
+    assert doctor.installed_version("onnxruntime") == "1.30"
+    assert doctor.installed_version("torch") is None
 
 
 def test_a_model_that_is_missing_fails(monkeypatch):

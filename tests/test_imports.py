@@ -26,7 +26,7 @@ LAYERS = [
     ["onnx_engine", "torch_engine", "restored", "grain"],
     ["camera_rgb", "dng"],
     ["raw", "exif"],
-    ["dng_corrections", "lens_warp", "dng_decode", "saturation", "developed_matrix", "xtrans"],
+    ["dng_corrections", "lens_warp", "dng_decode", "saturation", "calibration", "developed_matrix", "xtrans"],
     ["libraw", "dng_opcodes", "reduction"],
     ["metadata"],
     ["exif_reader"],
@@ -105,6 +105,7 @@ def test_help_imports_almost_nothing():
 def test_the_library_offers_what_it_lists():
     import deepisp_cli
 
+    assert set(deepisp_cli.__all__) <= set(dir(deepisp_cli))
     for name in deepisp_cli.__all__:
         assert getattr(deepisp_cli, name)
     with pytest.raises(AttributeError, match="nonsense"):

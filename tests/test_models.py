@@ -130,6 +130,12 @@ def test_a_broken_card_hides_no_other_model(copy, monkeypatch, caplog):
         find_model("nothing")
 
 
+def test_an_installation_without_models_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "_models_folder", lambda: tmp_path)
+    with pytest.raises(ModelError, match=r"^the program's models are not installed; install deepisp again"):
+        find_model("deepisp")
+
+
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(ModelError, match=r"known: deepisp"):
         find_model("deepsleep")

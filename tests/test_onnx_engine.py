@@ -67,7 +67,7 @@ def test_onnxruntime_tells_windows_nothing(monkeypatch):
     assert told[-1] == "a session"
 
 
-def test_onnxruntime_that_quietly_falls_back_is_an_error(tiny_model, monkeypatch):
+def test_onnxruntime_that_quietly_falls_back_is_an_error(tiny_model, monkeypatch, capsys):
     """It does so if CUDA's libraries are missing; the session's own providers show it."""
     import onnxruntime
 
@@ -78,8 +78,12 @@ def test_onnxruntime_that_quietly_falls_back_is_an_error(tiny_model, monkeypatch
         "InferenceSession",
         lambda graph, options, providers: real(graph, providers=["CPUExecutionProvider"]),
     )
+    asked = []
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: asked.append(print("they are not there")))
     with pytest.raises(EngineError, match="opened CPUExecutionProvider instead"):
         OnnxEngine(tiny_model, "cuda")
+    assert asked
+    assert capsys.readouterr().out == ""  # where pictures may go
 
 
 def test_onnxruntime_without_cuda_is_an_error_that_says_what_to_install(tiny_model, monkeypatch):

@@ -174,7 +174,7 @@ def test_numbers_of_numpy_are_numbers():
 @pytest.mark.parametrize("matrix", [None, np.zeros((3, 3)), np.full((3, 3), np.nan)])
 def test_a_matrix_that_is_no_use_is_told(matrix):
     raw = raw_with(np.ones((8, 8)), "RGGB", xyz_to_camera=matrix)
-    found, remark = camera_matrix(raw)
+    found, remark = camera_matrix(raw, np.ones(3, np.float32))
     np.testing.assert_array_equal(found, srgb_from_camera(None))
     assert ("camera RGB is used as sRGB" in remark) == (matrix is not None)  # read_raw notes None
 

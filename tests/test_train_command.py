@@ -292,6 +292,20 @@ def test_what_to_do_about_a_missing_folder_is_said(run, tmp_path):
     )
 
 
+def test_a_run_may_begin_with_a_model_by_its_name(run, tiny_model, monkeypatch):
+    from deepisp_cli import models
+
+    monkeypatch.setattr(models, "_models_folder", lambda: tiny_model.folder.parent)
+    assert run("--initial", tiny_model.folder.name, "-o", "named").exit_code == 0
+    result = run("--initial", "nonsense", "-o", "other")
+    assert result.exit_code == 4
+    assert "nonsense: no such model; known: tiny" in result.output
+    for gone in ("gone/checkpoint.pt", "checkpoint.pt", "./tiny"):
+        result = run("--initial", gone, "-o", "other")
+        assert result.exit_code == 2
+        assert f"{gone}: is neither a checkpoint nor a model's folder" in result.output
+
+
 def test_minutes_that_are_no_number_are_refused(run):
     result = run("--minutes", "nan")
     assert result.exit_code == 2

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 from conftest import MATRIX, raw_with
 
+from deepisp_cli.calibration import D65, Calibration
+from deepisp_cli.camera_rgb import camera_matrix
 from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import BAYER_PATTERNS
+from deepisp_cli.dng_tags import RawTag
 from deepisp_cli.errors import UsageError
 from deepisp_cli.frame import Options
-from deepisp_cli.raw import read_raw
+from deepisp_cli.raw import neutral_gains, read_raw
 from deepisp_cli.white_balance import (
     _nearer_to_one,
     choose_white_balance,
     estimated_gains,
+    find_balanced,
     gains_at,
     near_daylight,
     parse_kelvin,
@@ -35,7 +39,7 @@ def test_white_balance_choices(write_raw, grey_ramp):
     estimated = choose_white_balance(replace(raw, xyz_to_camera=None), "auto")[0]
     np.testing.assert_allclose(estimated, [2, 1, 1.5], rtol=0.02)
     moved = choose_white_balance(raw, "auto")[0]  # to where light is for this matrix
-    np.testing.assert_allclose(moved, near_daylight(estimated, raw.xyz_to_camera), rtol=1e-5)
+    np.testing.assert_allclose(moved, near_daylight(estimated, raw), rtol=1e-5)
     assert 0.02 < np.abs(moved / estimated - 1).max() < 0.05
     np.testing.assert_allclose(choose_white_balance(raw, "3,2,4")[0], [1.5, 1, 2])
     daylight, _ = choose_white_balance(raw, "daylight")
@@ -171,16 +175,20 @@ def test_a_large_picture_is_estimated_from_a_part(monkeypatch):
 
 @pytest.mark.parametrize("kelvin", [2500, 4000, 6000, 10000])
 def test_estimates_come_near_to_lights_there_are(kelvin):
-    light = gains_at(kelvin, np.asarray(MATRIX))
-    np.testing.assert_allclose(near_daylight(light, MATRIX), light, rtol=0.01)
+    samples = np.zeros((8, 8), np.float32)
+    raw, unknown, blind = (
+        raw_with(samples, "RGGB", xyz_to_camera=matrix) for matrix in (MATRIX, None, -np.asarray(MATRIX))
+    )
+    light = gains_at(kelvin, raw)
+    np.testing.assert_allclose(near_daylight(light, raw), light, rtol=0.01)
     green = light * (1, 0.7, 1)  # as for a magenta light
-    moved = near_daylight(green / green.min(), MATRIX)
+    moved = near_daylight(green / green.min(), raw)
     off, was = np.log(moved / moved[1]), np.log(green / green[1])
-    lights = [np.log(gains_at(1e6 / mired, MATRIX)) for mired in range(80, 440)]
+    lights = [np.log(gains_at(1e6 / mired, raw)) for mired in range(80, 440)]
     nearest = [min(np.linalg.norm(each - (ratio - ratio[1])) for ratio in lights) for each in (off, was)]
     assert nearest[0] == pytest.approx(0.2 * nearest[1], abs=0.01)
-    np.testing.assert_array_equal(near_daylight(light, None), light)
-    np.testing.assert_array_equal(near_daylight(light, -np.asarray(MATRIX)), light)
+    np.testing.assert_array_equal(near_daylight(light, unknown), light)
+    np.testing.assert_array_equal(near_daylight(light, blind), light)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +222,45 @@ def test_a_colour_temperature_makes_its_light_neutral_and_lower_ones_make_pictur
     assert warmth == sorted(warmth)
     gains, remark = choose_white_balance(raw_with(samples, "RGGB", camera_white_balance=gains), "5500 k")
     assert "no colour matrix" in remark and gains.max() > 1
-    assert gains_at(5500, -np.asarray(MATRIX)) is None
+    assert gains_at(5500, replace(raw, xyz_to_camera=-np.asarray(MATRIX))) is None
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+def test_balanced_samples_count_as_under_daylight_for_every_choice(factor):
+    """Like those of the Nikon D1: gains for daylight, for 6500 K or of an estimate would turn them pink."""
+    samples = np.full((16, 16), 0.5, np.float32)
+    matrix = factor * np.float32(MATRIX)
+    daylight = neutral_gains(matrix, D65)
+    raw = raw_with(samples, "RGGB", xyz_to_camera=matrix, daylight_white_balance=daylight)
+    assert daylight.max() > 1.5
+    balanced, remark = find_balanced(raw)
+    assert remark == "the samples seem to be white-balanced already"
+    for wanted in ("camera", "daylight", "6500K", "auto"):
+        gains, remark = choose_white_balance(balanced, wanted)
+        np.testing.assert_allclose(gains, 1, atol=0.02)
+        assert remark == ""
+    warm, _ = choose_white_balance(balanced, "9000K")
+    assert warm[0] > warm[2]
+    np.testing.assert_allclose(camera_matrix(balanced, gains)[0], camera_matrix(raw, gains)[0], atol=1e-5)
+    for known in ({"camera_white_balance": daylight}, {"daylight_white_balance": None}, {"pattern": None}):
+        same = replace(raw, **known)
+        assert find_balanced(same) == (same, "")
+    grey = raw_with(np.ones((16, 16)) / np.tile(daylight[[[0, 1], [1, 2]]], (8, 8)) / 2, "RGGB",
+                    xyz_to_camera=matrix, daylight_white_balance=daylight)  # fmt: skip
+    assert find_balanced(grey) == (grey, "")
+    lights = (Calibration(2850.0, matrix), Calibration(6500.0, matrix))
+    known = find_balanced(replace(raw, calibrations=lights, profile=(RawTag(50721, 10, 9, ()),)))[0]
+    assert (known.calibrations, known.profile) == ((), ())  # they are for samples that are not balanced
+    unknown, remark = find_balanced(replace(raw, xyz_to_camera=None))
+    assert unknown.xyz_to_camera is None and remark
+
+
+def test_one_kelvin_is_a_small_step():
+    """The hues of a black body and of daylight are not the same."""
+    lights = np.array([white_xyz(kelvin) for kelvin in range(1667, 25000)])
+    assert np.abs(np.diff(np.log(lights), axis=0)).max() < 0.003
+    blue = lights[:, 2]
+    assert (np.diff(blue) > 0).all()
 
 
 @pytest.mark.parametrize("given", ["1000K", "30000k", "500", "K", "warm", "-5500K"])

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -56,7 +57,9 @@ def _colour_demosaicing(name: str) -> Method:
 
     def method(mosaic: np.ndarray) -> np.ndarray:
         try:
-            import colour_demosaicing
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it warns that it cannot draw
+                import colour_demosaicing
         except ImportError as error:
             raise UsageError("colour-demosaicing is not installed; it needs Python 3.11") from error
         rows, cols = (mirror(-BORDER, side + BORDER, side) for side in mosaic.shape)

@@ -38,9 +38,8 @@ from deepisp_cli.errors import EngineError, UsageError, first_line, refuse_not_i
 )
 @click.option(
     "--initial",
-    type=click.Path(exists=True, path_type=Path),
-    metavar="PATH",
-    help="Start from the weights of a model folder or of another run's checkpoint.",
+    metavar="NAME|PATH",
+    help="Start from the weights of a model, by its name or folder, or of another run's checkpoint.",
 )
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Stop after N steps in total.")
 @click.option("--minutes", type=click.FloatRange(min=0), metavar="M", help="Stop after M minutes.")
@@ -49,7 +48,7 @@ from deepisp_cli.errors import EngineError, UsageError, first_line, refuse_not_i
 )
 def train(
     config: Path, output: Path | None, photographs: tuple[str, ...], validation: tuple[str, ...],
-    resume: bool, initial: Path | None, steps: int | None, minutes: float | None, device: str,
+    resume: bool, initial: str | None, steps: int | None, minutes: float | None, device: str,
 ) -> None:  # fmt: skip
     """Train the model that CONFIG, a TOML file, describes.
 
@@ -90,8 +89,8 @@ def train(
     if validation:
         settings = dataclasses.replace(settings, validation=validation)
     with _memory_told(config):
-        checkpoint = run(settings, folder, device=_open_device(device), resume=resume, initial=initial,
-                         steps=steps, minutes=minutes)  # fmt: skip
+        checkpoint = run(settings, folder, device=_open_device(device), resume=resume,
+                         initial=_weights(initial), steps=steps, minutes=minutes)  # fmt: skip
     click.echo(str(checkpoint))
 
 
@@ -133,6 +132,19 @@ def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tup
     card = export_checkpoint([checkpoint, *average], folder, calibrate)
     click.echo(str(card))
     click.echo(f"use it with --model {_as_model(folder)}", err=True)
+
+
+def _weights(initial: str | None) -> Path | None:
+    """Where ``--initial`` is: a checkpoint, or a model's folder, which may be given by its name."""
+    from deepisp_cli.models import CARD_FILE, find_model, looks_like_a_path
+
+    if initial is None:
+        return None
+    if os.path.isfile(initial) or os.path.isfile(os.path.join(initial, CARD_FILE)):
+        return Path(initial)
+    if looks_like_a_path(initial) or initial.endswith(".pt"):
+        raise UsageError(f"{initial}: is neither a checkpoint nor a model's folder; check the path")
+    return find_model(initial).folder
 
 
 def _name_of(config: Path) -> str:

@@ -27,7 +27,7 @@ from deepisp_cli.training.pictures import (
     load_photograph,
 )
 from deepisp_cli.training.synthesis import PATTERN, Pairs
-from deepisp_cli.white_balance import choose_white_balance
+from deepisp_cli.white_balance import choose_white_balance, find_balanced
 
 TURN_BACK = {6: 8, 8: 6}  # EXIF orientations that undo others; the rest undo themselves
 LARGEST_BORDER = 64  # pixels a side by which a camera may have trimmed its own picture
@@ -153,7 +153,7 @@ def load_pair(pair: tuple[Path, Path]) -> Scene:
     """
     path, reference_path = pair
     with damage_told(path, "a raw file"), path.open("rb") as file:
-        raw = read_raw(file, str(path))
+        raw, _ = find_balanced(read_raw(file, str(path)))
     if raw.pattern is None or raw.x_trans:
         raise InputError(f"{path}: is not a Bayer mosaic; training pairs need one")
     if raw.lens_warp is not None:
@@ -168,5 +168,5 @@ def load_pair(pair: tuple[Path, Path]) -> Scene:
         raise InputError(f"{reference_path}: is not the size of {path.name} ({shapes} pixels)")
     mosaic = mosaic[border[0] :, border[1] :][: reference.shape[0], : reference.shape[1]]
     top, left = ((b + r) % 2 for b, r in zip(border, red_position(raw.pattern), strict=True))
-    matrix, _ = camera_matrix(raw)
+    matrix, _ = camera_matrix(raw, gains)
     return mosaic[top:, left:], np.ascontiguousarray(reference[top:, left:]), matrix

@@ -1,0 +1,163 @@
+"""Which colour matrix holds under which light: a DNG may state up to three, each measured under its own."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from deepisp_cli.colour import XYZ_FROM_SRGB, white_xyz
+from deepisp_cli.dng_tags import Tags, is_dng, text
+
+LIGHTS = {  # K, of EXIF's codes of light sources
+    **dict.fromkeys((1, 4, 9, 18, 20), 5500.0),  # daylight, flash, fine weather, B, D55
+    **dict.fromkeys((10, 19, 21), 6500.0),  # cloudy, C, D65
+    **dict.fromkeys((11, 22), 7500.0),  # shade, D75
+    **dict.fromkeys((3, 17), 2850.0),  # tungsten, A
+    **dict.fromkeys((2, 14), 4150.0),  # fluorescent, cool white
+    **{12: 6400.0, 13: 5050.0, 15: 3525.0, 16: 2925.0},  # fluorescent: daylight, day white, white, warm
+    **{23: 5000.0, 24: 3200.0},  # D50, studio tungsten
+}
+# The codes by distance from D65 (21): D55, D75, daylight, flash, shade, D50; others are further.
+NEAR_D65 = (21, 20, 22, 1, 9, 10, 4, 11, 23)
+SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
+TURNS = 30  # of the search for a light, which ends after a few
+BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+D65 = XYZ_FROM_SRGB.sum(1)  # white of sRGB
+
+
+class Calibration(NamedTuple):
+    """A camera's colours under one light.
+
+    Attributes
+    ----------
+    kelvin : float
+        The light's colour temperature.
+    matrix : (3, 3) float32
+        XYZ to the RGB of the samples.
+    """
+
+    kelvin: float
+    matrix: np.ndarray
+
+
+def colour_matrix(tags: Tags) -> np.ndarray | None:
+    """Return the DNG's AnalogBalance x CameraCalibration x ColorMatrix for the light nearest D65.
+
+    (colours, 3) float64, XYZ to the RGB of the samples, not checked; None if there is none.
+    """
+    numbers = _stated(tags)
+    if not numbers:
+        return None
+    lights = [tags.get(f"CalibrationIlluminant{number}", [0])[0] for number in numbers]
+    distances = [NEAR_D65.index(light) if light in NEAR_D65 else len(NEAR_D65) for light in lights]
+    return _calibrated(tags, numbers[distances.index(min(distances))])
+
+
+def read_calibrations(tags: Tags) -> tuple[Calibration, ...]:
+    """The matrices of a DNG that states several for different lights, by colour temperature; () for others,
+    of which `colour_matrix` is all that is known."""
+    found: dict[float, np.ndarray] = {}
+    for number in _stated(tags):
+        kelvin = LIGHTS.get(int(tags.get(f"CalibrationIlluminant{number}", [0])[0]))
+        matrix = _calibrated(tags, number)
+        if kelvin and is_usable(matrix):
+            found.setdefault(kelvin, matrix.astype(np.float32))
+    return tuple(Calibration(*each) for each in sorted(found.items())) if len(found) > 1 else ()
+
+
+def is_usable(matrix: np.ndarray) -> bool:
+    """Whether this is a (3, 3) matrix that can be inverted."""
+    return matrix.shape == (3, 3) and bool(np.isfinite(matrix).all()) and abs(np.linalg.det(matrix)) > 1e-6
+
+
+def _stated(tags: Tags) -> list[str]:
+    return [number for number in "123" if f"ColorMatrix{number}" in tags] if is_dng(tags) else []
+
+
+def _calibrated(tags: Tags, number: str) -> np.ndarray:
+    matrix: np.ndarray = tags[f"ColorMatrix{number}"].reshape(-1, 3)
+    camera, profile = (text(tags, tag) for tag in SIGNATURES)
+    if camera == profile and f"CameraCalibration{number}" in tags:
+        matrix = tags[f"CameraCalibration{number}"].reshape(-1, len(matrix)) @ matrix
+    return tags.get("AnalogBalance", np.ones(len(matrix)))[:, None] * matrix
+
+
+def matrix_at(kelvin: float, calibrations: Sequence[Calibration]) -> np.ndarray:
+    """The matrix for a light: interpolated in 1 / K between the two nearest (DNG 1.7, chapter 6).
+
+    Parameters
+    ----------
+    kelvin : the light's colour temperature.
+    calibrations : by colour temperature; beyond the first and the last these hold.
+
+    Returns
+    -------
+    (3, 3) float64, XYZ to the RGB of the samples.
+    """
+    below = [each for each in calibrations if each.kelvin <= kelvin][-1:]
+    above = [each for each in calibrations if each.kelvin > kelvin][:1]
+    first, last = (below or above)[0], (above or below)[0]
+    share = 0.0
+    if first.kelvin < last.kelvin:
+        share = (1 / first.kelvin - 1 / kelvin) / (1 / first.kelvin - 1 / last.kelvin)
+    return (1 - share) * first.matrix.astype(np.float64) + share * last.matrix
+
+
+def light_of(neutral: np.ndarray, calibrations: Sequence[Calibration]) -> tuple[float, np.ndarray]:
+    """The light under which a camera sees grey as ``neutral``.
+
+    Parameters
+    ----------
+    neutral : (3,) RGB of the samples.
+    calibrations : by colour temperature.
+
+    Returns
+    -------
+    kelvin : float
+    xyz : (3,) float64
+        Its colour.
+    """
+    kelvin = 6500.0
+    for _ in range(TURNS):
+        xyz = np.linalg.solve(matrix_at(kelvin, calibrations), neutral)
+        before, kelvin = kelvin, temperature(xyz)
+        if kelvin == before:
+            break
+    return kelvin, xyz
+
+
+def temperature(xyz: np.ndarray) -> float:
+    """The colour temperature in K, to a micro reciprocal degree, of the light whose hue is nearest to a
+    colour, (3,) XYZ."""
+    kelvins, hues = _locus()
+    return float(kelvins[np.square(hues - _hue(xyz)).sum(1).argmin()])
+
+
+@cache
+def _locus() -> tuple[np.ndarray, np.ndarray]:
+    kelvins = 1e6 / np.arange(40, 600)
+    return kelvins, np.array([_hue(white_xyz(kelvin)) for kelvin in kelvins])
+
+
+def _hue(xyz: np.ndarray) -> np.ndarray:
+    """CIE 1960 u and v, in which distances to the black body are measured."""
+    x, y, z = xyz
+    return np.array([4 * x, 6 * y]) / (x + 15 * y + 3 * z)
+
+
+def adaptation(light: np.ndarray) -> np.ndarray | None:
+    """What colours under a light look like under D65, by Bradford's transform.
+
+    Parameters
+    ----------
+    light : (3,) XYZ.
+
+    Returns
+    -------
+    (3, 3) float64, XYZ to XYZ; None if the eye would not see it as light.
+    """
+    cones = BRADFORD @ light
+    if cones.min() <= 0:
+        return None
+    return np.linalg.inv(BRADFORD) @ np.diag(BRADFORD @ D65 / cones) @ BRADFORD

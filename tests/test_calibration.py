@@ -1,0 +1,189 @@
+"""Files that state colour matrices for several lights: which holds, and what colours come out."""
+
+import numpy as np
+import pytest
+from conftest import MATRIX, mosaic_of, raw_with
+
+from deepisp_cli.calibration import (
+    BRADFORD,
+    D65,
+    LIGHTS,
+    Calibration,
+    adaptation,
+    light_of,
+    matrix_at,
+    temperature,
+)
+from deepisp_cli.camera_rgb import camera_matrix
+from deepisp_cli.colour import XYZ_FROM_SRGB, srgb_decode, srgb_from_camera, white_xyz
+from deepisp_cli.dng import write_dng
+from deepisp_cli.frame import Options
+from deepisp_cli.pipeline import develop_array
+from deepisp_cli.raw import neutral_gains, read_raw
+from deepisp_cli.white_balance import choose_white_balance, gains_at
+
+SHORT, RATIONAL, SRATIONAL = 3, 5, 10  # TIFF types
+# a camera that sees lamplight otherwise than its daylight matrix says
+WARM = np.asarray(MATRIX) * [[1.1, 1, 0.9], [1, 1.05, 1], [0.9, 1, 1.3]]
+BOTH = (Calibration(2850.0, np.float32(WARM)), Calibration(6500.0, np.float32(MATRIX)))
+COLOURS = np.array([[0.5, 0.5, 0.5], [0.6, 0.2, 0.2], [0.2, 0.5, 0.25], [0.15, 0.2, 0.6], [0.7, 0.6, 0.2]])
+
+
+def fractions(numbers):
+    return [part for number in np.ravel(numbers) for part in (round(float(number) * 10**6), 10**6)]
+
+
+def tags_of(*calibrations, analog=None):
+    """(light, matrix) as DNG's tags."""
+    extra = []
+    for index, (light, matrix) in enumerate(calibrations):
+        extra += [
+            ((50721, 50722, 52531)[index], SRATIONAL, 9, fractions(matrix)),
+            ((50778, 50779, 52529)[index], SHORT, 1, light),
+        ]
+    return extra + ([(50727, RATIONAL, 3, fractions(analog))] if analog else [])
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(extra, samples=None, **options):
+        samples = np.full((24, 24), 900, np.uint16) if samples is None else samples
+        path = tmp_path / "two.dng"
+        write_dng(path, samples, **{"pattern": "RGGB", "white": 16383, **options}, extra=extra)
+        return read_raw(path)
+
+    return read
+
+
+@pytest.mark.parametrize("kelvin", [1667, 2500, 2850, 3500, 4200, 5000, 6500, 9000, 25000])
+def test_between_two_lights_matrices_are_interpolated_by_the_reciprocal(kelvin):
+    share = np.clip((1 / kelvin - 1 / 6500) / (1 / 2850 - 1 / 6500), 0, 1)
+    np.testing.assert_allclose(
+        matrix_at(kelvin, BOTH), share * WARM + (1 - share) * np.asarray(MATRIX), rtol=1e-6
+    )
+
+
+def test_of_three_lights_the_two_nearest_count():
+    three = (BOTH[0], Calibration(4150.0, np.eye(3, dtype=np.float32)), BOTH[1])
+    for each in three:
+        np.testing.assert_array_equal(matrix_at(each.kelvin, three), each.matrix)
+    low, high = matrix_at(3000, three), matrix_at(5000, three)
+    assert not np.allclose(low, matrix_at(3000, BOTH)) and not np.allclose(high, matrix_at(5000, BOTH))
+    assert 0 < (low - WARM)[0, 1] / (np.eye(3) - WARM)[0, 1] < 1
+
+
+@pytest.mark.parametrize("kelvin", [2000, 2850, 3600, 4400, 5200, 6500, 12000])
+def test_a_light_is_known_by_the_neutral_that_the_camera_sees(kelvin):
+    neutral = matrix_at(kelvin, BOTH) @ white_xyz(kelvin)
+    found, light = light_of(0.37 * neutral, BOTH)
+    assert found == pytest.approx(kelvin, rel=0.01)
+    np.testing.assert_allclose(light / light[1], white_xyz(kelvin), rtol=0.02)
+    assert temperature(white_xyz(kelvin)) == pytest.approx(kelvin, rel=0.006)
+    assert temperature(5 * white_xyz(kelvin)) == temperature(white_xyz(kelvin))
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [(0.3721, 0.3751), (0.4402, 0.4031), (0.3129, 0.3292), (0.40, 0.42), (0.45, 0.45), (0.33, 0.38)],
+)
+def test_lamps_have_the_temperature_that_is_published(x, y):
+    """CIE's F2, F4 and F7, and greener ones, by McCamy's formula (1992)."""
+    slope = (x - 0.3320) / (0.1858 - y)
+    kelvin = 449 * slope**3 + 3525 * slope**2 + 6823.3 * slope + 5520.33
+    assert temperature(np.array([x, y, 1 - x - y])) == pytest.approx(kelvin, rel=0.005)
+
+
+def test_bradfords_transform_turns_lights_into_one_another():
+    """The figures are those of the literature for A to D65."""
+    a = np.array([1.09850, 1.0, 0.35585])
+    expected = [
+        [0.8446965, -0.1179225, 0.3948108],
+        [-0.1366303, 1.1041226, 0.1291718],
+        [0.0798489, -0.1348999, 3.1924009],
+    ]
+    np.testing.assert_allclose(adaptation(a), expected, atol=2e-3)
+    np.testing.assert_allclose(adaptation(a) @ a, D65, rtol=1e-9)
+    np.testing.assert_allclose(adaptation(D65), np.eye(3), atol=1e-9)
+    assert BRADFORD.sum() == pytest.approx(3.0, abs=0.01)
+
+
+@pytest.mark.parametrize("kelvin", [2850, 4000, 6500])
+def test_colours_under_any_light_come_out_as_under_daylight(kelvin):
+    """Surfaces whose colours change with the light as Bradford's transform says."""
+    matrix, light = matrix_at(kelvin, BOTH), white_xyz(kelvin)
+    gains = neutral_gains(matrix, light)
+    under_light = COLOURS @ XYZ_FROM_SRGB.T @ np.linalg.inv(adaptation(light)).T
+    camera = under_light @ matrix.T * gains
+    raw = raw_with(np.ones((8, 8)), "RGGB", xyz_to_camera=np.float32(MATRIX), calibrations=BOTH)
+    to_srgb, note = camera_matrix(raw, gains)
+    assert note == "" and to_srgb.dtype == np.float32
+    np.testing.assert_allclose(to_srgb.sum(1), 1, atol=1e-4)
+    found = camera @ to_srgb.T
+    np.testing.assert_allclose(found / found[0, 1], COLOURS / 0.5, atol=0.02)
+    daylight_alone = camera @ srgb_from_camera(MATRIX).T
+    off = np.abs(daylight_alone / daylight_alone[0, 1] - COLOURS / 0.5).max()
+    assert off > 0.1 if kelvin == 2850 else off >= 0
+
+
+def test_gains_of_no_light_leave_the_matrix_for_daylight():
+    raw = raw_with(np.ones((8, 8)), "RGGB", xyz_to_camera=np.float32(MATRIX), calibrations=BOTH)
+    for gains in np.float32([[1, 30, 30], [30, 1, 30], [1, 1, 30], [30, 30, 1]]):
+        assert adaptation(light_of(1 / gains, BOTH)[1]) is None
+        np.testing.assert_allclose(camera_matrix(raw, gains)[0], srgb_from_camera(MATRIX), rtol=1e-5)
+
+
+def test_a_file_with_two_lights_is_read_and_developed_by_the_right_one(read, identity_engine, tmp_path):
+    light = white_xyz(2850)
+    gains = neutral_gains(WARM, light)
+    under_light = COLOURS @ XYZ_FROM_SRGB.T @ np.linalg.inv(adaptation(light)).T @ WARM.T * gains
+    scene = np.repeat(np.repeat(0.6 * under_light[None] / under_light.max(), 32, 0), 32, 1)
+    counts = mosaic_of(scene, black=0, gains=gains)
+    extra = tags_of((17, WARM), (21, MATRIX))
+    raw = read(extra, counts, white_balance=gains)
+    assert [each.kelvin for each in raw.calibrations] == [2850, 6500]
+    np.testing.assert_allclose(raw.calibrations[0].matrix, WARM, atol=1e-5)
+    np.testing.assert_allclose(raw.xyz_to_camera, MATRIX, atol=1e-5)
+    np.testing.assert_allclose(gains_at(2850, raw), gains, rtol=1e-4)
+    assert choose_white_balance(raw, "2850K")[0] == pytest.approx(gains, rel=1e-4)
+    picture = srgb_decode(develop_array(tmp_path / "two.dng", identity_engine, Options(look="neutral")) / 255)
+    found = picture[16, 16::32]
+    np.testing.assert_allclose(found / found[0, 1], COLOURS / 0.5, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("calibrations", "kelvins"),
+    [
+        ([(21, MATRIX)], []),
+        ([(21, MATRIX), (17, WARM)], [2850, 6500]),
+        ([(21, MATRIX), (10, WARM)], []),  # both of 6500 K
+        ([(17, np.zeros((3, 3))), (21, MATRIX)], []),
+        ([(0, WARM), (21, MATRIX)], []),  # not known
+        ([(255, WARM), (21, MATRIX)], []),  # other
+        ([(17, WARM), (20, MATRIX), (22, MATRIX)], [2850, 5500, 7500]),
+    ],
+)
+def test_lights_that_are_not_known_and_useless_matrices_are_left_out(read, calibrations, kelvins):
+    raw = read(tags_of(*calibrations))
+    assert [each.kelvin for each in raw.calibrations] == kelvins
+    at = raw.matrix_at(2850)
+    expected = WARM if 2850 in kelvins else raw.xyz_to_camera
+    np.testing.assert_allclose(at, expected, atol=1e-5)
+
+
+def test_analog_balance_is_part_of_each(read):
+    raw = read(tags_of((17, WARM), (21, MATRIX), analog=(2, 1, 1.5)))
+    for each, matrix in zip(raw.calibrations, (WARM, MATRIX), strict=True):
+        np.testing.assert_allclose(each.matrix, np.diag([2, 1, 1.5]) @ matrix, atol=1e-5)
+
+
+def test_a_white_point_is_seen_by_the_matrix_of_its_light(read):
+    x, y, _ = white_xyz(2850) / white_xyz(2850).sum()
+    white_point = (50729, RATIONAL, 2, fractions([x, y]))
+    raw = read([*tags_of((17, WARM), (21, MATRIX)), white_point])
+    np.testing.assert_allclose(raw.camera_white_balance, neutral_gains(WARM, white_xyz(2850)), rtol=2e-3)
+
+
+def test_every_light_has_a_temperature_and_daylight_is_as_in_the_standard():
+    assert LIGHTS[21] == 6500 and LIGHTS[17] == 2850 and LIGHTS[23] == 5000
+    assert all(2000 < kelvin < 10000 for kelvin in LIGHTS.values())
+    assert 0 not in LIGHTS and 255 not in LIGHTS
