@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, Full, Queue, SimpleQueue
-from threading import Condition, Event, Semaphore, Thread
+from threading import Condition, Event, Semaphore, Thread, current_thread
 from typing import TypeVar
 
 import numpy as np
 
 from deepisp_cli.engine import Engine, as_engine
 from deepisp_cli.errors import DeepIspError, EngineError, OutputExistsError, UsageError, told_of
+from deepisp_cli.files import check_target, is_device
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.machine import available_cores, available_memory
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.models import Model
-from deepisp_cli.output import check_target
 from deepisp_cli.pipeline import (
     STANDARD_STREAM,
     as_options,
@@ -35,6 +35,7 @@ from deepisp_cli.plan import Job
 from deepisp_cli.restored import RestoredRaw
 
 WAIT = 0.1  # seconds between a waiting thread's checks whether the batch has ended
+PIPE_PATIENCE = 1.0  # seconds that a batch, when it ends, waits for one that reads or writes a pipe
 M_ARENA_MAX = -8  # glibc's malloc.h
 Item = TypeVar("Item")
 
@@ -187,6 +188,7 @@ class _Batch:
         self.memory = Memory(memory or available_memory() / 2)
         self.ahead = Semaphore(workers)
         self.stop = Event()
+        self.at_pipes: set[Thread] = set()
         self.todo: SimpleQueue[_Work] = SimpleQueue()
         self.prepared: SimpleQueue[_Work | None] = SimpleQueue()
         self.finished: Queue[_Work | None] = Queue(workers)
@@ -211,7 +213,21 @@ class _Batch:
             with suppress(Full):
                 self.finished.put_nowait(None)
         for thread in self.threads:
-            thread.join()
+            while thread.is_alive() and thread not in self.at_pipes:
+                thread.join(WAIT)
+        for thread in self.at_pipes.copy():
+            thread.join(PIPE_PATIENCE)
+
+    @contextmanager
+    def _at_pipe(self, path: Path | str) -> Iterator[None]:
+        """While a thread reads or writes there: at the other end of a pipe nobody may be."""
+        thread = current_thread()
+        if path == STANDARD_STREAM or is_device(Path(path)):
+            self.at_pipes.add(thread)
+        try:
+            yield
+        finally:
+            self.at_pipes.discard(thread)
 
     def _run(self, call: Callable[[], None]) -> None:
         """The body of a thread: an exception in it ends the batch, unless that has ended already."""
@@ -244,7 +260,8 @@ class _Batch:
             check_target(Path(work.job.target), self.options.overwrite)
         work.options = with_format(self.options, work.job.target)  # tells before the work what cannot be
         contents = self.contents if work.job.source == STANDARD_STREAM else None
-        raw, work.metadata = load(work.job.source, work.result, contents)
+        with self._at_pipe(work.job.source):
+            raw, work.metadata = load(work.job.source, work.result, contents)
         size = frame_bytes(raw, work.options)
         self.memory.take(size, self.stop)
         work.size = size
@@ -281,7 +298,7 @@ class _Batch:
     def _write(self) -> None:
         for work in self._each(self.finished.get):
             assert work.pixels is not None and work.metadata is not None
-            with self._caught(work):
+            with self._caught(work), self._at_pipe(work.job.target):
                 write(work.pixels, work.metadata, work.job.target, work.options, work.result)
             work.pixels = None
             self._done(work)

@@ -19,9 +19,10 @@ from deepisp_cli.batch import develop_many, reading_threads, share_one_heap
 from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import PLACES, open_engine
 from deepisp_cli.errors import EngineError, UsageError
+from deepisp_cli.files import output_errors
 from deepisp_cli.frame import Options
 from deepisp_cli.models import Model, find_model
-from deepisp_cli.output import JPEG_MAX_SIDE, output_errors
+from deepisp_cli.output import JPEG_MAX_SIDE
 from deepisp_cli.peak import multiply_adds, peak_gflops
 from deepisp_cli.pipeline import develop
 from deepisp_cli.plan import Job

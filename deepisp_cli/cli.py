@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -20,7 +21,7 @@ from deepisp_cli import __version__
 from deepisp_cli.cli_options import devices_option, engine_option, memory_option, tile_option
 from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, OutputError, UsageError
 from deepisp_cli.evaluation.commands import benchmark, evaluate
-from deepisp_cli.interrupts import ending_signals
+from deepisp_cli.interrupts import ending_signals, heed_endings
 from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class _Commands(click.Group):
     """A group that turns our errors into one line on stderr and an exit code."""
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
-        if args[0] not in self.commands and os.path.exists(args[0]):
+        if args[0] not in self.commands and os.path.exists(args[0]) and not context.resilient_parsing:
             raise UsageError(f"{args[0]}: is no command; to develop it: deepisp process {args[0]}")
         return super().resolve_command(context, args)
 
@@ -91,17 +92,31 @@ def main() -> None:
     deepisp process night.dng
     deepisp process card/ -r -o pictures/
     """
-    # killed, the terminal was closed, Ctrl-Break on Windows: clean up as after Ctrl-C
-    for number in ending_signals():
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
-            signal.signal(number, signal.default_int_handler)
+    heed_endings()
+    _fill_descriptors()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that its encoding cannot represent
 
 
+def _fill_descriptors() -> None:
+    """Open standard streams that are closed, to nothing: a picture that got their numbers would also get what
+    libraries print."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+# shells complete what is of this type; it checks nothing
+A_PATH = click.Path(allow_dash=True)
+
+
 @main.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--output", metavar="PATH", help="File, folder or '-' for stdout. [beside the source]")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=A_PATH)
+@click.option(
+    "-o", "--output", type=A_PATH, metavar="PATH", help="File, folder or '-' for stdout. [beside the source]"
+)
 @click.option(
     "--name",
     metavar="TEMPLATE",
@@ -121,12 +136,13 @@ def main() -> None:
     show_default=True,
     help="16 bits: PNG and TIFF only; a DNG always has them.",
 )
-@click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders.")
+@click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders, but not links to them.")
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 @click.option("--skip-existing", is_flag=True, help="Skip inputs whose picture exists, by its name.")
 @click.option(
     "--model",
     default="deepisp",
+    type=A_PATH,
     metavar="NAME|DIR",
     show_default=True,
     help="Model name (see 'deepisp models') or folder.",
@@ -215,7 +231,7 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
         raise UsageError("a picture would go to the terminal; redirect it, or name a file with -o")
     talk = _Talk(as_json, quiet, verbose)
     if dry_run:
-        report = _plan_only(jobs, talk)
+        report = _plan_only(jobs, overwrite, talk)
     else:
         report = _develop(jobs, chosen, engine, device, options, memory, talk)
     if len(jobs) > 1 and not quiet:
@@ -272,12 +288,19 @@ class _Talk:
             _tell(f"  {'; '.join((*facts, stages))}")
 
 
-def _plan_only(jobs: Sequence["Job"], talk: _Talk) -> "Report":
+def _plan_only(jobs: Sequence["Job"], overwrite: bool, talk: _Talk) -> "Report":
     from deepisp_cli.batch import Report
+    from deepisp_cli.files import check_target
 
     report = Report()
     for job in jobs:
-        report.add(result := job.result())
+        result = job.result()
+        if result.status == "planned" and job.target != "-":
+            try:
+                check_target(Path(job.target), overwrite)
+            except DeepIspError as error:
+                result.fail(error)
+        report.add(result)
         talk(result)
     return report
 
@@ -302,7 +325,7 @@ def _develop(
             for opened in engines:
                 _tell(f"{opened.model.name} on {opened.name}/{opened.device}")
         bar: Any = click.progressbar(
-            length=1000 * len(jobs), file=sys.stderr, show_pos=False, label="developing",
+            length=1000 * len(jobs), file=sys.stderr, show_pos=False, label="developing", width=0,
             item_show_func=lambda done: f"{done or 0} of {len(jobs)}",
         )  # fmt: skip
         hidden = talk.quiet or not _is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb"
@@ -337,7 +360,7 @@ def _mover(bar: Any) -> Callable[[int, float], None]:
 
 
 @main.command(short_help="Show what is read from raw files.")
-@click.argument("raws", nargs=-1, required=True, metavar="RAW...")
+@click.argument("raws", nargs=-1, required=True, metavar="RAW...", type=A_PATH)
 @click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
 def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:

@@ -1,11 +1,10 @@
 """Check this installation: versions, engines and devices that really open, a self-test."""
 
 import platform
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from deepisp_cli.engine import PLACES, Engine, open_engine
 from deepisp_cli.errors import DeepIspError, told_of
 from deepisp_cli.models import DEFAULT_MODEL, Model, find_model
 from deepisp_cli.pipeline import develop_array
+from deepisp_cli.raw import RawImage, read_raw
 from deepisp_cli.tiling import run_tiled
 
 PACKAGES = (
@@ -47,10 +47,11 @@ def examine() -> dict[str, Any]:
         reference = open_engine(model, "onnx", "cpu")
         noisy = _noisy()
         self_test, healthy = _judge(reference, _picture(noisy))
-        with tempfile.TemporaryDirectory() as folder, told_of("self-test"):
-            raw = Path(folder) / "ramp.dng"
+        with told_of("self-test"):
+            file = BytesIO()
             counts = np.clip(noisy * (WHITE - BLACK) + BLACK, 0, WHITE).astype(np.uint16)
-            write_dng(raw, counts, pattern="RGGB", black=BLACK, white=WHITE, white_balance=(1, 1, 1))
+            write_dng(file, counts, pattern="RGGB", black=BLACK, white=WHITE, white_balance=(1, 1, 1))
+            raw = read_raw(file, "ramp.dng")
             (expected,) = _pictures(raw, reference)
             engines = [_try(model, engine, device, raw, expected) for engine, device in PLACES]
     except DeepIspError as error:
@@ -82,8 +83,8 @@ def _noisy() -> np.ndarray:
     return ramp + np.sqrt(0.006 * ramp + 1e-4) * noise
 
 
-def _pictures(raw: Path, engine: Engine) -> list[np.ndarray]:
-    """The file developed as in a batch, in all of the engine's lanes at the same time."""
+def _pictures(raw: RawImage, engine: Engine) -> list[np.ndarray]:
+    """The raw developed as in a batch, in all of the engine's lanes at the same time."""
 
     def develop(_: int) -> np.ndarray:
         with engine.lane():
@@ -104,7 +105,7 @@ def _judge(reference: Engine, noisy: np.ndarray) -> tuple[str, bool]:
     return f"{verdict}: the default model reduces noise from {before:.3f} to {after:.3f}", verdict == "passed"
 
 
-def _try(model: Model, engine: str, device: str, raw: Path, expected: np.ndarray) -> dict[str, str]:
+def _try(model: Model, engine: str, device: str, raw: RawImage, expected: np.ndarray) -> dict[str, str]:
     try:
         with told_of("self-test"):
             pictures = _pictures(raw, open_engine(model, engine, device))

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
-INTERRUPTED = 130  # exit code after Ctrl-C, SIGTERM or SIGHUP
+INTERRUPTED = 130  # exit code after Ctrl-C; on POSIX systems `interrupts` has the last word
+LACK_OF_MEMORY = ("can't start new thread", "failed to map segment", "cannot allocate memory")
 
 
 class DeepIspError(Exception):
@@ -66,6 +67,8 @@ def loading(library: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, OSError, AttributeError) as error:
+        if is_lack_of_memory(error):
+            raise MemoryError(f"{library} cannot be loaded") from error
         raise EngineError(f"{library} cannot be loaded ({first_line(error)}); install it again") from error
 
 
@@ -92,6 +95,11 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether that is what an exception is about: Python and the loader of libraries have no class for it."""
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in LACK_OF_MEMORY)
+
+
 @contextmanager
 def told_of(name: str) -> Iterator[None]:
     """Turn unexpected exceptions, out of memory or a bug, into an error that names the file."""
@@ -100,7 +108,7 @@ def told_of(name: str) -> Iterator[None]:
     except DeepIspError:
         raise
     except Exception as error:
-        if isinstance(error, MemoryError) or "can't start new thread" in str(error):  # Python's RuntimeError
+        if is_lack_of_memory(error):
             message = f"{name}: not enough memory; close other programs, or try --tile 128"
             raise EngineError(message) from error
         raise DeepIspError(f"{name}: bug, please report it: {error!r}") from error

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape, glob, has_magic
 from pathlib import Path
 
@@ -23,6 +23,7 @@ SIDECAR_SUFFIXES = {".xmp", ".pp3", ".dop", ".thm"}  # of editors, and of camera
 COMPANION_SUFFIXES = {*OUTPUT_SUFFIXES, ".heic", ".heif", ".hif", ".wav"} - {".dng"}
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
+NAMED_WITHIN = 1 << 16  # bytes
 EMPTY = "the name of a file or folder is empty; is a variable not set?"
 
 
@@ -41,8 +42,8 @@ def find_sources(
 ) -> tuple[list[tuple[Path | str, Path]], list[tuple[str, InputError]]]:
     """Search the inputs for raw files.
 
-    Sidecars, and pictures beside a raw of the same name that is also an input, are passed over: they are what
-    "card/*" finds.
+    Sidecars, pictures beside a raw of the same name that is also an input, and this program's pictures are
+    passed over: they are what "card/*" finds.
 
     Parameters
     ----------
@@ -107,19 +108,34 @@ def find_sources(
     if all(file.suffix.lower() in aside for file, _ in files):
         aside -= {".tif", ".tiff"}  # then these are the raws
     with_raw = {_without_suffix(file) for file, _ in files if file.suffix.lower() not in aside}
+
+    def comes_with_a_raw(file: Path) -> bool:
+        beside = file.suffix.lower() in aside and _without_suffix(file) in with_raw
+        finished = file.suffix.lower() in OUTPUT_SUFFIXES - {".dng"}
+        return beside or bool(with_raw and finished and is_ours(file))
+
     found: dict[str, tuple[Path | str, Path]] = {}
     for file, folder in files:
         suffix = file.suffix.lower()
         if suffix in SIDECAR_SUFFIXES:
             if not with_raw:
                 miss(str(file), "is a sidecar file; give the raw file that it belongs to")
-        elif suffix in aside and _without_suffix(file) in with_raw:
-            pass
+        elif comes_with_a_raw(file):
+            continue
         elif suffix in PICTURE_SUFFIXES:
             miss(str(file), "is a picture, not a raw file; give the raw file that the camera wrote")
         else:
             found.setdefault(os.path.abspath(file), (file, folder))
     return list(found.values()), missing
+
+
+def is_ours(picture: Path) -> bool:
+    """Whether the program's name stands in a picture's EXIF, which is at its head or at its end."""
+    with suppress(OSError), picture.open("rb") as file:
+        head = file.read(NAMED_WITHIN)
+        file.seek(-min(NAMED_WITHIN, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        return b"deepisp " in head + file.read()
+    return False
 
 
 def _without_suffix(file: Path) -> str:

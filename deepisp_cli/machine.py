@@ -19,8 +19,11 @@ CGROUP = Path("/sys/fs/cgroup")  # Linux, version 2: the limits of the container
 
 
 def available_cores() -> int:
-    """Processor cores that this process may use."""
+    """Processor cores that this process may use; no more than OMP_NUM_THREADS, if that is set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if wanted.isdecimal() and int(wanted):
+        cores = min(cores, int(wanted))
     quota, period = _numbers("cpu.max", 2)
     return max(1, min(cores, math.ceil(quota / period))) if quota < math.inf else cores
 

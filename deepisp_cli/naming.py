@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deepisp_cli.dng_tags import read_tags, text
 from deepisp_cli.errors import InputError, UsageError, told_of
+from deepisp_cli.files import is_device
 from deepisp_cli.libraw import read_capture, read_preview
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import FORMATS
@@ -84,8 +85,9 @@ def fill(template: str, source: Path, model: str) -> str:
         "model": model,
     }
     wanted = fields & {*METADATA_FIELDS}
-    if fields & {*METADATA_FIELDS, "folder"} and str(source) == STANDARD_STREAM:
-        raise UsageError(f"--name {template!r}: for standard input only stem and model are known; use these")
+    if fields & {*METADATA_FIELDS, "folder"} and (str(source) == STANDARD_STREAM or is_device(source)):
+        what = "standard input" if str(source) == STANDARD_STREAM else "a pipe"
+        raise UsageError(f"--name {template!r}: for {what} only stem and model are known; use these")
     if wanted:
         values |= _metadata_values(source, wanted)
     for field in sorted(fields):

@@ -7,15 +7,10 @@ fail on noisy pictures, whose size it underestimates ("broken data stream when w
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import errno
 import os
-import secrets
-import stat
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -26,8 +21,9 @@ import numpy as np
 import tifffile
 from PIL import ImageCms
 
-from deepisp_cli.errors import OutputError, OutputExistsError, UsageError
+from deepisp_cli.errors import OutputError, UsageError
 from deepisp_cli.exif import Ifds, drop_largest, exif_block, picture_ifds, with_metadata
+from deepisp_cli.files import exists_already, is_taken, output_errors, pour, save
 from deepisp_cli.reduction import reduce_to
 from deepisp_cli.restored import RestoredRaw, encode_dng
 from deepisp_cli.xmp import XMP_IN_JPEG, shortened
@@ -57,19 +53,6 @@ JPEG_MAX_SEGMENT = 65533  # its length field has 16 bits and counts itself
 TIFF_MAX_BYTES = 2**32 - 2**25  # of pixels: offsets have 32 bits, and the rest needs room, too
 STRIP_BYTES = 1 << 20
 THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 160, 80  # pixels of the longer side, as DCF wants it
-
-REMEDIES = {
-    errno.ENOSPC: "free some space or choose another folder",
-    errno.EDQUOT: "free some space or choose another folder",
-    errno.EACCES: "choose a folder you may write to",
-    errno.EPERM: "choose a folder you may write to",
-    errno.EROFS: "choose a folder you may write to",
-    errno.ENOENT: "create the folder first",
-    errno.ENOTDIR: "choose another folder",
-    errno.EISDIR: "name a file, not a folder",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EPIPE: "the program that reads it has closed the pipe",
-}
 
 
 def format_of_suffix(path: str | os.PathLike[str]) -> str:
@@ -136,7 +119,7 @@ def write_picture(
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be 1 to 100, not {quality}")
     if isinstance(target, Path) and not overwrite and is_taken(target):
-        raise _exists(target)
+        raise exists_already(target)
     height, width = pixels.shape[:2]
     ifds = picture_ifds(metadata, width, height, software, format)
     if isinstance(pixels, RestoredRaw):
@@ -151,9 +134,9 @@ def write_picture(
         data = _encode_tiff(pixels, ifds)
     with output_errors(name):
         if isinstance(target, Path):
-            _save(target, data, overwrite)
+            save(target, data, overwrite)
         else:
-            _pour(target, data)
+            pour(target, data)
     return len(data)
 
 
@@ -167,9 +150,6 @@ def _check_pixels(pixels: Pixels, format: str) -> None:
 def _refuse_4_gib(pixels: Pixels, file: str) -> None:
     if pixels.nbytes > TIFF_MAX_BYTES:
         raise OutputError(f"{file} holds at most 4 GiB; choose PNG")
-
-
-# --- encoding ---
 
 
 def _encode_jpeg(pixels: Pixels, ifds: Ifds, xmp: bytes, quality: int, name: str, notes: list[str]) -> bytes:
@@ -249,142 +229,3 @@ def srgb_profile() -> bytes:
     """The ICC profile of sRGB, with a fixed creation date so that equal input gives equal bytes."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]
-
-
-# --- files ---
-
-_unfinished: set[str] = set()  # temporary files being written
-
-
-@contextlib.contextmanager
-def output_errors(name: object) -> Iterator[None]:
-    """Turn the system's errors about a file that cannot be written into `OutputError`."""
-    try:
-        yield
-    except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, "check the disk and the path")
-        raise OutputError(f"{name}: cannot be written ({error.strerror or error}); {remedy}") from error
-
-
-def replace_file(target: Path, data: bytes) -> None:
-    """Write a file completely, or raise `OutputError` and leave what was there."""
-    with output_errors(target):
-        _save(target, data, overwrite=True)
-
-
-def _save(target: Path, data: bytes, overwrite: bool) -> None:
-    """Write a file under another name in the same folder and rename it when it is complete."""
-    if is_device(target):
-        with open(target, "wb", buffering=0) as device:
-            return _pour(device, data)
-    final = os.path.realpath(target)
-    temporary = os.path.join(os.path.dirname(final), f".deepisp-{secrets.token_hex(8)}.part")
-    _unfinished.add(temporary)
-    try:
-        with open(temporary, "xb") as file:  # not by tempfile, whose files only the owner can read
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            if os.name == "posix":  # elsewhere: write protection, which stops renaming and removing
-                with contextlib.suppress(OSError):
-                    os.chmod(temporary, stat.S_IMODE(os.stat(final).st_mode))
-            os.replace(temporary, final)
-        else:
-            _rename_to_new(temporary, final)
-    except FileExistsError as error:
-        raise _exists(target) from error
-    finally:
-        _remove(temporary)
-
-
-def _remove(temporary: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(temporary)
-    _unfinished.discard(temporary)
-
-
-@atexit.register
-def _remove_unfinished() -> None:
-    """Remove what threads were still writing when the program was forced to end."""
-    for temporary in list(_unfinished):
-        _remove(temporary)
-
-
-def _rename_to_new(temporary: str, final: str) -> None:
-    """Rename, but fail if the new name exists, even if it has only just appeared."""
-    try:
-        os.link(temporary, final)
-    except (FileExistsError, FileNotFoundError):  # not found: `_remove_unfinished` was first
-        raise
-    except OSError:  # a file system without hard links: FAT, some network shares
-        os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        try:
-            os.replace(temporary, final)
-        except BaseException:
-            os.unlink(final)
-            raise
-
-
-def is_taken(target: Path) -> bool:
-    """Whether writing there would replace something: also a dangling link, but not a device."""
-    return os.path.lexists(target) and not is_device(target)
-
-
-def check_target(target: Path, overwrite: bool) -> None:
-    """Look, before minutes of work, whether a picture can be written; `write_picture` looks once more.
-
-    Raises
-    ------
-    OutputExistsError
-        If that would replace something, and ``overwrite`` does not allow it.
-    OutputError
-        If the folder that it goes into, or would be made in, cannot be written.
-    """
-    if not overwrite and is_taken(target):
-        raise _exists(target)
-    with contextlib.suppress(OSError):  # reported when the folder is made
-        parents = target.absolute().parents
-        drive = parents[-1]  # which may be missing, too
-        folder = next((parent for parent in parents if parent.exists()), drive)
-        if not folder.is_dir():
-            raise OutputError(f"{folder}: is not a folder; choose another with -o")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{folder}: cannot be written to; choose another folder with -o")
-
-
-def make_parent(target: Path) -> None:
-    """Make the folder that a picture goes into.
-
-    Raises
-    ------
-    OutputError
-        If that fails.
-    """
-    try:
-        os.makedirs(target.parent, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{target.parent}: cannot be created ({error.strerror}); choose another folder with -o"
-        ) from error
-
-
-def is_device(path: Path) -> bool:
-    """Whether the path is a device or pipe, such as /dev/stdout: written to, never replaced."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _pour(stream: BinaryIO, data: bytes) -> None:
-    """Write everything: an unbuffered stream may accept only part at a time."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[stream.write(rest) or 0 :]
-    stream.flush()
-
-
-def _exists(target: Path) -> OutputExistsError:
-    return OutputExistsError(f"{target}: already exists; use --overwrite or choose another name")

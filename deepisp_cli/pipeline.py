@@ -1,7 +1,9 @@
 """One raw file to one finished picture. `develop` shows the order of the stages, from top to bottom."""
 
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +17,7 @@ from deepisp_cli.colour import LUMINANCE, encode
 from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, as_engine
 from deepisp_cli.errors import InputError, UsageError, told_of
+from deepisp_cli.files import check_target, make_parent
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.grain import leave_noise, leave_noise_in_linear
 from deepisp_cli.libraw import read_preview
@@ -22,7 +25,7 @@ from deepisp_cli.look import develop_colour, exposure_of, frame_gain
 from deepisp_cli.machine import by_rows
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
-from deepisp_cli.output import FORMATS, check_target, format_of_suffix, make_parent, write_picture
+from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
 from deepisp_cli.raw import RawImage, input_errors, read_raw
 from deepisp_cli.reduction import reduce_to
 from deepisp_cli.render import render
@@ -33,6 +36,7 @@ from deepisp_cli.white_balance import choose_white_balance, find_balanced
 from deepisp_cli.xmp import read_sidecars
 
 STANDARD_STREAM = "-"
+LARGEST_FILE = 1 << 32  # bytes: TIFF, and so DNG, ends there
 FLOAT_BYTES = 12  # of a pixel of a float32 picture
 FINISHED_BYTES = 6  # of a 16-bit one
 DARK = 0.02  # mean luminance of a finished picture below which a note says that it is dark
@@ -348,14 +352,23 @@ def _read(source: Path | str, contents: bytes | None = None) -> tuple[RawImage, 
 
 
 def read_bytes(source: Path | str) -> bytes:
-    """All of a file, or of standard input."""
+    """All of a file, or of standard input; `InputError` if it is too large to be a raw."""
+    too_large = InputError(f"{source}: is larger than {LARGEST_FILE / 2**30:g} GiB, no raw file is")
     with input_errors(source):
-        if str(source) == STANDARD_STREAM:
-            if sys.stdin is None:  # closed before the program started
-                raise InputError("-: standard input is closed; pipe a raw file into it")
-            stream: Any = sys.stdin.buffer
-            contents = bytearray()
-            while piece := stream.read1():  # in between, Python checks for Ctrl-C
-                contents += piece
-            return bytes(contents)
-        return Path(source).read_bytes()
+        if str(source) != STANDARD_STREAM:
+            with open(source, "rb") as file:
+                if os.fstat(file.fileno()).st_size > LARGEST_FILE:
+                    raise too_large
+                return file.read()
+        if sys.stdin is None:  # closed before the program started
+            raise InputError("-: standard input is closed; pipe a raw file into it")
+        stream: Any = sys.stdin.buffer
+        if sys.platform != "win32":
+            with suppress(OSError):  # no real file
+                os.set_blocking(stream.fileno(), True)  # whoever has it open, too, may have changed that
+        contents = bytearray()
+        while piece := stream.read1():  # in between, Python checks for Ctrl-C
+            contents += piece
+            if len(contents) > LARGEST_FILE:
+                raise too_large
+        return bytes(contents)

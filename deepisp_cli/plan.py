@@ -11,11 +11,12 @@ from itertools import combinations
 from pathlib import Path
 
 from deepisp_cli.errors import DeepIspError, UsageError
+from deepisp_cli.files import is_device, is_taken
 from deepisp_cli.frame import Result
-from deepisp_cli.inputs import EMPTY, RESTORED, find_sources
+from deepisp_cli.inputs import EMPTY, RESTORED, find_sources, is_ours
 from deepisp_cli.metadata import read_metadata
 from deepisp_cli.naming import OUTPUT_SUFFIXES, check_template, fields_of, fill
-from deepisp_cli.output import FORMATS, format_of_suffix, is_device, is_taken
+from deepisp_cli.output import FORMATS, format_of_suffix
 from deepisp_cli.pipeline import STANDARD_STREAM
 from deepisp_cli.xmp import read_sidecars
 
@@ -215,7 +216,7 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
         return jobs
     target = taken[Path(existing[0].target)]
     beside = target.suffix.lower() == ".jpg" and target.parent == Path(existing[0].source).parent
-    if beside and not _is_ours(target):
+    if beside and not is_ours(target):
         remedy = 'a camera may have written it; choose a folder with -o or use --name "{stem}_{model}"'
     else:
         remedy = "choose a folder with -o or another name with --name, or use --skip-existing or --overwrite"
@@ -246,13 +247,6 @@ def _captured(file: Path) -> datetime | None:
         moment = read_metadata(stream, str(file), sidecars=read_sidecars(file)[0]).captured
         return moment and moment.replace(tzinfo=None)
     return None
-
-
-def _is_ours(picture: Path) -> bool:
-    """Whether the program's name stands at the head of a picture, in its EXIF's Software."""
-    with suppress(OSError), picture.open("rb") as file:
-        return b"deepisp " in file.read(1 << 16)
-    return False
 
 
 def _taken_names(jobs: Sequence[Job]) -> dict[Path, Path]:

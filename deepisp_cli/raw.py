@@ -250,7 +250,8 @@ def input_errors(name: object) -> Iterator[None]:
     except OSError as error:
         if os.path.isdir(error.filename or ""):  # for which Windows says that access is denied
             raise InputError(f"{name}: is a folder; give raw files") from error
-        raise InputError(f"{name}: cannot be read ({error.strerror}); check its permissions") from error
+        reason = error.strerror or error
+        raise InputError(f"{name}: cannot be read ({reason}); check its permissions") from error
 
 
 def _check_tail(samples: np.ndarray, mosaic: bool, name: str) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import IdentityEngine
 
-from deepisp_cli import batch, output, restored
+from deepisp_cli import batch, files, restored
 from deepisp_cli.batch import Memory, Report, develop_many
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import EngineError, OutputError, UnsupportedRawError, UsageError
@@ -471,14 +471,14 @@ def test_a_picture_that_another_run_writes_meanwhile_is_skipped_if_asked(
     if when == "before it is read":
         targets[0].write_bytes(b"theirs")
     else:
-        rename = output._rename_to_new
+        rename = files._rename_to_new
 
         def late(temporary, final):
             if Path(final).name == "a.jpg":
                 Path(final).write_bytes(b"theirs")
             rename(temporary, final)
 
-        monkeypatch.setattr(output, "_rename_to_new", late)
+        monkeypatch.setattr(files, "_rename_to_new", late)
     results = list(develop_many(jobs, identity_engine, NEUTRAL))
     assert [result.status for result in results] == ["skipped" if skip else "failed", "written"]
     assert [bool(result.error) for result in results] == [not skip, False]

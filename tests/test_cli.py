@@ -374,10 +374,111 @@ def test_an_interrupt_ends_the_wait_for_standard_input(tiny_model):
     process.stdin.write(bytes(1 << 20))  # more than a pipe holds: the program is reading
     process.send_signal(signal.SIGINT)
     try:
-        assert process.wait(60) == 130
+        assert process.wait(60) == -signal.SIGINT  # dies of it, so that a shell's loop ends, too
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no named pipes there")
+@pytest.mark.parametrize("end", ["source", "target"])
+def test_a_kill_ends_the_wait_for_the_other_end_of_a_pipe(night, tiny_model, tmp_path, end):
+    pipe = tmp_path / ("pipe.dng" if end == "source" else "pipe.jpg")
+    os.mkfifo(pipe)
+    source, target = (pipe, tmp_path / "a.jpg") if end == "source" else (night, pipe)
+    process = program("process", source, "-o", target, "--model", tiny_model.folder, "-v")
+    try:
+        assert process.stderr.readline().startswith(b"tiny on ")  # the engine is open, the work begins
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
+def test_a_shells_loop_ends_with_an_interrupt(night):
+    """bash goes on to the next file after a program that exits normally, whatever its code."""
+    if not shutil.which("bash"):
+        pytest.skip("there is no bash")
+    script = 'for i in 1 2; do "$0" -c "$1"; done; echo went on'
+    code = (
+        "import os, signal\n"
+        "from deepisp_cli.interrupts import heed_endings\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "heed_endings()\n"
+        "print('developing', flush=True)\n"
+        "try:\n    os.killpg(0, signal.SIGINT)\n    signal.pause()\n"
+        "except KeyboardInterrupt:\n    raise SystemExit(130)\n"
+    )
+    done = subprocess.run(
+        ["bash", "-c", script, sys.executable, code], cwd=ROOT, capture_output=True, text=True,
+        start_new_session=True, preexec_fn=_heed_interrupts,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGINT
+    assert done.stdout == "developing\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
+def test_what_libraries_print_gets_into_no_picture(night, tiny_model, tmp_path):
+    """With stderr closed, the next file that is opened would be number 2."""
+    code = (
+        "import os, sys\n"
+        "from deepisp_cli.cli import main\n"
+        "save = os.fsync\n"
+        "os.fsync = lambda number: (os.write(2, b'a warning'), save(number))\n"
+        "main(sys.argv[1:])\n"
+    )
+    target = tmp_path / "a.png"
+    command = '"$0" -c "$1" process "$2" -o "$3" --model "$4" 2>&-'
+    arguments = (sys.executable, code, night, target, tiny_model.folder)
+    subprocess.run(["sh", "-c", command, *map(str, arguments)], cwd=ROOT, env=BUFFERED, check=True)
+    assert b"a warning" not in target.read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors do not block otherwise there")
+def test_a_source_that_does_not_block_is_waited_for(night, tiny_model, tmp_path):
+    ends = os.pipe()
+    os.set_blocking(ends[0], False)
+    process = program("process", "-", "-o", tmp_path / "a.png", "--model", tiny_model.folder, stdin=ends[0])
+    os.close(ends[0])
+    time.sleep(1)
+    with open(ends[1], "wb") as pipe:
+        pipe.write(night.read_bytes())
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+
+
+def test_a_dry_run_tells_what_cannot_be_written(run, night, tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    refused = run("process", night, "-o", f"{tmp_path / 'file'}/", "--dry-run")
+    assert refused.exit_code == 5
+    assert "is not a folder" in refused.stderr
+    assert run("process", night, "-o", tmp_path / "new" / "deeper", "--dry-run").exit_code == 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_shells_complete_paths_and_say_nothing_of_commands(night, monkeypatch):
+    for words, wanted in (
+        ("deepisp process ni", "file"),
+        ("deepisp process night.dng -o n", "file"),
+        ("deepisp info ni", "file"),
+        ("deepisp process night.dng --model m", "file"),
+    ):
+        completed = subprocess.run(
+            [sys.executable, "-m", "deepisp_cli"], cwd=ROOT, capture_output=True, text=True,
+            env={**BUFFERED, "_PYTHON_M_DEEPISP_CLI_COMPLETE": "bash_complete", "COMP_WORDS": words,
+                 "COMP_CWORD": str(len(words.split()) - 1), "_DEEPISP_COMPLETE": "bash_complete"},
+        )  # fmt: skip
+        assert completed.stdout.startswith(wanted), completed
+    words = f"deepisp {night} n"
+    completed = subprocess.run(
+        [sys.executable, "-m", "deepisp_cli"], cwd=ROOT, capture_output=True, text=True,
+        env={**BUFFERED, "_PYTHON_M_DEEPISP_CLI_COMPLETE": "bash_complete", "COMP_WORDS": words,
+             "COMP_CWORD": "2", "_DEEPISP_COMPLETE": "bash_complete"},
+    )  # fmt: skip
+    assert completed.stderr == ""
 
 
 def test_standard_output_may_lack_letters(night, tiny_model, tmp_path):
@@ -452,7 +553,7 @@ def test_a_dumb_terminal_gets_no_progress_bar(night, tiny_model, tmp_path, kind,
         ),
         pytest.param(
             "signal.SIGBREAK = getattr(signal, 'SIGBREAK', getattr(signal, 'SIGUSR1', None))",
-            "signal.getsignal(signal.SIGBREAK) is signal.default_int_handler",
+            "signal.getsignal(signal.SIGBREAK) is interrupts.interrupt",
             id="Ctrl-Break",  # heeded as Ctrl-C is; only Windows has it, elsewhere another signal stands in
         ),
     ],
@@ -460,6 +561,7 @@ def test_a_dumb_terminal_gets_no_progress_bar(night, tiny_model, tmp_path, kind,
 def test_which_signals_are_heeded(night, before, after):
     code = (
         "import signal, sys\n"
+        "from deepisp_cli import interrupts\n"
         "from deepisp_cli.cli import main\n"
         f"{before}\n"
         "try:\n    main(['info', sys.argv[1]])\n"
@@ -541,7 +643,7 @@ def test_a_killed_program_leaves_whole_files_only(write_raw, grey_ramp, tiny_mod
         process.send_signal(getattr(signal, name))
         time.sleep(0.1)
     process.communicate(timeout=60)
-    assert process.returncode == (-signal.SIGKILL if kind == "SIGKILL" else 130)
+    assert process.returncode == -getattr(signal, kind.split()[0])
     written = list(out.glob("*.jpg"))
     assert 0 < len(written) < len(raws)
     for path in written:

@@ -25,7 +25,7 @@ LAYERS = [
     ["engine", "output", "white_balance"],
     ["onnx_engine", "torch_engine", "restored", "grain"],
     ["camera_rgb", "dng"],
-    ["raw", "exif"],
+    ["raw", "exif", "files"],
     ["dng_corrections", "lens_warp", "dng_decode", "saturation", "calibration", "developed_matrix", "xtrans"],
     ["libraw", "dng_opcodes", "reduction"],
     ["metadata"],

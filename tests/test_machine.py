@@ -20,10 +20,24 @@ def cgroup(tmp_path, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux's")
 def test_cores(cgroup, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert machine.available_cores() == 8
     for limit, cores in (("max 100000", 8), ("250000 100000", 3), ("50000 100000", 1), ("1600000 100000", 8)):
         (cgroup / "cpu.max").write_text(limit + "\n")
         assert machine.available_cores() == cores
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux's")
+@pytest.mark.parametrize(
+    ("wanted", "cores"),
+    [("3", 3), ("1", 1), ("99", 8), ("4,2", 4), ("0", 8), ("", 8), ("-1", 8), ("many", 8)],
+)
+def test_fewer_cores_may_be_asked_for(cgroup, monkeypatch, wanted, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    assert machine.available_cores() == cores
+    (cgroup / "cpu.max").write_text("200000 100000\n")
+    assert machine.available_cores() == min(cores, 2)
 
 
 def test_memory(cgroup, monkeypatch):

@@ -1,6 +1,7 @@
 """Names that ``--name`` makes: what they hold, where it is from, and that they are names on any system."""
 
 import io
+import os
 import struct
 from datetime import datetime
 from pathlib import Path
@@ -87,6 +88,14 @@ def test_of_standard_input_little_is_known():
     for field in ("folder", "date", "camera", "iso"):
         with pytest.raises(UsageError, match="for standard input only stem and model are known"):
             fill(f"{{{field}}}", Path("-"), "m")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no named pipes there")
+def test_a_pipe_is_not_read_for_its_name(tmp_path):
+    os.mkfifo(tmp_path / "a.dng")
+    assert fill("{stem}", tmp_path / "a.dng", "m") == "a"
+    with pytest.raises(UsageError, match="for a pipe only stem and model are known"):
+        fill("{date}", tmp_path / "a.dng", "m")
 
 
 def test_what_the_file_says_itself_needs_neither_preview_nor_libraw(write_raw, grey_ramp, monkeypatch):

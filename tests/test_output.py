@@ -18,7 +18,7 @@ import tifffile
 from PIL import Image, ImageCms
 from PIL.ExifTags import IFD
 
-from deepisp_cli import output
+from deepisp_cli import files, output
 from deepisp_cli.errors import OutputError, UsageError
 from deepisp_cli.exif import LONG, SHORT, picture_ifds
 from deepisp_cli.metadata import Metadata, read_metadata
@@ -427,8 +427,21 @@ def test_an_existing_file_is_refused_before_the_work(tmp_path, monkeypatch):
         write(tmp_path / "x.png")
 
 
-@pytest.mark.parametrize("hard_links", [True, False])
-def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, hard_links):
+WAYS = ["renames exclusively", "has hard links", "has neither"]
+
+
+@pytest.fixture(params=WAYS)
+def file_system(request, monkeypatch):
+    """Of which kinds there are several: FAT has no hard links, NFS no exclusive renaming."""
+    if request.param != WAYS[0]:
+        monkeypatch.setattr(files, "_rename_exclusively", refuse)
+    if request.param == WAYS[2]:
+        monkeypatch.setattr(os, "link", refuse)
+    return request.param
+
+
+@pytest.mark.usefixtures("file_system")
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch):
     target = tmp_path / "x.png"
     encode = output._encode_png
 
@@ -437,19 +450,33 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, hard_links
         return encode(*arguments)
 
     monkeypatch.setattr(output, "_encode_png", slow)
-    if not hard_links:
-        monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(UsageError, match="exists"):
         write(target)
     assert target.read_bytes() == b"somebody else's"
     assert os.listdir(tmp_path) == ["x.png"]
 
 
-def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "link", refuse)
+@pytest.mark.usefixtures("file_system")
+def test_any_file_system_will_do(tmp_path):
     write(tmp_path / "x.png")
     assert Image.open(tmp_path / "x.png").size == (31, 23)
     assert os.listdir(tmp_path) == ["x.png"]
+    assert not (tmp_path / "x.png").stat().st_mode & stat.S_IXUSR
+
+
+@pytest.mark.skipif(not sys.platform.startswith(("linux", "darwin")), reason="has no such call")
+def test_a_picture_gets_its_name_at_once(tmp_path, monkeypatch):
+    """With all that is in it: programs that watch the folder are told that it has moved there."""
+    monkeypatch.setattr(os, "link", pytest.fail)
+    monkeypatch.setattr(os, "replace", pytest.fail)
+    write(tmp_path / "x.png")
+    assert Image.open(tmp_path / "x.png").size == (31, 23)
+
+
+def test_a_name_that_is_too_long_is_told_before_the_work(tmp_path):
+    with pytest.raises(OutputError, match=r"File name too long.*choose a shorter name"):
+        files.check_target(tmp_path / f"{'a' * 300}.png", overwrite=False)
+    files.check_target(tmp_path / "new" / "deeper" / "x.png", overwrite=False)
 
 
 def refuse(*_):
@@ -481,6 +508,7 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch, step, fail
     }[step]
     monkeypatch.setattr(owner, name, fail)
     monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(files, "_rename_exclusively", refuse)
     translated = isinstance(failure, OSError) and step != "encode"
     with pytest.raises(OutputError if translated else type(failure)) as caught:
         write(target, overwrite=overwrite)
@@ -497,14 +525,14 @@ def test_the_end_of_the_program_leaves_nothing_half_written(tmp_path):
     program = """if True:
         import os, sys, threading
         from pathlib import Path
-        from deepisp_cli import output
+        from deepisp_cli import files
         writing = threading.Event()
         def fsync(_):
             writing.set()
             threading.Event().wait()
         os.fsync = fsync
         target = Path(sys.argv[1])
-        threading.Thread(target=output._save, args=(target, b"half", False), daemon=True).start()
+        threading.Thread(target=files.save, args=(target, b"half", False), daemon=True).start()
         assert writing.wait(60)
         print(os.listdir(target.parent))
     """
@@ -518,7 +546,7 @@ def test_the_end_of_the_program_leaves_nothing_half_written(tmp_path):
 def test_a_temporary_file_that_is_gone_leaves_nothing_for_a_moment(tmp_path, monkeypatch):
     """The program ends while a thread writes: the thread may stop anywhere after that."""
     opened, original = [], os.open
-    monkeypatch.setattr(os, "fsync", lambda _: output._remove_unfinished())
+    monkeypatch.setattr(os, "fsync", lambda _: files._remove_unfinished())
     monkeypatch.setattr(os, "open", lambda path, *rest: opened.append(path) or original(path, *rest))
     with pytest.raises(OutputError):
         write(tmp_path / "x.png")
@@ -559,7 +587,7 @@ def test_a_write_protected_file_leaves_nothing_behind_on_windows(tmp_path, monke
     windows = {**vars(os), "name": "nt", "replace": heeding(os.replace), "unlink": heeding(os.unlink)}
     write(tmp_path / "x.png")
     (tmp_path / "x.png").chmod(stat.S_IREAD)
-    monkeypatch.setattr(output, "os", SimpleNamespace(**windows))
+    monkeypatch.setattr(files, "os", SimpleNamespace(**windows))
     with pytest.raises(OutputError, match="Access is denied"):
         write(tmp_path / "x.png", overwrite=True)
     assert os.listdir(tmp_path) == ["x.png"]

@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import tifffile
 from conftest import MATRIX, IdentityEngine, mosaic_of, raw_with
 from PIL import Image, ImageOps
 
-from deepisp_cli import __version__
+from deepisp_cli import __version__, pipeline
 from deepisp_cli.camera_rgb import at_each_pixel, camera_matrix, linear_rgb
 from deepisp_cli.colour import encode, srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import (
@@ -202,6 +203,20 @@ def test_samples_that_the_camera_has_balanced_are_left_so(tmp_path, identity_eng
     pixels, result = picture_of(path, identity_engine)
     assert any("balanced already" in note for note in result.notes)
     assert np.ptp(pixels[20, 2:-2].astype(int), axis=1).max() <= 2
+
+
+def test_what_is_too_large_for_a_raw_is_not_read(tmp_path, monkeypatch, identity_engine):
+    """An image of a disk may be called .raw, too; and a pipe may never end."""
+    monkeypatch.setattr(pipeline, "LARGEST_FILE", 1000)
+    (tmp_path / "disk.raw").write_bytes(bytes(1001))
+    with pytest.raises(InputError, match=r"disk\.raw: is larger than .* GiB, no raw file is"):
+        develop(tmp_path / "disk.raw", tmp_path / "a.png", identity_engine)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(bytes(10**6)))))
+    with pytest.raises(InputError, match="-: is larger than"):
+        develop("-", tmp_path / "a.png", identity_engine)
+    (tmp_path / "small.raw").write_bytes(bytes(1000))
+    with pytest.raises(InputError, match="not a raw file"):
+        develop(tmp_path / "small.raw", tmp_path / "a.png", identity_engine)
 
 
 def read_back(path, counts, pattern):

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -237,6 +238,23 @@ def test_a_corrected_time_is_the_one_that_counts(card):
         xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:DateTimeOriginal="2024-05-06T20:30:00"/></rdf:RDF>"""
     )
     assert plan_jobs([str(raw)], ".", skip_existing=True)[0][0].skip
+
+
+@pytest.mark.parametrize("format", [format for format in FORMATS if format != "dng"])
+def test_pictures_of_earlier_runs_are_passed_over(card, format):
+    """What "card/*" finds after a run with --name "{stem}_{model}"."""
+    picture = card / f"a/one_deepisp{FORMATS[format].suffixes[0]}"
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    write_picture(
+        picture, pixels, taken("21:30:00"), format=format, software="deepisp 0.1.0 (deepisp)", overwrite=False
+    )
+    assert picture.stat().st_size > 3 * 2**16 or format == "jpeg"
+    jobs, _ = plan_jobs(["card/a/*"], "out", template="{stem}_{model}", model="deepisp", format=format)
+    assert [Path(job.source).name for job in jobs] == ["TWO.NEF", "one.dng", "readme.txt"]
+    with pytest.raises(InputError) if format != "tiff" else nullcontext():
+        plan_jobs([str(picture)], "out")
+    write_picture(picture, pixels, taken("21:30:00"), format=format, software="somebody's", overwrite=True)
+    assert len(plan_jobs(["card/a/*"], "out", template="{stem}_{model}", model="deepisp")[0]) == 4
 
 
 def test_a_cameras_own_picture_exists_under_a_name_in_capitals(card):

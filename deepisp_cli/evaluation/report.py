@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from deepisp_cli.doctor import installed_version
 from deepisp_cli.errors import UsageError
+from deepisp_cli.files import output_errors, replace_file
 from deepisp_cli.machine import available_cores, processor
-from deepisp_cli.output import output_errors, replace_file
 
 FILES = ("results.json", "results.md", "sheet.jpg")
 LIBRARIES = (

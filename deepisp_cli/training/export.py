@@ -17,10 +17,10 @@ import torch
 
 from deepisp_cli import __version__
 from deepisp_cli.errors import InputError, ModelError
+from deepisp_cli.files import replace_file
 from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.onnx_engine import open_session
-from deepisp_cli.output import replace_file
 from deepisp_cli.training.config import TrainConfig, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.quantise import SMALLEST, measure

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from deepisp_cli.interrupts import ending_signals
-from deepisp_cli.output import output_errors
+from deepisp_cli.files import output_errors
+from deepisp_cli.interrupts import ending_signals, interrupt
 from deepisp_cli.training.config import TrainConfig
 from deepisp_cli.training.trainer import Trainer
 from deepisp_cli.training.validation import Validation, dead_features
@@ -93,7 +94,7 @@ def train(
                     log.info(
                         "saved at stage %d, step %d; continue with --resume", trainer.stage + 1, trainer.step
                     )
-                    raise KeyboardInterrupt
+                    return checkpoint
                 if time.monotonic() - saved > SAVE_EVERY:
                     trainer.save(checkpoint)
                     saved = time.monotonic()
@@ -104,25 +105,29 @@ def train(
 
 @contextmanager
 def _interrupts_held() -> Iterator[list[int]]:
-    """What would raise KeyboardInterrupt is listed instead: in the middle of a step the state is not one to
-    continue from. The second time it is raised after all."""
+    """Signals that would raise KeyboardInterrupt are listed instead, and come when the block ends: in the
+    middle of a step the state is not one to continue from. A second one comes at once."""
     interrupts: list[int] = []
+    handlers: dict[int, Any] = {}
 
     def hold(number: int, frame: FrameType | None) -> None:
-        if interrupts:
-            signal.default_int_handler(number, frame)
         interrupts.append(number)
+        if len(interrupts) > 1:
+            raise KeyboardInterrupt
 
-    held = []
     if threading.current_thread() is threading.main_thread():  # signals reach no other
-        held = [each for each in ending_signals() if signal.getsignal(each) is signal.default_int_handler]
+        handlers = {number: signal.getsignal(number) for number in ending_signals()}
+    raising = (signal.default_int_handler, interrupt)
+    held = {number: handler for number, handler in handlers.items() if handler in raising}
     for number in held:
         signal.signal(number, hold)
     try:
         yield interrupts
     finally:
-        for number in held:
-            signal.signal(number, signal.default_int_handler)
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        if interrupts:
+            signal.raise_signal(interrupts[0])
 
 
 class _Reporter:

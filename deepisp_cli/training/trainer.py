@@ -17,11 +17,11 @@ from torch import Tensor
 
 from deepisp_cli.colour import fit_transform, srgb_encode
 from deepisp_cli.errors import ModelError
+from deepisp_cli.files import replace_file
 from deepisp_cli.fused import fused_join, joins
 from deepisp_cli.metering import expose
 from deepisp_cli.models import WEIGHTS_FILE, find_model, unknown_network
 from deepisp_cli.network import DeepISP, NetworkConfig, config_from_card
-from deepisp_cli.output import replace_file
 from deepisp_cli.training.config import LENGTHS, TrainConfig, config_from_dict, differences
 from deepisp_cli.training.growth import deepen, fits_into
 from deepisp_cli.training.losses import (

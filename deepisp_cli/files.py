@@ -1,0 +1,196 @@
+"""Files that are written completely or not at all, and what can be said of them before."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from deepisp_cli.errors import OutputError, OutputExistsError
+
+REMEDIES = {
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "free some space or choose another folder",
+    errno.EACCES: "choose a folder you may write to",
+    errno.EPERM: "choose a folder you may write to",
+    errno.EROFS: "choose a folder you may write to",
+    errno.ENOENT: "create the folder first",
+    errno.ENOTDIR: "choose another folder",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EPIPE: "the program that reads it has closed the pipe",
+}
+_RENAME_EXCL = 4  # macOS's stdio.h
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # Linux's fcntl.h and fs.h
+
+_unfinished: set[str] = set()  # temporary files being written
+
+
+@contextlib.contextmanager
+def output_errors(name: object) -> Iterator[None]:
+    """Turn the system's errors about a file that cannot be written into `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "check the disk and the path")
+        raise OutputError(f"{name}: cannot be written ({error.strerror or error}); {remedy}") from error
+
+
+def replace_file(target: Path, data: bytes) -> None:
+    """Write a file completely, or raise `OutputError` and leave what was there."""
+    with output_errors(target):
+        save(target, data, overwrite=True)
+
+
+def save(target: Path, data: bytes, overwrite: bool) -> None:
+    """Write a file under another name in the same folder and rename it when it is complete.
+
+    Raises
+    ------
+    OutputExistsError
+        If it exists and ``overwrite`` is false.
+    OSError
+        If that fails.
+    """
+    if is_device(target):
+        with open(target, "wb", buffering=0) as device:
+            return pour(device, data)
+    final = os.path.realpath(target)
+    temporary = os.path.join(os.path.dirname(final), f".deepisp-{secrets.token_hex(8)}.part")
+    _unfinished.add(temporary)
+    try:
+        with open(temporary, "xb") as file:  # not by tempfile, whose files only the owner can read
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if overwrite:
+            if os.name == "posix":  # elsewhere: write protection, which stops renaming and removing
+                with contextlib.suppress(OSError):
+                    os.chmod(temporary, stat.S_IMODE(os.stat(final).st_mode))
+            os.replace(temporary, final)
+        else:
+            _rename_to_new(temporary, final)
+    except FileExistsError as error:
+        raise exists_already(target) from error
+    finally:
+        _remove(temporary)
+
+
+def _remove(temporary: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(temporary)
+    _unfinished.discard(temporary)
+
+
+@atexit.register
+def _remove_unfinished() -> None:
+    """Remove what threads were still writing when the program was forced to end."""
+    for temporary in list(_unfinished):
+        _remove(temporary)
+
+
+def _rename_to_new(temporary: str, final: str) -> None:
+    """Rename, but fail if the new name exists, even if it has only just appeared."""
+    if os.name == "nt":
+        return os.rename(temporary, final)  # which fails there
+    for way in (_rename_exclusively, os.link):
+        try:
+            return way(temporary, final)
+        except (FileExistsError, FileNotFoundError):  # not found: `_remove_unfinished` was first
+            raise
+        except (OSError, AttributeError):  # this system, or file system, does not know it
+            continue
+    os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        os.replace(temporary, final)
+    except BaseException:
+        os.unlink(final)
+        raise
+
+
+def _rename_exclusively(old: str, new: str) -> None:
+    """Linux's and macOS's calls, which Python does not offer. Raises OSError; AttributeError elsewhere."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    paths = os.fsencode(old), os.fsencode(new)
+    if sys.platform == "darwin":
+        failed = libc.renamex_np(*paths, _RENAME_EXCL)
+    else:
+        failed = libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_NOREPLACE)
+    if failed:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), new)
+
+
+def is_taken(target: Path) -> bool:
+    """Whether writing there would replace something: also a dangling link, but not a device."""
+    return os.path.lexists(target) and not is_device(target)
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Look, before minutes of work, whether a picture can be written; `write_picture` looks once more.
+
+    Raises
+    ------
+    OutputExistsError
+        If that would replace something, and ``overwrite`` does not allow it.
+    OutputError
+        If the folder that it goes into, or would be made in, cannot be written.
+    """
+    if not overwrite and is_taken(target):
+        raise exists_already(target)
+    with output_errors(target), contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        os.lstat(target)  # its name may be too long
+    with contextlib.suppress(OSError):  # reported when the folder is made
+        parents = target.absolute().parents
+        drive = parents[-1]  # which may be missing, too
+        folder = next((parent for parent in parents if parent.exists()), drive)
+        if not folder.is_dir():
+            raise OutputError(f"{folder}: is not a folder; choose another with -o")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{folder}: cannot be written to; choose another folder with -o")
+
+
+def make_parent(target: Path) -> None:
+    """Make the folder that a picture goes into.
+
+    Raises
+    ------
+    OutputError
+        If that fails.
+    """
+    try:
+        os.makedirs(target.parent, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{target.parent}: cannot be created ({error.strerror}); choose another folder with -o"
+        ) from error
+
+
+def is_device(path: Path) -> bool:
+    """Whether the path is a device or pipe, such as /dev/stdout: written to, never replaced."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def pour(stream: BinaryIO, data: bytes) -> None:
+    """Write everything to a stream: an unbuffered one may accept only part at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) or 0 :]
+    stream.flush()
+
+
+def exists_already(target: Path) -> OutputExistsError:
+    """What to raise where an output exists that may not be replaced."""
+    return OutputExistsError(f"{target}: already exists; use --overwrite or choose another name")
