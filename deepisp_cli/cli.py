@@ -167,6 +167,14 @@ A_PATH = click.Path(allow_dash=True)
     help="Brighten or darken the result.",
 )
 @click.option(
+    "--contrast",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="0..1",
+    show_default=True,
+    help="Darken shadows, brighten lights, strengthen colours, as cameras do in their pictures.",
+)
+@click.option(
     "--strength",
     type=click.FloatRange(0, 1),
     default=1.0,
@@ -194,8 +202,8 @@ A_PATH = click.Path(allow_dash=True)
 def process(inputs: tuple[str, ...], output: str | None, name: str | None, format: str | None, quality: int,
             bit_depth: str, recursive: bool, overwrite: bool, skip_existing: bool, model: str, engine: str,
             device: str, tile: int | None, memory: float | None, white_balance: str, exposure: float,
-            strength: float, look: str, long_side: int | None, dry_run: bool, as_json: bool, quiet: bool,
-            verbose: bool) -> None:  # fmt: skip
+            contrast: float, strength: float, look: str, long_side: int | None, dry_run: bool,
+            as_json: bool, quiet: bool, verbose: bool) -> None:  # fmt: skip
     """Develop raw files, folders, quoted patterns, or stdin ('-').
 
     \b
@@ -219,8 +227,9 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
         overwrite=overwrite, skip_existing=skip_existing,
     )  # fmt: skip
     options = Options(
-        white_balance=white_balance, exposure=exposure, strength=strength, look=look, long_side=long_side,
-        format=format, quality=quality, bit_depth=int(bit_depth), tile=tile, overwrite=overwrite,
+        white_balance=white_balance, exposure=exposure, contrast=contrast, strength=strength, look=look,
+        long_side=long_side, format=format, quality=quality, bit_depth=int(bit_depth), tile=tile,
+        overwrite=overwrite,
     )  # fmt: skip
     to_stdout = jobs[0].target == "-"
     if to_stdout or as_json:

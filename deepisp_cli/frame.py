@@ -29,6 +29,8 @@ class Options:
         none is over 32.
     exposure : float
         EV from -10 to 10, added to the finished picture, in linear light.
+    contrast : float
+        0 to 1: how much of an S-curve the finished picture gets, as cameras put on theirs.
     strength : float
         0 to 1: how much of the noise the network takes off. At 0 the picture keeps the sensor's samples, and
         the network only fills in the colours in between; linear DNGs have all of them.
@@ -58,6 +60,7 @@ class Options:
 
     white_balance: str | Sequence[float] = "camera"
     exposure: float = 0.0
+    contrast: float = 0.0
     strength: float = 1.0
     look: str = "learned"
     long_side: int | None = None
@@ -76,6 +79,7 @@ class Options:
             parse_gains(self.white_balance)
         for name, kind, words in (
             ("exposure", Real, "a number"),
+            ("contrast", Real, "a number"),
             ("strength", Real, "a number"),
             ("quality", Integral, "a whole number"),
             ("bit_depth", Integral, "a whole number"),
@@ -84,8 +88,9 @@ class Options:
         ):
             if not isinstance(value := getattr(self, name), kind):
                 raise UsageError(f"{name} is {words}, got {value!r}")
-        if not 0 <= self.strength <= 1:
-            raise UsageError(f"strength is 0 to 1, got {self.strength:g}")
+        for name in ("contrast", "strength"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} is 0 to 1, got {getattr(self, name):g}")
         if self.look not in LOOKS:
             raise UsageError(f"unknown look {self.look!r}; known: {', '.join(LOOKS)}")
         if not 1 <= self.quality <= 100:
@@ -102,16 +107,17 @@ class Options:
             raise UsageError(f"a picture has a side of 1 pixel at least, got {self.long_side}")
         if not -10 <= self.exposure <= 10:
             raise UsageError(f"exposure is -10 to 10 EV, got {self.exposure:g}")
-        if self.format == "dng" and (self.exposure, self.look, self.long_side) != (0, LOOKS[0], None):
+        finished = (self.exposure, self.contrast, self.look, self.long_side)
+        if self.format == "dng" and finished != (0, 0, LOOKS[0], None):
             raise UsageError(
-                "exposure, look and long side are for finished pictures, a DNG is left to be developed: leave"
-                " them out, or choose another format"
+                "exposure, contrast, look and long side are for finished pictures, a DNG is left to be"
+                " developed: leave them out, or choose another format"
             )
 
     def arguments(self) -> str:
         """The options of the look that are not the defaults, as `deepisp process` takes them."""
         words = []
-        for name in ("white_balance", "exposure", "strength", "look", "long_side"):
+        for name in ("white_balance", "exposure", "contrast", "strength", "look", "long_side"):
             value = getattr(self, name)
             if value != getattr(Options, name):
                 text = ",".join(f"{gain:g}" for gain in value) if isinstance(value, tuple) else f"{value}"

@@ -1,5 +1,5 @@
-"""The look of a restored frame: light meter, camera matrix, sRGB curve, learned transform, exposure. Pure
-functions of NumPy arrays and torch tensors alike."""
+"""The look of a restored frame: light meter, camera matrix, sRGB curve, learned transform, exposure,
+contrast. Pure functions of NumPy arrays and torch tensors alike."""
 
 from math import ceil, log2
 from typing import Any
@@ -35,8 +35,9 @@ def exposure_of(gain: float | None) -> float | None:
 
 
 def develop_colour(
-    image: Array, matrix: Array, transform: Any, exposure: float, gain: float | None = None
-) -> Array:
+    image: Array, matrix: Array, transform: Any, exposure: float = 0.0, gain: float | None = None,
+    contrast: float = 0.0,
+) -> Array:  # fmt: skip
     """The colours of a restored frame: camera RGB to sRGB.
 
     Parameters
@@ -44,8 +45,9 @@ def develop_colour(
     image : (..., 3) float32, encoded camera RGB.
     matrix : (3, 3) float32, white-balanced camera RGB to linear sRGB.
     transform : W (3, 10), an array or nested numbers, or None for the neutral look.
-    exposure : EV, applied last by `brighten`, so that it brightens whatever the transform made.
+    exposure : EV, applied by `brighten`, so that it brightens whatever the transform made.
     gain : the light meter's, which the transform expects; None: it takes the frame as exposed.
+    contrast : 0 to 1, applied last by `add_contrast`.
 
     Returns
     -------
@@ -58,7 +60,8 @@ def develop_colour(
     if transform is not None:
         planes = apply_transform(srgb[..., 0], srgb[..., 1], srgb[..., 2], transform)
         srgb = library(srgb).stack(planes, -1)
-    return brighten(srgb, exposure) if exposure else srgb
+    srgb = brighten(srgb, exposure) if exposure else srgb
+    return add_contrast(srgb, contrast) if contrast else srgb
 
 
 def brighten(srgb: Array, exposure: float) -> Array:
@@ -86,3 +89,20 @@ def brighten(srgb: Array, exposure: float) -> Array:
     brightest = xp.maximum(xp.maximum(red, green), blue)
     colourfulness = (1 - grey) / (brightest - grey).clip(1e-6, None)
     return srgb_encode(grey + (linear - grey) * colourfulness.clip(None, 1)).clip(0, 1)
+
+
+def add_contrast(srgb: Array, share: float) -> Array:
+    """An S-curve on each channel, as cameras put on their pictures: shadows become darker, lights brighter,
+    colours stronger. Black, white and the middle stay.
+
+    Parameters
+    ----------
+    srgb : (..., 3) float32, sRGB-encoded.
+    share : of a smoothstep, 0 to 1.
+
+    Returns
+    -------
+    (..., 3) float32, likewise, 0 to 1.
+    """
+    inside = srgb.clip(0, 1)
+    return inside + share * inside * (1 - inside) * (2 * inside - 1)

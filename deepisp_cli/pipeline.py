@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -270,7 +271,11 @@ def _finish_here(
             preview = preview_of(image, frame.orientation, frame.matrix, transform, gain)
             return restored_raw(image, raw, frame.gains, preview, raw.restored or frame.strength)
     with result.timed("colour"):
-        by_rows(lambda rows: develop_colour(rows, frame.matrix, transform, options.exposure, gain), image)
+        look = partial(
+            develop_colour, matrix=frame.matrix, transform=transform, exposure=options.exposure, gain=gain,
+            contrast=options.contrast,
+        )  # fmt: skip
+        by_rows(look, image)
     with result.timed("render"):
         return render(image, frame.orientation, options.bit_depth)
 

@@ -69,7 +69,7 @@ def finish_on_device(
                 image = torch.from_numpy(frame.lens_warp.correct(image.cpu().numpy())).to(engine.device)
         with _timed(result, "colour", engine):
             for rows in image.split(BLOCK_ROWS):
-                rows.copy_(develop_colour(rows, matrix, transform, options.exposure, gain))
+                rows.copy_(develop_colour(rows, matrix, transform, options.exposure, gain, options.contrast))
         with _timed(result, "render", engine):
             return _render(image, frame.orientation, options.bit_depth)
 

@@ -9,9 +9,11 @@ import pytest
 from deepisp_cli.colour import LUMINANCE, srgb_decode, srgb_encode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.evaluation.baselines import developed
+from deepisp_cli.frame import Options
 from deepisp_cli.grain import limit_outliers
-from deepisp_cli.look import brighten
+from deepisp_cli.look import add_contrast, brighten
 from deepisp_cli.models import DEFAULT_MODEL, find_model
+from deepisp_cli.pipeline import develop_array
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
 
@@ -108,6 +110,33 @@ def test_outliers_are_limited_alike_by_torch():
     limit_outliers(residual)
     limit_outliers(on_device)
     np.testing.assert_allclose(on_device.numpy(), residual, rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_contrast_leaves_black_white_and_the_middle(share):
+    levels = np.linspace(-0.2, 1.2, 281, dtype=np.float32)
+    found = add_contrast(levels, share)
+    inside = levels.clip(0, 1)
+    np.testing.assert_allclose(
+        found, (1 - share) * inside + share * (3 * inside**2 - 2 * inside**3), atol=1e-6
+    )
+    np.testing.assert_allclose(found[[40, 140, 240]], [0, 0.5, 1], atol=1e-6)
+    assert (np.diff(found) >= 0).all()
+    colour = np.float32([0.6, 0.3, 0.3])
+    assert np.ptp(add_contrast(colour, share)) >= np.ptp(colour)
+
+
+def test_contrast_comes_after_exposure(write_raw, grey_ramp, identity_engine):
+    path = write_raw("a.dng", grey_ramp)
+    plain, contrasty = (
+        develop_array(
+            path, identity_engine, Options(look="neutral", exposure=1, contrast=contrast, bit_depth=16)
+        )
+        for contrast in (0, 0.5)
+    )
+    x = plain / np.float32(65535)
+    np.testing.assert_allclose(contrasty / 65535, add_contrast(x, 0.5), atol=1e-3)
+    assert np.abs(contrasty - plain.astype(float)).max() > 2000
 
 
 def test_brightening_greys_is_a_factor_up_to_white():

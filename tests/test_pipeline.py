@@ -318,6 +318,7 @@ def test_develop_writes_the_picture_and_tells_about_it(write_raw, identity_engin
         (Options(white_balance="2,1,1.25", exposure=-0.5), " --white-balance 2,1,1.25 --exposure -0.5"),
         (Options(white_balance=(2, 1, 1.25), strength=0), " --white-balance 2,1,1.25 --strength 0"),
         (Options(look="neutral", long_side=20), " --look neutral --long-side 20"),
+        (Options(exposure=1, contrast=0.25), " --exposure 1 --contrast 0.25"),
     ],
 )
 def test_a_picture_says_how_it_was_developed(write_raw, identity_engine, grey_ramp, tmp_path, options, words):

@@ -79,6 +79,7 @@ def assert_near(found, expected, engine):
         {"strength": 0.7},
         {"look": "neutral"},
         {"exposure": 1.0},
+        {"contrast": 0.6},
         {"tile": 64},
         {"white_balance": "1.5,1,2.5"},
     ],

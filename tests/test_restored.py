@@ -370,7 +370,9 @@ def test_white_balance_and_strength_are_the_users(write_raw, tmp_path, identity_
     assert tags_of(target)["NoiseReductionApplied"] == (50, 100)
 
 
-@pytest.mark.parametrize("given", [{"exposure": 1.0}, {"look": "neutral"}, {"long_side": 100}])
+@pytest.mark.parametrize(
+    "given", [{"exposure": 1.0}, {"contrast": 0.5}, {"look": "neutral"}, {"long_side": 100}]
+)
 def test_options_of_finished_pictures_are_refused(given):
     with pytest.raises(UsageError, match="left to be developed"):
         Options(format="dng", **given)
