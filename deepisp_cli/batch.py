@@ -15,13 +15,12 @@ import numpy as np
 
 from deepisp_cli.engine import Engine, as_engine
 from deepisp_cli.errors import DeepIspError, EngineError, OutputExistsError, UsageError, told_of
-from deepisp_cli.files import check_target, is_device
+from deepisp_cli.files import STANDARD_STREAM, check_target, is_device
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.machine import available_cores, available_memory
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.models import Model
 from deepisp_cli.pipeline import (
-    STANDARD_STREAM,
     as_options,
     finish,
     frame_bytes,

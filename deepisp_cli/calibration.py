@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deepisp_cli.colour import XYZ_FROM_SRGB, white_xyz
-from deepisp_cli.dng_tags import Tags, is_dng, text
+from deepisp_cli.dng_tags import SIGNATURES, Tags, is_dng, text
 
 LIGHTS = {  # K, of EXIF's codes of light sources
     **dict.fromkeys((1, 4, 9, 18, 20), 5500.0),  # daylight, flash, fine weather, B, D55
@@ -18,9 +18,7 @@ LIGHTS = {  # K, of EXIF's codes of light sources
     **{12: 6400.0, 13: 5050.0, 15: 3525.0, 16: 2925.0},  # fluorescent: daylight, day white, white, warm
     **{23: 5000.0, 24: 3200.0},  # D50, studio tungsten
 }
-# The codes by distance from D65 (21): D55, D75, daylight, flash, shade, D50; others are further.
-NEAR_D65 = (21, 20, 22, 1, 9, 10, 4, 11, 23)
-SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
+STANDARD = (20, 21, 22, 23)  # of those of one temperature it is measured under one of these
 TURNS = 30  # of the search for a light, which ends after a few
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 D65 = XYZ_FROM_SRGB.sum(1)  # white of sRGB
@@ -49,9 +47,12 @@ def colour_matrix(tags: Tags) -> np.ndarray | None:
     numbers = _stated(tags)
     if not numbers:
         return None
-    lights = [tags.get(f"CalibrationIlluminant{number}", [0])[0] for number in numbers]
-    distances = [NEAR_D65.index(light) if light in NEAR_D65 else len(NEAR_D65) for light in lights]
-    return _calibrated(tags, numbers[distances.index(min(distances))])
+
+    def from_d65(number: str) -> tuple[float, bool]:
+        light = _light(tags, number)
+        return abs(1 / LIGHTS.get(light, np.inf) - 1 / LIGHTS[21]), light not in STANDARD
+
+    return _calibrated(tags, min(numbers, key=from_d65))
 
 
 def read_calibrations(tags: Tags) -> tuple[Calibration, ...]:
@@ -59,7 +60,7 @@ def read_calibrations(tags: Tags) -> tuple[Calibration, ...]:
     of which `colour_matrix` is all that is known."""
     found: dict[float, np.ndarray] = {}
     for number in _stated(tags):
-        kelvin = LIGHTS.get(int(tags.get(f"CalibrationIlluminant{number}", [0])[0]))
+        kelvin = LIGHTS.get(_light(tags, number))
         matrix = _calibrated(tags, number)
         if kelvin and is_usable(matrix):
             found.setdefault(kelvin, matrix.astype(np.float32))
@@ -73,6 +74,11 @@ def is_usable(matrix: np.ndarray) -> bool:
 
 def _stated(tags: Tags) -> list[str]:
     return [number for number in "123" if f"ColorMatrix{number}" in tags] if is_dng(tags) else []
+
+
+def _light(tags: Tags, number: str) -> int:
+    """EXIF's code of the light of one of the matrices; 0: not known."""
+    return int(tags.get(f"CalibrationIlluminant{number}", [0])[0])
 
 
 def _calibrated(tags: Tags, number: str) -> np.ndarray:
@@ -104,27 +110,43 @@ def matrix_at(kelvin: float, calibrations: Sequence[Calibration]) -> np.ndarray:
     return (1 - share) * first.matrix.astype(np.float64) + share * last.matrix
 
 
-def light_of(neutral: np.ndarray, calibrations: Sequence[Calibration]) -> tuple[float, np.ndarray]:
-    """The light under which a camera sees grey as ``neutral``.
+def kelvin_of(neutral: np.ndarray, calibrations: Sequence[Calibration]) -> float:
+    """The colour temperature of the light under which a camera sees grey as ``neutral``.
 
     Parameters
     ----------
     neutral : (3,) RGB of the samples.
     calibrations : by colour temperature.
+    """
+    kelvin = 6500.0
+    for _ in range(TURNS):  # two neighbours may take turns
+        before = kelvin
+        kelvin = temperature(np.linalg.solve(matrix_at(kelvin, calibrations), neutral))
+        if kelvin == before:
+            break
+    return kelvin
+
+
+def srgb_from_calibrated(calibrations: Sequence[Calibration], gains: np.ndarray) -> np.ndarray:
+    """White-balanced camera RGB to linear sRGB, for the light that white balance makes neutral.
+
+    The matrix for its temperature; Bradford's transform turns colours under such light into those under D65.
+    By what a light's hue is off daylight and lamps of that temperature, white balance alone evens it out.
+
+    Parameters
+    ----------
+    calibrations : by colour temperature.
+    gains : (3,) white balance.
 
     Returns
     -------
-    kelvin : float
-    xyz : (3,) float64
-        Its colour.
+    (3, 3) float32; each row sums to 1.
     """
-    kelvin = 6500.0
-    for _ in range(TURNS):
-        xyz = np.linalg.solve(matrix_at(kelvin, calibrations), neutral)
-        before, kelvin = kelvin, temperature(xyz)
-        if kelvin == before:
-            break
-    return kelvin, xyz
+    kelvin = kelvin_of(1 / gains.astype(np.float64), calibrations)
+    matrix, light = matrix_at(kelvin, calibrations), white_xyz(kelvin)
+    to_xyz = np.linalg.inv(matrix) * (matrix @ light)
+    srgb: np.ndarray = np.linalg.inv(XYZ_FROM_SRGB) @ adaptation(light) @ to_xyz
+    return srgb.astype(np.float32)
 
 
 def temperature(xyz: np.ndarray) -> float:
@@ -146,18 +168,15 @@ def _hue(xyz: np.ndarray) -> np.ndarray:
     return np.array([4 * x, 6 * y]) / (x + 15 * y + 3 * z)
 
 
-def adaptation(light: np.ndarray) -> np.ndarray | None:
+def adaptation(light: np.ndarray) -> np.ndarray:
     """What colours under a light look like under D65, by Bradford's transform.
 
     Parameters
     ----------
-    light : (3,) XYZ.
+    light : (3,) XYZ, of natural or incandescent light.
 
     Returns
     -------
-    (3, 3) float64, XYZ to XYZ; None if the eye would not see it as light.
+    (3, 3) float64, XYZ to XYZ.
     """
-    cones = BRADFORD @ light
-    if cones.min() <= 0:
-        return None
-    return np.linalg.inv(BRADFORD) @ np.diag(BRADFORD @ D65 / cones) @ BRADFORD
+    return np.linalg.inv(BRADFORD) @ np.diag((BRADFORD @ D65) / (BRADFORD @ light)) @ BRADFORD

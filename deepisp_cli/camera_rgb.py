@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from deepisp_cli.calibration import adaptation, light_of, matrix_at
-from deepisp_cli.colour import XYZ_FROM_SRGB, srgb_from_camera
+from deepisp_cli.calibration import srgb_from_calibrated
+from deepisp_cli.colour import srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise, normalise_mosaic
 from deepisp_cli.machine import on_blocks
 from deepisp_cli.raw import RawImage
@@ -97,8 +97,8 @@ def at_each_pixel(mosaic: np.ndarray, pattern: str, out: np.ndarray | None = Non
 def camera_matrix(raw: RawImage, gains: np.ndarray) -> tuple[np.ndarray, str]:
     """The camera's colours.
 
-    A file with matrices for several lights is developed by the one for the light that white balance makes
-    neutral, which Bradford's transform then turns into D65. One that holds for D65 alone is scaled to white.
+    Of a file with matrices for several lights the one for the light of the shot; one for D65 alone is scaled
+    to white.
 
     Parameters
     ----------
@@ -111,11 +111,7 @@ def camera_matrix(raw: RawImage, gains: np.ndarray) -> tuple[np.ndarray, str]:
     note : what is wrong with the file's, or "".
     """
     if raw.calibrations:
-        kelvin, light = light_of(1 / gains.astype(np.float64), raw.calibrations)
-        adapted = adaptation(light)
-        if adapted is not None:
-            to_xyz = np.linalg.inv(matrix_at(kelvin, raw.calibrations)) / gains
-            return (np.linalg.inv(XYZ_FROM_SRGB) @ adapted @ to_xyz).astype(np.float32), ""
+        return srgb_from_calibrated(raw.calibrations, gains), ""
     try:
         return srgb_from_camera(raw.xyz_to_camera), ""
     except ValueError as error:

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -221,16 +221,17 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
         raise UsageError("--overwrite and --skip-existing contradict each other; give only one")
     if quiet and verbose:
         raise UsageError("-q and -v contradict each other; give only one")
-    chosen = find_model(model)
-    jobs, format = plan_jobs(
-        inputs, output, template=name, format=format, model=chosen.name, recursive=recursive,
-        overwrite=overwrite, skip_existing=skip_existing,
-    )  # fmt: skip
     options = Options(
         white_balance=white_balance, exposure=exposure, contrast=contrast, strength=strength, look=look,
         long_side=long_side, format=format, quality=quality, bit_depth=int(bit_depth), tile=tile,
         overwrite=overwrite,
     )  # fmt: skip
+    chosen = find_model(model)
+    jobs, format = plan_jobs(
+        inputs, output, template=name, format=format, model=chosen.name, recursive=recursive,
+        overwrite=overwrite, skip_existing=skip_existing,
+    )  # fmt: skip
+    options = replace(options, format=format)
     to_stdout = jobs[0].target == "-"
     if to_stdout or as_json:
         _need_stdout()

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-ENGINES = ("auto", "onnx", "onnx-int8", "torch")
+from deepisp_cli.models import ENGINES
+
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 

@@ -28,13 +28,13 @@ _MOST_PAGES = 100  # directories, of which files have a few
 _SENSOR_WIDTH, _SENSOR_HEIGHT, _RAW_FORMAT, _RAW_DATA_OFFSET = "2", "3", "45", "MinSampleValue"
 _LAST_FIXED_RATE = 7  # Panasonic's RawFormat; from 8 on the data is of variable length
 _LEAST_RATE = 16 / 14  # bytes per sample of RawFormat 4; the others need more
-_SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
+SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
 _MATRICES = frozenset(
     (
         *(f"{name}{number}" for name in ("ColorMatrix", "ForwardMatrix") for number in "123"),
         *(f"{name}{number}" for name in ("CameraCalibration", "CalibrationIlluminant") for number in "123"),
         *(f"{name}{number}" for name in ("IlluminantData", "ProfileHueSatMapData") for number in "123"),
-        *("AnalogBalance", *_SIGNATURES, "ProfileHueSatMapDims", "ProfileHueSatMapEncoding"),
+        *("AnalogBalance", *SIGNATURES, "ProfileHueSatMapDims", "ProfileHueSatMapEncoding"),
         *("ProfileLookTableDims", "ProfileLookTableData", "ProfileLookTableEncoding"),
         *("ProfileName", "ProfileCopyright", "ProfileEmbedPolicy", "AsShotProfileName"),
     )

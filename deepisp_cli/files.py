@@ -28,6 +28,7 @@ REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EPIPE: "the program that reads it has closed the pipe",
 }
+STANDARD_STREAM = "-"  # in place of a path
 _RENAME_EXCL = 4  # macOS's stdio.h
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # Linux's fcntl.h and fs.h
 

@@ -7,9 +7,8 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 
 from deepisp_cli.errors import InputError, UsageError
-from deepisp_cli.naming import OUTPUT_SUFFIXES
-from deepisp_cli.output import FORMATS
-from deepisp_cli.pipeline import STANDARD_STREAM
+from deepisp_cli.files import STANDARD_STREAM
+from deepisp_cli.output import FORMATS, OUTPUT_SUFFIXES
 
 # What a folder is searched for; a file named explicitly may have any suffix.
 RAW_SUFFIXES = (

@@ -47,6 +47,8 @@ FORMATS: Mapping[str, Format] = {
     "dng": Format((".dng",), (16,)),
 }
 
+OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
+
 JPEG_MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 NAMED = 5  # of the properties that a JPEG has no room for
 JPEG_MAX_SEGMENT = 65533  # its length field has 16 bits and counts itself

@@ -18,7 +18,7 @@ from deepisp_cli.colour import LUMINANCE, encode
 from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, as_engine
 from deepisp_cli.errors import InputError, UsageError, told_of
-from deepisp_cli.files import check_target, make_parent
+from deepisp_cli.files import STANDARD_STREAM, check_target, make_parent
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.grain import leave_noise, leave_noise_in_linear
 from deepisp_cli.libraw import read_preview
@@ -36,7 +36,6 @@ from deepisp_cli.torch_engine import TorchEngine
 from deepisp_cli.white_balance import choose_white_balance, find_balanced
 from deepisp_cli.xmp import read_sidecars
 
-STANDARD_STREAM = "-"
 LARGEST_FILE = 1 << 32  # bytes: TIFF, and so DNG, ends there
 FLOAT_BYTES = 12  # of a pixel of a float32 picture
 FINISHED_BYTES = 6  # of a 16-bit one

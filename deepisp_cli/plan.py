@@ -11,13 +11,12 @@ from itertools import combinations
 from pathlib import Path
 
 from deepisp_cli.errors import DeepIspError, UsageError
-from deepisp_cli.files import is_device, is_taken
+from deepisp_cli.files import STANDARD_STREAM, is_device, is_taken
 from deepisp_cli.frame import Result
 from deepisp_cli.inputs import EMPTY, RESTORED, find_sources, is_ours
 from deepisp_cli.metadata import read_metadata
-from deepisp_cli.naming import OUTPUT_SUFFIXES, check_template, fields_of, fill
-from deepisp_cli.output import FORMATS, format_of_suffix
-from deepisp_cli.pipeline import STANDARD_STREAM
+from deepisp_cli.naming import check_template, fields_of, fill
+from deepisp_cli.output import FORMATS, OUTPUT_SUFFIXES, format_of_suffix
 from deepisp_cli.xmp import read_sidecars
 
 STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # written to even if it is redirected to an existing file
@@ -231,22 +230,23 @@ def _kept(job: Job, picture: Path | None) -> Job:
     """The job, skipped if its picture exists; but that may be of another shot: cameras use names again."""
     if picture is None:
         return replace(job, skip_existing=True)
-    taken, shown = _captured(Path(job.source)), _captured(picture)
-    if taken and shown and abs(taken - shown) > SAME_SHOT:
+    times, shown = _captured(Path(job.source)), _captured(picture)
+    if times and shown and all(abs(one - other) > SAME_SHOT for one in times for other in shown):
         error = UsageError(
-            f"{picture}: shows another photograph, taken {shown:%Y-%m-%d %H:%M:%S}, {job.source}"
-            f" {taken:%Y-%m-%d %H:%M:%S}; choose another folder with -o or another --name"
+            f"{picture}: shows another photograph, taken {shown[0]:%Y-%m-%d %H:%M:%S}, {job.source}"
+            f" {times[0]:%Y-%m-%d %H:%M:%S}; choose another folder with -o or another --name"
         )
         return replace(job, error=error)
     return replace(job, skip=True)
 
 
-def _captured(file: Path) -> datetime | None:
-    """When it was taken by the camera's clock, if the file's own EXIF or its sidecars say so."""
+def _captured(file: Path) -> list[datetime]:
+    """When it was taken by the camera's clock: as the file says, and as its sidecars have corrected that."""
+    times = []
     with suppress(OSError), file.open("rb") as stream:
-        moment = read_metadata(stream, str(file), sidecars=read_sidecars(file)[0]).captured
-        return moment and moment.replace(tzinfo=None)
-    return None
+        for sidecars in ([], read_sidecars(file)[0]):
+            times.append(read_metadata(stream, str(file), sidecars=sidecars).captured)
+    return [time.replace(tzinfo=None) for time in times if time]
 
 
 def _taken_names(jobs: Sequence[Job]) -> dict[Path, Path]:

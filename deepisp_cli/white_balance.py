@@ -23,7 +23,7 @@ LARGEST_ESTIMATED_GAIN = 8.0
 ENOUGH_CELLS = 1_000_000
 BRIGHTEST_SHARE = 1e-3
 MINKOWSKI = 6  # the exponent of the mean; 1 is the grey world, infinity the brightest place
-LIGHTS = (80, 440, 4)  # the range of micro reciprocal degrees, 12500 to 2270 K
+MIREDS = range(80, 441, 4)  # micro reciprocal degrees of the lights there are, 12500 to 2270 K
 TINT_KEPT = 0.2  # share of what an estimate is off these lights
 
 
@@ -223,7 +223,7 @@ def near_daylight(gains: np.ndarray, raw: RawImage) -> np.ndarray:
     -------
     (3,) float32, the smallest 1.
     """
-    lights = [gains_at(1e6 / mired, raw) for mired in range(*LIGHTS)]
+    lights = [gains_at(1e6 / mired, raw) for mired in MIREDS]
     known = np.array([light for light in lights if light is not None])
     if not len(known):
         return gains

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "deepisp_cli"
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["benchmark", "doctor"],
+    ["benchmark", "doctor", "cli_options"],
     ["peak"],
     ["batch"],
     ["plan", "info"],
@@ -34,13 +34,14 @@ LAYERS = [
     ["metering", "fused"],
     ["colour", "network", "exif_values", "kernels"],
     ["joining"],
-    ["errors", "cli_options", "machine", "xmp", "interrupts", "__init__"],
+    ["errors", "machine", "xmp", "interrupts", "__init__"],
 ]
 LATE = {"joining", "kernels", "network", "fused", "resident"}  # are themselves imported when an engine opens
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY_HERE = {
     "rawpy": {"libraw", "developed_matrix"},
     "exifread": {"exif_reader"},
+    "click": {"cli", "cli_options"},
     # EXIF: the names of its tags
     "PIL": {"output", "exif", "exif_values", "exif_reader", "metadata", "lens_warp", "reduction"},
     "onnxruntime": {"onnx_engine"},

@@ -222,17 +222,12 @@ def test_a_picture_of_another_shot_is_no_reason_to_skip(card, format, time):
     assert not plan_jobs([str(raw)], ".", format=format, overwrite=True)[0][0].error
 
 
-def test_a_corrected_time_is_the_one_that_counts(card):
+@pytest.mark.parametrize("developed", ["20:30:00", "21:30:00"])
+def test_a_time_may_have_been_corrected_before_or_after_the_picture_was_made(card, developed):
     raw = card / "a/one.dng"
     raw.write_bytes(exif_block(picture_ifds(taken("21:30:00"), 8, 8, "", "tiff")))
-    write_picture(
-        Path("one.jpg"),
-        np.zeros((8, 8, 3), np.uint8),
-        taken("20:30:00"),
-        format="jpeg",
-        software="",
-        overwrite=False,
-    )
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    write_picture(Path("one.jpg"), pixels, taken(developed), format="jpeg", software="", overwrite=False)
     raw.with_suffix(".xmp").write_bytes(
         b"""<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
         xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:DateTimeOriginal="2024-05-06T20:30:00"/></rdf:RDF>"""

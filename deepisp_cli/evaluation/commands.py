@@ -1,15 +1,17 @@
 """``deepisp evaluate`` and ``deepisp benchmark``: options → one call. How good, and how fast."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deepisp_cli.cli_options import ENGINES, device_option, engine_option, tile_option
+from deepisp_cli.cli_options import device_option, engine_option, tile_option
 from deepisp_cli.errors import UsageError, refuse_not_installed
 from deepisp_cli.evaluation import CFAS, PROTOCOLS
+from deepisp_cli.models import ENGINES
 
 
 @click.command(short_help="Measure the quality of models and other programs.")
@@ -109,13 +111,13 @@ def evaluate(
     click.echo(report.as_text(report.table(results)))
     if output:
         repeated = {"--model": models, "--baseline": baselines, "--sigma": [f"{sigma:g}" for sigma in sigmas]}
-        words = ["deepisp evaluate", benchmark, data.resolve().name]
-        words += [f"{option} {value}" for option, values in repeated.items() for value in values]
+        words = ["deepisp", "evaluate", benchmark, data.resolve().name]
+        words += [word for option, values in repeated.items() for value in values for word in (option, value)]
         single = {"--protocol": protocol, "--cfa": cfa, "--limit": limit}
-        words += [f"{option} {value}" for option, value in single.items() if value]
+        words += [word for option, value in single.items() if value for word in (option, str(value))]
         places = {"--engine": engine, "--device": device}
-        words += [f"{option} {value}" for option, value in places.items() if value != "auto"]
-        facts = (benchmark, data.resolve().name, " ".join(words), chosen.seeds)
+        words += [word for option, value in places.items() if value != "auto" for word in (option, value)]
+        facts = (benchmark, data.resolve().name, shlex.join(words), chosen.seeds)
         programs = {name: version for name in methods if (version := program_version(name))}
         report.write_report(output, report.report(*facts, results, files, engines, programs), strips)
 
