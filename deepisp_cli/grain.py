@@ -95,7 +95,7 @@ def limit_outliers(residual: Array) -> None:
     for top in range(0, height, OUTLIER_ROWS):
         rows = xp.concatenate((above, residual[top : top + OUTLIER_ROWS + 1]))
         end = min(OUTLIER_ROWS, height - top)
-        above = rows[end : end + 1] + 0
+        above = rows[end : end + 1] + 0  # a copy, so that the rest is freed
         size = abs(rows)
         around = xp.zeros_like(size[1 : 1 + end])
         for down, right in NEIGHBOURS:

@@ -39,7 +39,7 @@ from deepisp_cli.xmp import read_sidecars
 LARGEST_FILE = 1 << 32  # bytes: TIFF, and so DNG, ends there
 FLOAT_BYTES = 12  # of a pixel of a float32 picture
 FINISHED_BYTES = 6  # of a 16-bit one
-DARK = 0.02  # mean luminance of a finished picture below which a note says that it is dark
+DARK = 0.02  # mean luma of a finished picture below which a note says that it is dark
 
 
 def develop(

@@ -10,18 +10,21 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from deepisp_cli import batch, pipeline
-from deepisp_cli.cli import _mover, main
+from deepisp_cli.cli import _mover, main, process
 from deepisp_cli.cli_options import Bytes
+from deepisp_cli.errors import UsageError
 from deepisp_cli.frame import Options
 from deepisp_cli.models import find_model
 from deepisp_cli.raw import read_raw
@@ -448,6 +451,42 @@ def test_a_source_that_does_not_block_is_waited_for(night, tiny_model, tmp_path)
         pipe.write(night.read_bytes())
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
+
+
+SHARED = [parameter for parameter in process.params if hasattr(Options, str(parameter.name))]
+
+
+@pytest.mark.parametrize("parameter", SHARED, ids=lambda parameter: parameter.name)
+def test_the_command_and_the_library_have_the_same_options(parameter):
+    """Defaults, limits and choices."""
+    name, kind = parameter.name, parameter.type
+    default = process.make_context("process", ["a.dng"]).params[name]
+    assert str(default) == str(getattr(Options, name))
+
+    def accepts(value):
+        with suppress(UsageError):
+            return Options(**{"format": "png" if value == 16 else None, name: value})
+        return None
+
+    if isinstance(kind, click.Choice):
+        choices = [int(choice) if choice.isdigit() else choice for choice in kind.choices]
+        assert all(map(accepts, choices))
+        assert not accepts(7 if name == "bit_depth" else "nonsense")
+    for limit, step in ((getattr(kind, "min", None), -1), (getattr(kind, "max", None), 1)):
+        if limit is not None:
+            assert accepts(limit)
+            assert name == "tile" or not accepts(limit + step)  # smaller tiles are for tests
+
+
+def test_all_options_of_a_picture_are_those_of_the_command():
+    assert {field.name for field in fields(Options)} == {parameter.name for parameter in SHARED}
+
+
+def test_options_are_looked_at_before_files(run, night, monkeypatch):
+    monkeypatch.setattr("deepisp_cli.plan.fill", lambda *_: pytest.fail("has read it"))
+    refused = run("process", night, "--name", "{date}", "--white-balance", "nonsense")
+    assert refused.exit_code == 2
+    assert "white balance" in refused.stderr
 
 
 def test_a_dry_run_tells_what_cannot_be_written(run, night, tmp_path):

@@ -979,6 +979,16 @@ def test_what_the_sensor_clips_is_white(dng, share):
     assert float(stated) / 100 == pytest.approx(share, abs=0.004)
 
 
+def test_green_may_clip_where_red_and_blue_do_not(dng):
+    """Each place of the mosaic is judged by itself: the others' samples lie at that level, too."""
+    rng = np.random.default_rng(0)
+    samples = rng.integers(600, 15900, (400, 400)).astype(np.uint16)
+    for row, column in ((0, 1), (1, 0)):
+        samples[row::2, column::2] = np.minimum(samples[row::2, column::2], 14000)
+    image = dng(samples, white=16000)
+    assert image.clipped_at == pytest.approx(14000 / 16000, abs=0.01)
+
+
 @pytest.mark.parametrize(
     "samples",
     [

@@ -31,6 +31,7 @@ from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training import export as exporting
 from deepisp_cli.training import losses
+from deepisp_cli.training import train as training
 from deepisp_cli.training.config import Stage, TrainConfig, config_from_dict, load_config, on_photographs
 from deepisp_cli.training.export import export_checkpoint
 from deepisp_cli.training.losses import (
@@ -551,6 +552,36 @@ def test_validation_is_the_middle_of_each_picture(tmp_path):
     (pairs,) = Validation(config(tmp_path, validation=(str(tmp_path),)), CPU, size=64).pairs
     assert pairs.target.shape == (1, 3, 64, 64)
     assert pairs.target.min() == pytest.approx(200 / 255)
+
+
+def test_a_run_saves_at_intervals(folder, tmp_path, monkeypatch):
+    """What a power cut leaves."""
+    monkeypatch.setattr(training, "SAVE_EVERY", -1)
+
+    def fail(trainer, pairs, loss=Trainer.loss):
+        if trainer.total == 2:
+            raise OSError("the power is gone")
+        return loss(trainer, pairs)
+
+    monkeypatch.setattr(Trainer, "loss", fail)
+    with pytest.raises(OSError, match="power"):
+        train(config(folder), tmp_path / "run", device=CPU, steps=4)
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["position"][3] == 2
+
+
+def test_minutes_end_a_run(folder, tmp_path):
+    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=4, minutes=-1)
+    assert torch.load(checkpoint, weights_only=True)["position"][3] == 0
+
+
+def test_sheets_are_drawn_at_intervals(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SHEET_EVERY", 2)
+    stages = (Stage(1e-3, 4, 32, steps=9),)
+    train(config(folder, stages=stages, validation=(str(folder),)), tmp_path / "run", device=CPU, steps=5)
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.jpg")) == [
+        "sheet-0000002.jpg",
+        "sheet-0000004.jpg",
+    ]
 
 
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(folder, tmp_path):

@@ -60,10 +60,10 @@ def train(
     --minutes, Ctrl-C or a kill saves its last step and continues with --resume.
     """
     _need_torch()
+    from deepisp_cli.training.checkpoint import read_checkpoint, read_config
     from deepisp_cli.training.config import load_config, on_photographs, with_data_of
     from deepisp_cli.training.train import CHECKPOINT
     from deepisp_cli.training.train import train as run
-    from deepisp_cli.training.trainer import read_checkpoint, read_config
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if minutes is not None and math.isnan(minutes):

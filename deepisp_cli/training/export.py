@@ -21,11 +21,11 @@ from deepisp_cli.files import replace_file
 from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.onnx_engine import open_session
+from deepisp_cli.training.checkpoint import load_weights, origin, read_checkpoint, read_config
 from deepisp_cli.training.config import TrainConfig, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.quantise import SMALLEST, measure
 from deepisp_cli.training.sources import open_sources
-from deepisp_cli.training.trainer import load_weights, origin, read_checkpoint, read_config
 
 # what a person writes into a card
 KEPT = ("summary", "licence", "training", "results", "limitations", "openness")

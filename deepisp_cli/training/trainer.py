@@ -20,9 +20,10 @@ from deepisp_cli.errors import ModelError
 from deepisp_cli.files import replace_file
 from deepisp_cli.fused import fused_join, joins
 from deepisp_cli.metering import expose
-from deepisp_cli.models import WEIGHTS_FILE, find_model, unknown_network
-from deepisp_cli.network import DeepISP, NetworkConfig, config_from_card
-from deepisp_cli.training.config import LENGTHS, TrainConfig, config_from_dict, differences
+from deepisp_cli.models import WEIGHTS_FILE, find_model
+from deepisp_cli.network import DeepISP
+from deepisp_cli.training.checkpoint import load_weights, origin, read_checkpoint, read_config, read_network
+from deepisp_cli.training.config import LENGTHS, TrainConfig, differences
 from deepisp_cli.training.growth import deepen, fits_into
 from deepisp_cli.training.losses import (
     as_seen,
@@ -38,8 +39,7 @@ from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.synthesis import Pairs, frame_gains, to_picture, to_srgb
 
 log = logging.getLogger(__name__)
-# what exports and new runs need; `Trainer.load` needs more
-PARTS_OF_CHECKPOINT = {"config": dict, "average": dict, "position": list, "history": list}
+WARM_UP = 100  # steps until the learning rate is that of the stage
 ADAM_SHARE = 0.1  # learning rate of biases and the fully connected layer, relative to the filters'
 
 
@@ -148,7 +148,7 @@ class Trainer:
         fetching it would mean waiting for the step."""
         started = time.monotonic()
         stage = self.config.stages[self.stage]
-        warm_up = min(1.0, (self.step + 1) / 100)
+        warm_up = min(1.0, (self.step + 1) / WARM_UP)
         schedule = warm_up * 0.5 * (1 + math.cos(math.pi * self.progress()))
         for optimiser, share in zip(self.optimisers, (1, ADAM_SHARE), strict=True):
             for group in optimiser.param_groups:
@@ -339,73 +339,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_shown, value))}]"  # as in TOML
     return "not there" if value is None else repr(value)
-
-
-def read_config(path: Path, state: dict) -> TrainConfig:
-    """The configuration in ``state``, the contents of the checkpoint at ``path``.
-
-    Raises
-    ------
-    ModelError
-        If this version does not know it.
-    """
-    try:
-        return config_from_dict(state["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise unknown_network(path, error) from error
-
-
-def read_network(path: Path, architecture: dict) -> NetworkConfig:
-    """`config_from_card` of what ``path`` says of its network.
-
-    Raises
-    ------
-    ModelError
-        If this version does not know such a network.
-    """
-    try:
-        return config_from_card(architecture)
-    except (KeyError, TypeError, ValueError) as error:
-        raise unknown_network(path, error) from error
-
-
-def load_weights(network: DeepISP, weights: dict[str, Tensor], path: Path) -> None:
-    """Set the network's weights to those from the checkpoint at ``path``.
-
-    Raises
-    ------
-    ModelError
-        If they are those of another network than the checkpoint says.
-    """
-    try:
-        network.load_state_dict(weights)
-    except (AttributeError, RuntimeError, TypeError) as error:
-        raise ModelError(f"{path}: its weights are not those of its network; it is damaged") from error
-
-
-def origin(path: Path, state: dict) -> dict[str, Any]:
-    """What a card says of the checkpoint at ``path``, whose contents are ``state``: its hash, its steps."""
-    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "steps": state["position"][3]}
-
-
-def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
-    """The contents of a checkpoint.
-
-    Raises
-    ------
-    ModelError
-        If it is not one.
-    """
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        if not all(isinstance(state[part], kind) for part, kind in PARTS_OF_CHECKPOINT.items()):
-            raise ValueError("a part is of another kind")
-        if not np.isfinite(state["position"]).all() or len(state["position"]) != 4:
-            raise ValueError("its position is none")
-    except MemoryError:
-        raise
-    except Exception as error:  # torch.load raises whatever pickle and zip do, with advice that is dangerous
-        raise ModelError(
-            f"{path}: is not a checkpoint of a training run, or is damaged; use the run's checkpoint.pt"
-        ) from error
-    return state

@@ -43,7 +43,7 @@ class Validation:
     Raises
     ------
     InputError
-        If the folders are there, but hold no pictures, or one that is too small or cannot be read.
+        If the folders are there, but hold no picture that can be read and is large enough.
     """
 
     def __init__(self, config: TrainConfig, device: torch.device, size: int = 320, count: int = 12) -> None:
