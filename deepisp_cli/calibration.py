@@ -19,7 +19,7 @@ LIGHTS = {  # K, of EXIF's codes of light sources
     **{23: 5000.0, 24: 3200.0},  # D50, studio tungsten
 }
 STANDARD = (20, 21, 22, 23)  # of those of one temperature it is measured under one of these
-TURNS = 30  # of the search for a light, which ends after a few
+TURNS = 30  # of the search for a light, which mostly ends after a few
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 D65 = XYZ_FROM_SRGB.sum(1)  # white of sRGB
 
@@ -119,12 +119,12 @@ def kelvin_of(neutral: np.ndarray, calibrations: Sequence[Calibration]) -> float
     calibrations : by colour temperature.
     """
     kelvin = 6500.0
-    for _ in range(TURNS):  # two neighbours may take turns
+    for _ in range(TURNS):
         before = kelvin
         kelvin = temperature(np.linalg.solve(matrix_at(kelvin, calibrations), neutral))
         if kelvin == before:
-            break
-    return kelvin
+            return kelvin
+    return 2 / (1 / before + 1 / kelvin)  # some matrices let two take turns; the light is between them
 
 
 def srgb_from_calibrated(calibrations: Sequence[Calibration], gains: np.ndarray) -> np.ndarray:

@@ -79,7 +79,7 @@ def _tell(text: str, newline: bool = True) -> None:
 
 def _give_up(stream: TextIO) -> None:
     """Discard what is still buffered: Python would try, and fail, to write it when it exits."""
-    with suppress(OSError):  # it may not be a real file
+    with suppress(OSError, AttributeError):  # it may not be a real file, or closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -108,8 +108,8 @@ def _fill_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
-# shells complete what is of this type; it checks nothing
-A_PATH = click.Path(allow_dash=True)
+# shells complete what is of this type; it checks nothing: one file that cannot be read fails alone
+A_PATH = click.Path(readable=False, allow_dash=True)
 
 
 @main.command()

@@ -9,8 +9,7 @@ from deepisp_cli.dng_tags import Tags, cfa_pattern, first_number, is_dng, raw_pa
 from deepisp_cli.errors import InputError
 from deepisp_cli.libraw import Decoded, read_capture
 
-_NONE, _JPEG = 1, 7  # Compression
-_DECODED_HERE = (8, 32946, 34892, 52546)  # Deflate, the old and the new; lossy JPEG; JPEG XL
+_DECODED_HERE = (8, 32946, 34892, 52546)  # Compression: Deflate, the old and the new; lossy JPEG; JPEG XL
 _INTERLEAVE_FACTORS = ("RowInterleaveFactor", "ColumnInterleaveFactor")  # by axis
 
 
@@ -23,7 +22,7 @@ def is_decoded_here(tags: Tags) -> bool:
         return is_dng(tags)
     wide = first_number(tags, "TileWidth", 0) > first_number(tags, "ImageWidth", 0)
     interleaved = any(first_number(tags, tag, 1) != 1 for tag in _INTERLEAVE_FACTORS)
-    return compression in (_NONE, _JPEG) and (wide or interleaved)
+    return wide or interleaved
 
 
 def decode(source: BinaryIO, tags: Tags, name: str) -> Decoded:

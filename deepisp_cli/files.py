@@ -145,6 +145,8 @@ def check_target(target: Path, overwrite: bool) -> None:
     OutputError
         If the folder that it goes into, or would be made in, cannot be written.
     """
+    if is_device(target):
+        return
     if not overwrite and is_taken(target):
         raise exists_already(target)
     with output_errors(target), contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):

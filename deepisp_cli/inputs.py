@@ -106,12 +106,12 @@ def find_sources(
     aside = SIDECAR_SUFFIXES | COMPANION_SUFFIXES
     if all(file.suffix.lower() in aside for file, _ in files):
         aside -= {".tif", ".tiff"}  # then these are the raws
-    with_raw = {_without_suffix(file) for file, _ in files if file.suffix.lower() not in aside}
+    raws = [file for file, _ in files if file.suffix.lower() not in aside and not _is_finished(file)]
+    with_raw = {_without_suffix(file) for file in raws}
 
     def comes_with_a_raw(file: Path) -> bool:
         beside = file.suffix.lower() in aside and _without_suffix(file) in with_raw
-        finished = file.suffix.lower() in OUTPUT_SUFFIXES - {".dng"}
-        return beside or bool(with_raw and finished and is_ours(file))
+        return beside or bool(with_raw and _is_finished(file))
 
     found: dict[str, tuple[Path | str, Path]] = {}
     for file, folder in files:
@@ -126,6 +126,11 @@ def find_sources(
         else:
             found.setdefault(os.path.abspath(file), (file, folder))
     return list(found.values()), missing
+
+
+def _is_finished(file: Path) -> bool:
+    """Whether it is a picture that this program has made."""
+    return file.suffix.lower() in OUTPUT_SUFFIXES - {".dng"} and is_ours(file)
 
 
 def is_ours(picture: Path) -> bool:

@@ -3,8 +3,6 @@
 import atexit
 import os
 import signal
-import sys
-from contextlib import suppress
 from types import FrameType
 
 _received: list[int] = []
@@ -36,8 +34,5 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 def _die_of_it() -> None:
     """End as a program does that has no handler: a shell's loop goes on after one that only returns 130."""
     if _received and os.name == "posix":
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, OSError, ValueError):  # closed, or a broken pipe
-                stream.flush()
         signal.signal(_received[0], signal.SIG_DFL)
         os.kill(os.getpid(), _received[0])

@@ -203,7 +203,11 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         notes.append(
             f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
         )
-    samples = correct(samples, pattern, black, stated, tags, offset, visible)
+    corrected = correct(samples, pattern, black, stated, tags, offset, visible)
+    if share < 1 and corrected is not samples:  # a curve may have taken what is clipped below white again
+        white_at = white[np.ix_(np.arange(height) % 2, np.arange(width) % 2)]
+        np.copyto(corrected, np.maximum(corrected, white_at), where=samples >= white_at)
+    samples = corrected
     matrix = _xyz_to_camera(frame, tags)
     if matrix is None and not dng_tags.is_dng(tags) and not x_trans:  # LibRaw's X-Trans demosaic may crash
         matrix = developed_matrix(source)

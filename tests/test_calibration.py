@@ -84,6 +84,16 @@ def test_a_light_is_known_by_the_neutral_that_the_camera_sees(kelvin):
     assert temperature(5 * white_xyz(kelvin)) == temperature(white_xyz(kelvin))
 
 
+@pytest.mark.parametrize("kelvin", [3600, 4000, 4500, 5500])
+def test_a_search_that_takes_turns_between_two_lights_ends_between_them(kelvin):
+    """With matrices such as those that a program for phones writes."""
+    lamp = [[0.9219, 0.0264, -0.1110], [-0.3331, 1.1793, 0.1261], [-0.0543, 0.2320, 0.2339]]
+    day = [[0.6053, 0.0173, -0.0729], [-0.3331, 1.1793, 0.1261], [-0.0853, 0.3645, 0.3674]]
+    phone = (Calibration(2850.0, np.float32(lamp)), Calibration(6500.0, np.float32(day)))
+    neutral = matrix_at(kelvin, phone) @ white_xyz(kelvin)
+    assert kelvin_of(neutral, phone) == pytest.approx(kelvin, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("x", "y"),
     [(0.3721, 0.3751), (0.4402, 0.4031), (0.3129, 0.3292), (0.40, 0.42), (0.45, 0.45), (0.33, 0.38)],

@@ -489,6 +489,24 @@ def test_options_are_looked_at_before_files(run, night, monkeypatch):
     assert "white balance" in refused.stderr
 
 
+@pytest.mark.parametrize("command", [process, main.commands["info"]], ids=lambda command: command.name)
+def test_paths_are_not_checked_before_each_file_is_looked_at(command, night, monkeypatch):
+    """One that cannot be read fails alone."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    files = command.make_context(command.name, [str(night)]).params
+    assert str(night) in next(value for value in files.values() if isinstance(value, tuple))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a current folder cannot be removed there")
+def test_a_removed_folder_is_told_without_a_stdout(night, tmp_path):
+    command = 'mkdir d; cd d; rmdir ../d; PYTHONPATH="$2" "$0" -m deepisp_cli process "$1" -o out.jpg >&-'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, night, ROOT], cwd=tmp_path, env=BUFFERED, capture_output=True
+    )
+    assert done.returncode == 5
+    assert done.stderr.startswith(b"deepisp: the current folder: ")
+
+
 def test_a_dry_run_tells_what_cannot_be_written(run, night, tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     refused = run("process", night, "-o", f"{tmp_path / 'file'}/", "--dry-run")

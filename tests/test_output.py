@@ -473,6 +473,15 @@ def test_a_picture_gets_its_name_at_once(tmp_path, monkeypatch):
     assert Image.open(tmp_path / "x.png").size == (31, 23)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no named pipes elsewhere")
+def test_a_device_needs_no_folder_to_write_into(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    files.check_target(tmp_path / "pipe.jpg", overwrite=False)
+    with pytest.raises(OutputError, match="cannot be written to"):
+        files.check_target(tmp_path / "a.jpg", overwrite=False)
+
+
 def test_a_name_that_is_too_long_is_told_before_the_work(tmp_path):
     with pytest.raises(OutputError, match=r"File name too long.*choose a shorter name"):
         files.check_target(tmp_path / f"{'a' * 300}.png", overwrite=False)

@@ -222,6 +222,20 @@ def test_a_picture_of_another_shot_is_no_reason_to_skip(card, format, time):
     assert not plan_jobs([str(raw)], ".", format=format, overwrite=True)[0][0].error
 
 
+def test_a_restored_raw_is_known_by_its_name_in_capitals_too(card):
+    (card / "a/NIGHT-DEEPISP.DNG").write_bytes(b"x")
+    (job,), _ = plan_jobs([str(card / "a/NIGHT-DEEPISP.DNG")], "out", format="dng")
+    assert job.skip and "restored" in job.note
+
+
+def test_pictures_of_ours_alone_are_no_raws(card):
+    pixels, name = np.zeros((8, 8, 3), np.uint8), "deepisp 0.1.0 (deepisp)"
+    write_picture(Path("ours.tif"), pixels, Metadata(), format="tiff", software=name, overwrite=False)
+    for given in (["ours.tif"], ["*.tif"]):
+        jobs, _ = plan_jobs(given, "out")
+        assert [str(job.source) for job in jobs] == ["ours.tif"]  # reading it tells that it is none
+
+
 @pytest.mark.parametrize("developed", ["20:30:00", "21:30:00"])
 def test_a_time_may_have_been_corrected_before_or_after_the_picture_was_made(card, developed):
     raw = card / "a/one.dng"
