@@ -1,7 +1,7 @@
 """The command line: options → `Options` → one call.
 
-Only this module and the ``commands.py`` of the sub-packages print; this one turns errors into exit codes.
-stdout is for data (pictures, JSON, requested tables), stderr is for people.
+Only this module, `talk` and the ``commands.py`` of the sub-packages print. stdout is for data (pictures,
+JSON, requested tables), stderr is for people.
 """
 
 import io
@@ -9,24 +9,25 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deepisp_cli import __version__
 from deepisp_cli.cli_options import devices_option, engine_option, memory_option, tile_option
-from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, OutputError, UsageError
+from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, UsageError
 from deepisp_cli.evaluation.commands import benchmark, evaluate
 from deepisp_cli.interrupts import ending_signals, heed_endings
+from deepisp_cli.talk import Talk, is_terminal, mover, need_stdout, printable, tell, told, words
 from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:
     from deepisp_cli.batch import Report
-    from deepisp_cli.frame import Options, Result
+    from deepisp_cli.frame import Options
     from deepisp_cli.models import Model
     from deepisp_cli.plan import Job
 
@@ -40,47 +41,12 @@ class _Commands(click.Group):
         return super().resolve_command(context, args)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        with _told(context):  # --help and --version print here
+        with told(context):  # --help and --version print here
             return super().parse_args(context, args)
 
     def invoke(self, context: click.Context) -> Any:
-        with _told(context):
+        with told(context):
             return super().invoke(context)
-
-
-@contextmanager
-def _told(context: click.Context) -> Iterator[None]:
-    """Tell what went wrong, and end with its exit code."""
-    try:
-        yield
-    except DeepIspError as error:
-        _tell(f"deepisp: {_printable(str(error))}")
-        context.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _tell("deepisp: interrupted")
-        context.exit(INTERRUPTED)
-    except BrokenPipeError:
-        raise  # nobody is reading: click ends quietly, with 1
-    except OSError as error:
-        _give_up(sys.stdout)
-        unnamed = "the current folder" if isinstance(error, FileNotFoundError) else "standard output"
-        message = f"{error.filename or unnamed}: {error.strerror}; check the disk and the path"
-        _tell(f"deepisp: {_printable(message)}")
-        context.exit(OutputError.exit_code)
-
-
-def _tell(text: str, newline: bool = True) -> None:
-    """Say something to people. If stderr is closed or full, the work goes on."""
-    try:
-        click.echo(text, nl=newline, err=True)
-    except OSError:
-        _give_up(sys.stderr)
-
-
-def _give_up(stream: TextIO) -> None:
-    """Discard what is still buffered: Python would try, and fail, to write it when it exits."""
-    with suppress(OSError, AttributeError):  # it may not be a real file, or closed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -234,71 +200,22 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     options = replace(options, format=format)
     to_stdout = jobs[0].target == "-"
     if to_stdout or as_json:
-        _need_stdout()
+        need_stdout()
     if to_stdout and as_json:
         raise UsageError("--json and a picture cannot both go to standard output; name a file with -o")
     if to_stdout and not dry_run and sys.stdout.isatty():
         raise UsageError("a picture would go to the terminal; redirect it, or name a file with -o")
-    talk = _Talk(as_json, quiet, verbose)
+    talk = Talk(as_json, quiet, verbose)
     if dry_run:
         report = _plan_only(jobs, overwrite, talk)
     else:
         report = _develop(jobs, chosen, engine, device, options, memory, talk)
     if len(jobs) > 1 and not quiet:
-        _tell(str(report))
+        tell(str(report))
     sys.exit(report.exit_code)
 
 
-def _need_stdout() -> None:
-    if sys.stdout is None:
-        raise OutputError("standard output is closed; open it, or name a file with -o")
-
-
-def _is_terminal(stream: Any) -> bool:
-    return stream is not None and stream.isatty()
-
-
-def _printable(text: str) -> str:
-    """Escape what is not printable: file names may hold line ends and terminal commands."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
-
-
-class _Talk:
-    """Reports what became of each file: JSON on stdout, words on stderr."""
-
-    def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:
-        self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
-
-    def __call__(self, result: "Result") -> None:
-        if self.as_json:
-            click.echo(json.dumps(asdict(result)))
-        if result.error:
-            _tell(f"deepisp: {_printable(result.error)}")
-        elif not self.quiet:
-            total = sum(result.seconds.values())
-            took = f" ({total:.1f} s)" if result.status == "written" else ""
-            names = _printable(f"{result.input} -> {result.output}" if result.output else result.input)
-            _tell(f"{names}: {result.status}{took}")
-        if not self.quiet and not result.error:
-            for note in result.notes:
-                _tell(f"  {_printable(note)}")
-        if self.verbose and result.seconds:
-            stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
-            facts = ["not developed"]
-            if result.model:
-                facts = [f"{result.model} on {result.engine}/{result.device}"]
-            if result.width:
-                facts.append(f"{result.width}x{result.height}, {result.bytes or 0} bytes")
-            if result.white_balance:
-                facts.append("white balance " + ",".join(f"{gain:g}" for gain in result.white_balance))
-            if result.metered is not None:
-                facts.append(f"metered {result.metered:+g} EV")
-            _tell(f"  {'; '.join((*facts, stages))}")
-
-
-def _plan_only(jobs: Sequence["Job"], overwrite: bool, talk: _Talk) -> "Report":
+def _plan_only(jobs: Sequence["Job"], overwrite: bool, talk: Talk) -> "Report":
     from deepisp_cli.batch import Report
     from deepisp_cli.files import check_target
 
@@ -322,7 +239,7 @@ def _develop(
     devices: str,
     options: "Options",
     memory: float | None,
-    talk: _Talk,
+    talk: Talk,
 ) -> "Report":
     from deepisp_cli.batch import Report, develop_many, share_one_heap
     from deepisp_cli.engine import open_engines
@@ -333,40 +250,27 @@ def _develop(
         engines = open_engines(model, engine, devices)
         if talk.verbose:
             for opened in engines:
-                _tell(f"{opened.model.name} on {opened.name}/{opened.device}")
+                tell(f"{opened.model.name} on {opened.name}/{opened.device}")
         bar: Any = click.progressbar(
             length=1000 * len(jobs), file=sys.stderr, show_pos=False, label="developing", width=0,
             item_show_func=lambda done: f"{done or 0} of {len(jobs)}",
         )  # fmt: skip
-        hidden = talk.quiet or not _is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb"
+        hidden = talk.quiet or not is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb"
         with nullcontext() if hidden else bar as shown:
-            move = _mover(shown)
+            move = mover(shown)
             for index, result in enumerate(develop_many(jobs, engines, options, move, memory)):
                 report.add(result)
                 move(index, 1.0)
                 if not hidden:
-                    _tell("\r\033[K", newline=False)
+                    tell("\r\033[K", newline=False)
                 talk(result)
     except KeyboardInterrupt:
         for number in ending_signals():  # one more would tear Python apart while it ends
             signal.signal(number, signal.SIG_IGN)
         written = f"at least {report.count('written')} of {len(jobs)} written"
-        _tell(f"\ndeepisp: interrupted; {written}; --skip-existing goes on")
+        tell(f"\ndeepisp: interrupted; {written}; --skip-existing goes on")
         sys.exit(INTERRUPTED)
     return report
-
-
-def _mover(bar: Any) -> Callable[[int, float], None]:
-    """Move the bar when a job progresses; several may be in progress at a time."""
-    shares: dict[int, float] = {}
-
-    def move(index: int, share: float) -> None:
-        if bar is not None:
-            shares[index] = share
-            done = sum(share == 1.0 for share in shares.values())
-            bar.update(max(0, int(1000 * sum(shares.values())) - bar.pos), done)
-
-    return move
 
 
 @main.command(short_help="Show what is read from raw files.")
@@ -384,7 +288,7 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
     from deepisp_cli.info import describe, not_supported
     from deepisp_cli.inputs import find_sources
 
-    _need_stdout()
+    need_stdout()
     codes = []
     sources, missing = find_sources(raws, recursive)
     found = [*((source, None) for source, _ in sources), *missing]
@@ -392,7 +296,7 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
         try:
             facts = not_supported(raw, problem) if problem else describe(raw)
         except DeepIspError as error:
-            _tell(f"deepisp: {_printable(str(error))}")
+            tell(f"deepisp: {printable(str(error))}")
             codes.append(error.exit_code)
             continue
         codes.append(facts.pop("exit_code", 0))
@@ -401,26 +305,9 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
         else:
             for key, value in facts.items():
                 if value not in (None, "", [], {}):
-                    click.echo(f"{key.replace('_', ' ') + ':':24}{_printable(_words(key, value))}")
+                    click.echo(f"{key.replace('_', ' ') + ':':24}{printable(words(key, value))}")
             click.echo()
     sys.exit(codes[0] if len(codes) == 1 else 1 if any(codes) else 0)
-
-
-UNITS = {"exposure_time": "{} s", "f_number": "f/{}", "focal_length": "{} mm"}
-
-
-def _words(key: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return "; ".join(f"{name} {text}" for name, text in value.items())
-    if isinstance(value, list):  # gains as --white-balance takes them
-        separator = "," if all(isinstance(item, float) for item in value) else "; "
-        return separator.join(map(str, value))
-    if key in UNITS:
-        fraction = key == "exposure_time" and value < 0.3
-        return UNITS[key].format(f"1/{1 / value:.0f}" if fraction else f"{value:g}")
-    return str(value)
 
 
 @main.command()
@@ -433,7 +320,7 @@ def models(as_json: bool) -> None:
     """
     from deepisp_cli.models import list_models
 
-    _need_stdout()
+    need_stdout()
     found = list_models()
     if as_json:
         click.echo(json.dumps([model.card for model in found]))
@@ -458,7 +345,7 @@ def doctor(as_json: bool) -> None:
     """
     from deepisp_cli.doctor import examine
 
-    _need_stdout()
+    need_stdout()
     findings = examine()
     if as_json:
         click.echo(json.dumps(findings))

@@ -22,12 +22,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from deepisp_cli import batch, pipeline
-from deepisp_cli.cli import _mover, main, process
+from deepisp_cli.cli import main, process
 from deepisp_cli.cli_options import Bytes
 from deepisp_cli.errors import UsageError
 from deepisp_cli.frame import Options
 from deepisp_cli.models import find_model
 from deepisp_cli.raw import read_raw
+from deepisp_cli.talk import mover
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -236,7 +237,7 @@ def test_the_progress_bar_counts_finished_files():
             self.pos += steps
             shown.append((self.pos, done))
 
-    move = _mover(Bar())
+    move = mover(Bar())
     for index, share in ((0, 0.5), (1, 0.25), (0, 1.0), (1, 1.0)):
         move(index, share)
     assert shown == [(500, 0), (750, 0), (1250, 1), (2000, 2)]

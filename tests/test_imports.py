@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "deepisp_cli"
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["benchmark", "doctor", "cli_options"],
+    ["benchmark", "doctor", "cli_options", "talk"],
     ["peak"],
     ["batch"],
     ["plan", "info"],
@@ -41,7 +41,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY_HERE = {
     "rawpy": {"libraw", "developed_matrix"},
     "exifread": {"exif_reader"},
-    "click": {"cli", "cli_options"},
+    "click": {"cli", "cli_options", "talk"},
     # EXIF: the names of its tags
     "PIL": {"output", "exif", "exif_values", "exif_reader", "metadata", "lens_warp", "reduction"},
     "onnxruntime": {"onnx_engine"},
