@@ -68,7 +68,12 @@ def read_calibrations(tags: Tags) -> tuple[Calibration, ...]:
 
 
 def is_usable(matrix: np.ndarray) -> bool:
-    """Whether this is a (3, 3) matrix that can be inverted."""
+    """Whether it can be inverted.
+
+    Parameters
+    ----------
+    matrix : of any shape; only (3, 3) will do.
+    """
     return matrix.shape == (3, 3) and bool(np.isfinite(matrix).all()) and abs(np.linalg.det(matrix)) > 1e-6
 
 
@@ -150,8 +155,12 @@ def srgb_from_calibrated(calibrations: Sequence[Calibration], gains: np.ndarray)
 
 
 def temperature(xyz: np.ndarray) -> float:
-    """The colour temperature in K, to a micro reciprocal degree, of the light whose hue is nearest to a
-    colour, (3,) XYZ."""
+    """The colour temperature in K, to a micro reciprocal degree, of the light whose hue is nearest.
+
+    Parameters
+    ----------
+    xyz : (3,) XYZ, of any brightness.
+    """
     kelvins, hues = _locus()
     return float(kelvins[np.square(hues - _hue(xyz)).sum(1).argmin()])
 

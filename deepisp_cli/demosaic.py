@@ -31,8 +31,17 @@ def phases(pattern: str) -> Iterator[tuple[int, slice, slice]]:
 
 
 def sample_mosaic(picture: Array, pattern: str = "RGGB") -> Array:
-    """What a sensor keeps of a picture (H, W, 3): the mosaic (H, W) that begins with ``pattern``, its 2x2 or
-    6x6 colours in reading order."""
+    """What a sensor keeps of a picture.
+
+    Parameters
+    ----------
+    picture : (H, W, 3).
+    pattern : the 2x2 or 6x6 colours that the mosaic begins with, in reading order.
+
+    Returns
+    -------
+    (H, W), of the dtype of ``picture``.
+    """
     mosaic = library(picture).empty_like(picture[..., 0])
     for channel, rows, columns in phases(pattern):
         mosaic[rows, columns] = picture[rows, columns, channel]
@@ -86,9 +95,15 @@ def normalise_mosaic(
 def black_and_scale(
     pattern: str, black: np.ndarray, white: np.ndarray, gains: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Black and scale for `normalise`, float32, for one period of a mosaic: whole CFA cells.
+    """Black and scale for `normalise`, for one period of a mosaic: whole CFA cells.
 
-    The parameters are those of `normalise_mosaic`.
+    Parameters
+    ----------
+    pattern, black, white, gains : as for `normalise_mosaic`.
+
+    Returns
+    -------
+    black, scale : (rows, columns) float32; the sides of a period are multiples of those of the parameters.
     """
     side = math.isqrt(len(pattern))
     channels = np.array(["RGB".index(colour) for colour in pattern]).reshape(side, side)
@@ -99,10 +114,19 @@ def black_and_scale(
 
 
 def mirror(start: int, stop: int, length: int) -> np.ndarray:
-    """Indices start..stop into an axis of ``length``, mirrored about its first and last element.
+    """Indices into an axis, mirrored about its first and last element.
 
     Mirroring keeps parity, and so the CFA's phase: at the front -1 becomes 1, at the back ``length`` becomes
     length - 2, whatever the length.
+
+    Parameters
+    ----------
+    start, stop : the first index, and that after the last; may be outside of the axis.
+    length : of the axis.
+
+    Returns
+    -------
+    (N,) integers, 0 to ``length`` - 1; N is stop - start.
     """
     if length == 1:
         return np.zeros(stop - start, np.intp)

@@ -130,7 +130,7 @@ def correct(
 
     Returns
     -------
-    ndarray
+    (H, W) or (H, W, 3)
         ``samples`` themselves if there is nothing to correct, else float32 counts with the same levels.
 
     Raises

@@ -68,12 +68,12 @@ def fix_bad_pixels(samples: np.ndarray, tags: Tags, period: int) -> np.ndarray:
     Parameters
     ----------
     samples : (H, W) counts of a mosaic, margins included, LinearizationTable applied.
+    tags : from `dng_tags.read_tags`.
     period : samples after which the mosaic repeats, down and across.
 
     Returns
     -------
-    ndarray
-        ``samples`` themselves if none is bad.
+    (H, W), ``samples`` themselves if none is bad.
     """
     entries = opcodes(tags, 1)
     if not entries:

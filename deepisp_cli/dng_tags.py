@@ -171,6 +171,7 @@ def _value(tag: tifffile.TiffTag) -> Any:
 
 
 def is_dng(tags: Tags) -> bool:
+    """Whether they are a DNG's."""
     return "DNGVersion" in tags
 
 
@@ -180,6 +181,7 @@ def is_linear(tags: Tags) -> bool:
 
 
 def first_number(tags: Tags, tag: str, default: float) -> float:
+    """The first of a tag's numbers; ``default`` if it is missing."""
     return tags[tag][0] if tag in tags else default
 
 
@@ -188,10 +190,9 @@ def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
 
     Parameters
     ----------
-    size : int
-        Bytes in the file.
-    name : str
-        The file's name in messages.
+    tags : from `read_tags`.
+    size : bytes in the file.
+    name : the file's name in messages.
 
     Raises
     ------
@@ -267,7 +268,17 @@ def cfa_pattern(tags: Tags) -> np.ndarray | None:
 
 
 def active_area(tags: Tags, stored: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, int]] | None:
-    """Return the DNG's ActiveArea of data of shape ``stored``; None if it is missing or does not fit."""
+    """Return the DNG's ActiveArea.
+
+    Parameters
+    ----------
+    tags : from `read_tags`.
+    stored : shape of the data, (H, W) or (H, W, 3).
+
+    Returns
+    -------
+    ((top, left), (height, width)); None if it is missing or does not fit.
+    """
     if is_dng(tags) and "ActiveArea" in tags:
         top, left, bottom, right = tags["ActiveArea"].astype(int)
         if 0 <= top < bottom <= stored[0] and 0 <= left < right <= stored[1]:
@@ -305,7 +316,18 @@ def _sensor_crop(tags: Tags, visible: tuple[int, int]) -> tuple[np.ndarray, tupl
 
 
 def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the black tile, at least 2x2, and the 2x2 white levels, both from the crop's first sample."""
+    """Return the levels of a mosaic.
+
+    Parameters
+    ----------
+    tags : from `read_tags`.
+    offset : (2,), the crop's top and left in the active area.
+
+    Returns
+    -------
+    black : (rows, columns) float32 counts, at least 2x2, repeating from the crop's first sample.
+    white : (2, 2) float32 counts, repeating likewise.
+    """
     levels = tags.get("BlackLevel", np.zeros(1))
     likely = (2, 2) if levels.size == 4 else (1, 1)
     rows, columns = (int(number) for number in tags.get("BlackLevelRepeatDim", likely))
@@ -319,7 +341,15 @@ def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def subtract_deltas(samples: np.ndarray, tags: Tags, offset: np.ndarray) -> np.ndarray:
     """Subtract what BlackLevelDeltaV and -H add to the black level of each row and column of the active area.
 
-    Returns ``samples`` (H, W) themselves if nothing is added, else float32.
+    Parameters
+    ----------
+    samples : (H, W) counts of the crop.
+    tags : from `read_tags`.
+    offset : (2,), the crop's top and left in the active area.
+
+    Returns
+    -------
+    (H, W), ``samples`` themselves if nothing is added, else float32.
     """
     for axis, tag in enumerate(("BlackLevelDeltaV", "BlackLevelDeltaH")):
         if tag in tags and tags[tag].any():

@@ -135,7 +135,13 @@ class LensWarp:
 
 
 def read_lens_warp(tags: Tags, crop: Area, size: tuple[int, int]) -> LensWarp | None:
-    """Read the distortions that a DNG lists for an active area of ``size``, of which ``crop`` is the picture.
+    """Read the distortions that a DNG lists.
+
+    Parameters
+    ----------
+    tags : from `dng_tags.read_tags`.
+    crop : ((top, left), (height, width)) of the picture in the active area.
+    size : (height, width) of the active area.
 
     Returns
     -------

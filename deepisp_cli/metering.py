@@ -47,5 +47,15 @@ def meter(highlights: Array, below_lamps: Array) -> Array:
 
 
 def expose(linear: Array, gain: Any) -> Array:
-    """Linear light of any shape times ``gain``, which broadcasts; highlights are clipped at `HEADROOM`."""
+    """Linear light as metered, with highlights clipped at `HEADROOM`.
+
+    Parameters
+    ----------
+    linear : of any shape; 1 is white.
+    gain : from `meter`, of a shape that broadcasts.
+
+    Returns
+    -------
+    Linear light of the shape of ``linear``.
+    """
     return (linear * gain).clip(max=HEADROOM)

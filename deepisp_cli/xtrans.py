@@ -75,9 +75,15 @@ def _masks_and_weights(pattern: str, height: int, width: int) -> tuple[np.ndarra
 
 
 def weighted_means(mosaic: Array, masks: Array, weights: Array | None = None) -> Iterator[Array]:
-    """Each colour's plane (..., H, W) of a mosaic (..., H, W).
+    """Each colour's plane of a mosaic, (..., H, W) float32, one after the other.
 
-    ``masks`` (3, ..., H, W) bool say where it is measured, ``weights`` are `_blurred` ones if they are known.
+    Parameters
+    ----------
+    mosaic : (..., H, W) float32.
+    masks : (3, ..., H, W) bool
+        Where each colour is measured.
+    weights : (3, ..., H, W) float32, optional
+        Those masks `_blurred`, if that is known.
     """
     for number, mask in enumerate(masks):
         weight = _blurred(mask) if weights is None else weights[number]

@@ -16,16 +16,21 @@ MS_SSIM_SMALLEST = 161  # pixels a side: what five scales of 11x11 windows need
 SSIM_SMALLEST = 11  # pixels a side: the window
 SSIM_SIGMA = 1.5  # pixels
 COLOUR_SCALES = (16, 64)  # pixels a side
+BLOTCH, BLOTCHES = 8, 0.5  # pixels a side, and the weight of such means in `picture_loss`
 GREYS = 9  # of `neutral_loss`, from black to white
 
 
 def picture_loss(picture: Tensor, target: Tensor) -> Tensor:
-    """L1 between finished pictures (N, 3, H, W), on every pixel and on means of 8x8 pixels.
+    """L1 between finished pictures, on every pixel and on means of 8x8 pixels.
 
     The means make blotches count, which a pixel-wise loss hardly sees.
+
+    Parameters
+    ----------
+    picture, target : (N, 3, H, W) sRGB, 0 to 1; ``picture`` may be beyond that.
     """
     error = _clip_where_clipped(picture, target) - target
-    return error.abs().mean() + 0.5 * F.avg_pool2d(error, 8).abs().mean()
+    return error.abs().mean() + BLOTCHES * F.avg_pool2d(error, BLOTCH).abs().mean()
 
 
 def paper_loss(picture: Tensor, target: Tensor, structure_weight: float) -> Tensor:
@@ -79,14 +84,18 @@ def neutral_loss(coefficients: Tensor, white: Tensor | float = 1.0) -> Tensor:
 
 
 def restoration_loss(image: Tensor, pairs: Pairs, scales: Sequence[int], norm: str = "l1") -> Tensor:
-    """Error of the low-level stage's image against the noise-free frame, summed over means of blocks of
-    ``scales`` pixels a side, 1 being the pixels themselves.
-
-    ``norm`` is "l1", or "rms": the root mean square of each crop, which is what PSNR measures. (The mean
-    square itself would leave crops without noise next to no weight.)
+    """Error of the low-level stage's image against the noise-free frame.
 
     Each frame counts as if it had been exposed fully: on the square-root scale an exposure of -2 EV halves
-    every value. Where the noise-free frame is not known (real raws) the loss is 0.
+    every value.
+
+    Parameters
+    ----------
+    image : (N, 3, H, W), encoded camera RGB.
+    pairs : with its noise-free frames; where these are not known (real raws) the loss is 0.
+    scales : sides in pixels of the blocks whose means are compared, and summed over; 1: the pixels.
+    norm : "l1", or "rms": the root mean square of each crop, which is what PSNR measures. (The mean square
+        itself would leave crops without noise next to no weight.)
     """
     if pairs.clean is None:
         return image.new_zeros(())
@@ -100,15 +109,28 @@ def restoration_loss(image: Tensor, pairs: Pairs, scales: Sequence[int], norm: s
 
 
 def as_seen(image: Tensor, pairs: Pairs) -> Tensor:
-    """The low-level stage's image, or the noise-free frame, as it would look in sRGB, exposed fully."""
+    """The low-level stage's image, or the noise-free frame, as it would look exposed fully.
+
+    Parameters
+    ----------
+    image : (N, 3, H, W), encoded camera RGB.
+    pairs : says how it was exposed, and by which cameras.
+
+    Returns
+    -------
+    (N, 3, H, W) sRGB; not clipped.
+    """
     return to_srgb(image, pairs.matrix, torch.exp2(-pairs.exposure))
 
 
 def structure_loss(ours: Tensor, theirs: Tensor) -> Tensor:
-    """1 - SSIM (Wang et al. 2004; 11x11 windows, mean of R, G and B) of an image and the noise-free frame,
-    both `as_seen`, clipped to 0 and 1.
+    """1 - SSIM (Wang et al. 2004; 11x11 windows, mean of R, G and B), of what is clipped to 0 and 1.
 
     It sees noise and lost texture where a picture is flat or dark, which L1 hardly does.
+
+    Parameters
+    ----------
+    ours, theirs : (N, 3, H, W), an image and the noise-free frame, both `as_seen`; at least 11 pixels a side.
     """
     window = _ssim_window(ours.device, ours.dtype)
     return 1 - ssim(ours.clamp(0, 1), theirs.clamp(0, 1), data_range=1, win=window)
@@ -124,10 +146,13 @@ def _ssim_window(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 def colour_loss(ours: Tensor, theirs: Tensor) -> Tensor:
-    """L1 between means of blocks of `COLOUR_SCALES` pixels a side of an image and the noise-free frame, both
-    `as_seen`, summed over the scales.
+    """L1 between means of blocks of `COLOUR_SCALES` pixels a side, summed over the scales.
 
     Brightened deep shadows show a tint that `restoration_loss`, on the scale of the raw, hardly sees.
+
+    Parameters
+    ----------
+    ours, theirs : (N, 3, H, W), an image and the noise-free frame, both `as_seen`.
     """
     error = ours - theirs
     return sum((F.avg_pool2d(error, scale).abs().mean() for scale in COLOUR_SCALES), error.new_zeros(()))

@@ -122,8 +122,15 @@ class RawPairs:
 
 
 def cut(places: Iterable[tuple[Scene, float, float]], size: int, device: torch.device) -> Pairs:
-    """Crops of ``size`` pixels a side: of each scene, which may be as small, at two shares of the way, 0 to
-    below 1, from its top and left to where the last crop begins."""
+    """Crops of scenes.
+
+    Parameters
+    ----------
+    places : scenes, each with two shares, 0 to below 1, of the way from its top and left to where the last
+        crop begins.
+    size : pixels a side, even; no scene is smaller.
+    device : where the crops go.
+    """
     pictures, targets, matrices = [], [], []
     for (mosaic, reference, matrix), *shares in places:
         top, left = (
