@@ -25,7 +25,7 @@ def is_decoded_here(tags: Tags) -> bool:
     return wide or interleaved
 
 
-def decode(source: BinaryIO, tags: Tags, name: str) -> Decoded:
+def decode(source: BinaryIO, tags: Tags) -> Decoded:
     """Decode a DNG with tifffile and imagecodecs, as `libraw.decode` does; its tags say everything else.
 
     Raises
@@ -33,7 +33,7 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> Decoded:
     InputError
         If the data is damaged.
     """
-    samples = _samples(source, tags, name)
+    samples = _samples(source, tags)
     across, down = tags.get("DefaultScale", np.ones(2))
     stated = 0 < across < np.inf and 0 < down < np.inf
     return Decoded(
@@ -53,10 +53,10 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> Decoded:
     )
 
 
-def _samples(source: BinaryIO, tags: Tags, name: str) -> np.ndarray:
+def _samples(source: BinaryIO, tags: Tags) -> np.ndarray:
     """The raw image, (H, W) or (H, W, 3), unsigned integers: with margins, interleaved fields in order,
     LinearizationTable applied."""
-    stored = _stored(source, name)
+    stored = _stored(source)
     for axis, tag in enumerate(_INTERLEAVE_FACTORS):
         fields, length = int(first_number(tags, tag, 1)), stored.shape[axis]
         if not 1 <= fields <= length:
@@ -72,7 +72,7 @@ def _linearised(stored: np.ndarray, tags: Tags) -> np.ndarray:
     return stored if table is None else np.take(table.astype(np.uint16), stored, mode="clip")
 
 
-def _stored(source: BinaryIO, name: str) -> np.ndarray:
+def _stored(source: BinaryIO) -> np.ndarray:
     source.seek(0)
     try:
         with tifffile.TiffFile(source) as tif:
@@ -82,4 +82,4 @@ def _stored(source: BinaryIO, name: str) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # tifffile and imagecodecs fail on damage in many ways
-        raise InputError(f"{name}: damaged: its image data cannot be decoded; copy it again") from error
+        raise InputError("damaged: its image data cannot be decoded; copy it again") from error

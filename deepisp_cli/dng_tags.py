@@ -185,46 +185,40 @@ def first_number(tags: Tags, tag: str, default: float) -> float:
     return tags[tag][0] if tag in tags else default
 
 
-def refuse_by_tags(tags: Tags, size: int, name: str) -> None:
+def refuse_by_tags(tags: Tags, size: int) -> None:
     """Refuse what the tags already give away: raw data beyond the end of the file, kinds not developed.
 
     Parameters
     ----------
     tags : from `read_tags`.
     size : bytes in the file.
-    name : the file's name in messages.
 
     Raises
     ------
     InputError, UnsupportedRawError
     """
-    _refuse_short_panasonic(tags, size, name)
+    _refuse_short_panasonic(tags, size)
     for starts, lengths in (("StripOffsets", "StripByteCounts"), ("TileOffsets", "TileByteCounts")):
         if starts in tags and lengths in tags and (end := int((tags[starts] + tags[lengths]).max())) > size:
-            raise InputError(
-                f"{name}: cut off: its raw data ends at byte {end}, the file at {size}; copy it again"
-            )
-    _refuse_too_few_bytes(tags, name)
+            raise InputError(f"cut off: its raw data ends at byte {end}, the file at {size}; copy it again")
+    _refuse_too_few_bytes(tags)
     if is_linear(tags) and first_number(tags, "PlanarConfiguration", 1) == _PLANAR:
         raise UnsupportedRawError(
-            f"{name}: a linear DNG with one plane for each colour is not supported; save it with interleaved"
-            " colours"
+            "a linear DNG with one plane for each colour is not supported; save it with interleaved colours"
         )
     if first_number(tags, "SampleFormat", 1) == tifffile.SAMPLEFORMAT.IEEEFP:
-        raise UnsupportedRawError(f"{name}: floating-point samples are not supported; save it with integers")
+        raise UnsupportedRawError("floating-point samples are not supported; save it with integers")
     if is_dng(tags) and first_number(tags, "Compression", 1) == _VC5:
-        raise UnsupportedRawError(
-            f"{name}: GoPro's VC-5 cannot be decoded; convert it with Adobe DNG Converter"
-        )
+        raise UnsupportedRawError("GoPro's VC-5 cannot be decoded; convert it with Adobe DNG Converter")
     if is_dng(tags) and (tags.get("SubTileBlockSize", np.ones(1)) != 1).any():
         raise UnsupportedRawError(
-            f"{name}: samples in blocks within tiles are not supported; convert it with Adobe DNG Converter"
+            "samples in blocks within tiles are not supported; convert it with Adobe DNG Converter"
         )
     if first_number(tags, "CFALayout", 1) != 1:
-        raise UnsupportedRawError(f"{name}: a staggered mosaic is not supported; convert it to a linear DNG")
+        raise UnsupportedRawError("a staggered mosaic is not supported; convert it to a linear DNG")
 
 
-def _refuse_short_panasonic(tags: Tags, size: int, name: str) -> None:
+def _refuse_short_panasonic(tags: Tags, size: int) -> None:
     """Refuse a cut-off RW2, whose tags state no length: LibRaw would repeat the last block that is there."""
     if not 0 < first_number(tags, _RAW_FORMAT, 0) <= _LAST_FIXED_RATE:
         return
@@ -233,11 +227,11 @@ def _refuse_short_panasonic(tags: Tags, size: int, name: str) -> None:
     )
     if (end := int(start + width * height * _LEAST_RATE)) > size:
         raise InputError(
-            f"{name}: cut off: its raw data ends at byte {end} or later, the file at {size}; copy it again"
+            f"cut off: its raw data ends at byte {end} or later, the file at {size}; copy it again"
         )
 
 
-def _refuse_too_few_bytes(tags: Tags, name: str) -> None:
+def _refuse_too_few_bytes(tags: Tags) -> None:
     """Refuse uncompressed data that is too short for its size: LibRaw would leave memory unfilled."""
     counts = tags.get("StripByteCounts", tags.get("TileByteCounts"))
     sizes = [first_number(tags, key, 0) for key in ("ImageWidth", "ImageLength", "BitsPerSample")]
@@ -247,7 +241,7 @@ def _refuse_too_few_bytes(tags: Tags, name: str) -> None:
     needed = int(width * height * bits * first_number(tags, "SamplesPerPixel", 1) // 8)
     if counts.sum() < needed:
         raise InputError(
-            f"{name}: damaged: {int(counts.sum())} bytes of raw data where {width:g}x{height:g} samples"
+            f"damaged: {int(counts.sum())} bytes of raw data where {width:g}x{height:g} samples"
             f" of {bits:g} bits need {needed}; copy it again"
         )
 
@@ -360,7 +354,7 @@ def subtract_deltas(samples: np.ndarray, tags: Tags, offset: np.ndarray) -> np.n
     return samples
 
 
-def linear_levels(tags: Tags, name: str) -> tuple[np.ndarray, np.ndarray]:
+def linear_levels(tags: Tags) -> tuple[np.ndarray, np.ndarray]:
     """Return black (3,) and white (3,) of a linear DNG; UnsupportedRawError if its black level varies."""
     black = tags.get("BlackLevel", np.zeros(1))
     if black.size % 3 == 0 and (black.reshape(-1, 3) == black[:3]).all():  # a tile of equal levels
@@ -368,7 +362,7 @@ def linear_levels(tags: Tags, name: str) -> tuple[np.ndarray, np.ndarray]:
     deltas = [tags[tag].any() for tag in ("BlackLevelDeltaH", "BlackLevelDeltaV") if tag in tags]
     if black.size not in (1, 3) or any(deltas):
         raise UnsupportedRawError(
-            f"{name}: a linear DNG whose black level varies over the picture is not supported; save it with"
+            "a linear DNG whose black level varies over the picture is not supported; save it with"
             " black subtracted"
         )
     return np.resize(black, 3).astype(np.float32), np.resize(_white_level(tags), 3).astype(np.float32)

@@ -77,14 +77,13 @@ def read_capture(source: BinaryIO) -> Mapping[str, Any]:
             return {}
 
 
-def decode(source: BinaryIO, tags: Tags, name: str) -> Decoded:
+def decode(source: BinaryIO, tags: Tags) -> Decoded:
     """Let LibRaw decode the file.
 
     Parameters
     ----------
     source : seekable binary file
     tags : from `dng_tags.read_tags`; they tell whether a file that LibRaw refuses is a TIFF.
-    name : the file's name in messages.
 
     Raises
     ------
@@ -99,18 +98,18 @@ def decode(source: BinaryIO, tags: Tags, name: str) -> Decoded:
         except OUT_OF_MEMORY as error:
             raise MemoryError(str(error)) from error
         except rawpy.LibRawError as error:
-            raise InputError(f"{name}: {_not_raw(start, tags)}") from error
+            raise InputError(f"{_not_raw(start, tags)}") from error
         try:
             raw.unpack()
             stored, colours = raw.raw_image, _colours(raw)
         except (rawpy.LibRawFileUnsupportedError, NotImplementedError, RuntimeError) as error:
-            raise UnsupportedRawError(f"{name}: LibRaw cannot decode its data; convert it to DNG") from error
+            raise UnsupportedRawError("LibRaw cannot decode its data; convert it to DNG") from error
         except OUT_OF_MEMORY as error:
             raise MemoryError(str(error)) from error
         except rawpy.LibRawTooBigError as error:
-            raise UnsupportedRawError(f"{name}: too large for LibRaw; develop a part of it") from error
+            raise UnsupportedRawError("too large for LibRaw; develop a part of it") from error
         except rawpy.LibRawError as error:
-            raise InputError(f"{name}: damaged or cut off; copy it again") from error
+            raise InputError("damaged or cut off; copy it again") from error
         white = raw.camera_white_level_per_channel or [raw.white_level] * 4
         return Decoded(
             samples=stored[..., :3].copy() if stored.ndim == 3 else stored.copy(),

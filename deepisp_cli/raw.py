@@ -156,46 +156,53 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
     if size == 0:
         raise InputError(f"{name}: the file is empty; copy it from the camera again")
     tags = dng_tags.read_tags(source)
-    try:
-        dng_tags.refuse_by_tags(tags, size, name)
+    with _named(name):
+        dng_tags.refuse_by_tags(tags, size)
         decode = dng_decode.decode if dng_decode.is_decoded_here(tags) else libraw.decode
-        return _assemble(decode(source, tags, name), tags, source, name)
+        return _assemble(decode(source, tags), tags, source)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put the file's name in front of what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{name}: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         raise InputError(f"{name}: damaged: its tags make no sense ({error}); copy it again") from error
 
 
-def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawImage:
+def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
     """Combine what LibRaw decoded with what the tags say."""
-    colours = _mosaic_colours(frame, tags, name)
+    colours = _mosaic_colours(decoded, tags)
     x_trans = colours is not None and len(colours) == SIDE
     if colours is not None:
-        frame = frame._replace(samples=fix_bad_pixels(frame.samples, tags, len(colours)))
+        decoded = decoded._replace(samples=fix_bad_pixels(decoded.samples, tags, len(colours)))
     # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
-    origin, visible = dng_tags.active_area(tags, frame.samples.shape) or (frame.origin, frame.visible)
+    origin, visible = dng_tags.active_area(tags, decoded.samples.shape) or (decoded.origin, decoded.visible)
     offset, shape = dng_tags.default_crop(tags, visible)
     lens_warp = read_lens_warp(tags, (offset, shape), visible)
     if lens_warp is not None:
         offset, shape = lens_warp.area
     (top, left), (height, width) = origin + offset, shape
-    samples = np.ascontiguousarray(frame.samples[top : top + height, left : left + width])
-    notes = _check_tail(samples, colours is not None, name)
+    samples = np.ascontiguousarray(decoded.samples[top : top + height, left : left + width])
+    notes = _check_tail(samples, colours is not None)
     pattern = None
     if colours is None:
-        black, white = dng_tags.linear_levels(tags, name)
+        black, white = dng_tags.linear_levels(tags)
     else:
         colours = np.roll(colours, (-top, -left), axis=(0, 1))
-        pattern = "".join(frame.letters[colour] for colour in colours.ravel())
+        pattern = "".join(decoded.letters[colour] for colour in colours.ravel())
         if min(shape) < (SMALLEST if x_trans else 2):
             raise ValueError(f"a mosaic of {height}x{width}")
         if dng_tags.is_dng(tags):
             black, white = dng_tags.mosaic_levels(tags, offset)
         else:
-            black, white = frame.black[colours], frame.white[colours[:2, :2]]
+            black, white = decoded.black[colours], decoded.white[colours[:2, :2]]
         samples = dng_tags.subtract_deltas(samples, tags, offset)
     if not (white.min() > black.max() and np.isfinite([white.max(), black.min()]).all()):
-        raise InputError(
-            f"{name}: damaged: black level {black.max():g}, white level {white.min():g}; copy it again"
-        )
+        raise InputError(f"damaged: black level {black.max():g}, white level {white.min():g}; copy it again")
     stated = white
     share = 1.0 if pattern is None else clipping_level(samples, black, white)
     if share < 1:
@@ -208,14 +215,14 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         white_at = white[np.ix_(np.arange(height) % 2, np.arange(width) % 2)]
         np.copyto(corrected, np.maximum(corrected, white_at), where=samples >= white_at)
     samples = corrected
-    matrix = _xyz_to_camera(frame, tags)
+    matrix = _xyz_to_camera(decoded, tags)
     if matrix is None and not dng_tags.is_dng(tags) and not x_trans:  # LibRaw's X-Trans demosaic may crash
         matrix = developed_matrix(source)
-        balanced = _gains(frame.daylight_gains)
+        balanced = _gains(decoded.daylight_gains)
         if matrix is not None and balanced is not None:
             matrix = matrix / balanced[:, None]
     calibrations = read_calibrations(tags)
-    camera, daylight = _white_balances(frame, tags, matrix, calibrations)
+    camera, daylight = _white_balances(decoded, tags, matrix, calibrations)
     image = RawImage(
         samples=samples,
         pattern=pattern,
@@ -224,24 +231,24 @@ def _assemble(frame: Decoded, tags: Tags, source: BinaryIO, name: str) -> RawIma
         camera_white_balance=camera,
         daylight_white_balance=daylight,
         xyz_to_camera=matrix,
-        orientation=_orientation(frame, tags),
+        orientation=_orientation(decoded, tags),
         lens_warp=lens_warp,
         clipped_at=share,
         restored=dng_tags.restored_share(tags),
         make=dng_tags.text(tags, "Make"),
         model=dng_tags.text(tags, "Model"),
-        capture=frame.capture,
+        capture=decoded.capture,
         notes=(),
         profile=_profile(source, tags),
         calibrations=calibrations,
     )
-    return replace(image, notes=(*notes, *_notes(image, tags, frame.pixel_aspect)))
+    return replace(image, notes=(*notes, *_notes(image, tags, decoded.pixel_aspect)))
 
 
-def _orientation(frame: Decoded, tags: Tags) -> int:
+def _orientation(decoded: Decoded, tags: Tags) -> int:
     """LibRaw's orientation; 1 for a DNG that states none of 1 to 8, which LibRaw would turn by 90 degrees."""
     stated = dng_tags.first_number(tags, "Orientation", 1)
-    return frame.orientation if stated in range(1, 9) or not dng_tags.is_dng(tags) else 1
+    return decoded.orientation if stated in range(1, 9) or not dng_tags.is_dng(tags) else 1
 
 
 @contextmanager
@@ -258,44 +265,44 @@ def input_errors(name: object) -> Iterator[None]:
         raise InputError(f"{name}: cannot be read ({reason}); check its permissions") from error
 
 
-def _check_tail(samples: np.ndarray, mosaic: bool, name: str) -> list[str]:
+def _check_tail(samples: np.ndarray, mosaic: bool) -> list[str]:
     """Refuse a mosaic that ends in zeros: LibRaw leaves samples missing from a damaged file at zero. A linear
     picture may have a black border: return a note."""
     filled = np.flatnonzero(samples.any(axis=tuple(range(1, samples.ndim))))
     end = int(filled[-1]) + 1 if filled.size else 0
     if end == 0:
-        raise InputError(f"{name}: holds only zeros: its data is lost, or no light came in; copy it again")
+        raise InputError("holds only zeros: its data is lost, or no light came in; copy it again")
     if len(samples) - end <= _LARGEST_EMPTY_TAIL:
         return []
     if mosaic:
-        raise InputError(f"{name}: damaged: no data after row {end} of {len(samples)}; copy it again")
+        raise InputError(f"damaged: no data after row {end} of {len(samples)}; copy it again")
     return [f"the last {len(samples) - end} of {len(samples)} rows are empty: a border, or lost data"]
 
 
-def _mosaic_colours(frame: Decoded, tags: Tags, name: str) -> np.ndarray | None:
-    """Return ``frame.colours`` if they are a Bayer or X-Trans mosaic; None for a linear DNG."""
+def _mosaic_colours(decoded: Decoded, tags: Tags) -> np.ndarray | None:
+    """Return ``decoded.colours`` if they are a Bayer or X-Trans mosaic; None for a linear DNG."""
     linear = dng_tags.is_linear(tags)
-    if frame.colours is None:
-        if linear and frame.samples.ndim == 3 and dng_tags.first_number(tags, "SamplesPerPixel", 1) == 3:
+    if decoded.colours is None:
+        if linear and decoded.samples.ndim == 3 and dng_tags.first_number(tags, "SamplesPerPixel", 1) == 3:
             return None
         kind = "all colours at each pixel (Foveon, sRAW, YCC, multi-shot)"
         remedy = _ELSEWHERE if linear else "convert it to a linear DNG"
-        raise UnsupportedRawError(f"{name}: a file with {kind} is not supported; {remedy}")
-    if linear or frame.colours.shape == (1, 1):
-        raise UnsupportedRawError(f"{name}: a monochrome raw has no colours to develop; {_ELSEWHERE}")
-    pattern = "".join(frame.letters[colour] for colour in frame.colours.ravel())
+        raise UnsupportedRawError(f"a file with {kind} is not supported; {remedy}")
+    if linear or decoded.colours.shape == (1, 1):
+        raise UnsupportedRawError(f"a monochrome raw has no colours to develop; {_ELSEWHERE}")
+    pattern = "".join(decoded.letters[colour] for colour in decoded.colours.ravel())
     if pattern not in BAYER_PATTERNS and not is_x_trans(pattern):
-        quad = frame.colours.shape == (4, 4)
+        quad = decoded.colours.shape == (4, 4)
         kind = "a mosaic of 4x4 samples (quad Bayer, SuperCCD)" if quad else f"a mosaic of {pattern}"
         raise UnsupportedRawError(
-            f"{name}: {kind} is not supported, only Bayer and X-Trans mosaics are; {_ELSEWHERE}"
+            f"{kind} is not supported, only Bayer and X-Trans mosaics are; {_ELSEWHERE}"
         )
-    return frame.colours
+    return decoded.colours
 
 
-def _xyz_to_camera(frame: Decoded, tags: Tags) -> np.ndarray | None:
+def _xyz_to_camera(decoded: Decoded, tags: Tags) -> np.ndarray | None:
     """Return the DNG's matrix, else the one that LibRaw states; None if it is unusable."""
-    matrix = frame.xyz_to_camera if (own := colour_matrix(tags)) is None else own
+    matrix = decoded.xyz_to_camera if (own := colour_matrix(tags)) is None else own
     with np.errstate(over="ignore"):
         matrix = matrix.astype(np.float32)
     return matrix if is_usable(matrix) else None
@@ -309,11 +316,11 @@ def _profile(source: BinaryIO, tags: Tags) -> tuple[RawTag, ...]:
 
 
 def _white_balances(
-    frame: Decoded, tags: Tags, matrix: np.ndarray | None, calibrations: Sequence[Calibration]
+    decoded: Decoded, tags: Tags, matrix: np.ndarray | None, calibrations: Sequence[Calibration]
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return the gains as shot and for D65. LibRaw's are all one where it does not know them."""
-    camera = None if np.ptp(frame.camera_gains) == 0 else _gains(frame.camera_gains)
-    daylight = None if np.ptp(frame.daylight_gains) == 0 else _gains(frame.daylight_gains)
+    camera = None if np.ptp(decoded.camera_gains) == 0 else _gains(decoded.camera_gains)
+    daylight = None if np.ptp(decoded.daylight_gains) == 0 else _gains(decoded.daylight_gains)
     with np.errstate(divide="ignore", invalid="ignore"):
         if dng_tags.is_dng(tags):
             neutral = _as_shot_neutral(tags, matrix, calibrations)

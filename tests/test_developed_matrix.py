@@ -91,7 +91,7 @@ def test_a_raw_whose_matrix_is_not_stated_gets_it(write_raw, colours, daylight):
         daylight_gains=np.array(daylight), xyz_to_camera=np.zeros((3, 3)), capture={},
     )  # fmt: skip
     with open(path, "rb") as source:
-        image = _assemble(frame, {}, source, "test.nef")
+        image = _assemble(frame, {}, source)
     balanced = np.array(daylight)[:, None] * image.xyz_to_camera
     np.testing.assert_allclose(balanced, matrix_of(path), rtol=1e-6)
     np.testing.assert_allclose(image.daylight_white_balance, daylight, rtol=2e-3)

@@ -342,7 +342,7 @@ def test_no_colour_of_other_raws_is_white_beyond_the_common_level(tmp_path, monk
     write_dng(path, noise((24, 24)), pattern="RGGB", white=16000)
     monkeypatch.setattr(rawpy, "RawPy", Stated)
     with path.open("rb") as file:
-        np.testing.assert_array_equal(libraw.decode(file, {}, "a").white, [15000, 16000, 16000, 16000])
+        np.testing.assert_array_equal(libraw.decode(file, {}).white, [15000, 16000, 16000, 16000])
 
 
 def decoded(samples, colours, **known):
@@ -366,14 +366,14 @@ def test_levels_of_other_raws_follow_their_colours(origin):
         noise((40, 40)), colours, origin=np.array(origin), visible=(30, 31), black=black, white=white
     )
     gains = np.array([4, 2, 3])
-    image = _assemble(frame._replace(camera_gains=gains), {}, io.BytesIO(), "test.nef")
+    image = _assemble(frame._replace(camera_gains=gains), {}, io.BytesIO())
     np.testing.assert_array_equal(image.camera_white_balance, gains / 2)
     for y, x in np.ndindex(2, 2):
         number = colours[(top + y) % 2, (left + x) % 2]
         assert image.pattern[2 * y + x] == "RGBG"[number]
         assert (image.black[y, x], image.white[y, x]) == (black[number], white[number])
     np.testing.assert_array_equal(image.samples, noise((40, 40))[top : top + 30, left : left + 31])
-    unknown = _assemble(frame._replace(black=np.zeros(4, np.float32)), {}, io.BytesIO(), "test.nef")
+    unknown = _assemble(frame._replace(black=np.zeros(4, np.float32)), {}, io.BytesIO())
     assert set(unknown.notes) - set(image.notes) == {
         "no black level: 0 is assumed",
         "no as-shot white balance",
@@ -498,8 +498,8 @@ def test_mosaics_that_are_neither_bayer_nor_x_trans_are_refused(dng):
 def test_all_colours_at_each_pixel_are_refused():
     """Canon's sRAW, as LibRaw returns it."""
     frame = decoded(np.full((8, 8, 4), 900, np.uint16), None)
-    with pytest.raises(UnsupportedRawError, match=r"a\.cr2: a file with all colours at each pixel"):
-        _assemble(frame, {}, io.BytesIO(), "a.cr2")
+    with pytest.raises(UnsupportedRawError, match=r"^a file with all colours at each pixel"):
+        _assemble(frame, {}, io.BytesIO())
 
 
 def test_floating_point_is_refused():
@@ -1184,7 +1184,7 @@ def test_levels_without_end_are_damage(dng, level):
 
 @pytest.mark.parametrize("fields", [0, 17, 2**32 - 1])
 def test_fields_of_more_rows_than_there_are_is_damage(monkeypatch, fields):
-    monkeypatch.setattr(dng_decode, "_stored", lambda source, name: np.zeros((16, 16), np.uint16))
+    monkeypatch.setattr(dng_decode, "_stored", lambda source: np.zeros((16, 16), np.uint16))
     for tag in ("RowInterleaveFactor", "ColumnInterleaveFactor"):
         with pytest.raises(ValueError, match=tag):
-            dng_decode.decode(io.BytesIO(), {tag: np.array([float(fields)])}, "a.dng")
+            dng_decode.decode(io.BytesIO(), {tag: np.array([float(fields)])})

@@ -123,8 +123,8 @@ def test_a_file_of_the_cameras_own_format_has_libraws_levels(monkeypatch):
         capture={},
     )
     monkeypatch.setattr(raw, "developed_matrix", lambda source: pytest.fail("LibRaw may crash"))
-    assert _assemble(frame._replace(xyz_to_camera=np.zeros((3, 3))), {}, io.BytesIO(), "a.raf").notes
-    image = _assemble(frame, {}, io.BytesIO(), "a.raf")
+    assert _assemble(frame._replace(xyz_to_camera=np.zeros((3, 3))), {}, io.BytesIO()).notes
+    image = _assemble(frame, {}, io.BytesIO())
     np.testing.assert_array_equal(image.samples, samples[3:19, 4:22])
     assert image.pattern == X_TRANS
     assert (np.unique(image.black), np.unique(image.white)) == (1022, 15900)
