@@ -62,6 +62,13 @@ def unapplied_lists(tags: Tags) -> list[str]:
     ]
 
 
+def shades_after_warp(tags: Tags) -> bool:
+    """Whether OpcodeList3 corrects shading after distortion; it is always done before."""
+    codes = [code for code, *_ in opcodes(tags, 3)]
+    first = next((place for place, code in enumerate(codes) if code in LENS_WARPS), len(codes))
+    return any(code in CORRECTIONS[3] for code in codes[first:])
+
+
 def fix_bad_pixels(samples: np.ndarray, tags: Tags, period: int) -> np.ndarray:
     """Replace the samples that OpcodeList1 calls bad with the mean of their good neighbours of that colour.
 

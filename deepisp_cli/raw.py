@@ -28,7 +28,7 @@ from deepisp_cli.calibration import (
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.dng_corrections import correct
-from deepisp_cli.dng_opcodes import fix_bad_pixels, unapplied_lists
+from deepisp_cli.dng_opcodes import fix_bad_pixels, shades_after_warp, unapplied_lists
 from deepisp_cli.dng_tags import RawTag, Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
@@ -380,5 +380,8 @@ def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
         f"very dark: nothing is brighter than {brightest:.2%} of white": brightest < 0.01,
         f"pixels are not square ({pixel_aspect:g}): the picture comes out distorted": pixel_aspect != 1,
         f"the corrections in its {' and '.join(unapplied)} are not applied": unapplied,
+        "lens shading is corrected before distortion, which its OpcodeList3 has first": shades_after_warp(
+            tags
+        ),
     }
     return tuple(remark for remark, holds in remarks.items() if holds)

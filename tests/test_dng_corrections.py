@@ -273,6 +273,15 @@ def test_damaged_polynomials_are_told(corrected, entry):
         corrected(random_samples(), [entry])
 
 
+@pytest.mark.parametrize("warp_first", [True, False])
+def test_an_order_that_is_not_kept_is_told(corrected, warp_first):
+    warp = (1, struct.pack(">I8d", 1, 1, 0.01, 0, 0, 0, 0, 0.5, 0.5))
+    entries = [warp, gain_map([[[1.1]]])] if warp_first else [gain_map([[[1.1]]]), warp]
+    told = "lens shading is corrected before distortion, which its OpcodeList3 has first"
+    assert (told in corrected(random_samples(), third=entries).notes) == warp_first
+    assert told not in corrected(random_samples(), third=[gain_map([[[1.1]]])]).notes
+
+
 def test_what_is_not_known_of_the_second_list_is_told(corrected):
     image = corrected(random_samples(), [(7, bytes(44))])  # MapTable
     assert image.notes == ("the corrections in its OpcodeList2 are not applied",)
