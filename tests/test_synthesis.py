@@ -406,6 +406,8 @@ def test_rows_pixels_and_black_levels_go_wrong_as_on_sensors():
     assert banded.mean(1).std(1).mean() < 1.5 * plain.mean(1).std(1).mean()  # columns are not worse
     hot = green_samples(hot_share=0.05)
     assert (hot > plain.max() * 1.5).float().mean().item() == pytest.approx(0.05, abs=0.03)
+    dead = green_samples(dead_share=0.05)
+    assert (dead < plain.min() / 2).float().mean().item() == pytest.approx(0.05, abs=0.01)
     off = green_samples(black_error=0.02)
     assert off.mean((1, 2)).std().item() == pytest.approx(0.02, rel=0.4)  # of full scale, over 16 frames
     assert plain.mean((1, 2)).std() < 1e-3

@@ -46,12 +46,13 @@ class SynthesisOptions:
         0.0  # share of frames seen through an X-Trans mosaic, in any phase; others: Bayer's
     )
     hot_share: float = 2e-5  # share of hot samples: brighter by up to full scale, mostly by little
+    dead_share: float = 0.0  # share of dead samples: black but for the read noise
     white_balance_spread: float = 0.1  # log-normal spread around the daylight-to-tungsten line
 
     def __post_init__(self) -> None:
         check_order(self, "exposure", "shot_noise", "inverse_tone", "bits", "black_share")
         shares = "usual_share", "inverse_tone", "highlight_share", "saturated_share", "x_trans_share"
-        check_range(self, *shares, "hot_share", least=0, most=1)
+        check_range(self, *shares, "hot_share", "dead_share", least=0, most=1)
         check_range(self, "shot_noise", "highlight_gain", "saturation", above=0)
         check_range(self, "read_spread", "black_error", "row_noise", "white_balance_spread", least=0)
         check_range(self, "bits", least=1, most=16)
@@ -228,6 +229,8 @@ class Synthesis:
         count, _, height, width = scene.shape
         scene = sample_mosaic(scene, x_trans)
         options = self.options
+        if options.dead_share:  # or the random numbers of older configurations would be others
+            scene = scene * (self._uniform(0, 1, count, height, width) >= options.dead_share)
         shot = torch.exp(self._uniform(*np.log(options.shot_noise), count))
         read = options.read_slope * torch.log(shot) + options.read_offset
         read = torch.exp(read + options.read_spread * self._normal(count))
