@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from deepisp_cli.dng import write_dng
 from deepisp_cli.models import Model
@@ -146,3 +147,17 @@ def eight_bit_model(tmp_path_factory):
         for seed, brightness in enumerate([0.02, 0.1, 0.3, 1.0, 1.0])
     ]
     return random_model(tmp_path_factory.mktemp("models") / "eight-bit", (1, 1, 2, 1, 1), pictures)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Eight pictures of coloured rectangles and gradients."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for index in range(8):
+        picture = np.linspace(20, 200, 160)[None, :, None] * rng.uniform(0.5, 1, (120, 1, 3))
+        for _ in range(12):
+            top, left = rng.integers(0, 90), rng.integers(0, 130)
+            picture[top : top + 30, left : left + 30] = rng.uniform(0, 255, 3)
+        Image.fromarray(picture.astype(np.uint8)).save(folder / f"{index}.png")
+    return folder

@@ -1,13 +1,9 @@
-"""The training loop: losses reach the right parts, runs resume, configurations are checked, models load."""
+"""The training loop: losses reach the right parts, runs resume, what teaches nothing is refused."""
 
-import csv
-import hashlib
-import json
 import math
-import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +13,19 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch")
 
 import imagecodecs
-import safetensors.torch
 from PIL import Image
+from runs import CPU, LOW_ONLY, ROOT, TINY, config, new_trainer, weights
 
 from deepisp_cli.cli import main
 from deepisp_cli.colour import decode, encode, srgb_encode
 from deepisp_cli.demosaic import sample_mosaic
 from deepisp_cli.dng import write_dng
-from deepisp_cli.engine import open_engine
-from deepisp_cli.errors import InputError, ModelError, OutputError, UsageError
+from deepisp_cli.errors import InputError, ModelError, UsageError
 from deepisp_cli.metering import HEADROOM, TRUST
-from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP, NetworkConfig
-from deepisp_cli.training import export as exporting
 from deepisp_cli.training import losses
 from deepisp_cli.training import train as training
-from deepisp_cli.training.config import Stage, TrainConfig, config_from_dict, load_config, on_photographs
-from deepisp_cli.training.export import export_checkpoint
+from deepisp_cli.training.config import Stage, on_photographs
 from deepisp_cli.training.losses import (
     as_seen,
     colour_loss,
@@ -44,7 +36,6 @@ from deepisp_cli.training.losses import (
     structure_loss,
 )
 from deepisp_cli.training.mosaics import MosaicOptions
-from deepisp_cli.training.optimiser import Muon, orthogonalise
 from deepisp_cli.training.sources import open_sources
 from deepisp_cli.training.synthesis import (
     Pairs,
@@ -58,44 +49,6 @@ from deepisp_cli.training.synthesis import (
 from deepisp_cli.training.train import _Reporter, train
 from deepisp_cli.training.trainer import Trainer
 from deepisp_cli.training.validation import Validation, dead_features
-
-CPU = torch.device("cpu")
-TINY = NetworkConfig(fold=2, dilations=(1, 2), width=20, high_blocks=2)
-LOW_ONLY = replace(TINY, high_blocks=0)
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Eight pictures of coloured rectangles and gradients."""
-    folder = tmp_path_factory.mktemp("photographs")
-    rng = np.random.default_rng(0)
-    for index in range(8):
-        picture = np.linspace(20, 200, 160)[None, :, None] * rng.uniform(0.5, 1, (120, 1, 3))
-        for _ in range(12):
-            top, left = rng.integers(0, 90), rng.integers(0, 130)
-            picture[top : top + 30, left : left + 30] = rng.uniform(0, 255, 3)
-        Image.fromarray(picture.astype(np.uint8)).save(folder / f"{index}.png")
-    return folder
-
-
-def config(folder, **changes):
-    values = {
-        "network": TINY,
-        "stages": (Stage(learning_rate=2e-3, batch=4, crop=32, steps=6),),
-        "photographs": (str(folder),),
-        "reductions": (1.0, 2.0),
-        **changes,
-    }
-    return TrainConfig(**values)
-
-
-def new_trainer(settings):
-    return Trainer(settings, CPU)
-
-
-def weights(checkpoint):
-    return torch.load(checkpoint, weights_only=True)["network"]
 
 
 @pytest.mark.parametrize("parts", ["low", "separate", "joint", "high"])
@@ -409,26 +362,6 @@ def test_a_run_in_a_thread_leaves_signals_alone(folder, tmp_path):
     assert checkpoint.exists()
 
 
-def test_a_killed_save_leaves_the_old_checkpoint(folder, tmp_path, monkeypatch):
-    trainer = new_trainer(config(folder))
-    path = tmp_path / "checkpoint.pt"
-    trainer.save(path)
-    before = path.read_bytes()
-
-    for failure, expected in ((KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "full"), OutputError)):
-
-        def die(_, failure=failure):  # what was written is there, but not all of it
-            raise failure
-
-        monkeypatch.setattr(os, "fsync", die)
-        trainer.train_step()
-        with pytest.raises(expected) as caught:
-            trainer.save(path)
-        assert path.read_bytes() == before
-        assert list(tmp_path.glob("*.p*")) == [path]
-    assert "checkpoint.pt: cannot be written (full); free some space" in str(caught.value)
-
-
 def test_all_sources_are_drawn_from_by_their_shares(folder, tmp_path):
     light = np.random.default_rng(0).uniform(0, 9, (48, 200, 3)).astype(np.float32)
     (tmp_path / "scene.hdr").write_bytes(imagecodecs.rgbe_encode(light, header=True))
@@ -584,20 +517,6 @@ def test_sheets_are_drawn_at_intervals(folder, tmp_path, monkeypatch):
     ]
 
 
-def test_a_run_that_diverges_keeps_its_last_good_checkpoint(folder, tmp_path):
-    trainer = new_trainer(config(folder))
-    path = tmp_path / "checkpoint.pt"
-    trainer.save(path)
-    before = path.read_bytes()
-    diverged = replace(trainer.config, stages=(Stage(1e37, 4, 32, steps=20),))
-    trainer = new_trainer(diverged)
-    for _ in range(20):
-        trainer.train_step()
-    with pytest.raises(ModelError, match=r"checkpoint\.pt: the run has diverged"):
-        trainer.save(path)
-    assert path.read_bytes() == before
-
-
 def test_the_log_has_the_mean_loss(folder, tmp_path):
     trainer = new_trainer(config(folder))
     reporter = _Reporter(trainer, Validation(trainer.config, CPU), tmp_path)
@@ -656,155 +575,6 @@ def test_folders_without_pictures_to_validate_on_are_told(folder, tmp_path):
     assert Validation(config(folder, validation=(str(tmp_path / "empty"), str(folder))), CPU).pairs
 
 
-def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tmp_path):
-    settings = config(folder)
-    assert config_from_dict(asdict(settings)) == settings
-    mosaic = config(
-        folder, network=LOW_ONLY, mosaic=MosaicOptions(), stages=(Stage(1e-3, 1, 16, 1, parts="low"),)
-    )
-    assert config_from_dict(asdict(mosaic)) == mosaic
-    path = tmp_path / "train.toml"
-    network, stage = (
-        "[network]\nfold = 2\n",
-        "[[stages]]\nlearning_rate = 1e-3\nbatch = 1\ncrop = 32\nsteps = 9\n",
-    )
-    for text, message in {
-        f"colour = 3\n{network}{stage}": "colour",
-        stage: "'network' is missing",
-        f"{network}{stage}parts = 'all'\n": "parts is one of",
-        f"{network}{stage}blocks = 1\n": "goes with the parts 'low'",
-        f"{network}{stage}parts = 'low'\nblocks = 16\n": "more blocks than the network's 15",
-        f"precision = 'half'\n{network}{stage}": "precision is one of",
-        f"picture_loss = 'luv'\n{network}{stage}": "picture_loss is one of",
-        f"restoration_norm = 'l2'\n{network}{stage}": "restoration_norm is one of",
-        f"picture_loss = 'lab'\n{network}{stage}": "crops of 161 pixels",
-        f"restoration_structure = 0.2\n{network}{stage.replace('32', '10')}": "crops of 11 pixels",
-        f"restoration_colour = 0.2\n{network}{stage}": "crops of 64 pixels",
-        f"{network}high_blocks = 0\n{stage}": "'low' only",
-        network + stage.replace("steps = 9", ""): "needs steps or minutes",
-        f"{network}{stage}[mosaic]\n": "without high-level stage",
-        f"{network}{stage}": "crops of 128 pixels",
-        network + stage.replace("32", "129"): "even number",
-        f"restoration_scales = [1, 34]\n{network}{stage}parts = 'low'\n": "smallest crop's 32 pixels",
-        "[network": "train.toml",
-    }.items():
-        path.write_text(text)
-        with pytest.raises(UsageError, match=message):
-            load_config(path)
-
-
-def message_of(path, text):
-    """What is said of a configuration that is refused."""
-    path.write_text(text, "utf-8")
-    with pytest.raises(UsageError) as error:
-        load_config(path)
-    return str(error.value)
-
-
-NETWORK = "[network]\nfold = 2\n"
-STAGE = "[[stages]]\nlearning_rate = 1e-3\nbatch = 1\ncrop = 32\nsteps = 9\nparts = 'low'\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (f"{NETWORK}blocks = 3\n{STAGE}", "[network]: unknown key 'blocks'; known: fold, dilations, width, "),
-        (
-            f"{NETWORK}[synthesis]\niso = 3\n{STAGE}",
-            "[synthesis]: unknown key 'iso'; known: exposure, usual_",
-        ),
-        (f"{NETWORK}[mosaic]\niso = 3\n{STAGE}", "[mosaic]: unknown key 'iso'; known: sigma, clean_share"),
-        (f"{NETWORK}{STAGE}{STAGE}rate = 3\n", "stage 2: unknown key 'rate'; known: learning_rate, batch, "),
-        (f"colour = 3\n{NETWORK}{STAGE}", "unknown key 'colour'; known: network, stages, photographs, "),
-        (NETWORK + STAGE + STAGE.replace("learning_rate = 1e-3", ""), "stage 2: 'learning_rate' is missing"),
-        (NETWORK, "'stages' is missing"),
-        (f"{NETWORK}width = 3\n{STAGE}", "[network]: width must be above"),
-        (NETWORK + STAGE.replace("'low'", "'all'"), "stage 1: parts is one of"),
-        (f"network = 3\n{STAGE}", "[network]: is a table of keys and values, got 3"),
-        (NETWORK + STAGE.replace("[[stages]]", "[stages]"), "stages are tables in double brackets"),
-    ],
-)
-def test_what_is_wrong_with_a_configuration_is_said_with_its_place(tmp_path, text, message):
-    path = tmp_path / "a.toml"
-    assert message_of(path, text).startswith(f"{path}: {message}")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("learning_rate = 1e-3", "learning_rate = 'fast'", "stage 1: learning_rate is a number, got 'fast'"),
-        ("learning_rate = 1e-3", "learning_rate = nan", "stage 1: learning_rate is a number, got nan"),
-        ("learning_rate = 1e-3", "learning_rate = true", "stage 1: learning_rate is a number, got True"),
-        (
-            "learning_rate = 1e-3",
-            "learning_rate = 0",
-            "stage 1: learning_rate is above 0, at most 1e+37, got 0",
-        ),
-        ("1e-3", "1e300", "stage 1: learning_rate is above 0, at most 1e+37, got 1e+300"),
-        ("batch = 1", "batch = 0", "stage 1: batch is 1 or more, at most 1000000000, got 0"),
-        (
-            "batch = 1",
-            f"batch = {10**10}",
-            "stage 1: batch is 1 or more, at most 1000000000, got 10000000000",
-        ),
-        ("batch = 1", "batch = 1.5", "stage 1: batch is a whole number, got 1.5"),
-        ("batch = 1", "batch = true", "stage 1: batch is a whole number, got True"),
-        ("steps = 9", "steps = -9", "stage 1: steps is 1 or more, at most 1000000000, got -9"),
-        ("steps = 9", "minutes = 0", "stage 1: minutes is above 0, got 0"),
-        ("crop = 32", "crop = 0", "stage 1: crop is 2 or more, at most 1000000000, got 0"),
-        ("'low'", "1", "stage 1: parts is a text, got 1"),
-        ("[n", "photographs = 'photos'\n[n", "photographs is a list of texts, got 'photos'"),
-        ("[n", "photographs = ['a', 1]\n[n", "photographs is a list of texts, got ('a', 1)"),
-        ("[n", "shares = [1, 0]\n[n", "shares is a list of 3 numbers, got (1, 0)"),
-        ("[n", "shares = [1, -1, 0]\n[n", "shares is 0 or more, got -1"),
-        ("[n", "seed = -1\n[n", "seed is 0 or more, at most 9223372036854775807, got -1"),
-        ("[n", "average_decay = 1.5\n[n", "average_decay is 0 or more, at most 1, got 1.5"),
-        ("[n", "neutral_weight = -1\n[n", "neutral_weight is 0 or more, got -1"),
-        ("[n", "restoration_colour = -1\n[n", "restoration_colour is 0 or more, got -1"),
-        ("[n", "gradient_norm = 0\n[n", "gradient_norm is above 0, got 0"),
-        ("[n", "restoration_scales = [0]\n[n", "restoration_scales is 1 or more, got 0"),
-        ("[n", "reductions = []\n[n", "reductions is empty"),
-        ("[n", "reductions = [0.5]\n[n", "reductions is 1 or more, at most 100, got 0.5"),
-        ("[n", "reductions = [101]\n[n", "reductions is 1 or more, at most 100, got 101"),
-        ("[n", f"seed = {'[' * 9999}{']' * 9999}\n[n", "is nested too deeply"),
-        (
-            "fold = 2",
-            "dilations = [1, 1001]",
-            "[network]: dilations are one or more of 1 to 1000, got (1, 1001)",
-        ),
-        ("fold = 2", "high_blocks = 7", "[network]: high_blocks is 0 to 6, got 7"),
-        ("[n", "stages = []\n[n", "stages is empty"),
-        ("fold = 2", "metered = 1", "[network]: metered is true or false, got 1"),
-        ("fold = 2", "dilations = 3", "[network]: dilations is a list of whole numbers, got 3"),
-        (
-            "[[",
-            "[synthesis]\nexposure = [0, -3]\n[[",
-            "[synthesis]: exposure goes from low to high, got [0, -3]",
-        ),
-        ("[[", "[synthesis]\nshot_noise = [0, 1]\n[[", "[synthesis]: shot_noise is above 0, got 0"),
-        ("[[", "[synthesis]\nhot_share = 2\n[[", "[synthesis]: hot_share is 0 or more, at most 1, got 2"),
-        ("[[", "[synthesis]\nrow_noise = -1\n[[", "[synthesis]: row_noise is 0 or more, got -1"),
-        ("[[", "[synthesis]\nbits = [12, 99]\n[[", "[synthesis]: bits is 1 or more, at most 16, got 99"),
-        ("[[", "[synthesis]\nusual_exposure = [-2, -1]\n[[", "[synthesis]: usual_exposure is a mean and"),
-        (
-            "[[",
-            "[synthesis]\nblack_share = [0, 1]\n[[",
-            "[synthesis]: black_share is 0 or more, at most 0.9, got 1",
-        ),
-        ("[[", "[mosaic]\nsigma = [20, 0]\n[[", "[mosaic]: sigma goes from low to high, got [20, 0]"),
-        ("[[", "[mosaic]\nsigma = [-1, 0]\n[[", "[mosaic]: sigma is 0 or more, got -1"),
-        ("[[", "[mosaic]\nclean_share = 2\n[[", "[mosaic]: clean_share is 0 or more, at most 1, got 2"),
-    ],
-)
-def test_values_of_another_kind_or_out_of_range_are_refused(tmp_path, old, new, message):
-    text = NETWORK + STAGE
-    if "stages = []" in new:
-        text = NETWORK
-    path = tmp_path / "a.toml"
-    assert old in text
-    assert message_of(path, text.replace(old, new)).startswith(f"{path}: {message}")
-
-
 @pytest.mark.parametrize("crop", [160, 200])
 def test_photographs_smaller_than_the_crops_are_named(folder, tmp_path, caplog, crop):
     """Once; a crop that none of them holds is smaller."""
@@ -827,36 +597,6 @@ def test_photographs_smaller_than_the_crops_are_named(folder, tmp_path, caplog, 
     assert len(caplog.messages) == 1
 
 
-def test_calibration_does_not_mind_the_crops_of_stages(folder, caplog):
-    stages = (Stage(1e-3, 1, 32, steps=1, parts="low"), Stage(1e-3, 1, 200, steps=1, parts="low"))
-    exporting._raws(config(folder, network=LOW_ONLY, stages=stages), [str(folder)])
-    assert not caplog.messages
-
-
-def test_calibration_sees_hot_pixels_and_saturated_colours(folder, monkeypatch):
-    seen = []
-    original = exporting.open_sources
-
-    def remember(settings, generator):
-        seen.append(settings.synthesis)
-        return original(settings, generator)
-
-    monkeypatch.setattr(exporting, "open_sources", remember)
-    stages = (Stage(1e-3, 1, 32, steps=1, parts="low"),)
-    exporting._raws(config(folder, network=LOW_ONLY, stages=stages), [str(folder)])
-    (synthesis,) = seen
-    assert synthesis.hot_share >= 2e-4 and synthesis.saturated_share >= 0.5
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "models").glob("*/*.toml")), ids=lambda p: f"{p.parent.name}-{p.stem}"
-)
-def test_shipped_configurations_are_repeatable(path):
-    """Limited by steps alone; otherwise a resumed run would differ from an uninterrupted one."""
-    settings = load_config(path)
-    assert all(stage.steps and stage.minutes is None for stage in settings.stages)
-
-
 def test_few_features_of_a_new_network_are_dead_in_dark_frames():
     """If filters have a mean, a third of the features are dead from the start, and training kills more."""
     grey = torch.full((4, 3, 64, 64), 90, dtype=torch.uint8)
@@ -867,214 +607,6 @@ def test_few_features_of_a_new_network_are_dead_in_dark_frames():
     with torch.no_grad():
         network.low[2].bias[:28] = -100
     assert dead_features(network, [pairs.picture]) > 1 / 6
-
-
-def test_muons_step_moves_all_directions_alike():
-    torch.manual_seed(0)
-    common = torch.ones(8, 1) @ torch.randn(1, 36)  # what would dominate for Adam
-    gradient = (20 * common + torch.randn(8, 36)).reshape(8, 4, 3, 3)
-    for steps in orthogonalise(torch.stack([gradient, 100 * gradient.flip(0)])):  # each on its own
-        values = torch.linalg.svdvals(steps.flatten(1))
-        assert values.max() < 1.3
-        assert values.min() > 0.3
-    weight = torch.zeros(8, 4, 3, 3, requires_grad=True)
-    weight.grad = gradient
-    Muon([weight], lr=0.01).step()
-    assert weight.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.3)
-    assert (weight.detach() * gradient).sum() < 0  # downhill
-
-
-def test_muons_second_step_remembers_the_first():
-    """With Nesterov momentum; the step size does not depend on the gradient's."""
-    first, second = torch.randn(2, 8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    weight = torch.zeros(8, 4, 3, 3, requires_grad=True)
-    optimiser = Muon([weight], lr=0.01, momentum=0.9)
-    weight.grad = first
-    optimiser.step()
-    before = weight.detach().clone()
-    weight.grad = second
-    optimiser.step()
-    momentum = 0.9 * (0.1 * first) + 0.1 * second
-    expected = orthogonalise((0.9 * momentum + 0.1 * second)[None])[0]
-    step = 0.01 * 0.2 * 6 * expected
-    torch.testing.assert_close(before - weight.detach(), step, atol=1e-5, rtol=1e-3)
-
-
-@pytest.mark.parametrize("change", ["stages", "parts", "device"])
-def test_a_run_of_other_stages_or_another_device_is_not_resumed(folder, tmp_path, change):
-    two = config(folder, stages=(Stage(1e-3, 2, 32, 2), Stage(1e-3, 2, 32, 4)))
-    path = train(two, tmp_path / "run", device=CPU, steps=3)
-    other = two
-    if change == "stages":
-        other = replace(two, stages=two.stages[:1])
-    elif change == "parts":
-        other = replace(two, stages=tuple(replace(stage, parts="high") for stage in two.stages))
-    else:  # a GPU's generator has a state of a different size
-        state = torch.load(path, weights_only=True)
-        torch.save({**state, "generator": torch.zeros(16, dtype=torch.uint8)}, path)
-    with pytest.raises(ModelError, match=r"--initial .*checkpoint\.pt"):
-        train(other, tmp_path / "run", device=CPU, resume=True)
-
-
-def test_the_commands_train_resume_and_export_a_model_that_loads(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    recipe = tmp_path / "recipes" / "tiny"
-    recipe.mkdir(parents=True)
-    (recipe / "train.toml").write_text(
-        "panoramas = ['elsewhere']\nshares = [0.5, 0.5, 0.0]\n"  # --photographs stands for all data
-        "[network]\nfold = 2\ndilations = [1]\nwidth = 20\nhigh_blocks = 1\n"
-        "[[stages]]\nlearning_rate = 1e-3\nbatch = 2\ncrop = 32\nsteps = 5\n"
-    )
-    run = ["train", str(recipe / "train.toml"), "--photographs", str(folder), "--device", "cpu"]
-    result = CliRunner().invoke(main, [*run, "--validation", str(folder), "--steps", "2"])
-    assert result.exit_code == 0, result.output
-    assert Path("runs/tiny/checkpoint.pt").exists()
-    refused = CliRunner().invoke(main, run)
-    assert refused.exit_code == 2
-    assert "--resume" in refused.output
-    assert CliRunner().invoke(main, [*run, "--validation", str(folder), "--resume"]).exit_code == 0
-    rows = list(csv.DictReader(Path("runs/tiny/log.csv").read_text().splitlines()))
-    assert rows[-1]["step"] == "5"
-    assert float(rows[-1]["psnr"]) > 5
-    assert list(Path("runs/tiny").glob("sheet-*.jpg"))
-
-    result = CliRunner().invoke(main, ["export", "runs/tiny/checkpoint.pt", "tiny"])
-    assert result.exit_code == 0, result.output
-    card = json.loads(Path("models/tiny/card.json").read_text())
-    assert card["training"]["steps"] == 5
-    digest = hashlib.sha256(Path("runs/tiny/checkpoint.pt").read_bytes()).hexdigest()
-    assert card["training"]["lineage"] == [[{"sha256": digest, "steps": 5}]]
-    picture = np.random.default_rng(0).random((1, 3, 40, 40)).astype(np.float32)
-    outputs = [open_engine(find_model("models/tiny"), name, "cpu").run(picture) for name in ("onnx", "torch")]
-    np.testing.assert_allclose(outputs[0][0], outputs[1][0], atol=1e-5)
-
-
-def test_a_run_can_begin_with_the_weights_of_a_model_folder_or_a_checkpoint(folder, tmp_path):
-    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=2)
-    expected = torch.load(checkpoint, weights_only=True)["average"]
-    for initial in (checkpoint, export_checkpoint([checkpoint], tmp_path / "model").parent):
-        trainer = new_trainer(config(folder))
-        trainer.start_from(initial)
-        for network in (trainer.network, trainer.average):
-            for name, value in network.state_dict().items():
-                assert torch.equal(value, expected[name]), name
-
-
-@pytest.mark.parametrize(
-    ("part", "value"),
-    [
-        ("average", {}),
-        ("average", {"low.0.weight": 3}),
-        ("average", 3),
-        ("config", {}),
-        ("config", None),
-        ("position", [0, 1, 2.0]),
-        ("position", [0, 1, 2.0, "x"]),
-        ("history", 3),
-        ("network", {}),
-        ("network", None),
-        ("rng", {}),
-        ("generator", 3),
-        ("optimisers", [{}, {}]),
-        ("optimisers", 3),
-    ],
-)
-def test_damaged_checkpoints_are_told(folder, tmp_path, part, value):
-    """What only a resumed run needs may be missing elsewhere."""
-    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=1)
-    state = torch.load(checkpoint, weights_only=True)
-    torch.save(state | {part: value}, checkpoint)
-    told = (
-        r"checkpoint\.pt: (is not a checkpoint|holds a network that|its weights are not|does not go on with)"
-    )
-    with pytest.raises(ModelError, match=told):
-        train(config(folder), tmp_path / "run", device=CPU, resume=True)
-    if part in ("average", "config", "position", "history"):
-        with pytest.raises(ModelError, match=told):
-            export_checkpoint([checkpoint], tmp_path / "model")
-        with pytest.raises(ModelError, match=told):
-            new_trainer(config(folder)).start_from(checkpoint)
-    else:
-        export_checkpoint([checkpoint], tmp_path / "model")
-        new_trainer(config(folder)).start_from(checkpoint)
-
-
-def test_an_export_can_take_the_mean_of_checkpoints(folder, tmp_path):
-    paths = [train(config(folder, seed=seed), tmp_path / str(seed), device=CPU) for seed in (1, 2)]
-    first, second = (torch.load(path, weights_only=True)["average"] for path in paths)
-    model = find_model(str(export_checkpoint([paths[0], paths[0], paths[1]], tmp_path / "model").parent))
-    card = json.loads((model.folder / "card.json").read_text(), parse_constant=pytest.fail)  # NaN is not JSON
-    assert card["training"]["log"][0]["psnr"] is None  # without validation
-    weights = safetensors.torch.load(model.read(WEIGHTS_FILE))
-    for name, value in weights.items():
-        torch.testing.assert_close(value, (2 * first[name] + second[name]) / 3)
-    stages = (Stage(1e-3, 4, 32, 1, parts="low"),)
-    other = train(config(folder, network=LOW_ONLY, stages=stages), tmp_path / "other", device=CPU)
-    with pytest.raises(ModelError, match="another architecture"):
-        export_checkpoint([paths[0], other], tmp_path / "model")
-    card = tmp_path / "model" / "card.json"
-    card.write_text('{"summary": "by hand",}')
-    with pytest.raises(ModelError, match=r"card\.json: is not JSON \(.*\); correct it, or remove it"):
-        export_checkpoint(paths, tmp_path / "model")
-    assert card.read_text() == '{"summary": "by hand",}'
-
-
-def test_an_export_calibrates_the_8_bit_form_on_photographs(folder, tmp_path):
-    network = replace(TINY, dilations=(1, 1, 1, 1))
-    checkpoint = train(config(folder, network=network), tmp_path / "run", device=CPU, steps=2)
-    model = find_model(str(export_checkpoint([checkpoint], tmp_path / "model", [str(folder)]).parent))
-    assert model.has_eight_bit_form
-    assert open_engine(model, "onnx-int8", "cpu").name == "onnx-int8"
-    assert model.card["parity"]["8 bit against float32, root mean square"] < 5e-3
-    assert model.card["parity"]["8 bit against float32, largest difference of W"] < 0.03
-    again = find_model(str(export_checkpoint([checkpoint], tmp_path / "model").parent))
-    assert not again.has_eight_bit_form
-    deep = replace(network, dilations=(1, 16, 16, 1))  # its field of view is larger than these pictures
-    checkpoint = train(config(folder, network=deep), tmp_path / "deep", device=CPU, steps=1)
-    with pytest.raises(InputError, match="is calibrated on photographs of"):
-        export_checkpoint([checkpoint], tmp_path / "deep-model", [str(folder)])
-
-
-def test_a_network_without_blocks_for_8_bits_is_not_calibrated(folder, tmp_path):
-    for count in (3, 4):
-        network = replace(LOW_ONLY, dilations=(1,) * count)
-        stages = (Stage(1e-3, 1, 32, 1, parts="low"),)
-        checkpoint = train(config(folder, network=network, stages=stages), tmp_path / str(count), device=CPU)
-        command = ["export", str(checkpoint), str(tmp_path / f"model-{count}"), "--calibrate", str(folder)]
-        result = CliRunner().invoke(main, command)
-        if count == 4:
-            assert result.exit_code == 0, result.output
-            assert (tmp_path / "model-4" / "model-int8.onnx").exists()
-        else:
-            assert result.exit_code == 4
-            assert f"{checkpoint}: a network of 3 low-level blocks has no 8-bit form" in result.output
-            assert "leave out --calibrate" in result.output
-            assert not (tmp_path / "model-3").exists()
-
-
-@pytest.mark.parametrize("name", ["mine", "./mine", "there/mine"])
-def test_an_export_says_how_to_use_the_model(folder, tmp_path, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)
-    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=1)
-    result = CliRunner().invoke(main, ["export", str(checkpoint), name])
-    assert result.exit_code == 0, result.output
-    start, model = result.stderr.strip().split(" --model ")
-    assert start == "use it with"
-    assert find_model(model).card["name"] == "mine"
-    assert (tmp_path / result.stdout.strip()).parent.resolve() == Path(model).resolve()
-
-
-def test_results_stay_with_the_weights_that_they_are_of(folder, tmp_path):
-    settings = config(folder)
-    checkpoint = train(settings, tmp_path / "run", device=CPU, steps=2)
-    path = export_checkpoint([checkpoint], tmp_path / "model")
-    path.write_text(
-        json.dumps({**json.loads(path.read_text()), "results": [{"psnr": 99}], "summary": "mine"})
-    )
-    assert json.loads(export_checkpoint([checkpoint], tmp_path / "model").read_text())["results"]
-    checkpoint = train(settings, tmp_path / "run", device=CPU, resume=True, steps=4)
-    card = json.loads(export_checkpoint([checkpoint], tmp_path / "model").read_text())
-    assert (card["results"], card["summary"]) == ([], "mine")
 
 
 @pytest.mark.parametrize(
@@ -1099,61 +631,6 @@ def test_the_averages_are_the_weights_of_all_steps(folder, stage, step, share):
     trainer._update_average()
     for old, average in zip(before, trainer.average.parameters(), strict=True):
         torch.testing.assert_close(average, old + share)
-
-
-def test_a_card_tells_where_its_weights_come_from(folder, tmp_path):
-    settings = config(folder, stages=(Stage(2e-3, 4, 32, steps=2),))
-    first = train(settings, tmp_path / "a", device=CPU)
-    export_checkpoint([first], tmp_path / "mine")
-    second = train(settings, tmp_path / "b", device=CPU, initial=first)
-    train(settings, tmp_path / "c", device=CPU, initial=second, steps=1)
-    runs = [
-        train(settings, tmp_path / "c", device=CPU, resume=True),
-        train(settings, tmp_path / "d", device=CPU, initial=tmp_path / "mine"),
-    ]
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second, *runs)]
-    *begun, third, fourth = ({"sha256": digest, "steps": 2} for digest in digests)
-    weights_file = hashlib.sha256((tmp_path / "mine/weights.safetensors").read_bytes()).hexdigest()
-    card = json.loads(export_checkpoint(runs, tmp_path / "mean").read_text())
-    assert card["training"]["lineage"] == [
-        [*begun, third],
-        [{"model": "mine", "sha256": weights_file}, fourth],
-    ]
-
-
-@pytest.mark.parametrize("other", [LOW_ONLY, replace(TINY, metered=True)])
-def test_a_run_can_begin_with_the_stages_of_another_transform(folder, tmp_path, other):
-    stages = (Stage(2e-3, 4, 32, 3, parts="joint" if other.high_blocks else "low"),)
-    checkpoint = train(config(folder, network=other, stages=stages), tmp_path / "run", device=CPU)
-    trainer = new_trainer(config(folder))
-    trainer.start_from(checkpoint)
-    theirs = torch.load(checkpoint, weights_only=True)["average"]
-    for name, value in trainer.average.state_dict().items():
-        if name.startswith("low.") or (name.startswith("high.") and other.high_blocks):
-            assert torch.equal(value, theirs[name]), name
-    assert torch.equal(trainer.network.head.bias, torch.zeros(30))
-    assert not torch.equal(trainer.network.w0.reshape(3, 10)[:, :3], torch.eye(3))  # of these pictures
-
-
-def test_a_run_without_transform_can_begin_with_a_network_that_has_one(folder, tmp_path):
-    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=2)
-    stages = (Stage(2e-3, 4, 32, 3, parts="low"),)
-    trainer = new_trainer(config(folder, network=LOW_ONLY, stages=stages))
-    trainer.start_from(checkpoint)
-    theirs = torch.load(checkpoint, weights_only=True)["average"]
-    for name, value in trainer.network.state_dict().items():
-        assert torch.equal(value, theirs[name]), name
-
-
-def test_a_run_can_begin_with_a_network_of_fewer_blocks(folder, tmp_path):
-    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=2)
-    theirs = torch.load(checkpoint, weights_only=True)["average"]
-    trainer = new_trainer(config(folder, network=replace(TINY, dilations=(1, 4, 1, 2))))
-    trainer.start_from(checkpoint)
-    for network in (trainer.network, trainer.average):
-        assert torch.equal(network.low[3].weight, theirs["low.1.weight"])
-        assert torch.equal(network.head.weight, theirs["head.weight"])
-        assert torch.equal(network.w0, theirs["w0"])
 
 
 def test_a_metered_network_is_trained_on_the_frame_as_it_is_metered(folder):
@@ -1206,15 +683,3 @@ def test_an_interrupted_run_says_so(folder, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["train", recipe, "-o", str(tmp_path / "run")])
     assert result.exit_code == 130
     assert "interrupted" in result.output
-
-
-def test_what_a_person_wrote_into_a_card_is_kept(folder, tmp_path):
-    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=1)
-    path = export_checkpoint([checkpoint], tmp_path / "model")
-    card = json.loads(path.read_text())
-    card["summary"] = "For tests."
-    card["training"]["hardware"] = "one core"
-    path.write_text(json.dumps(card))
-    again = json.loads(export_checkpoint([checkpoint], tmp_path / "model").read_text())
-    assert again["summary"] == "For tests."
-    assert again["training"]["hardware"] == "one core"
