@@ -18,7 +18,7 @@ LIGHTS = {  # K, of EXIF's codes of light sources
     **{12: 6400.0, 13: 5050.0, 15: 3525.0, 16: 2925.0},  # fluorescent: daylight, day white, white, warm
     **{23: 5000.0, 24: 3200.0},  # D50, studio tungsten
 }
-STANDARD = (20, 21, 22, 23)  # of those of one temperature it is measured under one of these
+STANDARD = (20, 21, 22, 23)  # preferred among lights of one temperature: laboratories' own
 TURNS = 30  # of the search for a light, which mostly ends after a few
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 D65 = XYZ_FROM_SRGB.sum(1)  # white of sRGB
@@ -40,7 +40,7 @@ class Calibration(NamedTuple):
 
 
 def colour_matrix(tags: Tags) -> np.ndarray | None:
-    """Return the DNG's AnalogBalance x CameraCalibration x ColorMatrix for the light nearest D65.
+    """Return the DNG's AnalogBalance x CameraCalibration x ColorMatrix for the known light nearest D65.
 
     (colours, 3) float64, XYZ to the RGB of the samples, not checked; None if there is none.
     """
@@ -50,7 +50,8 @@ def colour_matrix(tags: Tags) -> np.ndarray | None:
 
     def from_d65(number: str) -> tuple[float, bool]:
         light = _light(tags, number)
-        return abs(1 / LIGHTS.get(light, np.inf) - 1 / LIGHTS[21]), light not in STANDARD
+        distance = abs(1 / LIGHTS[light] - 1 / LIGHTS[21]) if light in LIGHTS else np.inf
+        return distance, light not in STANDARD
 
     return _calibrated(tags, min(numbers, key=from_d65))
 

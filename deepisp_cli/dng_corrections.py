@@ -110,7 +110,7 @@ def correct(
     samples: np.ndarray,
     pattern: str | None,
     black: np.ndarray,
-    white: np.ndarray,
+    whites: tuple[np.ndarray, np.ndarray],
     tags: Tags,
     offset: Sequence[int] | np.ndarray,
     size: tuple[int, int],
@@ -123,7 +123,9 @@ def correct(
     pattern : CFA colours of ``samples[:2, :2]`` or ``samples[:6, :6]`` in reading order; None if the counts
         are linear.
     black : (rows, columns) counts, repeating from ``samples[0, 0]``; (3,) of linear counts.
-    white : (2, 2) counts, repeating likewise; (3,) of linear counts.
+    whites : each (2, 2) counts, repeating likewise, or (3,) of linear counts
+        The white that the file states, and the lower one at which the sensor clips, or the same. A mosaic's
+        clipped samples stay white at least: else one colour would become less, and highlights magenta.
     tags : from `dng_tags.read_tags`.
     offset : (top, left) of ``samples`` in the active area.
     size : (height, width) of the active area.
@@ -151,14 +153,17 @@ def correct(
         for number, correction in corrections
         for part in _planes(pattern, demosaiced=number == 3)
     ]
+    # a polynomial may be for a scale of the file's own, whose end is not where the sensor clips
+    own_scale = any(isinstance(correction, Polynomial) for _, correction in corrections)
+    stays_white = pattern is not None and not (own_scale and np.array_equal(*whites))
     height, width = samples.shape[:2]
     columns = np.arange(width)
     corrected = np.empty(samples.shape, np.float32)
     for start in range(0, height, BLOCK_ROWS):
         rows = np.arange(start, min(start + BLOCK_ROWS, height))
-        level, top = (
+        level, top, clip = (
             each[np.ix_(rows % each.shape[0], columns % each.shape[1])] if pattern else each
-            for each in (black, white)
+            for each in (black, *whites)
         )
         light, span = samples[rows].astype(np.float32) - level, top - level
         with np.errstate(over="ignore", invalid="ignore"):
@@ -170,7 +175,10 @@ def correct(
                 correction.apply(part, place, scale)
         if not np.isfinite(light).all():
             raise ValueError("its gains against lens shading, or its polynomials, are too large")
-        corrected[rows] = light + level
+        light += level
+        if stays_white:
+            np.maximum(light, clip, out=light, where=samples[rows] >= clip)
+        corrected[rows] = light
     return corrected
 
 

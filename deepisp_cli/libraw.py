@@ -98,7 +98,7 @@ def decode(source: BinaryIO, tags: Tags) -> Decoded:
         except OUT_OF_MEMORY as error:
             raise MemoryError(str(error)) from error
         except rawpy.LibRawError as error:
-            raise InputError(f"{_not_raw(start, tags)}") from error
+            raise InputError(_not_raw(start, tags)) from error
         try:
             raw.unpack()
             stored, colours = raw.raw_image, _colours(raw)

@@ -210,11 +210,7 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         notes.append(
             f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
         )
-    corrected = correct(samples, pattern, black, stated, tags, offset, visible)
-    if share < 1 and corrected is not samples:  # a curve may have taken what is clipped below white again
-        white_at = white[np.ix_(np.arange(height) % 2, np.arange(width) % 2)]
-        np.copyto(corrected, np.maximum(corrected, white_at), where=samples >= white_at)
-    samples = corrected
+    samples = correct(samples, pattern, black, (stated, white), tags, offset, visible)
     matrix = _xyz_to_camera(decoded, tags)
     if matrix is None and not dng_tags.is_dng(tags) and not x_trans:  # LibRaw's X-Trans demosaic may crash
         matrix = developed_matrix(source)
@@ -372,6 +368,7 @@ def _gains(gains: np.ndarray) -> np.ndarray | None:
 def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
     brightest = max(0.0, (image.samples.max() - image.black.min()) / (image.white.max() - image.black.min()))
     unapplied = unapplied_lists(tags)
+    reordered = image.lens_warp is not None and shades_after_warp(tags)
     remarks = {
         "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None,
         "no as-shot white balance": image.camera_white_balance is None,
@@ -380,8 +377,6 @@ def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
         f"very dark: nothing is brighter than {brightest:.2%} of white": brightest < 0.01,
         f"pixels are not square ({pixel_aspect:g}): the picture comes out distorted": pixel_aspect != 1,
         f"the corrections in its {' and '.join(unapplied)} are not applied": unapplied,
-        "lens shading is corrected before distortion, which its OpcodeList3 has first": shades_after_warp(
-            tags
-        ),
+        "lens shading is corrected before distortion, which its OpcodeList3 has first": reordered,
     }
     return tuple(remark for remark, holds in remarks.items() if holds)

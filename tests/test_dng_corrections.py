@@ -239,9 +239,28 @@ def test_a_planes_white_is_its_own():
     samples = random_samples((*SIZE, 3))
     black, white = np.float32([BLACK] * 3), np.float32([16000, 12000, 9000])
     tags = {"OpcodeList2": np.frombuffer(opcode_list(polynomial((0, 0, 1), planes=(0, 3))), np.uint8)}
-    found = dng_corrections.correct(samples, None, black, white, tags, (0, 0), SIZE)
+    found = dng_corrections.correct(samples, None, black, (white, white * 9), tags, (0, 0), SIZE)
     span = white - BLACK
     np.testing.assert_allclose(light(found), light(samples) ** 2 / span, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("level", [16000, 15000])
+def test_what_is_clipped_stays_white_under_gains_below_one(corrected, level):
+    """Else green, whose gain of white balance is the smallest, would be less than white."""
+    samples = np.minimum(random_samples((200, 300)), level)
+    samples[:100] = level
+    image = corrected(samples, [gain_map([[[0.8]]], area=(0, 0, 200, 300))])
+    clipped = samples >= image.white.max()
+    assert clipped[:100].all()
+    assert (image.samples[clipped] >= image.white.max()).all()
+    np.testing.assert_allclose(light(image.samples)[~clipped], 0.8 * light(samples)[~clipped], rtol=1e-4)
+
+
+def test_of_a_linear_dng_nobody_knows_what_was_clipped(corrected):
+    samples = random_samples((*SIZE, 3))
+    samples[:20] = 16000
+    image = corrected(samples, [gain_map([[[0.8]]], planes=(0, 3))], pattern=None)
+    np.testing.assert_allclose(light(image.samples), 0.8 * light(samples), rtol=1e-4)
 
 
 def test_white_is_what_the_file_states_even_if_the_sensor_clips_below(corrected):

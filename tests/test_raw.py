@@ -452,7 +452,20 @@ def test_the_matrix_nearest_daylight_is_taken_with_calibration_and_analog_balanc
 
 @pytest.mark.parametrize(
     ("near", "far"),
-    [(21, 20), (20, 23), (22, 23), (1, 23), (22, 11), (20, 4), (10, 11), (23, 17), (11, 17), (23, 3)],
+    [
+        (21, 20),
+        (20, 23),
+        (22, 23),
+        (1, 23),
+        (22, 11),
+        (20, 4),
+        (10, 11),
+        (23, 17),
+        (11, 17),
+        (23, 3),
+        (3, 0),
+        (17, 255),
+    ],
 )
 @pytest.mark.parametrize("nearer_first", [True, False])
 def test_of_two_lights_that_nearer_to_d65_counts(dng, near, far, nearer_first):
