@@ -16,6 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from deepisp_cli import ENGINES
 from deepisp_cli.colour import fit_transform
 from deepisp_cli.engine import open_engine
 from deepisp_cli.evaluation import metrics
@@ -23,7 +24,7 @@ from deepisp_cli.evaluation.benchmarks import Settings, eight_bit
 from deepisp_cli.evaluation.photographs import LowLight
 from deepisp_cli.frame import Options, Result
 from deepisp_cli.look import develop_colour, frame_gain
-from deepisp_cli.models import ENGINES, find_model
+from deepisp_cli.models import find_model
 from deepisp_cli.pipeline import prepare
 from deepisp_cli.tiling import run_tiled
 

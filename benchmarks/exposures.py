@@ -23,13 +23,14 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from deepisp_cli import ENGINES
 from deepisp_cli.colour import decode, srgb_decode, srgb_encode
 from deepisp_cli.engine import Engine, open_engine
 from deepisp_cli.evaluation.baselines import developed
 from deepisp_cli.evaluation.metrics import matched_psnr
 from deepisp_cli.evaluation.photographs import find_photographs, load_even
 from deepisp_cli.frame import Options, Result
-from deepisp_cli.models import ENGINES, find_model
+from deepisp_cli.models import find_model
 from deepisp_cli.pipeline import prepare
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.sensor import Sensor, usual_read_noise

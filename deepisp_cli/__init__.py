@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+ENGINES = ("auto", "onnx", "onnx-int8", "torch")  # that `open_engine` takes; here, where --help finds it soon
 
 if TYPE_CHECKING:
     from deepisp_cli.batch import Report, develop_many
@@ -37,6 +38,7 @@ _HOME = {
     "read_raw": "raw",
 }
 __all__ = [
+    "ENGINES",
     "DeepIspError",
     "Job",
     "Model",

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from deepisp_cli.models import ENGINES
+from deepisp_cli import ENGINES
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 

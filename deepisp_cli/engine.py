@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from deepisp_cli import ENGINES
 from deepisp_cli.errors import EngineError, UsageError
-from deepisp_cli.models import ENGINES, Model, find_model
+from deepisp_cli.models import Model, find_model
 from deepisp_cli.onnx_engine import OnnxEngine
 from deepisp_cli.torch_engine import TorchEngine
 

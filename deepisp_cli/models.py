@@ -21,7 +21,6 @@ WEIGHTS_FILE = "weights.safetensors"
 TILE = 768  # pixels a side, where neither memory nor the user ask for another
 ACTIVATIONS = 4  # tensors of a block alive at a time: its joined input, its output, features, image
 
-ENGINES = ("auto", "onnx", "onnx-int8", "torch")  # that run them
 NOT_INSTALLED = "the program's models are not installed; install deepisp again"
 log = logging.getLogger(__name__)
 

@@ -244,7 +244,8 @@ def _captured(file: Path) -> list[datetime]:
     """When it was taken by the camera's clock: as the file says, and as its sidecars have corrected that."""
     times = []
     with suppress(OSError), file.open("rb") as stream:
-        for sidecars in ([], read_sidecars(file)[0]):
+        times.append(read_metadata(stream, str(file)).captured)
+        if sidecars := read_sidecars(file)[0]:
             times.append(read_metadata(stream, str(file), sidecars=sidecars).captured)
     return [time.replace(tzinfo=None) for time in times if time]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from deepisp_cli import ENGINES
 from deepisp_cli.cli_options import device_option, engine_option, tile_option
 from deepisp_cli.errors import UsageError, refuse_not_installed
 from deepisp_cli.evaluation import CFAS, PROTOCOLS
-from deepisp_cli.models import ENGINES
 
 
 @click.command(short_help="Measure the quality of models and other programs.")
