@@ -211,6 +211,8 @@ class Frame:
         The CFA's colours of the mosaic that ``picture`` is made of, from its first sample, as in `RawImage`.
     strength : float
         0 to 1, of the restoration: the option, or 0 for a DNG that is restored already.
+    pixel_aspect : float
+        Width over height of a pixel of the picture that has been turned upright.
     plain : (H, W, 3) float32 or None
         A linear DNG in full colour, in the form of ``picture``, where ``strength`` puts back what the network
         took off it; of mosaics it is put back from ``picture``.
@@ -225,4 +227,5 @@ class Frame:
     gains: np.ndarray
     pattern: str
     strength: float
+    pixel_aspect: float
     plain: np.ndarray | None = None

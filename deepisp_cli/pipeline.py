@@ -28,8 +28,8 @@ from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
 from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
 from deepisp_cli.raw import RawImage, input_errors, read_raw
-from deepisp_cli.reduction import reduce_to
-from deepisp_cli.render import render
+from deepisp_cli.reduction import reduce_to, with_square_pixels
+from deepisp_cli.render import render, upright_aspect
 from deepisp_cli.restored import RestoredRaw, preview_of, restore_highlights, restored_raw
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.torch_engine import TorchEngine
@@ -160,6 +160,7 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         gains=gains,
         pattern=pattern,
         strength=strength,
+        pixel_aspect=upright_aspect(raw.pixel_aspect, raw.orientation),
         plain=plain,
     )
 
@@ -224,9 +225,11 @@ def finish(
                 frame = replace(frame, picture=_encoded(frame.raw, frame.gains), raw=None)
     if pixels is None:
         pixels = _finish_here(frame, engine, options, result, progress)
-    if options.long_side is not None and isinstance(pixels, np.ndarray):
+    if isinstance(pixels, np.ndarray):
         with result.timed("render"):
-            pixels = reduce_to(pixels, options.long_side)
+            pixels = with_square_pixels(pixels, frame.pixel_aspect)
+            if options.long_side is not None:
+                pixels = reduce_to(pixels, options.long_side)
     result.height, result.width = pixels.shape[:2]
     if (
         isinstance(pixels, np.ndarray)
@@ -268,6 +271,7 @@ def _finish_here(
     if raw is not None:
         with result.timed("render"):
             preview = preview_of(image, frame.orientation, frame.matrix, transform, gain)
+            preview = with_square_pixels(preview, frame.pixel_aspect)
             return restored_raw(image, raw, frame.gains, preview, raw.restored or frame.strength)
     with result.timed("colour"):
         look = partial(

@@ -37,6 +37,7 @@ from deepisp_cli.saturation import clipping_level
 from deepisp_cli.xtrans import SIDE, SMALLEST, is_x_trans
 
 LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
+LARGEST_ASPECT = 4.0  # of pixels; cameras have up to 2, the Nikon D1X and old Kodaks
 _LARGEST_EMPTY_TAIL = 8  # more all-zero rows at the end are missing data: a sensor's noise is never all zero
 _ELSEWHERE = "develop it with darktable or RawTherapee"
 
@@ -85,6 +86,8 @@ class RawImage:
         A DNG's own tags about its colours; with its matrices if ``xyz_to_camera`` is from there.
     calibrations : tuple of Calibration
         Of a file with matrices for several lights, by colour temperature.
+    pixel_aspect : float
+        Width of a pixel over its height.
     """
 
     samples: np.ndarray
@@ -104,6 +107,7 @@ class RawImage:
     restored: float = 0.0
     profile: tuple[RawTag, ...] = ()
     calibrations: tuple[Calibration, ...] = ()
+    pixel_aspect: float = 1.0
 
     @property
     def x_trans(self) -> bool:
@@ -219,6 +223,10 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
             matrix = matrix / balanced[:, None]
     calibrations = read_calibrations(tags)
     camera, daylight = _white_balances(decoded, tags, matrix, calibrations)
+    aspect = decoded.pixel_aspect
+    if not 1 / LARGEST_ASPECT <= aspect <= LARGEST_ASPECT:
+        notes.append(f"pixels {aspect:g} times as wide as high are not believed: they are taken as square")
+        aspect = 1.0
     image = RawImage(
         samples=samples,
         pattern=pattern,
@@ -237,8 +245,9 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         notes=(),
         profile=_profile(source, tags),
         calibrations=calibrations,
+        pixel_aspect=aspect,
     )
-    return replace(image, notes=(*notes, *_notes(image, tags, decoded.pixel_aspect)))
+    return replace(image, notes=(*notes, *_notes(image, tags)))
 
 
 def _orientation(decoded: Decoded, tags: Tags) -> int:
@@ -365,7 +374,7 @@ def _gains(gains: np.ndarray) -> np.ndarray | None:
     return gains.astype(np.float32) if gains.max() <= LARGEST_GAIN else None
 
 
-def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
+def _notes(image: RawImage, tags: Tags) -> tuple[str, ...]:
     brightest = max(0.0, (image.samples.max() - image.black.min()) / (image.white.max() - image.black.min()))
     unapplied = unapplied_lists(tags)
     reordered = image.lens_warp is not None and shades_after_warp(tags)
@@ -375,7 +384,7 @@ def _notes(image: RawImage, tags: Tags, pixel_aspect: float) -> tuple[str, ...]:
         "an X-Trans mosaic: fine detail is softer than from a Bayer mosaic": image.x_trans,
         "no black level: 0 is assumed": not image.black.any() and not dng_tags.is_dng(tags),
         f"very dark: nothing is brighter than {brightest:.2%} of white": brightest < 0.01,
-        f"pixels are not square ({pixel_aspect:g}): the picture comes out distorted": pixel_aspect != 1,
+        f"pixels are not square ({image.pixel_aspect:g}): the picture is stretched": image.pixel_aspect != 1,
         f"the corrections in its {' and '.join(unapplied)} are not applied": unapplied,
         "lens shading is corrected before distortion, which its OpcodeList3 has first": reordered,
     }

@@ -1,4 +1,4 @@
-"""A finished picture in fewer pixels, for the web or a client. Pure."""
+"""A finished picture in another size: fewer pixels, for the web or a client, or square ones. Pure."""
 
 import numpy as np
 from PIL import Image
@@ -20,20 +20,39 @@ def reduce_to(pixels: Pixels, long_side: int) -> Pixels:
     Returns
     -------
     ndarray of shape (height, width, 3), of the same dtype.
-
-    Notes
-    -----
-    Lanczos's filter in linear light, as the eye averages: lamps, stars and fine type keep their brightness.
     """
     height, width = pixels.shape[:2]
     scale = long_side / max(height, width)
     if scale >= 1:
         return pixels
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return _resized(pixels, max(1, round(width * scale)), max(1, round(height * scale)))
+
+
+def with_square_pixels(pixels: Pixels, aspect: float) -> Pixels:
+    """Enlarge a picture whose pixels are not square in one direction, so that nothing in it is distorted.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (H, W, 3), uint8 or uint16, sRGB.
+    aspect : float
+        Width of a pixel over its height, above 0.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), of the same dtype; the same one where that adds no pixel.
+    """
+    height, width = pixels.shape[:2]
+    size = round(width * max(aspect, 1)), round(height * max(1 / aspect, 1))
+    return pixels if size == (width, height) else _resized(pixels, *size)
+
+
+def _resized(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Lanczos's filter in linear light, as the eye averages: lamps, stars and fine type keep their
+    brightness."""
     white = np.iinfo(pixels.dtype).max
     light = srgb_decode(np.arange(white + 1, dtype=np.float32) / white)
-    reduced = np.empty((size[1], size[0], 3), np.float32)
+    resized = np.empty((height, width, 3), np.float32)
     for channel in range(3):
         plane = Image.fromarray(light[pixels[..., channel]])
-        reduced[..., channel] = plane.resize(size, Resampling.LANCZOS)
-    return render(srgb_encode(reduced), 1, 8 * pixels.dtype.itemsize)
+        resized[..., channel] = np.asarray(plane.resize((width, height), Resampling.LANCZOS))
+    return render(srgb_encode(resized), 1, 8 * pixels.dtype.itemsize)

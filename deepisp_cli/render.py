@@ -99,6 +99,12 @@ def orient(array: NDArray, orientation: int) -> NDArray:
     return turned.swapaxes(0, 1) if swapped else turned
 
 
+def upright_aspect(aspect: float, orientation: int) -> float:
+    """Width over height of the pixels of a picture turned upright; ``aspect`` is that of the stored ones."""
+    _, swapped = TURNS[orientation]
+    return 1 / aspect if swapped else aspect
+
+
 @cache
 def dither() -> NDArray[np.float32]:
     """A tile of noise, (DITHER_SIDE, DITHER_SIDE, 3) float32 in [0, 1), weak at low frequencies.

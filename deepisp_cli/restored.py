@@ -20,14 +20,15 @@ from deepisp_cli.dng_tags import RawTag
 from deepisp_cli.look import develop_colour
 from deepisp_cli.machine import by_rows, on_blocks
 from deepisp_cli.raw import RawImage
-from deepisp_cli.render import Pixels, orient, render
+from deepisp_cli.render import Pixels, orient, render, upright_aspect
 
 WHITE = 65535  # counts; black is 0: darktable and RawTherapee ignore the black level of a linear DNG
 PREVIEW_SIDE = 2048  # pixels, at most, of its longer side
 HIGHLIGHT = 0.75  # linear light from which what was clipped off is added, at 1 all of it
 BAND = 256  # rows whose highlights are put back at a time, which bounds the memory
 PREVIEW_QUALITY = 90
-NOISE_REDUCTION_APPLIED, BASELINE_EXPOSURE = 50935, 50730  # the numbers of these tags
+# the numbers of these tags
+NOISE_REDUCTION_APPLIED, BASELINE_EXPOSURE, DEFAULT_SCALE = 50935, 50730, 50718
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class RestoredRaw:
     samples : (H, W, 3) uint16
         Linear camera RGB, upright and not white-balanced: 0 is black, ``WHITE`` is white.
     preview : (h, w, 3) uint8
-        The picture as the program would develop it, sRGB.
+        The picture as the program would develop it, sRGB, its pixels square.
     gains : (3,) float32
         The white balance for R, G and B, the smallest 1.
     xyz_to_camera : (3, 3) or None
@@ -48,6 +49,8 @@ class RestoredRaw:
         The source's own tags about its colours.
     strength : float
         That of the restoration, 0 to 1.
+    pixel_aspect : float
+        Width of a pixel over its height.
     """
 
     samples: np.ndarray
@@ -56,6 +59,7 @@ class RestoredRaw:
     xyz_to_camera: np.ndarray | None
     profile: Sequence[RawTag]
     strength: float
+    pixel_aspect: float = 1.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,7 +97,7 @@ def restored_raw(
     image : (H, W, 3) float32, restored, encoded camera RGB, white-balanced, as the raw lies.
     raw : what it was made of.
     gains : (3,) float32, its white balance.
-    preview : (h, w, 3) uint8, upright sRGB.
+    preview : (h, w, 3) uint8, upright sRGB, its pixels square.
     strength : of the restoration.
     """
     samples = np.empty(image.shape, np.uint16)
@@ -110,7 +114,10 @@ def restored_raw(
     elif matrix is None:  # as elsewhere: balanced camera RGB is taken as sRGB
         matrix = np.linalg.inv(XYZ_FROM_SRGB) / gains[:, None]
     samples = np.ascontiguousarray(orient(samples, raw.orientation))
-    return RestoredRaw(samples, preview, gains, matrix, _darkened(raw.profile, raw.clipped_at), strength)
+    aspect = upright_aspect(raw.pixel_aspect, raw.orientation)
+    return RestoredRaw(
+        samples, preview, gains, matrix, _darkened(raw.profile, raw.clipped_at), strength, aspect
+    )
 
 
 def _darkened(profile: Sequence[RawTag], share: float) -> Sequence[RawTag]:
@@ -162,7 +169,11 @@ def encode_dng(restored: RestoredRaw, camera: str) -> bytes:
     file = BytesIO()
     preview = imagecodecs.jpeg8_encode(restored.preview, PREVIEW_QUALITY, subsampling="420", optimize=True)
     strength = (round(100 * restored.strength), 100)
-    applied = RawTag(NOISE_REDUCTION_APPLIED, 5, 1, strength)
+    aspect = Fraction(restored.pixel_aspect).limit_denominator(1000)
+    tags = [
+        RawTag(NOISE_REDUCTION_APPLIED, 5, 1, strength),
+        RawTag(DEFAULT_SCALE, 5, 2, (aspect.numerator, aspect.denominator, 1, 1)),
+    ]
     write_dng(
         file,
         restored.samples,
@@ -173,6 +184,6 @@ def encode_dng(restored: RestoredRaw, camera: str) -> bytes:
         unique_camera_model=camera,
         compression="ljpeg",
         preview=bytes(preview),
-        extra=(*restored.profile, applied),
+        extra=(*restored.profile, *tags),
     )
     return file.getvalue()

@@ -881,9 +881,17 @@ def test_what_is_wrong_with_a_mosaic_is_said_whoever_decodes_it():
         read_bytes(coded(noise((40, 40)), "zlib", cfa=[cmy]))
     with pytest.raises(UnsupportedRawError, match="monochrome"):
         read_bytes(coded(noise((40, 40)), "zlib", cfa=[]))
-    scales = {(1, 0, 1, 1): [], (1, 1, 1, 1): [], (4, 1, 2, 1): ["pixels are not square (2)"]}
-    for scale, told in scales.items():
+    scales = {
+        (1, 0, 1, 1): (1, []),
+        (1, 1, 1, 1): (1, []),
+        (4, 1, 2, 1): (2, ["pixels are not square (2)"]),
+        (1, 1, 4, 1): (0.25, ["pixels are not square (0.25)"]),
+        (5, 1, 1, 1): (1, ["pixels 5 times as wide as high are not believed"]),
+        (1, 1, 5, 1): (1, ["pixels 0.2 times as wide as high are not believed"]),
+    }
+    for scale, (aspect, told) in scales.items():
         image = read_bytes(coded(noise((40, 40)), "zlib", [(50718, RATIONAL, 2, scale)]))
+        assert image.pixel_aspect == aspect
         assert [note.partition(":")[0] for note in image.notes if "square" in note] == told
 
 

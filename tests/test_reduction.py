@@ -1,6 +1,7 @@
 """Finished pictures in fewer pixels."""
 
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from deepisp_cli.cli import main
 from deepisp_cli.colour import srgb_decode
 from deepisp_cli.errors import UsageError
 from deepisp_cli.frame import Options
-from deepisp_cli.pipeline import develop_array
-from deepisp_cli.reduction import reduce_to
+from deepisp_cli.libraw import read_preview
+from deepisp_cli.pipeline import develop, develop_array
+from deepisp_cli.reduction import reduce_to, with_square_pixels
 
 DTYPES = (np.uint8, np.uint16)
 
@@ -69,6 +71,44 @@ def test_a_raw_is_developed_whole_and_then_reduced(write_raw, grey_ramp, tiny_mo
     with Image.open(tmp_path / "a.jpg") as picture:
         assert picture.size == (24, 32)
         assert picture.getexif().get_ifd(0x8769)[0xA002] == 24  # PixelXDimension
+
+
+@pytest.mark.parametrize(
+    ("aspect", "expected"), [(2.0, (40, 120)), (0.5, (80, 60)), (1.5, (40, 90)), (0.8, (50, 60))]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pixels_become_square_by_more_of_them(dtype, aspect, expected):
+    level = np.iinfo(dtype).max // 3
+    found = with_square_pixels(np.full((40, 60, 3), level, dtype), aspect)
+    assert found.shape == (*expected, 3) and found.dtype == dtype
+    np.testing.assert_allclose(found.astype(float), level, atol=2)
+
+
+@pytest.mark.parametrize("aspect", [1.0, 1.008, 0.99])
+def test_pixels_that_are_square_to_half_a_pixel_stay_as_they_are(aspect):
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    assert with_square_pixels(pixels, aspect) is pixels
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size"), [(1, (120, 40)), (3, (120, 40)), (6, (40, 120)), (8, (40, 120))]
+)
+def test_a_circle_is_round_whatever_the_pixels(write_raw, tiny_model, tmp_path, orientation, size):
+    """Pixels twice as wide as high, as DefaultScale says: also of a restored DNG, and in its preview."""
+    down, right = np.mgrid[:40, :60] - np.array([19.5, 29.5])[:, None, None]
+    circle = (down**2 + (2 * right) ** 2 < 15**2)[..., None].repeat(3, 2) * 0.5
+    scale = (50718, 5, 2, (2, 1, 1, 1))
+    path = write_raw("a.dng", circle, orientation=orientation, extra=[scale])
+    restored = tmp_path / "restored.dng"
+    assert develop(path, restored, tiny_model).status == "written"
+    for source in (path, restored):
+        light = develop_array(source, tiny_model, Options(look="neutral")).mean(2) > 40
+        assert light.shape == size[::-1]
+        height, width = (np.ptp(np.flatnonzero(light.any(axis))) + 1 for axis in (1, 0))
+        assert height == pytest.approx(30, abs=3) and width == pytest.approx(30, abs=3)
+    with open(restored, "rb") as file, Image.open(BytesIO(read_preview(file))) as preview:
+        assert preview.size == size
+    assert develop_array(path, tiny_model, Options(long_side=60)).shape == (*np.array(size)[::-1] // 2, 3)
 
 
 @pytest.mark.parametrize("side", [0, -3, 2.5, "large"])
