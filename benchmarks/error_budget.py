@@ -22,7 +22,7 @@ from deepisp_cli.engine import open_engine
 from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.benchmarks import Settings, eight_bit
 from deepisp_cli.evaluation.photographs import LowLight
-from deepisp_cli.frame import Options, Result
+from deepisp_cli.frame import Options
 from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.models import find_model
 from deepisp_cli.pipeline import prepare
@@ -43,7 +43,7 @@ def main(folder: Path, model: str, kind: str, limit: int | None) -> None:
     found = defaultdict(list)
     stops = []
     for case in LowLight(folder, Settings(limit=limit)).cases():
-        frame = prepare(case.input, Options(), Result("", ""))
+        frame = prepare(case.input, Options())
         image, transform = run_tiled(engine, frame.picture, frame.origin)
         target = case.truth.astype(np.float32) / 255
         gain = frame_gain(image, frame.matrix) if engine.model.metered else 1.0

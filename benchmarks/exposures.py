@@ -29,7 +29,7 @@ from deepisp_cli.engine import Engine, open_engine
 from deepisp_cli.evaluation.baselines import developed
 from deepisp_cli.evaluation.metrics import matched_psnr
 from deepisp_cli.evaluation.photographs import find_photographs, load_even
-from deepisp_cli.frame import Options, Result
+from deepisp_cli.frame import Options
 from deepisp_cli.models import find_model
 from deepisp_cli.pipeline import prepare
 from deepisp_cli.training.cameras import HELD_OUT, matrices
@@ -93,7 +93,7 @@ def _develop(
 def _noise_chroma(exposure: float) -> float:
     """The largest chroma of the mean of any level of `RAMP` in the raw."""
     with _raw_file(RAMP, exposure, 0, SHOT_NOISE) as raw:
-        frame = prepare(raw, Options(), Result(str(raw), ""))
+        frame = prepare(raw, Options())
     linear = decode(frame.picture) @ frame.matrix.T * np.float32(2.0**-exposure)
     levels = rgb2lab(srgb_encode(linear.reshape(256, 24, 16, 3).mean((0, 2))))
     return float(np.linalg.norm(levels[:, 1:], axis=-1).max())

@@ -3,6 +3,7 @@
 A message says which file, what is wrong and what to do. The library raises; only the command line prints.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -58,6 +59,20 @@ class OutputError(DeepIspError):
 def not_installed(what: str, extra: str) -> str:
     """What to tell where a library of one of the project's extras is missing."""
     return f'{what} is not installed; in deepisp\'s checkout: pip install ".[{extra}]"'
+
+
+@contextmanager
+def input_errors(name: object) -> Iterator[None]:
+    """Turn the system's errors about a file that cannot be read into `InputError`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file; check the name") from error
+    except OSError as error:
+        if os.path.isdir(error.filename or ""):  # for which Windows says that access is denied
+            raise InputError(f"{name}: is a folder; give raw files") from error
+        reason = error.strerror or error
+        raise InputError(f"{name}: cannot be read ({reason}); check its permissions") from error
 
 
 @contextmanager

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from deepisp_cli.errors import DeepIspError, InputError, told_of
-from deepisp_cli.frame import Result
-from deepisp_cli.pipeline import load
+from deepisp_cli.pipeline import read_source
 from deepisp_cli.xmp import values_in
 
 
@@ -24,7 +23,7 @@ def describe(source: Path | str) -> dict[str, Any]:
     name = str(source)
     try:
         with told_of(name):
-            raw, metadata = load(source, Result(name, None))
+            raw, metadata = read_source(source)
     except InputError as error:
         return not_supported(name, error)
     captured = metadata.captured

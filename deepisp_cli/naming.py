@@ -7,12 +7,11 @@ from datetime import datetime
 from pathlib import Path
 
 from deepisp_cli.dng_tags import read_tags, text
-from deepisp_cli.errors import InputError, UsageError, told_of
+from deepisp_cli.errors import InputError, UsageError, input_errors, told_of
 from deepisp_cli.files import STANDARD_STREAM, is_device
 from deepisp_cli.libraw import read_capture, read_preview
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import OUTPUT_SUFFIXES
-from deepisp_cli.raw import input_errors
 from deepisp_cli.xmp import read_sidecars
 
 METADATA_FIELDS = ("date", "camera", "iso")

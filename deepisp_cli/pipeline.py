@@ -17,7 +17,7 @@ from deepisp_cli.camera_rgb import camera_matrix, linear_rgb
 from deepisp_cli.colour import LUMINANCE, encode
 from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, as_engine
-from deepisp_cli.errors import InputError, UsageError, told_of
+from deepisp_cli.errors import InputError, UsageError, input_errors, told_of
 from deepisp_cli.files import STANDARD_STREAM, check_target, make_parent
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.grain import leave_noise, leave_noise_in_linear
@@ -27,7 +27,7 @@ from deepisp_cli.machine import by_rows
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
 from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
-from deepisp_cli.raw import RawImage, input_errors, read_raw
+from deepisp_cli.raw import RawImage, read_raw
 from deepisp_cli.reduction import reduce_to, with_square_pixels
 from deepisp_cli.render import render, upright_aspect
 from deepisp_cli.restored import RestoredRaw, preview_of, restore_highlights, restored_raw
@@ -119,9 +119,9 @@ def develop_array(
 
 
 def load(source: Path | str, result: Result, contents: bytes | None = None) -> tuple[RawImage, Metadata]:
-    """Read and unpack the file; ``contents`` are those of standard input if it has been read already."""
+    """`read_source`, timed; ``result`` gets the notes, too."""
     with result.timed("read"):
-        raw, metadata = _read(source, contents)
+        raw, metadata = read_source(source, contents)
         result.notes += [*raw.notes, *metadata.notes]
     return raw, metadata
 
@@ -178,8 +178,11 @@ def _encoded(raw: RawImage, gains: np.ndarray) -> np.ndarray:
     return picture
 
 
-def prepare(source: Path | str, options: Options, result: Result, resident: bool = False) -> Frame:
+def prepare(
+    source: Path | str, options: Options, result: Result | None = None, resident: bool = False
+) -> Frame:
     """Everything before the network: `load` and `to_frame`."""
+    result = result or Result(str(source), None)
     return to_frame(load(source, result)[0], options, result, resident)
 
 
@@ -348,7 +351,19 @@ def as_options(options: Options | None) -> Options:
     return options or Options()
 
 
-def _read(source: Path | str, contents: bytes | None = None) -> tuple[RawImage, Metadata]:
+def read_source(source: Path | str, contents: bytes | None = None) -> tuple[RawImage, Metadata]:
+    """Read and unpack a raw file, its EXIF and its sidecars.
+
+    Parameters
+    ----------
+    source : path, or "-" for standard input.
+    contents : those of standard input, if it has been read already.
+
+    Raises
+    ------
+    DeepIspError
+        As `read_raw` does.
+    """
     name = str(source)
     file = BytesIO(read_bytes(source) if contents is None else contents)
     raw = read_raw(file, name)

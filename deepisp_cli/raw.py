@@ -30,7 +30,7 @@ from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.dng_corrections import correct
 from deepisp_cli.dng_opcodes import fix_bad_pixels, shades_after_warp, unapplied_lists
 from deepisp_cli.dng_tags import RawTag, Tags
-from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
+from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError, input_errors
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded
 from deepisp_cli.saturation import clipping_level
@@ -180,7 +180,6 @@ def _named(name: str) -> Iterator[None]:
 def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
     """Combine what LibRaw decoded with what the tags say."""
     colours = _mosaic_colours(decoded, tags)
-    x_trans = colours is not None and len(colours) == SIDE
     if colours is not None:
         decoded = decoded._replace(samples=fix_bad_pixels(decoded.samples, tags, len(colours)))
     # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
@@ -193,34 +192,22 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
     samples = np.ascontiguousarray(decoded.samples[top : top + height, left : left + width])
     notes = _check_tail(samples, colours is not None)
     pattern = None
-    if colours is None:
-        black, white = dng_tags.linear_levels(tags)
-    else:
+    if colours is not None:
         colours = np.roll(colours, (-top, -left), axis=(0, 1))
         pattern = "".join(decoded.letters[colour] for colour in colours.ravel())
-        if min(shape) < (SMALLEST if x_trans else 2):
+        if min(shape) < (SMALLEST if len(colours) == SIDE else 2):
             raise ValueError(f"a mosaic of {height}x{width}")
-        if dng_tags.is_dng(tags):
-            black, white = dng_tags.mosaic_levels(tags, offset)
-        else:
-            black, white = decoded.black[colours], decoded.white[colours[:2, :2]]
         samples = dng_tags.subtract_deltas(samples, tags, offset)
-    if not (white.min() > black.max() and np.isfinite([white.max(), black.min()]).all()):
-        raise InputError(f"damaged: black level {black.max():g}, white level {white.min():g}; copy it again")
-    stated = white
-    share = 1.0 if pattern is None else clipping_level(samples, black, white)
+    black, stated = _levels(decoded, tags, colours, offset)
+    share = 1.0 if pattern is None else clipping_level(samples, black, stated)
+    white = stated
     if share < 1:
-        white = np.float32(black.min()) + np.float32(share) * (white - np.float32(black.min()))
+        white = np.float32(black.min()) + np.float32(share) * (stated - np.float32(black.min()))
         notes.append(
             f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
         )
     samples = correct(samples, pattern, black, (stated, white), tags, offset, visible)
-    matrix = _xyz_to_camera(decoded, tags)
-    if matrix is None and not dng_tags.is_dng(tags) and not x_trans:  # LibRaw's X-Trans demosaic may crash
-        matrix = developed_matrix(source)
-        balanced = _gains(decoded.daylight_gains)
-        if matrix is not None and balanced is not None:
-            matrix = matrix / balanced[:, None]
+    matrix = _xyz_to_camera(decoded, tags, source)
     calibrations = read_calibrations(tags)
     camera, daylight = _white_balances(decoded, tags, matrix, calibrations)
     aspect = decoded.pixel_aspect
@@ -250,24 +237,26 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
     return replace(image, notes=(*notes, *_notes(image, tags)))
 
 
+def _levels(
+    decoded: Decoded, tags: Tags, colours: np.ndarray | None, offset: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`RawImage.black`, and white as the file states it. ``colours``: of the mosaic whose first sample is
+    ``offset`` away from the visible area's."""
+    if colours is None:
+        black, white = dng_tags.linear_levels(tags)
+    elif dng_tags.is_dng(tags):
+        black, white = dng_tags.mosaic_levels(tags, offset)
+    else:
+        black, white = decoded.black[colours], decoded.white[colours[:2, :2]]
+    if not (white.min() > black.max() and np.isfinite([white.max(), black.min()]).all()):
+        raise InputError(f"damaged: black level {black.max():g}, white level {white.min():g}; copy it again")
+    return black, white
+
+
 def _orientation(decoded: Decoded, tags: Tags) -> int:
     """LibRaw's orientation; 1 for a DNG that states none of 1 to 8, which LibRaw would turn by 90 degrees."""
     stated = dng_tags.first_number(tags, "Orientation", 1)
     return decoded.orientation if stated in range(1, 9) or not dng_tags.is_dng(tags) else 1
-
-
-@contextmanager
-def input_errors(name: object) -> Iterator[None]:
-    """Turn the system's errors about a file that cannot be read into `InputError`."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise InputError(f"{name}: no such file; check the name") from error
-    except OSError as error:
-        if os.path.isdir(error.filename or ""):  # for which Windows says that access is denied
-            raise InputError(f"{name}: is a folder; give raw files") from error
-        reason = error.strerror or error
-        raise InputError(f"{name}: cannot be read ({reason}); check its permissions") from error
 
 
 def _check_tail(samples: np.ndarray, mosaic: bool) -> list[str]:
@@ -305,12 +294,19 @@ def _mosaic_colours(decoded: Decoded, tags: Tags) -> np.ndarray | None:
     return decoded.colours
 
 
-def _xyz_to_camera(decoded: Decoded, tags: Tags) -> np.ndarray | None:
-    """Return the DNG's matrix, else the one that LibRaw states; None if it is unusable."""
+def _xyz_to_camera(decoded: Decoded, tags: Tags, source: BinaryIO) -> np.ndarray | None:
+    """Return the DNG's matrix, else the one that LibRaw states or, if it states none, uses; None if there is
+    none that is usable."""
     matrix = decoded.xyz_to_camera if (own := colour_matrix(tags)) is None else own
     with np.errstate(over="ignore"):
         matrix = matrix.astype(np.float32)
-    return matrix if is_usable(matrix) else None
+    if is_usable(matrix):
+        return matrix
+    x_trans = decoded.colours is not None and len(decoded.colours) == SIDE
+    if dng_tags.is_dng(tags) or x_trans:  # LibRaw's X-Trans demosaic may crash
+        return None
+    used, balanced = developed_matrix(source), _gains(decoded.daylight_gains)
+    return used if used is None or balanced is None else used / balanced[:, None]
 
 
 def _profile(source: BinaryIO, tags: Tags) -> tuple[RawTag, ...]:

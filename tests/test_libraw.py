@@ -10,9 +10,8 @@ from PIL import Image
 from deepisp_cli import libraw
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import DeepIspError
-from deepisp_cli.frame import Result
 from deepisp_cli.naming import fill
-from deepisp_cli.pipeline import load
+from deepisp_cli.pipeline import read_source
 
 
 @pytest.mark.parametrize("stated", [{}, {0x9003: "2024:05:06 07:08:09"}])
@@ -23,7 +22,7 @@ def test_what_libraw_makes_up_for_a_preview_is_not_taken(tmp_path, stated):
     Image.new("RGB", (320, 240)).save(jpeg, "jpeg")
     path = tmp_path / "a.dng"
     write_dng(path, counts, pattern="RGGB", preview=jpeg.getvalue(), exif=stated)
-    _, metadata = load(path, Result("", None))
+    _, metadata = read_source(path)
     assert metadata.camera == ""
     assert (str(metadata.captured) if metadata.captured else "") == ("2024-05-06 07:08:09" if stated else "")
     assert fill("{date}", path, "") == ("2024-05-06_07-08-09" if stated else "undated")

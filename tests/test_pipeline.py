@@ -58,7 +58,7 @@ def test_the_four_cfa_orders_give_one_picture(write_raw, identity_engine, grey_r
 
 @pytest.mark.parametrize("pattern", BAYER_PATTERNS)
 def test_the_network_is_told_where_the_first_red_sample_is(write_raw, grey_ramp, pattern):
-    frame = prepare(write_raw("a.dng", grey_ramp, pattern=pattern), Options(), Result("", ""))
+    frame = prepare(write_raw("a.dng", grey_ramp, pattern=pattern), Options())
     assert frame.origin == red_position(pattern)
 
 
@@ -123,7 +123,7 @@ def test_strength_takes_noise_off_the_sensors_samples(write_raw, pattern):
     noisy = scene + rng.normal(0, 0.02, scene.shape)
 
     path = write_raw("a.dng", noisy, pattern)
-    frame = prepare(path, Options(), Result("", ""))
+    frame = prepare(path, Options())
     picture, restored = frame.picture, encode(scene.astype(np.float32))
     taken_off = sample_mosaic(picture, pattern) - sample_mosaic(restored, pattern)
     for share in (0.25, 1.0):

@@ -20,10 +20,9 @@ from deepisp_cli import dng_decode, libraw
 from deepisp_cli.dng import write_dng
 from deepisp_cli.dng_tags import raw_page
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
-from deepisp_cli.frame import Result
 from deepisp_cli.libraw import Decoded, read_capture, read_preview
 from deepisp_cli.naming import fill
-from deepisp_cli.pipeline import load
+from deepisp_cli.pipeline import read_source
 from deepisp_cli.raw import _assemble, read_raw
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
@@ -648,7 +647,7 @@ def test_a_camera_named_in_the_raws_own_directory_is_known(tmp_path):
     path = tmp_path / "a.dng"
     write_dng(path, noise((32, 48)), pattern="RGGB", white=16000, make="Acme", model="One")
     path.write_bytes(with_preview_first(path.read_bytes(), start=8))
-    assert load(path, Result("", None))[1].camera == fill("{camera}", path, "") == "Acme One"
+    assert read_source(path)[1].camera == fill("{camera}", path, "") == "Acme One"
 
 
 def test_a_mosaic_that_ends_in_zeros_is_damage(dng):

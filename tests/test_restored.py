@@ -18,7 +18,7 @@ from deepisp_cli.colour import decode, encode
 from deepisp_cli.dng import write_dng
 from deepisp_cli.dng_tags import RawTag
 from deepisp_cli.errors import UsageError
-from deepisp_cli.frame import Options, Result
+from deepisp_cli.frame import Options
 from deepisp_cli.metadata import read_metadata
 from deepisp_cli.pipeline import develop, develop_array, prepare
 from deepisp_cli.plan import plan_jobs
@@ -132,7 +132,7 @@ def test_highlights_of_amplified_channels_are_kept(
         write_dng(path, counts, pattern=None, white=60000, white_balance=GAINS, xyz_to_camera=MATRIX)
         options = {"strength": 0}
     raw = read_raw(path)
-    frame = prepare(path, Options(format="dng"), Result("", ""))
+    frame = prepare(path, Options(format="dng"))
     assert frame.picture.max() <= encode(np.ones(1, np.float32))
     target, _ = restored(path, tmp_path, identity_engine, **options)
     expected = linear_rgb(raw, ONES)
@@ -385,8 +385,8 @@ def test_the_number_of_bits_is_not_chosen(bits):
 
 def test_a_device_gets_no_frame_whose_samples_are_needed(write_raw):
     path = write_raw("a.dng", scene_of())
-    assert prepare(path, Options(), Result("", ""), resident=True).picture is None
-    frame = prepare(path, Options(format="dng"), Result("", ""), resident=True)
+    assert prepare(path, Options(), resident=True).picture is None
+    frame = prepare(path, Options(format="dng"), resident=True)
     assert frame.picture is not None and frame.raw is not None
 
 

@@ -19,7 +19,7 @@ from deepisp_cli import colour
 from deepisp_cli.demosaic import demosaic, normalise_mosaic
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError
-from deepisp_cli.frame import Options, Result
+from deepisp_cli.frame import Options
 from deepisp_cli.pipeline import prepare
 from deepisp_cli.render import orient
 from deepisp_cli.training import cameras, synthesis
@@ -585,7 +585,7 @@ def test_raw_pairs_are_developed_as_the_product_does(tmp_path):
     )  # fmt: skip
     position = np.mgrid[0:48, 0:56].transpose(1, 2, 0)
     Image.fromarray(np.dstack([position, position[..., :1]]).astype(np.uint8)).save(tmp_path / "night.png")
-    whole = torch.from_numpy(prepare(path, Options(), Result("", "")).picture).permute(2, 0, 1)
+    whole = torch.from_numpy(prepare(path, Options()).picture).permute(2, 0, 1)
     source = RawPairs([tmp_path], 16, torch.Generator().manual_seed(0))
     for size in (16, 48, 200):
         pairs, side = source(6, size), min(size, 48)

@@ -21,7 +21,7 @@ from deepisp_cli.demosaic import demosaic, mirror
 from deepisp_cli.engine import Engine
 from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.evaluation.benchmarks import Method
-from deepisp_cli.frame import Options, Result
+from deepisp_cli.frame import Options
 from deepisp_cli.look import develop_colour
 from deepisp_cli.pipeline import develop_array, prepare
 from deepisp_cli.render import render
@@ -45,7 +45,7 @@ def developed(engine: Engine) -> Method:
 
 def plain(raw: Path) -> np.ndarray:
     """A raw file as the network sees it, (H, W, 3) uint8: bilinear, exposure and colour as recorded."""
-    frame = prepare(raw, Options(), Result(str(raw), ""))
+    frame = prepare(raw, Options())
     return render(develop_colour(frame.picture, frame.matrix, None, 0.0), frame.orientation, 8)
 
 
