@@ -12,8 +12,16 @@ ENGINES = ("auto", "onnx", "onnx-int8", "torch")  # that `open_engine` takes; he
 
 if TYPE_CHECKING:
     from deepisp_cli.batch import Report, develop_many
-    from deepisp_cli.engine import open_engine
-    from deepisp_cli.errors import DeepIspError
+    from deepisp_cli.engine import Engine, open_engine
+    from deepisp_cli.errors import (
+        DeepIspError,
+        EngineError,
+        InputError,
+        ModelError,
+        OutputError,
+        UnsupportedRawError,
+        UsageError,
+    )
     from deepisp_cli.frame import Options, Result
     from deepisp_cli.models import Model, find_model, list_models
     from deepisp_cli.pipeline import develop, develop_array
@@ -22,12 +30,19 @@ if TYPE_CHECKING:
 
 _HOME = {
     "DeepIspError": "errors",
+    "Engine": "engine",
+    "EngineError": "errors",
+    "InputError": "errors",
     "Job": "plan",
     "Model": "models",
+    "ModelError": "errors",
     "Options": "frame",
+    "OutputError": "errors",
     "RawImage": "raw",
     "Report": "batch",
     "Result": "frame",
+    "UnsupportedRawError": "errors",
+    "UsageError": "errors",
     "develop": "pipeline",
     "develop_array": "pipeline",
     "develop_many": "batch",
@@ -40,12 +55,19 @@ _HOME = {
 __all__ = [
     "ENGINES",
     "DeepIspError",
+    "Engine",
+    "EngineError",
+    "InputError",
     "Job",
     "Model",
+    "ModelError",
     "Options",
+    "OutputError",
     "RawImage",
     "Report",
     "Result",
+    "UnsupportedRawError",
+    "UsageError",
     "__version__",
     "develop",
     "develop_array",

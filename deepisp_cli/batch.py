@@ -14,7 +14,14 @@ from typing import TypeVar
 import numpy as np
 
 from deepisp_cli.engine import Engine, as_engine
-from deepisp_cli.errors import DeepIspError, EngineError, OutputExistsError, UsageError, told_of
+from deepisp_cli.errors import (
+    DeepIspError,
+    EngineError,
+    OutputExistsError,
+    UsageError,
+    joint_exit_code,
+    told_of,
+)
 from deepisp_cli.files import STANDARD_STREAM, check_target, is_device
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.machine import available_cores, available_memory
@@ -61,11 +68,8 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0: nothing failed; the error's own code if the only input failed; else 1."""
-        failed = [result.exit_code for result in self.results if result.status == "failed"]
-        if not failed:
-            return 0
-        return failed[0] if len(self.results) == 1 else 1
+        """See `joint_exit_code`."""
+        return joint_exit_code([result.exit_code for result in self.results])
 
     def __str__(self) -> str:
         kinds = ("written", "skipped", "failed", "planned")
@@ -109,7 +113,7 @@ def develop_many(
     engines = [as_engine(engine) for engine in engines]
     options = as_options(options)
     if not engines:
-        raise EngineError("no engine to develop with")
+        raise EngineError('no engine to develop with; give open_engine("deepisp")')
     jobs = list(jobs)
     if not all(isinstance(job, Job) for job in jobs):
         raise UsageError("jobs are what plan_jobs returns first: jobs, format = plan_jobs(...)")
@@ -124,6 +128,8 @@ def develop_many(
     batch = _Batch(jobs, engines, options, memory, contents)
     done: dict[int, Result] = {}
     try:
+        with told_of("the batch"):
+            batch.start()
         for index in range(len(jobs)):
             while index not in done:
                 event = batch.next_event()
@@ -197,6 +203,9 @@ class _Batch:
         calls: list[Callable[[], None]] = [self._read, self._write] * workers
         calls += [partial(self._develop, engine) for engine in engines for _ in range(engine.lanes)]
         self.threads = [Thread(target=self._run, args=(call,), daemon=True) for call in calls]
+
+    def start(self) -> None:
+        """If a thread cannot be started, `close` ends the others."""
         for thread in self.threads:
             thread.start()
 

@@ -62,9 +62,9 @@ def read_calibrations(tags: Tags) -> tuple[Calibration, ...]:
     found: dict[float, np.ndarray] = {}
     for number in _stated(tags):
         kelvin = LIGHTS.get(_light(tags, number))
-        matrix = _calibrated(tags, number)
+        matrix = _calibrated(tags, number).astype(np.float32)
         if kelvin and is_usable(matrix):
-            found.setdefault(kelvin, matrix.astype(np.float32))
+            found.setdefault(kelvin, matrix)
     return tuple(Calibration(*each) for each in sorted(found.items())) if len(found) > 1 else ()
 
 
@@ -75,7 +75,9 @@ def is_usable(matrix: np.ndarray) -> bool:
     ----------
     matrix : of any shape; only (3, 3) will do.
     """
-    return matrix.shape == (3, 3) and bool(np.isfinite(matrix).all()) and abs(np.linalg.det(matrix)) > 1e-6
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not matrix.any():
+        return False
+    return bool(abs(np.linalg.det(matrix / np.abs(matrix).max())) > 1e-6)  # whatever its scale
 
 
 def _stated(tags: Tags) -> list[str]:
@@ -137,7 +139,7 @@ def srgb_from_calibrated(calibrations: Sequence[Calibration], gains: np.ndarray)
     """White-balanced camera RGB to linear sRGB, for the light that white balance makes neutral.
 
     The matrix for its temperature; Bradford's transform turns colours under such light into those under D65.
-    By what a light's hue is off daylight and lamps of that temperature, white balance alone evens it out.
+    A green or magenta tint of the light is left to the white balance alone.
 
     Parameters
     ----------
@@ -147,32 +149,39 @@ def srgb_from_calibrated(calibrations: Sequence[Calibration], gains: np.ndarray)
     Returns
     -------
     (3, 3) float32; each row sums to 1.
+
+    Raises
+    ------
+    ValueError
+        If the camera does not see such a light, or its colours cannot be told apart.
     """
     kelvin = kelvin_of(1 / gains.astype(np.float64), calibrations)
     matrix, light = matrix_at(kelvin, calibrations), white_xyz(kelvin)
+    if not (matrix @ light).min() > 0:
+        raise ValueError("the colour matrix cannot be inverted")
     to_xyz = np.linalg.inv(matrix) * (matrix @ light)
     srgb: np.ndarray = np.linalg.inv(XYZ_FROM_SRGB) @ adaptation(light) @ to_xyz
     return srgb.astype(np.float32)
 
 
 def temperature(xyz: np.ndarray) -> float:
-    """The colour temperature in K, to a micro reciprocal degree, of the light whose hue is nearest.
+    """The colour temperature in K, to a micro reciprocal degree, of the light nearest in chromaticity.
 
     Parameters
     ----------
     xyz : (3,) XYZ, of any brightness.
     """
-    kelvins, hues = _locus()
-    return float(kelvins[np.square(hues - _hue(xyz)).sum(1).argmin()])
+    kelvins, locus = _locus()
+    return float(kelvins[np.square(locus - _chromaticity(xyz)).sum(1).argmin()])
 
 
 @cache
 def _locus() -> tuple[np.ndarray, np.ndarray]:
     kelvins = 1e6 / np.arange(40, 600)
-    return kelvins, np.array([_hue(white_xyz(kelvin)) for kelvin in kelvins])
+    return kelvins, np.array([_chromaticity(white_xyz(kelvin)) for kelvin in kelvins])
 
 
-def _hue(xyz: np.ndarray) -> np.ndarray:
+def _chromaticity(xyz: np.ndarray) -> np.ndarray:
     """CIE 1960 u and v, in which distances to the black body are measured."""
     x, y, z = xyz
     return np.array([4 * x, 6 * y]) / (x + 15 * y + 3 * z)

@@ -110,9 +110,9 @@ def camera_matrix(raw: RawImage, gains: np.ndarray) -> tuple[np.ndarray, str]:
     matrix : (3, 3) float32, white-balanced camera RGB to linear sRGB; each row sums to 1.
     note : what is wrong with the file's, or "".
     """
-    if raw.calibrations:
-        return srgb_from_calibrated(raw.calibrations, gains), ""
     try:
+        if raw.calibrations:
+            return srgb_from_calibrated(raw.calibrations, gains), ""
         return srgb_from_camera(raw.xyz_to_camera), ""
     except ValueError as error:
         return srgb_from_camera(None), f"{error}: camera RGB is used as sRGB"

@@ -19,7 +19,7 @@ import click
 
 from deepisp_cli import __version__
 from deepisp_cli.cli_options import devices_option, engine_option, memory_option, tile_option
-from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, UsageError
+from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, UsageError, joint_exit_code
 from deepisp_cli.evaluation.commands import benchmark, evaluate
 from deepisp_cli.interrupts import ending_signals, heed_endings
 from deepisp_cli.talk import Talk, is_terminal, mover, need_stdout, printable, tell, told, words
@@ -307,7 +307,7 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
                 if value not in (None, "", [], {}):
                     click.echo(f"{key.replace('_', ' ') + ':':24}{printable(words(key, value))}")
             click.echo()
-    sys.exit(codes[0] if len(codes) == 1 else 1 if any(codes) else 0)
+    sys.exit(joint_exit_code(codes))
 
 
 @main.command()

@@ -95,7 +95,12 @@ def srgb_decode(encoded: Array) -> Array:
 
 def library(array: Any) -> Any:
     """The module whose functions take this array: NumPy, or torch, which is then already imported."""
-    return np if isinstance(array, np.ndarray | np.generic) else sys.modules["torch"]
+    if isinstance(array, np.ndarray | np.generic):
+        return np
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(array, torch.Tensor):
+        raise TypeError(f"give a NumPy array or a torch tensor, not {type(array).__name__}")
+    return torch
 
 
 def srgb_from_camera(xyz_to_camera: np.ndarray | None) -> np.ndarray:
@@ -121,7 +126,7 @@ def srgb_from_camera(xyz_to_camera: np.ndarray | None) -> np.ndarray:
         return np.eye(3, dtype=np.float32)
     camera = np.asarray(xyz_to_camera, np.float64) @ XYZ_FROM_SRGB
     white = camera.sum(axis=1, keepdims=True)
-    if not np.all(white > 0) or abs(np.linalg.det(camera)) < 1e-9:
+    if not np.all(white > 0) or abs(np.linalg.det(camera / white)) < 1e-9:
         raise ValueError("the colour matrix cannot be inverted")
     return np.linalg.inv(camera / white).astype(np.float32)
 

@@ -72,7 +72,7 @@ def normalise_mosaic(
     samples : (H, W) counts, any numeric dtype.
     pattern : CFA colours of ``samples[:2, :2]``, or ``samples[:6, :6]``, in reading order.
     black : (rows, cols) counts, repeating from ``samples[0, 0]``.
-    white : (2, 2) counts, repeating likewise.
+    white : (rows, columns) counts, repeating likewise.
     gains : (3,) white-balance gains for R, G, B, the smallest 1.
 
     Returns

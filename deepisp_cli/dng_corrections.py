@@ -24,6 +24,7 @@ from deepisp_cli.dng_opcodes import (
 from deepisp_cli.dng_tags import Tags
 
 BLOCK_ROWS = 252  # corrected at a time, which bounds the memory; whole cells of 2x2 and 6x6 samples
+LARGEST_LIGHT = 1e4  # share of white that gains and polynomials may lead to
 LARGEST_DEGREE = 8  # of a polynomial, by the specification
 _AREA = ">8I"
 _GAIN_MAP = ">2I4dI"  # its numbers between the area and the gains
@@ -85,9 +86,9 @@ class Vignette(NamedTuple):
 
     def apply(self, light: np.ndarray, place: Place, white: np.ndarray) -> None:
         """As `GainMap.apply`; the same for all planes."""
-        centre, unit = optical_centre(self.centre, place.size)
+        centre, furthest_squared = optical_centre(self.centre, place.size)
         squares = ((place.rows + 0.5 - centre[0]) ** 2)[:, None] + (place.columns + 0.5 - centre[1]) ** 2
-        squares = (squares / unit).astype(np.float32)
+        squares = (squares / furthest_squared).astype(np.float32)
         light *= np.polyval((*self.coefficients[::-1], 1), squares)
 
 
@@ -123,7 +124,7 @@ def correct(
     pattern : CFA colours of ``samples[:2, :2]`` or ``samples[:6, :6]`` in reading order; None if the counts
         are linear.
     black : (rows, columns) counts, repeating from ``samples[0, 0]``; (3,) of linear counts.
-    whites : each (2, 2) counts, repeating likewise, or (3,) of linear counts
+    whites : each (rows, columns) counts, repeating likewise, or (3,) of linear counts
         The white that the file states, and the lower one at which the sensor clips, or the same. A mosaic's
         clipped samples stay white at least: else one colour would become less, and highlights magenta.
     tags : from `dng_tags.read_tags`.
@@ -173,7 +174,7 @@ def correct(
                     (light[down, across], span[down, across]) if pattern else (light[..., plane], span[plane])
                 )
                 correction.apply(part, place, scale)
-        if not np.isfinite(light).all():
+        if not (np.abs(light) <= LARGEST_LIGHT * span).all():  # not a number is not
             raise ValueError("its gains against lens shading, or its polynomials, are too large")
         light += level
         if stays_white:

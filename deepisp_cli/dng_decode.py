@@ -10,19 +10,21 @@ from deepisp_cli.errors import InputError
 from deepisp_cli.libraw import Decoded, read_capture
 
 _DECODED_HERE = (8, 32946, 34892, 52546)  # Compression: Deflate, the old and the new; lossy JPEG; JPEG XL
+_SMALLEST = 22  # pixels a side that LibRaw takes for a raw
 _INTERLEAVE_FACTORS = ("RowInterleaveFactor", "ColumnInterleaveFactor")  # by axis
 
 
 def is_decoded_here(tags: Tags) -> bool:
     """Whether it is a DNG of integers that LibRaw does not read, in JPEG XL (DNG 1.7) or Deflate; or that it
-    gets wrong: in lossy JPEG, of which it does not tell the levels, with interleaved fields, or in tiles that
-    are wider than the picture."""
+    gets wrong: in lossy JPEG, of which it does not tell the levels, with interleaved fields, in tiles that
+    are wider than the picture, or of a few pixels."""
     compression = first_number(tags, "Compression", 1)
     if not is_dng(tags) or compression in _DECODED_HERE:
         return is_dng(tags)
+    small = min(first_number(tags, f"Image{side}", _SMALLEST) for side in ("Width", "Length")) < _SMALLEST
     wide = first_number(tags, "TileWidth", 0) > first_number(tags, "ImageWidth", 0)
     interleaved = any(first_number(tags, tag, 1) != 1 for tag in _INTERLEAVE_FACTORS)
-    return wide or interleaved
+    return small or wide or interleaved
 
 
 def decode(source: BinaryIO, tags: Tags) -> Decoded:

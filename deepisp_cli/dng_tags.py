@@ -143,7 +143,8 @@ def restored_share(tags: Tags) -> float:
     """NoiseReductionApplied of restored raws that this program wrote (with its version and the model's name);
     0 for others."""
     ours = str(tags.get("Software", "")).startswith("deepisp ")
-    return float(np.ravel(tags.get("NoiseReductionApplied", 0.0))[0]) if ours else 0.0
+    share = float(np.ravel(tags.get("NoiseReductionApplied", 0.0))[0])  # 0/0: unknown
+    return share if ours and 0 < share <= 1 else 0.0
 
 
 def raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:
@@ -161,10 +162,14 @@ def _value(tag: tifffile.TiffTag) -> Any:
     if isinstance(value, bytes):
         return np.frombuffer(value, np.uint8)
     numbers = np.atleast_1d(np.asarray(value, np.float64))
-    if tag.dtype in (tifffile.DATATYPE.RATIONAL, tifffile.DATATYPE.SRATIONAL):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return numbers[0::2] / numbers[1::2]
-    return numbers
+    if tag.dtype not in (_RATIONAL, _SIGNED_RATIONAL):
+        return numbers
+    if numbers.size == tag.count > 1:  # of more than a thousand, tifffile reads the first half
+        file, word = tag.parent.filehandle, "I" if tag.dtype == _RATIONAL else "i"
+        file.seek(tag.valueoffset)
+        numbers = file.read_array(tag.parent.tiff.byteorder + word, 2 * tag.count).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return numbers[0::2] / numbers[1::2]
 
 
 # What kind of file it is

@@ -14,7 +14,7 @@ from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import demosaic
 from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import PLACES, Engine, open_engine
-from deepisp_cli.errors import DeepIspError, told_of
+from deepisp_cli.errors import DeepIspError, EngineError, told_of
 from deepisp_cli.models import DEFAULT_MODEL, Model, find_model
 from deepisp_cli.pipeline import develop_array
 from deepisp_cli.raw import RawImage, read_raw
@@ -37,7 +37,8 @@ EIGHT_BIT_TOLERANCE = 12
 
 
 def examine() -> dict[str, Any]:
-    """Findings as plain JSON values; ``healthy`` is whether the default model works on some device."""
+    """Findings as plain JSON values; ``healthy``: whether the default model passes the self-test on
+    the CPU, in ONNX Runtime; the other engines are only told of."""
     versions: dict[str, str | None] = {"deepisp": __version__, "python": platform.python_version()}
     versions |= {package: installed_version(package) for package in PACKAGES}
     engines = []
@@ -55,7 +56,7 @@ def examine() -> dict[str, Any]:
             (expected,) = _pictures(raw, reference)
             engines = [_try(model, engine, device, raw, expected) for engine, device in PLACES]
     except DeepIspError as error:
-        self_test = f"failed: {error}"
+        self_test, healthy = f"failed: {error}", False
     return {"versions": versions, "engines": engines, "self_test": self_test, "healthy": healthy}
 
 
@@ -109,6 +110,9 @@ def _try(model: Model, engine: str, device: str, raw: RawImage, expected: np.nda
     try:
         with told_of("self-test"):
             pictures = _pictures(raw, open_engine(model, engine, device))
+    except EngineError as error:
+        reason = str(error).removeprefix("self-test: ").removeprefix("the raw picture: ")
+        return {"engine": engine, "device": device, "state": f"no: {reason}"}
     except DeepIspError as error:
         return {"engine": engine, "device": device, "state": f"no: {error}"}
     difference = max(int(np.abs(picture.astype(int) - expected).max()) for picture in pictures)

@@ -105,6 +105,19 @@ class ContinuingEngine(Engine, Protocol):
         """
 
 
+class ResidentEngine(Engine, Protocol):
+    """An engine whose ``resident`` is true: what `resident.finish_on_device` needs from it."""
+
+    def run_on_device(self, tile: Any) -> tuple[Any, Any]:
+        """`run` for a tensor on the device; returns tensors there."""
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Turns the library's errors into MemoryError and EngineError."""
+
+    def synchronise(self) -> None:
+        """Wait until the device has finished this thread's work."""
+
+
 def open_engine(model: Model | str | os.PathLike[str], engine: str = "auto", device: str = "auto") -> Engine:
     """Open the engine and device asked for, or with "auto" the fastest that works.
 
@@ -145,7 +158,7 @@ def open_engine(model: Model | str | os.PathLike[str], engine: str = "auto", dev
     raise EngineError("; ".join(failures))
 
 
-def as_engine(engine: Engine | Model | str) -> Engine:
+def as_engine(engine: Engine | Model | str | os.PathLike[str]) -> Engine:
     """``engine`` itself, or one opened for a model or for the name of one.
 
     Raises
@@ -153,7 +166,7 @@ def as_engine(engine: Engine | Model | str) -> Engine:
     DeepIspError
         As `open_engine` does; `UsageError` if it is none of these.
     """
-    if isinstance(engine, Model | str):
+    if isinstance(engine, Model | str | os.PathLike):
         return open_engine(engine)
     if not (hasattr(engine, "run") and hasattr(engine, "tile")):
         raise UsageError(f'{engine!r} is not an engine; give open_engine("deepisp"), or the name of a model')

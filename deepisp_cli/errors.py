@@ -4,7 +4,8 @@ A message says which file, what is wrong and what to do. The library raises; onl
 """
 
 import os
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -54,6 +55,11 @@ class OutputError(DeepIspError):
     """An output cannot be written."""
 
     exit_code = 5
+
+
+def joint_exit_code(codes: Sequence[int]) -> int:
+    """0: nothing failed; the error's own code if there was one input; else 1."""
+    return codes[0] if len(codes) == 1 else int(any(codes))
 
 
 def not_installed(what: str, extra: str) -> str:
@@ -120,10 +126,14 @@ def told_of(name: str) -> Iterator[None]:
     """Turn unexpected exceptions, out of memory or a bug, into an error that names the file."""
     try:
         yield
+    except EngineError as error:  # an engine does not know what it works on
+        raise EngineError(f"{name}: {error}") from error
     except DeepIspError:
         raise
     except Exception as error:
         if is_lack_of_memory(error):
             message = f"{name}: not enough memory; close other programs, or try --tile 128"
             raise EngineError(message) from error
-        raise DeepIspError(f"{name}: bug, please report it: {error!r}") from error
+        *_, last = traceback.extract_tb(error.__traceback__)
+        where = f"{os.path.basename(last.filename)}, line {last.lineno}"
+        raise DeepIspError(f"{name}: bug, please report it: {error!r} in {where}") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL.ExifTags import GPS
 from PIL.ExifTags import Base as Tag
 
-from deepisp_cli.exif_values import LONG_SENSITIVITIES
+from deepisp_cli.exif_values import LONG_SENSITIVITIES, SIGNED
 
 if TYPE_CHECKING:
     from deepisp_cli.exif_values import Value
@@ -39,10 +39,6 @@ COMMENTS = (
     ("exif", Tag.UserComment),
     ("gps", GPS.GPSProcessingMethod),
     ("gps", GPS.GPSAreaInformation),
-)
-SIGNED: tuple[int, ...] = (
-    *(Tag.ShutterSpeedValue, Tag.BrightnessValue, Tag.ExposureBiasValue),
-    *(Tag.AmbientTemperature, Tag.WaterDepth, Tag.CameraElevationAngle),
 )
 NO_RESOLUTION: dict[int, Value] = {  # 72 pixels an inch stand for it
     **dict.fromkeys((Tag.XResolution, Tag.YResolution), Fraction(72)),

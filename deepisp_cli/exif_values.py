@@ -18,6 +18,12 @@ Value = int | str | bytes | Fraction | float | tuple[int | Fraction | float, ...
 LARGE_SENSITIVITIES = (Tag.ISOSpeed, Tag.RecommendedExposureIndex, Tag.StandardOutputSensitivity)
 LONG_SENSITIVITIES: tuple[int, ...] = (*LARGE_SENSITIVITIES, Tag.ISOSpeedLatitudeyyy, Tag.ISOSpeedLatitudezzz)
 
+# Ratios that may be below zero.
+SIGNED: tuple[int, ...] = (
+    *(Tag.ShutterSpeedValue, Tag.BrightnessValue, Tag.ExposureBiasValue),
+    *(Tag.AmbientTemperature, Tag.WaterDepth, Tag.CameraElevationAngle),
+)
+
 
 def _to_text(values: Any) -> str | None:
     """ASCII, in practice often UTF-8 or Latin-1; padded, and blank if the user has set nothing."""
@@ -52,6 +58,8 @@ def _to_date(values: Any) -> str | None:
 
 
 def _to_number(values: Any) -> Value | None:
+    if isinstance(values, str):
+        raise ValueError(f"{values!r} is a text")
     numbers = tuple(int(value) for value in values)
     if not all(0 <= number < 2**32 for number in numbers):
         raise ValueError(f"{numbers} is out of range")
@@ -66,6 +74,13 @@ def _to_byte(values: Any) -> Value | None:
 
 
 def _to_ratio(values: Any) -> Value | None:
+    ratios = _to_signed_ratio(values)
+    if ratios is not None and min(ratios if isinstance(ratios, tuple) else (ratios,)) < 0:  # type: ignore
+        raise ValueError("it is negative")
+    return ratios
+
+
+def _to_signed_ratio(values: Any) -> Value | None:
     ratios: list[Fraction | float] = []
     for value in values:
         number = value[0] if isinstance(value, tuple) else value  # exifread wraps floats
@@ -103,6 +118,7 @@ READERS: dict[str, Callable[[Any], Value | None]] = {
     "number": _to_number,
     "byte": _to_byte,
     "ratio": _to_ratio,
+    "signed ratio": _to_signed_ratio,
     "comment": to_comment,
     "bytes": lambda values: bytes(values) or None,
 }
@@ -147,23 +163,32 @@ def to_place(latitude: str, longitude: str, altitude: str = "", below: str = "")
         (GPS.GPSLongitude, GPS.GPSLongitudeRef, longitude, "EW", 180),
     ):
         *parts, last = text.strip().split(",")
-        angle = [Fraction(part) for part in (*parts, last[:-1])]
+        angle = [_ratio(part) for part in (*parts, last[:-1])]
         sensible = angle[0] >= 0 and all(0 <= part < 60 for part in angle[1:])
         sensible &= sum(part / 60**place for place, part in enumerate(angle)) <= most
         if last[-1:] not in tuple(sides) or len(angle) not in (2, 3) or not sensible:
             raise ValueError(text)
         place[tag], place[reference] = (*angle, Fraction(0))[:3], last[-1]
     with contextlib.suppress(ArithmeticError, ValueError):
+        sign, digits = ("-", altitude.strip()[1:]) if altitude.strip()[:1] == "-" else ("", altitude)
         height: dict[int, Value] = {
-            GPS.GPSAltitude: Fraction(altitude),
-            GPS.GPSAltitudeRef: int(below or "0"),
+            GPS.GPSAltitude: _ratio(digits),
+            GPS.GPSAltitudeRef: int(below.strip() == "1" or sign == "-"),
         }
         place |= height
     return place
 
 
+def _ratio(text: str) -> Fraction:
+    """Of a few digits: `Fraction` would compute 1e99999999."""
+    if not _RATIO.fullmatch(text.strip()):
+        raise ValueError(text)
+    return Fraction(text.strip())
+
+
+_RATIO = re.compile(r"\d{1,10}(\.\d{0,20}|/\d{1,10})?", re.ASCII)
 _MOMENT = re.compile(
-    r"(\d{4})[-:](\d\d)[-:](\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d:\d\d)?"
+    r"(\d{4})[-:](\d\d)[-:](\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d:\d\d)?", re.ASCII
 )
 
 

@@ -128,6 +128,8 @@ class FusedNetwork(DeepISP):
         self, image: Tensor, pad: bool, separate: bool, blocks: nn.ModuleList
     ) -> tuple[Tensor, Tensor]:
         """The features come with the image's channels."""
+        if pad or separate or len(image) != 1:
+            raise ValueError(f"the kernels take one tile, not padded, got {len(image)} (pad={pad})")
         image = image[0].permute(1, 2, 0).contiguous()
         stem = F.pad(image, (0, self._filters[0].shape[1] - image.shape[2])).to(torch.float16)
         for layer, filters, dilation in zip(blocks, self._filters, self.config.dilations, strict=True):

@@ -1,7 +1,7 @@
 """What to develop: files, folders and patterns → raw files. Sidecars and other companions are passed over."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape, glob, has_magic
 from pathlib import Path
@@ -63,69 +63,74 @@ def find_sources(
     """
     if "" in inputs:
         raise UsageError(EMPTY)
+    if STANDARD_STREAM in inputs:
+        if set(inputs) != {STANDARD_STREAM}:
+            raise UsageError("standard input cannot be mixed with other inputs; give it alone")
+        return [(STANDARD_STREAM, Path())], []
     files: list[tuple[Path, Path]] = []
     missing: list[tuple[str, InputError]] = []
 
-    def miss(name: str, reason: str) -> None:
-        missing.append((name, InputError(f"{name}: {reason}")))
+    def miss(name: object, reason: str) -> None:
+        missing.append((str(name), InputError(f"{name}: {reason}")))
 
     for given in inputs:
-        if given == STANDARD_STREAM:
-            continue
-        path = Path(given) if str(Path(given)) != STANDARD_STREAM else Path(given).absolute()
-        if path.is_dir():
-            raws, closed = search_folder(path, recursive)
-            for name in closed:
-                miss(name, "cannot be searched; check its permissions")
-            if not raws and not closed:
-                deeper = not recursive and any(child.is_dir() for child in path.iterdir())
-                hint = "; -r searches its sub-folders" if deeper else ""
-                miss(given, f"no raw files in this folder{hint}")
-            files += [(raw, path) for raw in raws]
-        elif path.exists():
-            files.append((path, path.parent))
-        elif has_magic(given):
-            root, pattern = os.path.split(given)
-            while has_magic(root) and os.path.basename(root) and not os.path.isdir(root):
-                root, name = os.path.split(root)
-                pattern = os.path.join(name, pattern)
-            # "2024 [raw]" is a folder's name; shells on Windows cannot quote a part
-            stem, suffix = os.path.splitext(pattern)  # cameras write capitals: *.nef finds *.NEF, too
-            spelled = {os.path.join(escape(root), stem + ending) for ending in (suffix, suffix.swapcase())}
-            names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
-            matches = [(match, match.parent) for match in names if match.is_file()]
-            if not matches:
-                miss(given, "no file matches; check the pattern")
-            files += matches
-        else:
-            miss(given, "no such file or folder; check the name")
-    if STANDARD_STREAM in inputs:
-        if files or missing:
-            raise UsageError("standard input cannot be mixed with other inputs; give it alone")
-        return [(STANDARD_STREAM, Path())], []
+        files += _expand(given, recursive, miss)
+    return _raws_among(files, miss), missing
+
+
+def _expand(given: str, recursive: bool, miss: Callable[[object, str], None]) -> list[tuple[Path, Path]]:
+    """The files that an input stands for, each with the folder that its sub-folders are relative to."""
+    path = Path(given) if str(Path(given)) != STANDARD_STREAM else Path(given).absolute()
+    if path.is_dir():
+        raws, closed = search_folder(path, recursive)
+        for name in closed:
+            miss(name, "cannot be searched; check its permissions")
+        if not raws and not closed:
+            deeper = not recursive and any(child.is_dir() for child in path.iterdir())
+            miss(given, f"no raw files in this folder{'; -r searches its sub-folders' if deeper else ''}")
+        return [(raw, path) for raw in raws]
+    if path.exists():
+        return [(path, path.parent)]
+    if not has_magic(given):
+        miss(given, "no such file or folder; check the name")
+        return []
+    root, pattern = os.path.split(given)
+    while has_magic(root) and os.path.basename(root) and not os.path.isdir(root):
+        root, name = os.path.split(root)
+        pattern = os.path.join(name, pattern)
+    # "2024 [raw]" is a folder's name; shells on Windows cannot quote a part
+    stem, suffix = os.path.splitext(pattern)  # cameras write capitals: *.nef finds *.NEF, too
+    spelled = {os.path.join(escape(root), stem + ending) for ending in (suffix, suffix.swapcase())}
+    names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
+    matches = [(match, match.parent) for match in names if match.is_file()]
+    if not matches:
+        miss(given, "no file matches; check the pattern")
+    return matches
+
+
+def _raws_among(
+    files: Sequence[tuple[Path, Path]], miss: Callable[[object, str], None]
+) -> list[tuple[Path | str, Path]]:
+    """``files`` once each, without sidecars, pictures beside their raws and this program's own pictures."""
     aside = SIDECAR_SUFFIXES | COMPANION_SUFFIXES
     if all(file.suffix.lower() in aside for file, _ in files):
         aside -= {".tif", ".tiff"}  # then these are the raws
     raws = [file for file, _ in files if file.suffix.lower() not in aside and not _is_finished(file)]
     with_raw = {_without_suffix(file) for file in raws}
-
-    def comes_with_a_raw(file: Path) -> bool:
-        beside = file.suffix.lower() in aside and _without_suffix(file) in with_raw
-        return beside or bool(with_raw and _is_finished(file))
-
     found: dict[str, tuple[Path | str, Path]] = {}
     for file, folder in files:
         suffix = file.suffix.lower()
+        companion = suffix in aside and _without_suffix(file) in with_raw
         if suffix in SIDECAR_SUFFIXES:
             if not with_raw:
-                miss(str(file), "is a sidecar file; give the raw file that it belongs to")
-        elif comes_with_a_raw(file):
+                miss(file, "is a sidecar file; give the raw file that it belongs to")
+        elif companion or (with_raw and _is_finished(file)):
             continue
         elif suffix in PICTURE_SUFFIXES:
-            miss(str(file), "is a picture, not a raw file; give the raw file that the camera wrote")
+            miss(file, "is a picture, not a raw file; give the raw file that the camera wrote")
         else:
             found.setdefault(os.path.abspath(file), (file, folder))
-    return list(found.values()), missing
+    return list(found.values())
 
 
 def _is_finished(file: Path) -> bool:

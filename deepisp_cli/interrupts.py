@@ -15,7 +15,7 @@ def ending_signals() -> list[int]:
 
 
 def heed_endings() -> None:
-    """Let each of these signals raise KeyboardInterrupt, so that the program cleans up, and then dies of it.
+    """Let these signals raise KeyboardInterrupt, so that the program cleans up; it then ends by the signal.
 
     What the program's starter has had ignored, as nohup has SIGHUP, stays so.
     """

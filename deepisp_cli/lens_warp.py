@@ -41,13 +41,13 @@ class Distortion(NamedTuple):
     radial: np.ndarray  # (3, n): of R, G and B, the factors of powers, from the 0th, of the distance
     tangential: np.ndarray  # (3, 2): vertical, horizontal
     valid: np.ndarray  # (3, 2): the distances between which `radial` holds
-    reciprocal: bool = False  # whether it is what distances are divided by
-    fisheye: bool = False  # whether it is of the angle to the lens's axis, and gives distances itself
+    reciprocal: bool = False  # distances are divided by the polynomial (WarpRectilinear2)
+    fisheye: bool = False  # it turns angles to the lens's axis, in radians, into distances
 
     def sources(self, places: np.ndarray, plane: int, size: tuple[int, int]) -> np.ndarray:
         """(..., 2): where the light of each of ``places`` (..., 2) fell, in an active area of ``size``."""
-        centre, unit = optical_centre(self.centre, size)
-        furthest = np.sqrt(unit)
+        centre, furthest_squared = optical_centre(self.centre, size)
+        furthest = np.sqrt(furthest_squared)
         away = (places - centre) / furthest
         square = np.minimum((away**2).sum(-1, keepdims=True), 1)
         along, across = self.tangential[plane], self.tangential[plane, ::-1]

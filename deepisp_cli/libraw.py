@@ -29,9 +29,10 @@ _HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
 
 
 class Decoded(NamedTuple):
-    """What LibRaw knows of a raw. Colours are LibRaw's numbers 0 to 3.
+    """A raw as decoded.
 
-    Of a DNG, whose tags take precedence, only the matrix is used, where those lack one.
+    Of a DNG, levels and gains here are not used, as its tags state them, and the matrix only where the tags
+    have none.
     """
 
     samples: np.ndarray  # (H, W) or (H, W, 3), with margins
@@ -152,7 +153,10 @@ def _not_raw(start: bytes, tags: Tags) -> str:
 
 def _capture(raw: rawpy.RawPy) -> dict[str, Any]:
     """Return what LibRaw knows about the exposure, for which 0 means unknown."""
-    other = raw.other
+    try:
+        other = raw.other
+    except (ValueError, OverflowError, OSError):  # a date that is none: the year 10000
+        return {}
     known = {
         "iso": other.iso_speed,
         "exposure_time": other.shutter_speed,

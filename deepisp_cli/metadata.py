@@ -20,6 +20,7 @@ from deepisp_cli.exif_values import (
     LARGE_SENSITIVITIES,
     LONG_SENSITIVITIES,
     READERS,
+    SIGNED,
     Value,
     parse_date,
     parse_offset,
@@ -27,7 +28,7 @@ from deepisp_cli.exif_values import (
     to_moment,
     to_place,
 )
-from deepisp_cli.xmp import PLACE, TIMES, gather, values_in
+from deepisp_cli.xmp import LENS, PLACE, TIMES, gather, values_in
 
 # The kind of each tag's value, which has a reader in `exif_values`. Tags: EXIF 2.32, sections 4.6.4 to 4.6.6.
 IMAGE_TAGS: dict[int, str] = {
@@ -57,6 +58,7 @@ EXIF_TAGS: dict[int, str] = {
     **dict.fromkeys((Tag.ImageUniqueID, Tag.CameraOwnerName, Tag.BodySerialNumber), "text"),
     **dict.fromkeys((Tag.LensMake, Tag.LensModel, Tag.LensSerialNumber), "text"),
     Tag.LensSpecification: "ratio",
+    **dict.fromkeys(SIGNED, "signed ratio"),
 }
 GPS_KINDS = {
     "bytes": (GPS.GPSVersionID,),
@@ -90,6 +92,13 @@ OUTDATED_BY_XMP: dict[str, tuple[int, ...]] = {
     "dc:creator": (Tag.XPAuthor,),
     "xmp:Rating": (Tag.Rating, Tag.RatingPercent),
 }
+
+DIGITISED: dict[int, int] = {
+    Tag.DateTimeOriginal: Tag.DateTimeDigitized,
+    Tag.SubsecTimeOriginal: Tag.SubsecTimeDigitized,
+    Tag.OffsetTimeOriginal: Tag.OffsetTimeDigitized,
+}
+NEARBY = 1e-5  # degrees, a metre: programs round angles
 
 ZERO_IS_UNKNOWN = (Tag.ExposureTime, Tag.FNumber, Tag.ISOSpeedRatings, Tag.FocalLength)
 # Where these are zero LibRaw takes the APEX value, which is a placeholder, too: 0 of it are 1 s and f/1.
@@ -233,6 +242,9 @@ def read_metadata(
     located = {GPS.GPSLatitude, GPS.GPSLongitude} <= gps.keys()
     xmp = gather(name, embedded, sidecars, Tag.DateTimeOriginal in exif, located)
     _add_texts(image, xmp.texts)
+    for key in LENS:
+        if key in xmp.texts:
+            exif.setdefault(Tag.LensModel, xmp.texts[key])
     notes += xmp.notes
     for what, ifd, correct in (("time", exif, _correct_time), ("place", gps, _correct_place)):
         try:
@@ -324,13 +336,26 @@ def _correct_time(exif: dict[int, Value], texts: Mapping[str, str]) -> None:
     stated = [texts[key] for key in TIMES if key in texts]
     if not stated:
         return
-    moment = to_moment(stated[0])
-    if moment[Tag.DateTimeOriginal] == exif.get(Tag.DateTimeOriginal):
+    moment, before = to_moment(stated[0]), exif.get(Tag.DateTimeOriginal)
+    instant = _instant(moment)
+    if moment[Tag.DateTimeOriginal] == before or (instant and instant == _instant(exif)):
         exif |= {**moment, **exif}
         return
+    at_once = before is not None and exif.get(Tag.DateTimeDigitized) == before  # as cameras digitise
     for tag in (Tag.SubsecTimeOriginal, Tag.DateTimeDigitized, Tag.SubsecTimeDigitized):
         exif.pop(tag, None)  # by the same wrong clock
     exif |= moment
+    if at_once:
+        exif |= {twin: moment[tag] for tag, twin in DIGITISED.items() if tag in moment}
+    else:
+        exif.pop(Tag.OffsetTimeDigitized, None)
+
+
+def _instant(exif: Mapping[int, Value]) -> datetime | None:
+    """The original time, if its zone is known."""
+    moment = parse_date(str(exif.get(Tag.DateTimeOriginal, "")))
+    zone = parse_offset(str(exif.get(Tag.OffsetTimeOriginal, "")))
+    return moment.replace(tzinfo=zone) if moment and zone else None
 
 
 def _correct_place(gps: dict[int, Value], texts: Mapping[str, str]) -> None:
@@ -338,9 +363,24 @@ def _correct_place(gps: dict[int, Value], texts: Mapping[str, str]) -> None:
     if PLACE[0] not in texts:
         return
     place = to_place(*(texts.get(key, "") for key in PLACE))
+    apart = zip(_angles(place), _angles(gps), strict=False)
+    if gps.keys() >= {GPS.GPSLatitude, GPS.GPSLongitude} and all(abs(a - b) < NEARBY for a, b in apart):
+        gps |= {**place, **gps}  # some programs repeat the place in every sidecar
+        return
     for tag in gps.keys() - {GPS.GPSTimeStamp, GPS.GPSDateStamp}:
         del gps[tag]
     gps |= place
+
+
+def _angles(gps: Mapping[int, Value]) -> list[float]:
+    """Latitude and longitude in degrees, those that are known; south and west are negative."""
+    angles = []
+    for tag, reference in ((GPS.GPSLatitude, GPS.GPSLatitudeRef), (GPS.GPSLongitude, GPS.GPSLongitudeRef)):
+        if tag in gps:
+            parts: Any = gps[tag]
+            degrees = float(sum(part / 60**index for index, part in enumerate(parts)))
+            angles.append(-degrees if gps.get(reference) in ("S", "W") else degrees)
+    return angles
 
 
 def _settle_iso(exif: dict[int, Value]) -> None:

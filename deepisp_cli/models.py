@@ -48,7 +48,7 @@ class TileNeeds:
         return self.before + self.after
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A model folder whose card has been read; its files are verified when they are read.
 

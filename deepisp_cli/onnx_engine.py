@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deepisp_cli.errors import EngineError, loading
+from deepisp_cli.errors import EngineError, first_line, loading
 from deepisp_cli.machine import available_cores
 from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, TILE, Model
 
@@ -54,7 +54,7 @@ class OnnxEngine:
             threads = available_cores() - self.workers + 1
             self._session = session = open_session(graph, provider, threads)
         except Exception as error:  # onnxruntime's own classes have no common base
-            raise EngineError(f"device {device}: onnxruntime cannot open it ({error})") from error
+            raise EngineError(f"device {device}: onnxruntime cannot open it ({first_line(error)})") from error
         opened = self._session.get_providers()[0]
         if kind == "cuda" and opened != "CUDAExecutionProvider":
             raise EngineError(
@@ -98,7 +98,9 @@ class OnnxEngine:
         except Exception as error:  # onnxruntime's own classes have no common base
             if "alloc" in str(error).lower():
                 raise MemoryError(str(error)) from error
-            raise EngineError(f"onnxruntime failed on {self.device}: {error}") from error
+            raise EngineError(
+                f"onnxruntime failed on {self.device} ({first_line(error)}); try another --engine"
+            ) from error
 
 
 def import_onnxruntime() -> Any:

@@ -24,7 +24,7 @@ from PIL import ImageCms
 from deepisp_cli.errors import OutputError, UsageError
 from deepisp_cli.exif import Ifds, drop_largest, exif_block, picture_ifds, with_metadata
 from deepisp_cli.files import exists_already, is_taken, output_errors, pour, save
-from deepisp_cli.reduction import reduce_to
+from deepisp_cli.resize import reduce_to
 from deepisp_cli.restored import RestoredRaw, encode_dng
 from deepisp_cli.xmp import XMP_IN_JPEG, shortened
 

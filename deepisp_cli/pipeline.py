@@ -16,7 +16,7 @@ from deepisp_cli import __version__
 from deepisp_cli.camera_rgb import camera_matrix, linear_rgb
 from deepisp_cli.colour import LUMINANCE, encode
 from deepisp_cli.demosaic import red_position, sample_mosaic
-from deepisp_cli.engine import Engine, as_engine
+from deepisp_cli.engine import Engine, ResidentEngine, as_engine
 from deepisp_cli.errors import InputError, UsageError, input_errors, told_of
 from deepisp_cli.files import STANDARD_STREAM, check_target, make_parent
 from deepisp_cli.frame import Frame, Options, Result
@@ -28,11 +28,10 @@ from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
 from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
 from deepisp_cli.raw import RawImage, read_raw
-from deepisp_cli.reduction import reduce_to, with_square_pixels
 from deepisp_cli.render import render, upright_aspect
+from deepisp_cli.resize import reduce_to, with_square_pixels
 from deepisp_cli.restored import RestoredRaw, preview_of, restore_highlights, restored_raw
 from deepisp_cli.tiling import run_tiled
-from deepisp_cli.torch_engine import TorchEngine
 from deepisp_cli.white_balance import choose_white_balance, find_balanced
 from deepisp_cli.xmp import read_sidecars
 
@@ -127,42 +126,37 @@ def load(source: Path | str, result: Result, contents: bytes | None = None) -> t
 
 
 def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = False) -> Frame:
-    """Normalise, demosaic, encode; with ``resident`` the engine will do that on its device."""
+    """Choose white balance and matrix; normalise, demosaic, encode, unless a ``resident`` engine will do that
+    on its device."""
     with result.timed("demosaic"):
-        raw, balanced_remark = find_balanced(raw)
+        raw, *remarks = find_balanced(raw)
         gains, balance_remark = choose_white_balance(raw, options.white_balance)
         matrix, matrix_remark = camera_matrix(raw, gains)
-        result.notes += filter(None, (balanced_remark, balance_remark, matrix_remark))
+        result.notes += filter(None, (*remarks, balance_remark, matrix_remark))
         result.white_balance = [round(float(gain), 4) for gain in gains]
-        strength = options.strength
-        if raw.restored and strength:
-            strength = 0.0
+        strength = 0.0 if raw.restored else options.strength
+        if strength != options.strength:
             result.notes.append(
                 "deepisp has restored it already and does not do so twice: --strength has no effect"
             )
-        plain, whole = None, raw
-        if raw.pattern is None:
-            if strength < 1:
-                plain = _encoded(raw, gains)
-            raw = _sampled(raw)
-        origin = (0, 0) if raw.x_trans else red_position(str(raw.pattern))
-        resident = resident and plain is None and options.format != "dng"
-        picture = None if resident else _encoded(raw, gains)
-        kept = whole if options.format == "dng" else raw if resident else None
-        pattern = str(raw.pattern)
-    return Frame(
-        picture=picture,
-        origin=origin,
-        matrix=matrix,
-        orientation=raw.orientation,
-        lens_warp=raw.lens_warp,
-        raw=kept,
-        gains=gains,
-        pattern=pattern,
-        strength=strength,
-        pixel_aspect=upright_aspect(raw.pixel_aspect, raw.orientation),
-        plain=plain,
-    )
+        linear, to_dng = raw.pattern is None, options.format == "dng"
+        plain = _encoded(raw, gains) if linear and strength < 1 else None
+        mosaic = _sampled(raw) if linear else raw
+        pattern = str(mosaic.pattern)
+        on_device = resident and plain is None and not to_dng
+        return Frame(
+            picture=None if on_device else _encoded(mosaic, gains),
+            origin=(0, 0) if mosaic.x_trans else red_position(pattern),
+            matrix=matrix,
+            orientation=raw.orientation,
+            lens_warp=raw.lens_warp,
+            raw=raw if to_dng else mosaic if on_device else None,
+            gains=gains,
+            pattern=pattern,
+            strength=strength,
+            pixel_aspect=upright_aspect(raw.pixel_aspect, raw.orientation),
+            plain=plain,
+        )
 
 
 def _sampled(raw: RawImage) -> RawImage:
@@ -222,7 +216,7 @@ def finish(
         from deepisp_cli.resident import finish_on_device
 
         try:
-            pixels = finish_on_device(frame, cast(TorchEngine, engine), options, result, progress)
+            pixels = finish_on_device(frame, cast(ResidentEngine, engine), options, result, progress)
         except MemoryError:  # single tiles may still fit
             with result.timed("demosaic"):
                 frame = replace(frame, picture=_encoded(frame.raw, frame.gains), raw=None)
@@ -295,7 +289,8 @@ def write(
     ----------
     pixels : from `finish`.
     metadata : the source's.
-    target, options : as for `develop`.
+    target : as for `develop`.
+    options : from `with_format`.
     result : names the model; gets bytes, seconds and notes.
 
     Raises
@@ -303,9 +298,8 @@ def write(
     OutputError
         If it cannot be written.
     UsageError
-        If it exists and may not be replaced, or its name implies no format.
+        If it exists and may not be replaced.
     """
-    options = with_format(options, target)
     with result.timed("write"):
         if str(target) != STANDARD_STREAM:
             make_parent(Path(target))
@@ -376,6 +370,10 @@ def read_source(source: Path | str, contents: bytes | None = None) -> tuple[RawI
 
 def read_bytes(source: Path | str) -> bytes:
     """All of a file, or of standard input; `InputError` if it is too large to be a raw."""
+    if not isinstance(source, str | os.PathLike):
+        raise UsageError(
+            f"{type(source).__name__}: is no path; develop_array(read_raw(file), ...) takes open files"
+        )
     too_large = InputError(f"{source}: is larger than {LARGEST_FILE / 2**30:g} GiB, no raw file is")
     with input_errors(source):
         if str(source) != STANDARD_STREAM:

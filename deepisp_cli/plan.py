@@ -57,7 +57,7 @@ class Job:
 
 def plan_jobs(
     inputs: Sequence[str | Path] | str | Path,
-    output: str | Path | None,
+    output: str | Path | None = None,
     *,
     template: str | None = None,
     format: str | None = None,
@@ -66,7 +66,8 @@ def plan_jobs(
     overwrite: bool = False,
     skip_existing: bool = False,
 ) -> tuple[list[Job], str]:
-    """The jobs in the order of the inputs, those that do not exist last, and the output format.
+    """The jobs and the output format. Jobs are in the order of the inputs; those that are skipped as restored
+    and those that do not exist come last.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def plan_jobs(
     format : a key of ``output.FORMATS``, or None: from the suffix of ``output``, else JPEG.
     model : name of the model, for {model} in ``template``.
     recursive : also search sub-folders.
-    overwrite : outputs that exist are no error.
+    overwrite : outputs that exist are no error; to replace them takes ``Options(overwrite=True)``, too.
     skip_existing : inputs whose output exists become jobs that are skipped; with an error where that shows
         another shot, by its time.
 

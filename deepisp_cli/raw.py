@@ -25,6 +25,7 @@ from deepisp_cli.calibration import (
     read_calibrations,
     temperature,
 )
+from deepisp_cli.clipping import clipping_level
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.dng_corrections import correct
@@ -33,7 +34,6 @@ from deepisp_cli.dng_tags import RawTag, Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError, input_errors
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded
-from deepisp_cli.saturation import clipping_level
 from deepisp_cli.xtrans import SIDE, SMALLEST, is_x_trans
 
 LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
@@ -42,7 +42,7 @@ _LARGEST_EMPTY_TAIL = 8  # more all-zero rows at the end are missing data: a sen
 _ELSEWHERE = "develop it with darktable or RawTherapee"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RawImage:
     """One raw picture as stored, within its default crop: not scaled, balanced or rotated, black included.
 
@@ -60,7 +60,8 @@ class RawImage:
     black : float32
         Counts. Mosaic: a tile (rows, columns), at least 2x2; linear: (3,).
     white : float32
-        Counts. Mosaic: (2, 2), repeating, lower than the file's if the sensor clips below that; linear: (3,).
+        Counts, lower than the file's if the sensor clips below that. Mosaic: a tile of (2, 2), or (6, 6) for
+        X-Trans; linear: (3,).
     camera_white_balance, daylight_white_balance : (3,) float32 or None
         RGB gains, the smallest 1, as shot and for D65. None: unknown.
     xyz_to_camera : (3, 3) float32 or None
@@ -160,7 +161,7 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
     if size == 0:
         raise InputError(f"{name}: the file is empty; copy it from the camera again")
     tags = dng_tags.read_tags(source)
-    with _named(name):
+    with _named(name), np.errstate(all="ignore"):  # what comes of absurd numbers is checked
         dng_tags.refuse_by_tags(tags, size)
         decode = dng_decode.decode if dng_decode.is_decoded_here(tags) else libraw.decode
         return _assemble(decode(source, tags), tags, source)
@@ -180,6 +181,7 @@ def _named(name: str) -> Iterator[None]:
 def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
     """Combine what LibRaw decoded with what the tags say."""
     colours = _mosaic_colours(decoded, tags)
+    x_trans = colours is not None and len(colours) == SIDE
     if colours is not None:
         decoded = decoded._replace(samples=fix_bad_pixels(decoded.samples, tags, len(colours)))
     # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
@@ -190,19 +192,20 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         offset, shape = lens_warp.area
     (top, left), (height, width) = origin + offset, shape
     samples = np.ascontiguousarray(decoded.samples[top : top + height, left : left + width])
+    if samples.shape[:2] != tuple(shape) or min(shape) < (SMALLEST if x_trans else 2):
+        raise ValueError(f"a picture of {height}x{width}")
     notes = _check_tail(samples, colours is not None)
     pattern = None
     if colours is not None:
         colours = np.roll(colours, (-top, -left), axis=(0, 1))
         pattern = "".join(decoded.letters[colour] for colour in colours.ravel())
-        if min(shape) < (SMALLEST if len(colours) == SIDE else 2):
-            raise ValueError(f"a mosaic of {height}x{width}")
         samples = dng_tags.subtract_deltas(samples, tags, offset)
     black, stated = _levels(decoded, tags, colours, offset)
     share = 1.0 if pattern is None else clipping_level(samples, black, stated)
-    white = stated
-    if share < 1:
-        white = np.float32(black.min()) + np.float32(share) * (stated - np.float32(black.min()))
+    white = np.float32(black.min()) + np.float32(share) * (stated - np.float32(black.min()))
+    if share == 1 or white.min() <= black.max():
+        white, share = stated, 1.0
+    else:
         notes.append(
             f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
         )
@@ -247,7 +250,7 @@ def _levels(
     elif dng_tags.is_dng(tags):
         black, white = dng_tags.mosaic_levels(tags, offset)
     else:
-        black, white = decoded.black[colours], decoded.white[colours[:2, :2]]
+        black, white = decoded.black[colours], decoded.white[colours]
     if not (white.min() > black.max() and np.isfinite([white.max(), black.min()]).all()):
         raise InputError(f"damaged: black level {black.max():g}, white level {white.min():g}; copy it again")
     return black, white
@@ -375,7 +378,8 @@ def _notes(image: RawImage, tags: Tags) -> tuple[str, ...]:
     unapplied = unapplied_lists(tags)
     reordered = image.lens_warp is not None and shades_after_warp(tags)
     remarks = {
-        "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None,
+        "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None
+        and not image.calibrations,
         "no as-shot white balance": image.camera_white_balance is None,
         "an X-Trans mosaic: fine detail is softer than from a Bayer mosaic": image.x_trans,
         "no black level: 0 is assumed": not image.black.any() and not dng_tags.is_dng(tags),

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import black_and_scale, demosaic, mirror, normalise
+from deepisp_cli.engine import ResidentEngine
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.grain import as_grain, taken_off
 from deepisp_cli.look import develop_colour, exposure_of, frame_gain
 from deepisp_cli.raw import RawImage
 from deepisp_cli.render import LEVELS, TURNS, dither
 from deepisp_cli.tiling import spans
-from deepisp_cli.torch_engine import TorchEngine
 from deepisp_cli.xtrans import SIDE, measured, weighted_means
 
 BLOCK_ROWS = 512  # rows worked on at a time, so that temporaries are small beside the frame
@@ -29,7 +29,7 @@ Returned = TypeVar("Returned")
 @torch.inference_mode()
 def finish_on_device(
     frame: Frame,
-    engine: TorchEngine,
+    engine: ResidentEngine,
     options: Options,
     result: Result,
     progress: Callable[[float], None] | None = None,
@@ -75,7 +75,7 @@ def finish_on_device(
 
 
 @contextmanager
-def _timed(result: Result, stage: str, engine: TorchEngine) -> Iterator[None]:
+def _timed(result: Result, stage: str, engine: ResidentEngine) -> Iterator[None]:
     with result.timed(stage):
         yield
         engine.synchronise()
@@ -137,7 +137,7 @@ def _halve_on_memory_error(run: Callable[[int], Returned], tile: int, cell: int)
 
 
 def _run(
-    engine: TorchEngine,
+    engine: ResidentEngine,
     picture: Tensor,
     origin: tuple[int, int],
     tile: int,

@@ -6,6 +6,7 @@ samples again, and the highlights that were clipped for the network are put back
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
@@ -27,6 +28,7 @@ PREVIEW_SIDE = 2048  # pixels, at most, of its longer side
 HIGHLIGHT = 0.75  # linear light from which what was clipped off is added, at 1 all of it
 BAND = 256  # rows whose highlights are put back at a time, which bounds the memory
 PREVIEW_QUALITY = 90
+LARGEST_EXPOSURE = 100.0  # EV of a BaselineExposure that is believed
 # the numbers of these tags
 NOISE_REDUCTION_APPLIED, BASELINE_EXPOSURE, DEFAULT_SCALE = 50935, 50730, 50718
 
@@ -124,7 +126,11 @@ def _darkened(profile: Sequence[RawTag], share: float) -> Sequence[RawTag]:
     """The profile with BaselineExposure for samples whose white is this share of what it was."""
     if share == 1:
         return profile
-    exposure = next((tag.number for tag in profile if tag.code == BASELINE_EXPOSURE), 0.0)
+    exposure = 0.0
+    with suppress(ValueError, ZeroDivisionError):
+        exposure = next((tag.number for tag in profile if tag.code == BASELINE_EXPOSURE), 0.0)
+    if not abs(exposure) < LARGEST_EXPOSURE:
+        exposure = 0.0
     darker = Fraction(exposure + math.log2(share)).limit_denominator(1000)
     tag = RawTag(BASELINE_EXPOSURE, 10, 1, (darker.numerator, darker.denominator))
     return (*(tag for tag in profile if tag.code != BASELINE_EXPOSURE), tag)

@@ -105,7 +105,8 @@ class Talk:
 
 
 def mover(bar: Any) -> Callable[[int, float], None]:
-    """What moves a progress bar, or none, when a job progresses; several may be in progress at a time."""
+    """A ``progress`` for `develop_many` that updates a bar of `click`; it does nothing if that is None.
+    Several jobs may be in progress at a time."""
     shares: dict[int, float] = {}
 
     def move(index: int, share: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deepisp_cli.errors import EngineError, loading, not_installed
+from deepisp_cli.errors import EngineError, first_line, loading, not_installed
 from deepisp_cli.models import TILE, WEIGHTS_FILE, Model, unknown_network
 
 GPU_TILES = (512, 4096)  # smallest and largest
@@ -88,7 +88,9 @@ class TorchEngine:
         except RuntimeError as error:
             if "alloc" in str(error).lower():
                 raise MemoryError(str(error)) from error
-            raise EngineError(f"torch failed on {self.device}: {error}") from error
+            raise EngineError(
+                f"torch failed on {self.device} ({first_line(error)}); try --device cpu"
+            ) from error
 
     def synchronise(self) -> None:
         """Wait until the device has finished this thread's work."""
@@ -102,8 +104,10 @@ def _check_device(torch: Any, device: str) -> str:
         if not torch.cuda.is_available():
             raise EngineError(f"device {device}: torch finds no CUDA device; check driver and torch build")
         if int(number or 0) >= torch.cuda.device_count():
-            raise EngineError(f"device {device}: torch finds {torch.cuda.device_count()} CUDA device(s)")
+            raise EngineError(
+                f"device {device}: torch finds {torch.cuda.device_count()} CUDA device(s), from cuda:0 on"
+            )
         return f"cuda:{int(number or 0)}"
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise EngineError("device mps: torch finds no Metal device")
+        raise EngineError("device mps: torch finds no Metal device; use --device cpu")
     return device

@@ -134,17 +134,17 @@ def parse_gains(given: str | Sequence[float]) -> np.ndarray:
     """
     try:
         parts = given.split(",") if isinstance(given, str) else given
-        gains = np.array([float(part) for part in parts], np.float32)
-    except (TypeError, ValueError):
-        gains = np.empty(0, np.float32)
+        gains = np.array([float(part) for part in parts])
+    except (OverflowError, TypeError, ValueError):
+        gains = np.empty(0)
     if gains.shape != (3,) or not np.all(np.isfinite(gains)) or gains.min() <= 0:
         raise UsageError(
             f"white balance {given!r}: give camera, daylight, auto, a colour temperature such as 5500K, or"
             " three gains such as 2.1,1,1.6"
         )
-    if gains.max() > LARGEST_GAIN * gains.min():
+    if gains.max() / LARGEST_GAIN > gains.min():
         raise UsageError(f"white balance {given!r}: one gain is more than {LARGEST_GAIN:g} times another")
-    return gains / gains.min()
+    return (gains / gains.min()).astype(np.float32)
 
 
 def gains_at(kelvin: float, raw: RawImage) -> np.ndarray | None:
@@ -182,7 +182,7 @@ def estimated_gains(
     samples : (H, W) counts of a mosaic, or (H, W, 3) linear counts.
     pattern : colours of a CFA cell from ``samples[0, 0]`` in reading order; None if the counts are linear.
     black : (rows, cols) counts, repeating from ``samples[0, 0]``; (3,) of linear counts.
-    white : (2, 2) counts, repeating likewise; (3,) of linear counts.
+    white : (rows, columns) counts, repeating likewise; (3,) of linear counts.
 
     Returns
     -------

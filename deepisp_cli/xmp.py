@@ -8,13 +8,16 @@ picture once more, its history, its size. XMP: ISO 16684-1; which file has it: `
 import contextlib
 import errno
 import os
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 # Time and place go into the output's EXIF alone, which every program reads. Of two times, the first counts.
-TIMES = ("exif:DateTimeOriginal", "photoshop:DateCreated")
+DATE = "photoshop:DateCreated"
+TIMES = ("exif:DateTimeOriginal", DATE)
+LENS = ("exifEX:LensModel", "aux:Lens")
 PLACE = ("exif:GPSLatitude", "exif:GPSLongitude", "exif:GPSAltitude", "exif:GPSAltitudeRef")
 # The namespaces that are kept, and of which everything is kept.
 WHOLE = {
@@ -34,6 +37,11 @@ PARTLY = {
     "digiKam": "http://www.digikam.org/ns/1.0/",
     "MicrosoftPhoto": "http://ns.microsoft.com/photo/1.0/",
     "exif": "http://ns.adobe.com/exif/1.0/",
+    "aux": "http://ns.adobe.com/exif/1.0/aux/",
+    "exifEX": "http://cipa.jp/exif/1.0/",
+    "xmpDM": "http://ns.adobe.com/xmp/1.0/DynamicMedia/",
+    "acdsee": "http://ns.acdsee.com/iptc/1.0/",
+    "darktable": "http://darktable.sf.net/",
 }
 KEPT = {
     "xmp": ("Rating", "Label"),
@@ -49,6 +57,11 @@ KEPT = {
     ),
     "MicrosoftPhoto": ("LastKeywordXMP",),
     "exif": ("DateTimeOriginal", *(name.removeprefix("exif:") for name in PLACE)),
+    "aux": ("Lens",),
+    "exifEX": ("LensModel",),
+    "xmpDM": ("pick", "good"),
+    "acdsee": ("notes",),
+    "darktable": ("colorlabels",),
 }
 # Of the whole namespaces: the raw's own format, and areas in pixels, which turning and cropping would move.
 LEFT_OUT = {"dc": ("format",), "Iptc4xmpExt": ("ImageRegion",)}
@@ -59,11 +72,14 @@ LARGEST_PACKET = 1 << 24  # bytes that are read: Adobe's masks can have megabyte
 # Properties that EXIF has, too. There must not be two captions, or two ratings.
 IN_EXIF = (
     *("dc:title", "dc:description", "dc:subject", "dc:creator", "dc:rights", "xmp:Rating"),
-    *(*TIMES, *PLACE),
+    *(*TIMES, *PLACE, *LENS),
 )
 
 _NAMESPACES = {**WHOLE, **PARTLY}
 _PREFIXES = {uri: prefix for prefix, uri in _NAMESPACES.items()}
+_MISSPELLED = {uri.rstrip("/"): uri for uri in _NAMESPACES.values() if uri.endswith("/")}  # by exiftool, too
+_DATE_ALONE = re.compile(r"\d{4}(-\d\d){0,2}", re.ASCII)
+_OWN_TAGS = "darktable|"  # of darktable itself, as of what it has exported
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _META = "{adobe:ns:meta/}"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -125,7 +141,8 @@ class Gathered(NamedTuple):
 def gather(
     name: str, embedded: bytes, sidecars: Iterable[tuple[str, bytes]], dated: bool, located: bool
 ) -> Gathered:
-    """Never fails: a picture is developed without its caption, too.
+    """Merge the XMP of a raw and its sidecars, and keep what describes the scene. Never fails: a picture is
+    developed without its caption, too.
 
     Parameters
     ----------
@@ -141,11 +158,13 @@ def gather(
         somebody has corrected it.
     """
     found: dict[str, ElementTree.Element] = {}
+    dates: dict[str, ElementTree.Element] = {}
     notes = []
     for file, packet in (*sidecars, (name, embedded)):
         try:
             properties = _parse(packet)
             kept = {_short_name(key): value for key, value in properties.items() if _is_kept(key)}
+            kept = _without_own_tags(kept)
             _to_packet(kept)  # nested too deeply, it cannot be written
         except (ElementTree.ParseError, RecursionError, ValueError) as error:  # UnicodeError, too
             notes.append(f"{file}: its XMP is damaged and was dropped ({error})")
@@ -154,6 +173,8 @@ def gather(
         suffix = (made_for.text or "") if made_for is not None and file != name else ""
         if suffix and not name.lower().endswith(f".{suffix}".lower()):
             continue
+        if DATE in kept and _DATE_ALONE.fullmatch(_text(kept[DATE])):  # EXIF's have a time of day
+            dates.setdefault(DATE, kept.pop(DATE))
         # time and place each come from one source
         for unit, needed, known in ((TIMES, (), dated), (PLACE, PLACE[:2], located)):
             settled = (known and file == name) or not found.keys().isdisjoint(unit)
@@ -163,6 +184,8 @@ def gather(
             found.setdefault(key, value)
     texts = {key: _text(value) for key, value in found.items() if key in IN_EXIF}
     described = {key: value for key, value in found.items() if key not in (*TIMES, *PLACE)}
+    if found.keys().isdisjoint(TIMES):
+        described |= dates
     return Gathered(_to_packet(described), texts, tuple(notes))
 
 
@@ -208,6 +231,9 @@ def _parse(packet: bytes) -> Properties:
             for element in attributes:
                 element.text = description.attrib[element.tag]
             for element in (*attributes, *description):
+                uri, _, name = element.tag[1:].partition("}")
+                if uri in _MISSPELLED:
+                    element.tag = f"{{{_MISSPELLED[uri]}}}{name}"
                 if not element.tag.startswith(_RDF) and _says_something(element):  # rdf:about says nothing
                     properties[element.tag] = element
     return properties
@@ -229,24 +255,46 @@ def _is_kept(key: str) -> bool:
     return name not in LEFT_OUT.get(prefix, ()) if prefix in WHOLE else name in KEPT.get(prefix, ())
 
 
+def _without_own_tags(properties: dict[str, ElementTree.Element]) -> dict[str, ElementTree.Element]:
+    """Without the keywords that darktable puts on a picture for itself."""
+    hierarchy, flat = (properties.get(key) for key in ("lr:hierarchicalSubject", "dc:subject"))
+    if hierarchy is None:
+        return properties
+    paths = {_text(entry) for entry in hierarchy.iter(_RDF + "li")}
+    own = {path for path in paths if path.startswith(_OWN_TAGS)}
+    own_words, words = ({word for path in some for word in path.split("|")} for some in (own, paths - own))
+    for element, dropped in ((hierarchy, own), (flat, own_words - words)):
+        for bag in () if element is None else element:
+            for entry in [entry for entry in bag if _text(entry) in dropped]:
+                bag.remove(entry)
+    return {key: value for key, value in properties.items() if _says_something(value)}
+
+
 def _says_something(element: ElementTree.Element) -> bool:
     """Whether there is any text in it, or an attribute that is a value."""
-    values = (
-        value
+    return any(map(str.strip, element.itertext())) or any(_attributes(element))
+
+
+def _attributes(element: ElementTree.Element) -> list[str]:
+    """The values that are attributes: fields of structures, and links."""
+    return [
+        value.strip()
         for part in element.iter()
         for key, value in part.attrib.items()
         if key not in (_LANGUAGE, _RDF + "parseType")
-    )
-    return any(map(str.strip, element.itertext())) or any(map(str.strip, values))
+    ]
 
 
 def _text(element: ElementTree.Element) -> str:
-    """A property's text: in the default language, if there are several; of a list all entries."""
+    """A property's text: in the default language, if there are several; of a list all entries, of a structure
+    all fields."""
     entries = element.findall(f"*/{_RDF}li")
     if element.find(_RDF + "Alt") is not None:
         entries = [entry for entry in entries if entry.get(_LANGUAGE) == "x-default"] or entries
         entries = entries[:1]
-    return "; ".join("".join(entry.itertext()).strip() for entry in entries or [element])
+    return "; ".join(
+        "".join(entry.itertext()).strip() or ", ".join(_attributes(entry)) for entry in entries or [element]
+    )
 
 
 def _short_name(key: str) -> str:

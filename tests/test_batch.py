@@ -133,6 +133,7 @@ def test_an_engine_that_fails_fails_its_file_only(raws, tmp_path):
     engine = Moody(cell=64)
     results = list(develop_many(jobs, engine, Options(look="neutral", tile=64)))
     assert [result.exit_code for result in results] == [4, 1, 4, 0, 0]
+    assert results[0].error == f"{jobs[0].source}: moody"
     assert "bug" in results[1].error
     assert "--tile" in results[2].error
 
@@ -193,6 +194,22 @@ def test_queues_are_bounded(raws, tmp_path, monkeypatch):
     assert {result.status for result in results} == {"written"}
     assert len(most) >= len(raws)
     assert all(count <= index + 2 for index, count in enumerate(most))
+
+
+def test_threads_that_cannot_be_started_end_the_others(raws, tmp_path, identity_engine, monkeypatch):
+    started = []
+
+    def start(thread):
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        return threading.Thread.start(thread)
+
+    monkeypatch.setattr(batch, "Thread", type("Limited", (threading.Thread,), {"start": start}))
+    with pytest.raises(EngineError, match="not enough memory"):
+        next(develop_many(jobs_for(raws, tmp_path / "out"), identity_engine))
+    assert len(started) == 2 and not any(thread.is_alive() for thread in started)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_interrupt_leaves_whole_files_only(raws, tmp_path):

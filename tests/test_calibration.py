@@ -205,3 +205,42 @@ def test_every_light_has_a_temperature_and_daylight_is_as_in_the_standard():
     assert LIGHTS[21] == 6500 and LIGHTS[17] == 2850 and LIGHTS[23] == 5000
     assert all(2000 < kelvin < 10000 for kelvin in LIGHTS.values())
     assert 0 not in LIGHTS and 255 not in LIGHTS
+
+
+B = 10**8  # apart by one, which float32 cannot tell
+UNUSABLE = {
+    "singular in float32": [[B, B + 1, B], [B, B, B + 1], [B + 1, B, B]],
+    "sees blue as negative": [*np.asarray(MATRIX)[:2], [-0.3, 0.2, -0.6]],
+}
+
+
+def whole(matrix):
+    return [
+        part
+        for number in np.ravel(matrix)
+        for part in ((int(number), 1) if number >= B else fractions(number))
+    ]
+
+
+@pytest.mark.parametrize("matrix", UNUSABLE.values(), ids=UNUSABLE)
+def test_matrices_for_several_lights_are_checked_like_a_single_one(read, matrix):
+    tags = [(50721, SRATIONAL, 9, whole(matrix)), (50722, SRATIONAL, 9, whole(matrix))]
+    image = read([*tags, (50778, SHORT, 1, 17), (50779, SHORT, 1, 21)])
+    found, note = camera_matrix(image, np.ones(3, np.float32))
+    np.testing.assert_array_equal(found, np.eye(3))
+    assert note or any("no colour matrix" in each for each in image.notes)
+
+
+def test_colours_are_known_from_matrices_for_other_lights(read):
+    image = read(tags_of((17, WARM), (23, MATRIX), (21, np.zeros((3, 3)))))
+    assert len(image.calibrations) == 2
+    assert not any("colour matrix" in note for note in image.notes)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.1, 10, 100])
+def test_the_scale_of_a_matrix_does_not_matter(read, scale):
+    expected, found = (read(tags_of((21, np.asarray(MATRIX) * each))) for each in (1, scale))
+    for image in (expected, found):
+        assert not any("colour matrix" in note for note in image.notes)
+    matrices = [camera_matrix(image, np.ones(3, np.float32))[0] for image in (expected, found)]
+    np.testing.assert_allclose(*matrices, atol=1e-3)

@@ -17,8 +17,8 @@ from deepisp_cli.raw import RawImage
 MODULES = (
     *("batch", "calibration", "camera_rgb", "colour", "demosaic", "developed_matrix", "dng"),
     *("dng_corrections", "dng_opcodes", "dng_tags", "engine", "files", "frame", "grain", "inputs"),
-    *("lens_warp", "look", "metering", "models", "output", "pipeline", "plan", "raw", "reduction"),
-    *("render", "restored", "saturation", "tiling", "white_balance", "xtrans"),
+    *("lens_warp", "look", "metering", "models", "output", "pipeline", "plan", "raw", "resize"),
+    *("render", "restored", "clipping", "tiling", "white_balance", "xtrans"),
 )
 
 

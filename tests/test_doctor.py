@@ -110,6 +110,15 @@ def test_an_engine_that_fails_is_named_and_the_others_go_on(monkeypatch):
     assert lines["onnx/cpu"] == lines["torch/cpu"] == "works"
 
 
+def test_a_self_test_that_ends_in_an_error_is_none_that_passed(monkeypatch):
+    def fail(*_):
+        raise EngineError("out of order")
+
+    monkeypatch.setattr(doctor, "develop_array", fail)
+    result = run()
+    assert result.exit_code == 4 and "failed: self-test: out of order" in result.stdout
+
+
 def test_a_library_may_be_there_as_its_variant_for_gpus(monkeypatch):
     def version(name):
         if name != "onnxruntime-gpu":

@@ -71,6 +71,14 @@ def test_a_block_computes_every_pixel_of_an_odd_frame():
         torch.testing.assert_close(ours.float(), theirs[0].permute(1, 2, 0), atol=0.01, rtol=0)
 
 
+def test_the_kernels_take_single_tiles_without_padding_alone():
+    network = FusedNetwork(random_network(CONFIGS["folded"]).to(DEVICE))
+    tile = tile_for(CONFIGS["folded"])
+    for wrong in ({"picture": tile.repeat(2, 1, 1, 1)}, {"picture": tile, "pad": True}):
+        with torch.inference_mode(), pytest.raises(ValueError, match="one tile, not padded"):
+            network(**wrong)
+
+
 @pytest.mark.parametrize("padding", [1, 2, 3])
 @pytest.mark.parametrize("size", [(5, 7), (2, 3), (9, 2)])
 def test_the_fused_join_and_its_gradients_are_those_of_the_plain_one(padding, size):

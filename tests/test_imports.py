@@ -26,8 +26,8 @@ LAYERS = [
     ["onnx_engine", "torch_engine", "restored", "grain"],
     ["camera_rgb", "dng"],
     ["raw", "exif", "files"],
-    ["dng_corrections", "lens_warp", "dng_decode", "saturation", "calibration", "developed_matrix", "xtrans"],
-    ["libraw", "dng_opcodes", "reduction"],
+    ["dng_corrections", "lens_warp", "dng_decode", "clipping", "calibration", "developed_matrix", "xtrans"],
+    ["libraw", "dng_opcodes", "resize"],
     ["metadata"],
     ["exif_reader"],
     ["dng_tags", "demosaic", "look", "render", "models"],
@@ -43,7 +43,7 @@ ONLY_HERE = {
     "exifread": {"exif_reader"},
     "click": {"cli", "cli_options", "talk"},
     # EXIF: the names of its tags
-    "PIL": {"output", "exif", "exif_values", "exif_reader", "metadata", "lens_warp", "reduction"},
+    "PIL": {"output", "exif", "exif_values", "exif_reader", "metadata", "lens_warp", "resize"},
     "onnxruntime": {"onnx_engine"},
     "triton": {"kernels"},
 }

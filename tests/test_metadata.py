@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
+from deepisp_cli.exif_values import READERS
 from deepisp_cli.metadata import EXIF_TAGS, GPS_TAGS, IMAGE_TAGS, Metadata, read_metadata
 from deepisp_cli.output import write_picture
 
@@ -451,3 +452,21 @@ def test_nothing_is_printed_or_logged(capfd):
     finally:
         logging.getLogger().removeHandler(handler)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["ratio", "signed ratio"])
+def test_what_cannot_be_negative_is_not_taken_for_zero(kind):
+    """A latitude of -48 as a signed ratio: the file's mistake; at 0 it would be on the equator."""
+    angle = [Fraction(-48), Fraction(51), Fraction(30)]
+    if kind == "signed ratio":
+        assert READERS[kind](angle) == tuple(angle)
+    else:
+        with pytest.raises(ValueError, match="negative"):
+            READERS[kind](angle)
+    assert READERS[kind]([Fraction(0)]) == 0
+    assert EXIF_TAGS[0x9204] == "signed ratio"  # ExposureBiasValue
+
+
+def test_a_number_written_as_text_is_none():
+    with pytest.raises(ValueError, match="'400' is a text"):
+        READERS["number"]("400")

@@ -460,6 +460,21 @@ def test_what_nobody_expected_names_the_file(
         develop(write_raw("a.dng", grey_ramp), tmp_path / "a.jpg", identity_engine, Options(tile=16))
 
 
+def test_what_is_no_path_is_told_without_its_contents(identity_engine, tmp_path):
+    for source in (io.BytesIO(b"raw"), b"raw" * 1000, 3):
+        with pytest.raises(UsageError, match=r"^\w+: is no path; develop_array\(read_raw"):
+            develop(source, tmp_path / "a.jpg", identity_engine)
+
+
+def test_a_model_is_given_by_its_folder_and_can_be_a_key(tiny_model, write_raw, grey_ramp):
+    path = write_raw("a.dng", grey_ramp)
+    by_folder = develop_array(path, tiny_model.folder)
+    np.testing.assert_array_equal(by_folder, develop_array(path, tiny_model))
+    assert {tiny_model: 1}[tiny_model] == 1
+    raw = read_raw(path)
+    assert raw in [raw] and raw not in [read_raw(path)]
+
+
 def test_describe(write_raw, grey_ramp, tmp_path):
     facts = describe(write_raw("ramp.dng", grey_ramp, "GBRG", orientation=6))
     assert facts["supported"]

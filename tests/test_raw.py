@@ -1,5 +1,6 @@
 """What read_raw says about files with a known scene, and what it refuses."""
 
+import contextlib
 import gc
 import io
 import os
@@ -27,7 +28,7 @@ from deepisp_cli.raw import _assemble, read_raw
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 LEVELS = {"R": 3000, "G": 2000, "B": 1000}
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL = 1, 2, 3, 4, 5, 7, 10  # TIFF types
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL, DOUBLE = 1, 2, 3, 4, 5, 7, 10, 12  # TIFF types
 
 
 def colours_of(pattern, shape):
@@ -63,6 +64,44 @@ def dng(tmp_path):
         return read(tmp_path / "test.dng")
 
     return write_and_read
+
+
+def test_a_date_that_is_none_is_no_damage(tmp_path):
+    """Of the year 10000, which Python does not know."""
+    path = tmp_path / "a.dng"
+    date = b"10000:01:01 00:00:0\0"
+    write_dng(path, noise((24, 24)), pattern="RGGB", white=16000, extra=[(306, ASCII, len(date), date)])
+    assert "timestamp" not in read(path).capture
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 3), (40, 1, 3), (1, 40), (40, 1)])
+def test_a_picture_of_one_row_or_column_is_refused(shape):
+    with pytest.raises(InputError, match=r"damaged: its tags make no sense \(a picture of"):
+        read_bytes(coded(noise(shape), "zlib"))
+
+
+@pytest.mark.parametrize("size", [(2, 2), (12, 40), (40, 12), (21, 21), (22, 22)])
+@pytest.mark.parametrize("compression", ["none", "ljpeg"])
+def test_raws_of_few_pixels_are_read(dng, size, compression):
+    samples = noise(size)
+    np.testing.assert_array_equal(dng(samples, compression=compression).samples, samples)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        (50728, DOUBLE, 3, (1e-310, 1e-310, 1e-310)),  # AsShotNeutral
+        (50720, DOUBLE, 2, (1e300, 1e300)),  # DefaultCropSize
+        (50829, DOUBLE, 4, (0, 0, 1e300, float("nan"))),  # ActiveArea
+        (50723, SRATIONAL, 9, (1, 0) * 9),  # CameraCalibration1
+        (50717, DOUBLE, 1, (1e300,)),  # WhiteLevel
+    ],
+    ids=lambda tag: str(tag[0]),
+)
+def test_absurd_numbers_are_an_error_or_a_picture_and_no_warning(dng, absurd):
+    with contextlib.suppress(InputError):
+        dng(noise((40, 40)), extra=[absurd])
 
 
 # How it is called
@@ -247,6 +286,16 @@ def test_darkness_is_told_as_a_share_of_white(dng):
     assert "very dark: nothing is brighter than 0.50% of white" in dng(samples, black=1000).notes
     samples[5, 5] = 1151  # more than 1 %
     assert not any("very dark" in note for note in dng(samples, black=1000).notes)
+
+
+@pytest.mark.parametrize("rows", [1024, 1300, 1301])
+def test_black_deltas_of_many_rows_are_subtracted(dng, rows):
+    """Beyond 1024 numbers tifffile reads but half of a tag's rationals."""
+    samples, down = noise((rows, 32)), np.arange(rows) / 100
+    extra = [(50716, SRATIONAL, rows, rationals(down))]
+    image = dng(samples, black=5, default_crop=(8, 6, rows - 20, 20), extra=extra)
+    expected = samples[8 : rows - 12, 6:26] - down[8 : rows - 12, None]
+    np.testing.assert_allclose(image.samples, expected, rtol=1e-6)
 
 
 def test_black_deltas_of_rows_and_columns_are_subtracted(dng):
@@ -997,6 +1046,13 @@ def test_what_the_sensor_clips_is_white(dng, share):
     np.testing.assert_allclose(image.white, level, rtol=0.005)
     (stated,) = re.findall(r"the sensor clips at ([0-9.]+)% of", image.notes[0])
     assert float(stated) / 100 == pytest.approx(share, abs=0.004)
+
+
+def test_white_stays_above_every_black(dng):
+    samples = clipped_scene(780)
+    samples[1::2, 1::2] = np.maximum(samples[1::2, 1::2], 905)
+    image = dng(samples, black=np.array([[0, 0], [0, 900]]), white=1000)
+    assert image.white.min() == 1000 and image.clipped_at == 1
 
 
 def test_green_may_clip_where_red_and_blue_do_not(dng):

@@ -16,14 +16,22 @@ from deepisp_cli.batch import develop_many
 from deepisp_cli.camera_rgb import clipped_off, linear_rgb
 from deepisp_cli.colour import decode, encode
 from deepisp_cli.dng import write_dng
-from deepisp_cli.dng_tags import RawTag
+from deepisp_cli.dng_tags import RawTag, restored_share
 from deepisp_cli.errors import UsageError
 from deepisp_cli.frame import Options
+from deepisp_cli.info import describe
 from deepisp_cli.metadata import read_metadata
 from deepisp_cli.pipeline import develop, develop_array, prepare
 from deepisp_cli.plan import plan_jobs
 from deepisp_cli.raw import read_raw
-from deepisp_cli.restored import PREVIEW_SIDE, RestoredRaw, encode_dng, preview_of, restore_highlights
+from deepisp_cli.restored import (
+    PREVIEW_SIDE,
+    RestoredRaw,
+    _darkened,
+    encode_dng,
+    preview_of,
+    restore_highlights,
+)
 from deepisp_cli.xtrans import X_TRANS
 
 ONES = np.ones(3, np.float32)
@@ -351,6 +359,7 @@ def test_what_is_restored_is_not_restored_again(write_raw, tmp_path, identity_en
         target, again, Brighter(), Options(format=format, look="learned" if format else "neutral")
     )
     assert "does not do so twice" in result.notes[0]
+    assert describe(target)["restored"] and not describe(tmp_path / "a.dng")["restored"]
     if format:
         np.testing.assert_allclose(read_raw(again).samples.astype(int), read_raw(target).samples, atol=3)
         assert tags_of(again)["NoiseReductionApplied"] == (100, 100)
@@ -361,6 +370,26 @@ def test_what_is_restored_is_not_restored_again(write_raw, tmp_path, identity_en
     extra = [(50935, 5, 1, (1, 1))]  # NoiseReductionApplied
     write_dng(linear, read_raw(target).samples, pattern=None, extra=extra)
     assert read_raw(linear).restored == 0  # though this program wrote it
+
+
+@pytest.mark.parametrize(
+    ("stated", "share"), [(0.5, 0.5), (1, 1), (0, 0), (1.5, 0), (-1, 0), (np.nan, 0), (np.inf, 0)]
+)
+def test_only_a_share_says_that_a_raw_is_restored(stated, share):
+    tags = {"Software": "deepisp 0.1.0 (deepisp)", "NoiseReductionApplied": np.array([stated])}
+    assert restored_share(tags) == share
+    assert restored_share({**tags, "Software": "deepispy"}) == 0
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [(10, 1, (5000000, 1)), (12, 1, (1e300,)), (1, 1, b"\5"), (10, 1, (1, 0)), (12, 1, (float("nan"),))],
+)
+def test_an_exposure_that_makes_no_sense_does_not_stop_a_restored_raw(stated):
+    profile = (RawTag(50730, *stated),)
+    (tag,) = _darkened(profile, 0.5)
+    assert tag.number == pytest.approx(-1)
+    assert _darkened(profile, 1) is profile
 
 
 def test_white_balance_and_strength_are_the_users(write_raw, tmp_path, identity_engine):

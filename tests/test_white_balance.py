@@ -21,6 +21,7 @@ from deepisp_cli.white_balance import (
     find_balanced,
     gains_at,
     near_daylight,
+    parse_gains,
     parse_kelvin,
 )
 
@@ -269,3 +270,12 @@ def test_temperatures_that_make_no_sense_are_refused(given):
         Options(white_balance=given)
     Options(white_balance="5500K")
     assert parse_kelvin("5500") == parse_kelvin("5500K") == parse_kelvin("5500 k") == 5500
+
+
+@pytest.mark.filterwarnings("error")
+def test_only_the_ratios_of_gains_count():
+    np.testing.assert_allclose(parse_gains("3e38,1.5e38,3e38"), (2, 1, 2))
+    np.testing.assert_allclose(parse_gains("4e-320,2e-320,2e-320"), (2, 1, 1), rtol=1e-3)
+    for wrong in ("1e39,1,1", "1e400,1,1", (10**400, 1, 1)):
+        with pytest.raises(UsageError):
+            parse_gains(wrong)

@@ -12,6 +12,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 from deepisp_cli.exif_reader import xmp_packet
 from deepisp_cli.frame import Result
@@ -337,6 +338,62 @@ def test_damaged_containers_do_no_harm(data):
         xmp_packet(io.BytesIO(data[:size]))
 
 
+def hierarchy(*paths: str) -> str:
+    return keywords(*paths).replace("dc:subject", "lr:hierarchicalSubject")
+
+
+def test_keywords_of_darktable_for_itself_are_left_out():
+    own = ("darktable|exported", "darktable|format|dng")
+    flat = keywords("Wren", "darktable", "exported", "format", "dng", "birds")
+    found = kept(b"", [("a.xmp", packet(flat + hierarchy("birds|Wren", *own)))])
+    assert texts(found, "dc:subject") == ["Wren", "birds"]
+    assert texts(found, "lr:hierarchicalSubject") == ["birds|Wren"]
+    found = kept(b"", [("a.xmp", packet(flat + hierarchy("software|darktable", "birds", *own)))])
+    assert texts(found, "dc:subject") == ["Wren", "darktable", "birds"]
+    assert kept(b"", [("a.xmp", packet(keywords("exported", "darktable") + hierarchy(*own)))]) == b""
+    assert texts(kept(b"", [("a.xmp", packet(keywords("darktable")))]), "dc:subject") == ["darktable"]
+
+
+def test_a_namespace_without_its_last_slash_is_the_same():
+    """As exiftool writes Microsoft's."""
+    spelled = packet("", 'xmlns:M="http://ns.microsoft.com/photo/1.0" M:LastKeywordXMP="a/b"')
+    found = kept(spelled)
+    assert values_in(found) == {"MicrosoftPhoto:LastKeywordXMP": "a/b"}
+    assert b'"http://ns.microsoft.com/photo/1.0/"' in found
+
+
+def test_structures_and_links_have_their_fields_as_text():
+    fields = 'rdf:parseType="Resource" Iptc4xmpExt:City="Gotha" Iptc4xmpExt:CountryName="Germany"'
+    place = (
+        f"<Iptc4xmpExt:LocationCreated><rdf:Bag><rdf:li {fields}/></rdf:Bag></Iptc4xmpExt:LocationCreated>"
+    )
+    licence = '<cc:license rdf:resource="http://example.org/by"/>'
+    assert values_in(kept(packet(place + licence))) == {
+        "Iptc4xmpExt:LocationCreated": "Gotha, Germany",
+        "cc:license": "http://example.org/by",
+    }
+
+
+def test_picks_colours_and_notes_of_other_programs_are_kept():
+    uris = {"xmpDM": "http://ns.adobe.com/xmp/1.0/DynamicMedia/", "acdsee": "http://ns.acdsee.com/iptc/1.0/"}
+    declared = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in uris.items())
+    labels = "<darktable:colorlabels><rdf:Seq><rdf:li>2</rdf:li></rdf:Seq></darktable:colorlabels>"
+    found = kept(packet(labels, f'{declared} xmpDM:pick="1" acdsee:notes="dusk" darktable:history_end="9"'))
+    assert values_in(found) == {"xmpDM:pick": "1", "acdsee:notes": "dusk", "darktable:colorlabels": "2"}
+
+
+def test_a_lens_that_exif_lacks_comes_from_the_xmp():
+    uris = 'xmlns:aux="http://ns.adobe.com/exif/1.0/aux/" xmlns:exifEX="http://cipa.jp/exif/1.0/"'
+    for stated, expected in (
+        ('aux:Lens="20 mm"', "20 mm"),
+        ('aux:Lens="20 mm" exifEX:LensModel="AF 20 mm f/2.8"', "AF 20 mm f/2.8"),
+    ):
+        sidecars = [("a.xmp", packet("", f"{uris} {stated}"))]
+        assert read_metadata(exif_of(), "a.nef", sidecars=sidecars).lens == expected
+        known = read_metadata(exif_of(), "a.nef", sidecars=sidecars, fallback={"lens": "of LibRaw"})
+        assert known.lens == "of LibRaw"
+
+
 # --- what EXIF has, too ---
 
 
@@ -422,9 +479,44 @@ def test_a_place_goes_into_the_exif():
     assert read_metadata(exif_of(), "a", sidecars=[("a", packet("", half)), sidecars[0]]).gps == THERE
 
 
+def test_a_place_that_a_sidecar_only_repeats_loses_nothing():
+    """darktable writes it, rounded, into the sidecar of each raw."""
+    near = {**THERE, 2: (48, 51, IFDRational(300002, 10000)), 5: b"\0", 6: 30, 17: 90, 31: 5}
+    read = read_metadata(exif_of(gps=near), "a.nef", sidecars=[("a.xmp", packet("", PLACE))])
+    near |= {5: 0}
+    assert read.gps == {**near, 2: (48, 51, Fraction(300002, 10000))}
+    near |= {2: (48, 51, 30)}
+    without_height = {tag: value for tag, value in near.items() if tag not in (5, 6)}
+    read = read_metadata(exif_of(gps=without_height), "a.nef", sidecars=[("a.xmp", packet("", PLACE))])
+    assert read.gps == {**near, 6: THERE[6]}
+    for moved in ({2: (48, 51, 31)}, {1: "N"}, {3: "E"}, {4: (2, 17, 43)}):
+        read = read_metadata(
+            exif_of(gps={**near, 5: b"\0", **moved}), "a.nef", sidecars=[("a", packet("", PLACE))]
+        )
+        assert read.gps == THERE
+
+
+@pytest.mark.parametrize(
+    ("height", "below", "expected"),
+    [
+        ("-71/2", "", {5: 1, 6: Fraction(71, 2)}),
+        ("71/2", "300", {5: 0, 6: Fraction(71, 2)}),
+        ("71/2", "-1", {5: 0, 6: Fraction(71, 2)}),
+        ("35.5", "1", {5: 1, 6: Fraction(71, 2)}),
+        ("1e99999999", "", {}),
+        ("٣٥", "", {}),
+    ],
+)
+def test_heights_are_numbers_of_a_few_digits(height, below, expected):
+    stated = PLACE.replace("71/2", height) + f' exif:GPSAltitudeRef="{below}"'
+    found = read_metadata(exif_of(), "a", sidecars=[("a", packet("", stated))])
+    assert found.gps == {**{tag: THERE[tag] for tag in (1, 2, 3, 4)}, **expected}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        "1e-99999999,0N",
         "north",
         "48,51.5",
         "48N",
@@ -467,14 +559,25 @@ def exif_times(**options) -> dict:
     [
         (
             'exif:DateTimeOriginal="2026-11-22T23:30:00.25+02:00" photoshop:DateCreated="2020-01-01T00:00"',
-            {0x9003: "2026:11:22 23:30:00", 0x9291: "25", 0x9011: "+02:00"},
+            {
+                **{0x9003: "2026:11:22 23:30:00", 0x9291: "25", 0x9011: "+02:00"},
+                **{0x9004: "2026:11:22 23:30:00", 0x9292: "25", 0x9012: "+02:00"},
+            },
         ),
-        ('photoshop:DateCreated="2026-11-23T00:01Z"', {0x9003: "2026:11:23 00:01:00", 0x9011: "+00:00"}),
+        (
+            'photoshop:DateCreated="2026-11-23T00:01Z"',
+            {
+                **{0x9003: "2026:11:23 00:01:00", 0x9011: "+00:00"},
+                **{0x9004: "2026:11:23 00:01:00", 0x9012: "+00:00"},
+            },
+        ),
         (
             'exif:DateTimeOriginal="2026:11:22 22:45:10.000"',
-            {0x9003: "2026:11:22 22:45:10", 0x9011: "+01:00"},
+            {0x9003: "2026:11:22 22:45:10", 0x9011: "+01:00", 0x9004: "2026:11:22 22:45:10"},
         ),
         ('exif:DateTimeOriginal="2026-11-22T21:30:00"', CLOCK),
+        ('exif:DateTimeOriginal="2026-11-22T20:30:00Z"', CLOCK),
+        ('exif:DateTimeOriginal="2026-11-23T02:00:00.1+05:30"', CLOCK),
         ('exif:DateTimeOriginal="2026-11-22T21:30:00.00+03:00"', CLOCK),
         ('exif:DateTimeOriginal="2026"', CLOCK),
         ('exif:DateTimeOriginal="2026-13-22T21:30:00"', CLOCK),
@@ -504,6 +607,24 @@ def test_the_raws_own_packet_is_asked_for_the_time_only_if_exif_has_none():
     block[700], block[0x8769] = embedded, dict(CLOCK)
     metadata = read_metadata(io.BytesIO(block.tobytes()[6:]), "a.nef")
     assert (metadata.exif, metadata.xmp) == (CLOCK, b"")
+
+
+def test_what_was_digitised_at_another_time_has_no_correction():
+    block = Image.Exif()
+    block[0x8769] = {**CLOCK, 0x9004: "2026:11:25 10:00:00", 0x9012: "+03:00"}
+    sidecar = packet("", 'exif:DateTimeOriginal="2026-11-22T21:31:00"')
+    found = read_metadata(io.BytesIO(block.tobytes()[6:]), "a.nef", sidecars=[("a.xmp", sidecar)])
+    assert found.exif == {0x9003: "2026:11:22 21:31:00", 0x9011: "+01:00"}
+
+
+@pytest.mark.parametrize("date", ["2019", "2019-05", "2019-05-04"])
+def test_a_date_without_a_time_of_day_stays_in_the_xmp(date):
+    metadata = exif_times(sidecars=[("a.xmp", packet("", f'photoshop:DateCreated="{date}"'))])
+    assert (metadata.exif, metadata.notes) == (CLOCK, ())
+    assert values_in(metadata.xmp) == {"photoshop:DateCreated": date}
+    timed = packet("", 'photoshop:DateCreated="2020-01-02T03:04:05"')
+    metadata = exif_times(sidecars=[("a", packet("", f'photoshop:DateCreated="{date}"')), ("b", timed)])
+    assert metadata.exif[0x9003] == "2020:01:02 03:04:05" and not metadata.xmp
 
 
 def test_names_have_the_corrected_time(write_raw, grey_ramp, tmp_path):

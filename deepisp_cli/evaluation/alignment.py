@@ -46,7 +46,7 @@ def _shift(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, int]:
 
 
 def _detail(image: np.ndarray) -> np.ndarray:
-    """Luminance without its coarse part, faded out towards the borders."""
-    luminance = image.astype(np.float32) @ LUMINANCE
-    fine = luminance - gaussian_filter(luminance, DETAIL_SCALE)
+    """Luma without its coarse part, faded out towards the borders."""
+    luma = image.astype(np.float32) @ LUMINANCE
+    fine = luma - gaussian_filter(luma, DETAIL_SCALE)
     return fine * np.hanning(fine.shape[0])[:, None] * np.hanning(fine.shape[1])

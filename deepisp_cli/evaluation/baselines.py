@@ -92,7 +92,7 @@ def _program(command: Sequence[str]) -> Method:
 
     def develop(path: Path) -> np.ndarray:
         if shutil.which(command[0]) is None:
-            raise UsageError(f"{command[0]} is not installed")
+            raise UsageError(f"{command[0]} is not installed; install it, or leave it out")
         with tempfile.TemporaryDirectory() as folder:
             picture = Path(folder) / "picture.png"
             values = {"raw": str(path.resolve()), "picture": str(picture), "folder": folder}
@@ -152,4 +152,6 @@ def check_installed(names: Sequence[str]) -> None:
     """Raise a UsageError if a baseline's program is missing, before any work."""
     for name in names:
         if not is_installed(name):
-            raise UsageError(f"baseline {name}: {PROGRAMS[name][0]} is not installed")
+            raise UsageError(
+                f"baseline {name}: {PROGRAMS[name][0]} is not installed; install it, or leave it out"
+            )

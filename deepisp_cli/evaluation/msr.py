@@ -88,7 +88,9 @@ class Msr(Benchmark):
             )
         for mosaic, truth in (pair for pairs in self.files.values() for pair in pairs):
             if _size(mosaic) != _size(truth):
-                raise InputError(f"{truth}: is not the size of the mosaic {mosaic.name} beside it")
+                raise InputError(
+                    f"{truth}: is not the size of the mosaic {mosaic.name} beside it; copy both again"
+                )
         self.transform = _read_transform(data)
         if self.transform is None:
             self.remarks.append(
@@ -151,7 +153,7 @@ def _find_pairs(folder: Path) -> list[tuple[Path, Path]]:
             f"{listing}: cannot be read ({error.strerror}); it lists the test pictures"
         ) from error
     if not names:
-        raise InputError(f"{listing}: lists no picture")
+        raise InputError(f"{listing}: lists no picture; copy it again")
     return [(folder / "input" / f"{name}.png", folder / "groundtruth" / f"{name}.png") for name in names]
 
 

@@ -12,7 +12,7 @@ from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.alignment import align
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, plain
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings
-from deepisp_cli.info import describe
+from deepisp_cli.raw import read_raw
 from deepisp_cli.training.pictures import load_photograph, spread
 from deepisp_cli.training.raw_pairs import LARGEST_BORDER, find_raws, pictures_beside, well_lit
 
@@ -87,7 +87,7 @@ class S7(Pairs):
     def _find(self) -> list[tuple[Path, Path | None]]:
         shorts = [raw for raw in _raws_of(self.data) if raw.stem.startswith("short_exposure")]
         if not shorts:
-            raise InputError(f"{self.data}: holds no SCENE/short_exposure.dng")
+            raise InputError(f"{self.data}: holds no SCENE/short_exposure.dng; give the folder of the scenes")
         pictures = pictures_beside(shorts)
         self.phone = {raw: pictures[raw.parent].get(raw.stem) for raw in shorts}
         return [(raw, _well_lit(raw, pictures[raw.parent])) for raw in shorts]
@@ -108,7 +108,7 @@ class S7(Pairs):
 def _raws_of(folder: Path) -> list[Path]:
     raws = find_raws(folder)
     if not raws:
-        raise InputError(f"{folder}: holds no raw files")
+        raise InputError(f"{folder}: holds no raw files; give another folder")
     return raws
 
 
@@ -134,11 +134,9 @@ def _raw_size(path: Path) -> tuple[int, int]:
     InputError
         If the program would not develop the file.
     """
-    facts = describe(path)
-    if not facts["supported"]:
-        raise InputError(f"{path}: {facts['reason']}")
-    size = facts["height"], facts["width"]
-    return size if facts["orientation"] < 5 else size[::-1]
+    raw = read_raw(path)
+    height, width = raw.size
+    return (height, width) if raw.orientation < 5 else (width, height)
 
 
 def _check_sizes(raw: Path, size: tuple[int, int], reference: Path) -> None:

@@ -158,7 +158,9 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     config = read_config(checkpoints[0], state)
     for path, other in zip(checkpoints[1:], others, strict=True):
         if read_config(path, other).network != config.network:
-            raise ModelError(f"{path}: holds a network of another architecture")
+            raise ModelError(
+                f"{path}: holds a network of another architecture; average checkpoints of one run"
+            )
     blocks = len(config.network.dilations)
     if photographs and blocks < SMALLEST:
         raise ModelError(

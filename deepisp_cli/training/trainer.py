@@ -276,7 +276,10 @@ class Trainer:
         ours = self.config.network
         theirs = replace(network, high_blocks=ours.high_blocks, metered=ours.metered)
         if not fits_into(theirs, ours):
-            raise ModelError(f"{path}: holds a network of another architecture: {network}")
+            raise ModelError(
+                f"{path}: holds a network of another architecture;"
+                " [network] needs its fold, its width and its dilations, or these first"
+            )
         weights = deepen(weights, theirs, ours)
         network = replace(network, dilations=ours.dilations)
         if network != ours:

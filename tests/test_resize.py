@@ -14,7 +14,7 @@ from deepisp_cli.errors import UsageError
 from deepisp_cli.frame import Options
 from deepisp_cli.libraw import read_preview
 from deepisp_cli.pipeline import develop, develop_array
-from deepisp_cli.reduction import reduce_to, with_square_pixels
+from deepisp_cli.resize import reduce_to, with_square_pixels
 
 DTYPES = (np.uint8, np.uint16)
 

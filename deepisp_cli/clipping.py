@@ -25,7 +25,7 @@ def clipping_level(samples: np.ndarray, black: np.ndarray, white: np.ndarray) ->
     ----------
     samples : (H, W) counts of a mosaic.
     black : (rows, columns) counts, repeating from ``samples[0, 0]``.
-    white : (2, 2) counts, repeating likewise.
+    white : (rows, columns) counts, repeating likewise.
 
     Notes
     -----
