@@ -17,9 +17,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from deepisp_cli.calibration import neutral_gains
 from deepisp_cli.colour import srgb_decode, white_xyz
 from deepisp_cli.evaluation.photographs import load_even
-from deepisp_cli.raw import neutral_gains, read_raw
+from deepisp_cli.raw import read_raw
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files
 from deepisp_cli.training.sensor import Sensor, usual_read_noise

@@ -20,6 +20,7 @@ LIGHTS = {  # K, of EXIF's codes of light sources
 }
 STANDARD = (20, 21, 22, 23)  # preferred among lights of one temperature: laboratories' own
 TURNS = 30  # of the search for a light, which mostly ends after a few
+LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 D65 = XYZ_FROM_SRGB.sum(1)  # white of sRGB
 
@@ -199,3 +200,36 @@ def adaptation(light: np.ndarray) -> np.ndarray:
     (3, 3) float64, XYZ to XYZ.
     """
     return np.linalg.inv(BRADFORD) @ np.diag((BRADFORD @ D65) / (BRADFORD @ light)) @ BRADFORD
+
+
+def neutral_gains(xyz_to_camera: np.ndarray, light: np.ndarray) -> np.ndarray | None:
+    """White-balance gains that make a light neutral.
+
+    Parameters
+    ----------
+    xyz_to_camera : (3, 3).
+    light : (3,) XYZ.
+
+    Returns
+    -------
+    (3,) float32, the smallest 1; None if the camera does not see such a light.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return to_gains(1 / (xyz_to_camera @ light))
+
+
+def to_gains(gains: np.ndarray) -> np.ndarray | None:
+    """White-balance gains from numbers in their proportions.
+
+    Parameters
+    ----------
+    gains : any array; only three positive numbers, none over `LARGEST_GAIN` times another, will do.
+
+    Returns
+    -------
+    (3,) float32, the smallest 1; None if they are not a white balance.
+    """
+    if gains.shape != (3,) or not gains.min() > 0:  # "not", so that NaN is refused, too
+        return None
+    gains = gains / gains.min()
+    return gains.astype(np.float32) if gains.max() <= LARGEST_GAIN else None

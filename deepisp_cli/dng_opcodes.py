@@ -28,13 +28,19 @@ class Opcode(NamedTuple):
     parameters: bytes
 
 
+MOST_OPCODES = 100  # of a list; files have a few
+
+
 def opcodes(tags: Tags, number: int) -> list[Opcode]:
     """The entries of OpcodeList1, 2 or 3."""
     tag = f"OpcodeList{number}"
     data = tags[tag].tobytes() if tag in tags else b""
-    entries, position = [], 4  # after the count
+    entries: list[Opcode] = []
+    position = 4  # after the count
     while position + 16 <= len(data):
         code, _version, flags, length = struct.unpack_from(">4I", data, position)
+        if len(entries) == MOST_OPCODES:
+            raise ValueError(f"more than {MOST_OPCODES} entries in {tag}")
         entries.append(Opcode(code, bool(flags & _OPTIONAL), data[position + 16 : position + 16 + length]))
         position += 16 + length
     return entries

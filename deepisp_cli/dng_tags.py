@@ -24,6 +24,8 @@ _CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
 _VC5 = 9  # Compression
 _PLANAR = 2  # PlanarConfiguration
 _MOST_PAGES = 100  # directories, of which files have a few
+_LARGEST = 1 << 31  # bytes of samples, as LibRaw has it
+_LARGEST_TILE = 64  # sides of a tile of black levels
 # Panasonic's own tags, as tifffile calls them: its numbers mean other things in other files.
 _SENSOR_WIDTH, _SENSOR_HEIGHT, _RAW_FORMAT, _RAW_DATA_OFFSET = "2", "3", "45", "MinSampleValue"
 _LAST_FIXED_RATE = 7  # Panasonic's RawFormat; from 8 on the data is of variable length
@@ -150,7 +152,10 @@ def restored_share(tags: Tags) -> float:
 def raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:
     """Return the directory of the largest raw image."""
     # damaged, each may point to itself as the next: tifffile would follow that forever
-    pages = [page for top in islice(tif.pages, _MOST_PAGES) for page in (top, *(top.pages or ()))]
+    most = _MOST_PAGES
+    pages: list[Any] = [
+        page for top in islice(tif.pages, most) for page in (top, *islice(top.pages or (), most))
+    ]
     raws = [page for page in pages if page.photometric in (_CFA, _LINEAR_RAW) and not page.subfiletype]
     return max(raws, key=lambda page: page.imagewidth * page.imagelength, default=None)
 
@@ -219,6 +224,9 @@ def refuse_by_tags(tags: Tags, size: int) -> None:
         raise UnsupportedRawError(
             "samples in blocks within tiles are not supported; convert it with Adobe DNG Converter"
         )
+    width, height = (first_number(tags, f"Image{side}", 0) for side in ("Width", "Length"))
+    if is_dng(tags) and width * height * first_number(tags, "SamplesPerPixel", 1) * 2 > _LARGEST:
+        raise UnsupportedRawError(f"{width:g}x{height:g} pixels are too many; develop a part of it")
     if first_number(tags, "CFALayout", 1) != 1:
         raise UnsupportedRawError("a staggered mosaic is not supported; convert it to a linear DNG")
 
@@ -330,6 +338,8 @@ def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarra
     levels = tags.get("BlackLevel", np.zeros(1))
     likely = (2, 2) if levels.size == 4 else (1, 1)
     rows, columns = (int(number) for number in tags.get("BlackLevelRepeatDim", likely))
+    if max(rows, columns) > _LARGEST_TILE:
+        raise ValueError(f"{rows}x{columns} black levels")
     if levels.size in (1, 4) and rows * columns != levels.size:  # some writers contradict themselves
         rows, columns = likely
     tile = np.roll(levels.reshape(rows, columns), -offset, axis=(0, 1))  # repeats from the active area

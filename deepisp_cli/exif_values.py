@@ -53,13 +53,13 @@ def _to_date(values: Any) -> str | None:
         return None
     moment = parse_date(text)
     if moment is None:
-        raise ValueError(f"{text!r} is not a date")
+        raise ValueError(f"{text[:40]!r} is not a date")
     return f"{moment.year:04}:{moment:%m:%d %H:%M:%S}"  # %Y has no leading zeros on Linux
 
 
 def _to_number(values: Any) -> Value | None:
     if isinstance(values, str):
-        raise ValueError(f"{values!r} is a text")
+        raise ValueError(f"{values[:40]!r} is a text")
     numbers = tuple(int(value) for value in values)
     if not all(0 <= number < 2**32 for number in numbers):
         raise ValueError(f"{numbers} is out of range")

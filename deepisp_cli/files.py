@@ -68,7 +68,11 @@ def save(target: Path, data: bytes, overwrite: bool) -> None:
     temporary = os.path.join(os.path.dirname(final), f".deepisp-{secrets.token_hex(8)}.part")
     _unfinished.add(temporary)
     try:
-        with open(temporary, "xb") as file:  # not by tempfile, whose files only the owner can read
+        mode = 0o666  # less the umask; tempfile's files only the owner can read
+        if overwrite and os.name == "posix":
+            with contextlib.suppress(OSError):
+                mode = stat.S_IMODE(os.stat(final).st_mode)
+        with open(temporary, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

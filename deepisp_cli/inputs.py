@@ -100,7 +100,8 @@ def _expand(given: str, recursive: bool, miss: Callable[[object, str], None]) ->
         pattern = os.path.join(name, pattern)
     # "2024 [raw]" is a folder's name; shells on Windows cannot quote a part
     stem, suffix = os.path.splitext(pattern)  # cameras write capitals: *.nef finds *.NEF, too
-    spelled = {os.path.join(escape(root), stem + ending) for ending in (suffix, suffix.swapcase())}
+    suffixes = (suffix, suffix.swapcase()) if has_magic(os.path.basename(pattern)) else (suffix,)
+    spelled = {os.path.join(escape(root), stem + ending) for ending in suffixes}
     names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
     matches = [(match, match.parent) for match in names if match.is_file()]
     if not matches:

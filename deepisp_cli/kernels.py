@@ -107,7 +107,7 @@ def convolve(
         _convolve[(triton.cdiv(height * width, PIXELS),)](
             stem, filters, bias, image, next_stem, next_image, stem.shape[1], width, height * width, dilation,
             RESIDUAL_LIMIT, inputs, outputs, image.shape[2], halvings, PIXELS,
-            num_warps=WARPS, num_stages=STAGES,
+            num_warps=WARPS, num_stages=STAGES if outputs <= 64 else 2,  # as fits the shared memory
         )  # fmt: skip
     return next_stem, next_image
 

@@ -4,7 +4,7 @@ contrast. Pure functions of NumPy arrays and torch tensors alike."""
 from math import ceil, log2
 from typing import Any
 
-from deepisp_cli.colour import LUMINANCE, Array, apply_transform, decode, library, srgb_decode, srgb_encode
+from deepisp_cli.colour import Array, apply_transform, decode, library, srgb_decode, srgb_encode
 from deepisp_cli.metering import QUANTILES, expose, meter
 
 
@@ -67,8 +67,9 @@ def develop_colour(
 def brighten(srgb: Array, exposure: float) -> Array:
     """A finished picture exposed by ``exposure`` EV, in linear light.
 
-    What becomes brighter than white pales towards it, with the luminance that it has then: cut off channel by
-    channel, a red would turn pink and a pink violet.
+    Where it becomes brighter than white, the largest and the smallest channel are cut off, and the middle one
+    stays where it is between them, as Adobe's tone curves have it (DNG SDK, RefBaselineRGBTone): cut off by
+    itself, it would turn an orange yellow and a pink violet.
 
     Parameters
     ----------
@@ -84,11 +85,11 @@ def brighten(srgb: Array, exposure: float) -> Array:
         return srgb_encode(srgb_decode(srgb) * 2.0**exposure)
     linear = srgb_decode(srgb.clip(0, 1)) * 2.0**exposure
     red, green, blue = linear[..., :1], linear[..., 1:2], linear[..., 2:]
-    of_red, of_green, of_blue = LUMINANCE.tolist()
-    grey = of_red * red + of_green * green + of_blue * blue
-    brightest = xp.maximum(xp.maximum(red, green), blue)
-    colourfulness = (1 - grey) / (brightest - grey).clip(1e-6, None)
-    return srgb_encode(grey + (linear - grey) * colourfulness.clip(None, 1)).clip(0, 1)
+    smallest = xp.minimum(xp.minimum(red, green), blue)
+    largest = xp.maximum(xp.maximum(red, green), blue)
+    lower, upper = smallest.clip(None, 1), largest.clip(None, 1)
+    share = (linear - smallest) / (largest - smallest).clip(1e-6, None)
+    return srgb_encode(lower + share * (upper - lower)).clip(0, 1)
 
 
 def add_contrast(srgb: Array, share: float) -> Array:

@@ -18,6 +18,7 @@ METADATA_FIELDS = ("date", "camera", "iso")
 UNKNOWN = {"date": "undated", "camera": "unknown camera", "iso": "unknown iso"}
 FIELDS = ("stem", "suffix", "folder", "model", *METADATA_FIELDS)
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in file names on some systems
+WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 DATE = "%Y-%m-%d_%H-%M-%S"  # the format of {date}, if the template gives none
 
 
@@ -93,7 +94,12 @@ def fill(template: str, source: Path, model: str) -> str:
                 f"{source}: has no {field}, which --name {template!r} needs; develop it alone, without that"
             )
     for field in {"folder", "camera", "model"} & values.keys():
-        values[field] = FORBIDDEN.sub("_", str(values[field])).rstrip(". ")  # Windows drops these at the end
+        printable = "".join(letter if letter.isprintable() else "_" for letter in str(values[field]))
+        values[field] = FORBIDDEN.sub("_", printable).rstrip(". ")  # Windows drops these at the end
+    if "camera" in wanted:  # a stranger's text: no option of a program, no hidden file, no device
+        values["camera"] = camera = str(values["camera"]).lstrip("-. ")
+        if WINDOWS_DEVICE.fullmatch(camera):
+            values["camera"] = f"{camera}_"
     try:
         name = template.format(**values)
     except (ArithmeticError, ValueError) as error:  # a character of a number, say

@@ -18,7 +18,7 @@ from deepisp_cli.colour import LUMINANCE, encode
 from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, ResidentEngine, as_engine
 from deepisp_cli.errors import InputError, UsageError, input_errors, told_of
-from deepisp_cli.files import STANDARD_STREAM, check_target, make_parent
+from deepisp_cli.files import STANDARD_STREAM, check_target, is_device, make_parent
 from deepisp_cli.frame import Frame, Options, Result
 from deepisp_cli.grain import leave_noise, leave_noise_in_linear
 from deepisp_cli.libraw import read_preview
@@ -378,18 +378,25 @@ def read_bytes(source: Path | str) -> bytes:
     with input_errors(source):
         if str(source) != STANDARD_STREAM:
             with open(source, "rb") as file:
-                if os.fstat(file.fileno()).st_size > LARGEST_FILE:
-                    raise too_large
-                return file.read()
+                if not is_device(Path(source)):
+                    if os.fstat(file.fileno()).st_size > LARGEST_FILE:
+                        raise too_large
+                    return file.read()
+                return _read_all(file, too_large)
         if sys.stdin is None:  # closed before the program started
             raise InputError("-: standard input is closed; pipe a raw file into it")
         stream: Any = sys.stdin.buffer
         if sys.platform != "win32":
             with suppress(OSError):  # no real file
                 os.set_blocking(stream.fileno(), True)  # whoever has it open, too, may have changed that
-        contents = bytearray()
-        while piece := stream.read1():  # in between, Python checks for Ctrl-C
-            contents += piece
-            if len(contents) > LARGEST_FILE:
-                raise too_large
-        return bytes(contents)
+        return _read_all(stream, too_large)
+
+
+def _read_all(stream: Any, too_large: InputError) -> bytes:
+    """What a pipe or device yields."""
+    contents = bytearray()
+    while piece := stream.read1():  # in between, Python checks for Ctrl-C
+        contents += piece
+        if len(contents) > LARGEST_FILE:
+            raise too_large
+    return bytes(contents)

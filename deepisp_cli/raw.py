@@ -22,8 +22,10 @@ from deepisp_cli.calibration import (
     colour_matrix,
     is_usable,
     matrix_at,
+    neutral_gains,
     read_calibrations,
     temperature,
+    to_gains,
 )
 from deepisp_cli.clipping import clipping_level
 from deepisp_cli.demosaic import BAYER_PATTERNS
@@ -36,7 +38,6 @@ from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded
 from deepisp_cli.xtrans import SIDE, SMALLEST, is_x_trans
 
-LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
 LARGEST_ASPECT = 4.0  # of pixels; cameras have up to 2, the Nikon D1X and old Kodaks
 _LARGEST_EMPTY_TAIL = 8  # more all-zero rows at the end are missing data: a sensor's noise is never all zero
 _ELSEWHERE = "develop it with darktable or RawTherapee"
@@ -308,7 +309,7 @@ def _xyz_to_camera(decoded: Decoded, tags: Tags, source: BinaryIO) -> np.ndarray
     x_trans = decoded.colours is not None and len(decoded.colours) == SIDE
     if dng_tags.is_dng(tags) or x_trans:  # LibRaw's X-Trans demosaic may crash
         return None
-    used, balanced = developed_matrix(source), _gains(decoded.daylight_gains)
+    used, balanced = developed_matrix(source), to_gains(decoded.daylight_gains)
     return used if used is None or balanced is None else used / balanced[:, None]
 
 
@@ -323,12 +324,12 @@ def _white_balances(
     decoded: Decoded, tags: Tags, matrix: np.ndarray | None, calibrations: Sequence[Calibration]
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return the gains as shot and for D65. LibRaw's are all one where it does not know them."""
-    camera = None if np.ptp(decoded.camera_gains) == 0 else _gains(decoded.camera_gains)
-    daylight = None if np.ptp(decoded.daylight_gains) == 0 else _gains(decoded.daylight_gains)
+    camera = None if np.ptp(decoded.camera_gains) == 0 else to_gains(decoded.camera_gains)
+    daylight = None if np.ptp(decoded.daylight_gains) == 0 else to_gains(decoded.daylight_gains)
     with np.errstate(divide="ignore", invalid="ignore"):
         if dng_tags.is_dng(tags):
             neutral = _as_shot_neutral(tags, matrix, calibrations)
-            camera = None if neutral is None else _gains(1 / neutral)
+            camera = None if neutral is None else to_gains(1 / neutral)
         if matrix is not None:
             daylight = neutral_gains(matrix, D65)
     return camera, daylight
@@ -347,30 +348,6 @@ def _as_shot_neutral(
     x, y = tags["AsShotWhiteXY"]
     light = np.array([x / y, 1.0, (1 - x - y) / y])
     return (matrix_at(temperature(light), calibrations) if calibrations else matrix) @ light
-
-
-def neutral_gains(xyz_to_camera: np.ndarray, light: np.ndarray) -> np.ndarray | None:
-    """White-balance gains that make a light neutral.
-
-    Parameters
-    ----------
-    xyz_to_camera : (3, 3).
-    light : (3,) XYZ.
-
-    Returns
-    -------
-    (3,) float32, the smallest 1; None if the camera does not see such a light.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _gains(1 / (xyz_to_camera @ light))
-
-
-def _gains(gains: np.ndarray) -> np.ndarray | None:
-    """Return the gains with the smallest at 1, or None if they are not a white balance."""
-    if gains.shape != (3,) or not gains.min() > 0:  # "not", so that NaN is refused, too
-        return None
-    gains = gains / gains.min()
-    return gains.astype(np.float32) if gains.max() <= LARGEST_GAIN else None
 
 
 def _notes(image: RawImage, tags: Tags) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 from PIL.Image import Resampling
+from PIL.ImageFilter import MaxFilter, MinFilter
 
 from deepisp_cli.colour import srgb_decode, srgb_encode
 from deepisp_cli.render import Pixels, render
@@ -48,11 +49,15 @@ def with_square_pixels(pixels: Pixels, aspect: float) -> Pixels:
 
 def _resized(pixels: Pixels, width: int, height: int) -> Pixels:
     """Lanczos's filter in linear light, as the eye averages: lamps, stars and fine type keep their
-    brightness."""
+    brightness. Within what is there: beside a lamp the filter swings below the darkest and above the
+    brightest, which in linear light would be black rings."""
     white = np.iinfo(pixels.dtype).max
     light = srgb_decode(np.arange(white + 1, dtype=np.float32) / white)
     resized = np.empty((height, width, 3), np.float32)
     for channel in range(3):
         plane = Image.fromarray(light[pixels[..., channel]])
-        resized[..., channel] = np.asarray(plane.resize((width, height), Resampling.LANCZOS))
+        means = plane.resize((width, height), Resampling.BOX)
+        least, most = (np.asarray(means.filter(extreme(3))) for extreme in (MinFilter, MaxFilter))
+        sharp = np.asarray(plane.resize((width, height), Resampling.LANCZOS))
+        resized[..., channel] = sharp.clip(least, most)
     return render(srgb_encode(resized), 1, 8 * pixels.dtype.itemsize)

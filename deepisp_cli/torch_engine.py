@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ class TorchEngine:
         self.resident = self._kind == "cuda"  # Metal lacks the float64 of `colour.encode`
         self.lanes = CUDA_LANES if self._kind == "cuda" else 1
         with self.errors():
+            if self._kind == "cuda":  # torch keeps freed memory for each stream: there are no others
+                self._streams = cycle([torch.cuda.Stream(self.device) for _ in range(self.lanes)])
             network = network.to(self.device, memory_format=torch.channels_last).eval()
             self._precision = half_precision if self._kind == "cuda" else nullcontext
             self._network = fuse(network) or network
@@ -59,11 +62,11 @@ class TorchEngine:
         return int(min(max(side, GPU_TILES[0]), GPU_TILES[1]))
 
     def lane(self) -> AbstractContextManager[Any]:
-        """On CUDA, a new stream."""
+        """On CUDA, a stream of its own."""
         if self._kind != "cuda":
             return nullcontext()
         with self.errors():
-            return self._torch.cuda.stream(self._torch.cuda.Stream(self.device))
+            return self._torch.cuda.stream(next(self._streams))
 
     def run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         torch = self._torch
@@ -86,7 +89,7 @@ class TorchEngine:
             self._torch.cuda.empty_cache()
             raise MemoryError(str(error)) from error
         except RuntimeError as error:
-            if "alloc" in str(error).lower():
+            if any(words in str(error).lower() for words in ("alloc", "out of memory")):
                 raise MemoryError(str(error)) from error
             raise EngineError(
                 f"torch failed on {self.device} ({first_line(error)}); try --device cpu"

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from deepisp_cli.calibration import D65
+from deepisp_cli.calibration import D65, LARGEST_GAIN, neutral_gains
 from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import normalise, normalise_mosaic
 from deepisp_cli.errors import UsageError
-from deepisp_cli.raw import LARGEST_GAIN, RawImage, neutral_gains
+from deepisp_cli.raw import RawImage
 
 WHITE_BALANCES = ("camera", "daylight", "auto")
 TEMPERATURES = (1667, 25000)  # K: where `white_xyz` holds

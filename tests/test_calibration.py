@@ -14,6 +14,7 @@ from deepisp_cli.calibration import (
     adaptation,
     kelvin_of,
     matrix_at,
+    neutral_gains,
     srgb_from_calibrated,
     temperature,
 )
@@ -22,7 +23,7 @@ from deepisp_cli.colour import XYZ_FROM_SRGB, srgb_decode, srgb_from_camera, whi
 from deepisp_cli.dng import write_dng
 from deepisp_cli.frame import Options
 from deepisp_cli.pipeline import develop_array
-from deepisp_cli.raw import neutral_gains, read_raw
+from deepisp_cli.raw import read_raw
 from deepisp_cli.white_balance import choose_white_balance, gains_at
 
 SHORT, RATIONAL, SRATIONAL = 3, 5, 10  # TIFF types

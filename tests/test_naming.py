@@ -145,3 +145,21 @@ def test_formats_that_a_value_does_not_fit_are_told(write_raw, grey_ramp):
         fill("{iso:c}", path, "")
     with pytest.raises(UsageError, match="too long"):
         check_template("{stem:>1000000000}")
+
+
+@pytest.mark.parametrize(
+    ("camera", "expected"),
+    [
+        ("-rf", "rf"),
+        ("--help", "help"),
+        (".hidden", "hidden"),
+        ("CON", "CON_"),
+        ("aux.x", "aux.x_"),
+        ("com1", "com1_"),
+        ("Conrad", "Conrad"),
+        ("a\x9b2Jb\x7f\u202ec", "a_2Jb__c"),
+    ],
+)
+def test_what_a_stranger_calls_the_camera_is_a_harmless_name(camera, expected, monkeypatch):
+    monkeypatch.setattr(naming, "_metadata_values", lambda source, wanted: {"camera": camera})
+    assert fill("{camera}/{camera}_{stem}", Path("a.dng"), "") == f"{expected}/{expected}_a"

@@ -559,7 +559,7 @@ def test_a_temporary_file_that_is_gone_leaves_nothing_for_a_moment(tmp_path, mon
     monkeypatch.setattr(os, "open", lambda path, *rest: opened.append(path) or original(path, *rest))
     with pytest.raises(OutputError):
         write(tmp_path / "x.png")
-    assert not opened
+    assert [os.path.splitext(path)[1] for path in opened] == [".part"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permission bits are a POSIX matter")
@@ -580,6 +580,20 @@ def test_what_is_replaced_keeps_its_permissions(tmp_path, mode):
     (tmp_path / "x.png").chmod(mode)
     write(tmp_path / "x.png", overwrite=True)
     assert stat.S_IMODE((tmp_path / "x.png").stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permission bits are a POSIX matter")
+def test_what_replaces_a_private_picture_is_private_while_it_is_written(tmp_path, monkeypatch):
+    write(tmp_path / "x.png")
+    (tmp_path / "x.png").chmod(0o600)
+    modes = []
+
+    def look(number):
+        modes.append(stat.S_IMODE(os.fstat(number).st_mode))
+
+    monkeypatch.setattr(files.os, "fsync", look)
+    write(tmp_path / "x.png", overwrite=True)
+    assert modes == [0o600]
 
 
 def test_a_write_protected_file_leaves_nothing_behind_on_windows(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """One file through all stages, with an engine that changes nothing."""
 
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -214,6 +215,9 @@ def test_what_is_too_large_for_a_raw_is_not_read(tmp_path, monkeypatch, identity
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(bytes(10**6)))))
     with pytest.raises(InputError, match="-: is larger than"):
         develop("-", tmp_path / "a.png", identity_engine)
+    if os.name == "posix":
+        with pytest.raises(InputError, match="/dev/zero: is larger than"):
+            develop("/dev/zero", tmp_path / "a.png", identity_engine)
     (tmp_path / "small.raw").write_bytes(bytes(1000))
     with pytest.raises(InputError, match="not a raw file"):
         develop(tmp_path / "small.raw", tmp_path / "a.png", identity_engine)

@@ -607,3 +607,11 @@ def test_a_backslash_makes_folders_on_windows(card, monkeypatch):
     monkeypatch.setattr(os, "sep", "\\")
     jobs, _ = plan_jobs([str(card)], "out", template="new\\{suffix}_{stem}", recursive=True)
     assert "out/new/nef_TWO.jpg" in targets(jobs)
+
+
+def test_a_name_without_a_pattern_is_looked_for_as_it_is_spelled(card):
+    """Where IMG_1.DNG and IMG_1.dng are one file, both would be found."""
+    (card / "a" / "two.DNG").write_bytes(b"")
+    (card / "b" / "two.dng").write_bytes(b"")
+    jobs, _ = plan_jobs(["card/*/two.DNG"], "out")
+    assert [str(job.source) for job in jobs] == [str(Path("card/a/two.DNG"))]

@@ -87,6 +87,38 @@ def test_raws_of_few_pixels_are_read(dng, size, compression):
     np.testing.assert_array_equal(dng(samples, compression=compression).samples, samples)
 
 
+def test_a_tile_of_black_levels_has_a_limit(dng):
+    """Each of its positions is worked on by itself: thousands would take minutes."""
+    for side, fits in ((64, True), (65, False)):
+        extra = [(50713, SHORT, 2, (side, 1)), (50714, SHORT, side, list(range(side)))]
+        if fits:
+            assert dng(noise((130, 24)), extra=extra).black.shape == (64, 2)
+        else:
+            with pytest.raises(InputError, match="65x1 black levels"):
+                dng(noise((130, 24)), extra=extra)
+
+
+def test_more_pixels_than_memory_are_refused_before_they_are_decoded():
+    """Tiles of a few bytes can all be one and the same."""
+    contents = coded(noise((40, 40)), "zlib")
+    width = contents.index(struct.pack("<HHI", 256, 4, 1))  # ImageWidth, ImageLength
+    large = struct.pack("<HHII", 256, 4, 1, 40000) + struct.pack("<HHII", 257, 4, 1, 40000)
+    contents = contents[:width] + large + contents[width + len(large) :]
+    with pytest.raises(UnsupportedRawError, match="40000x40000 pixels are too many"):
+        read_bytes(contents)
+
+
+@pytest.mark.parametrize("count", [100, 101])
+def test_lists_of_corrections_have_a_limit(dng, count):
+    data = opcode_list(*[(6, bytes(16))] * count)
+    extra = [(51009, UNDEFINED, len(data), data)]
+    if count == 100:
+        assert dng(noise((40, 40)), extra=extra).notes
+    else:
+        with pytest.raises(InputError, match="more than 100 entries in OpcodeList2"):
+            dng(noise((40, 40)), extra=extra)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "absurd",
@@ -770,6 +802,7 @@ def lossy_dng(grey, opcodes=None, extra=()):
             shape=picture.shape,
             dtype=picture.dtype,
             photometric="linear_raw",
+            planarconfig="contig",
             compression=34892,
             tile=(32, 64),
             metadata=None,
@@ -835,6 +868,8 @@ def coded(samples, compression, extra=(), cfa=RGGB, **options):
     tags = [(50706, BYTE, 4, bytes((1, 7, 1, 0))), (50708, ASCII, 0, "Test"), *cfa, *extra]
     photometric = "cfa" if mosaic else "linear_raw"
     options = {"tile": (64, 64), "subfiletype": 0, "metadata": None, **options}
+    if not mosaic:
+        options = {"planarconfig": "contig", **options}
     with tifffile.TiffWriter(file) as writer:
         writer.write(samples, photometric=photometric, compression=compression, extratags=tags, **options)
     return file.getvalue()
@@ -844,7 +879,7 @@ def test_an_enhanced_picture_beside_the_raw_is_not_the_raw():
     """NewSubfileType 16: demosaiced, often larger."""
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
-        options = {"photometric": "linear_raw", "metadata": None, "subfiletype": 16}
+        options = {"photometric": "linear_raw", "planarconfig": "contig", "metadata": None, "subfiletype": 16}
         writer.write(np.zeros((64, 64, 3), np.uint16), **options)
         writer.write(noise((40, 40)), photometric="cfa", metadata=None, extratags=[*RGGB])
     with tifffile.TiffFile(io.BytesIO(file.getvalue())) as tif:

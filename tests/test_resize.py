@@ -53,6 +53,22 @@ def test_light_is_averaged_and_not_its_code(dtype):
     assert srgb_decode(middle.astype(np.float32) / white).mean() == pytest.approx(0.5, abs=0.005)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nothing_becomes_darker_or_brighter_than_all_around_it(dtype):
+    """Lamps and windows in a dim room have no black rings, and bars no double edges."""
+    white, dim = np.iinfo(dtype).max, np.iinfo(dtype).max // 6
+    room = np.full((120, 150, 3), dim, dtype)
+    room[20:60, 30:70] = white
+    room[90:92, 100:102] = white  # a lamp
+    room[70:, 10:13] = dim // 3  # a bar
+    small = reduce_to(room, 50)
+    assert small.min() >= dim // 3 - 1
+    assert small[:, 30:].min() >= dim - 1 and small[30, 33].min() > 1.5 * dim
+    window = small[6:22, 8:25].astype(int)
+    assert (window.min(2) >= dim - 1).all() and window.max() <= white
+    assert small[12, 15].min() == white
+
+
 def test_channels_and_places_stay_where_they_were():
     ramp = np.linspace(0, 255, 64)
     pixels = np.stack(np.broadcast_arrays(ramp[:, None], ramp, 255 - ramp), -1).astype(np.uint8)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from conftest import MATRIX, raw_with
 
-from deepisp_cli.calibration import D65, Calibration
+from deepisp_cli.calibration import D65, Calibration, neutral_gains
 from deepisp_cli.camera_rgb import camera_matrix
 from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.dng_tags import RawTag
 from deepisp_cli.errors import UsageError
 from deepisp_cli.frame import Options
-from deepisp_cli.raw import neutral_gains, read_raw
+from deepisp_cli.raw import read_raw
 from deepisp_cli.white_balance import (
     _nearer_to_one,
     choose_white_balance,

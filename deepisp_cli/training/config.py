@@ -123,6 +123,8 @@ class TrainConfig:
             raise ValueError("crops have an even number of pixels a side, as the mosaic has")
         if min(finished, default=self.network.cell) < self.network.cell:
             raise ValueError(f"stages with the high level need crops of {self.network.cell} pixels or more")
+        if smallest < 2 * self.network.fold:
+            raise ValueError(f"crops have at least {2 * self.network.fold} pixels a side")
         if max(self.restoration_scales, default=1) > smallest:
             raise ValueError(f"restoration_scales are at most the smallest crop's {smallest} pixels")
 
