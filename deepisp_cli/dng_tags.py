@@ -226,7 +226,7 @@ def refuse_by_tags(tags: Tags, size: int) -> None:
         )
     width, height = (first_number(tags, f"Image{side}", 0) for side in ("Width", "Length"))
     if is_dng(tags) and width * height * first_number(tags, "SamplesPerPixel", 1) * 2 > _LARGEST:
-        raise UnsupportedRawError(f"{width:g}x{height:g} pixels are too many; develop a part of it")
+        raise UnsupportedRawError(f"{width:.0f}x{height:.0f} pixels are too many; develop a part of it")
     if first_number(tags, "CFALayout", 1) != 1:
         raise UnsupportedRawError("a staggered mosaic is not supported; convert it to a linear DNG")
 

@@ -186,7 +186,7 @@ def _ratio(text: str) -> Fraction:
     return Fraction(text.strip())
 
 
-_RATIO = re.compile(r"\d{1,10}(\.\d{0,20}|/\d{1,10})?", re.ASCII)
+_RATIO = re.compile(r"\d{1,15}(\.\d{0,20}|/\d{1,15})?", re.ASCII)
 _MOMENT = re.compile(
     r"(\d{4})[-:](\d\d)[-:](\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d:\d\d)?", re.ASCII
 )

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class TileNeeds:
         return self.before + self.after
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Model:
     """A model folder whose card has been read; its files are verified when they are read.
 
@@ -59,7 +59,7 @@ class Model:
     """
 
     folder: Path
-    card: dict[str, Any]
+    card: dict[str, Any] = field(hash=False)
 
     @property
     def name(self) -> str:

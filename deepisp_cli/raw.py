@@ -194,7 +194,7 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
     (top, left), (height, width) = origin + offset, shape
     samples = np.ascontiguousarray(decoded.samples[top : top + height, left : left + width])
     if samples.shape[:2] != tuple(shape) or min(shape) < (SMALLEST if x_trans else 2):
-        raise ValueError(f"a picture of {height}x{width}")
+        raise ValueError(f"a {'picture' if colours is None else 'mosaic'} of {height}x{width}")
     notes = _check_tail(samples, colours is not None)
     pattern = None
     if colours is not None:

@@ -76,7 +76,7 @@ def test_a_date_that_is_none_is_no_damage(tmp_path):
 
 @pytest.mark.parametrize("shape", [(1, 40, 3), (40, 1, 3), (1, 40), (40, 1)])
 def test_a_picture_of_one_row_or_column_is_refused(shape):
-    with pytest.raises(InputError, match=r"damaged: its tags make no sense \(a picture of"):
+    with pytest.raises(InputError, match=r"damaged: its tags make no sense \(a (mosaic|picture) of"):
         read_bytes(coded(noise(shape), "zlib"))
 
 
