@@ -87,9 +87,8 @@ def brighten(srgb: Array, exposure: float) -> Array:
     red, green, blue = linear[..., :1], linear[..., 1:2], linear[..., 2:]
     smallest = xp.minimum(xp.minimum(red, green), blue)
     largest = xp.maximum(xp.maximum(red, green), blue)
-    lower, upper = smallest.clip(None, 1), largest.clip(None, 1)
     share = (linear - smallest) / (largest - smallest).clip(1e-6, None)
-    return srgb_encode(lower + share * (upper - lower)).clip(0, 1)
+    return srgb_encode(smallest + share * (largest.clip(None, 1) - smallest)).clip(0, 1)
 
 
 def add_contrast(srgb: Array, share: float) -> Array:

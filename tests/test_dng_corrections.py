@@ -185,7 +185,7 @@ DAMAGED = {
     "no numbers": (9, b""),
     "vignetting": (3, struct.pack(">7d", np.nan, 0, 0, 0, 0, 0.5, 0.5)),
     "too large": (3, struct.pack(">7d", 1e300, 0, 0, 0, 0, 0.5, 0.5)),
-    "too large below black": gain_map([[[1e36]]]),
+    "finite, but too large": gain_map([[[1e30]]]),
     "too far": (3, struct.pack(">7d", 0.5, 0, 0, 0, 0, 1e308, 0.5)),
 }
 
