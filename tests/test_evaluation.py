@@ -12,20 +12,28 @@ from click.testing import CliRunner
 
 pytest.importorskip("skimage")
 
+import rawpy
 from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 
 from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.cli import main
-from deepisp_cli.demosaic import demosaic, normalise_mosaic, sample_mosaic
+from deepisp_cli.colour import encode, srgb_encode
+from deepisp_cli.demosaic import demosaic, mirror, normalise_mosaic, sample_mosaic
 from deepisp_cli.errors import InputError, UsageError
+from deepisp_cli.evaluation import PROTOCOLS, metrics
 from deepisp_cli.evaluation import evaluate as evaluation
-from deepisp_cli.evaluation import metrics
-from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings
+from deepisp_cli.evaluation.alignment import align
+from deepisp_cli.evaluation.baselines import RAW_BASELINES, plain
+from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings, eight_bit
 from deepisp_cli.evaluation.evaluate import evaluate
+from deepisp_cli.evaluation.model_file import FileEngine
+from deepisp_cli.evaluation.msr import Msr, Transform
 from deepisp_cli.evaluation.photographs import Demosaic, LowLight
-from deepisp_cli.evaluation.report import HEAD, as_markdown, table
+from deepisp_cli.evaluation.report import HEAD, as_markdown, sheet_row, table
+from deepisp_cli.evaluation.scenes import Pairs
 from deepisp_cli.raw import read_raw
+from deepisp_cli.tiling import run_tiled
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.pictures import spread
 
@@ -90,10 +98,75 @@ def test_psnr_is_the_textbooks():
     assert metrics.psnr(linear + np.float32(0.1), linear) == pytest.approx(20, abs=1e-4)
 
 
+def test_structure_is_measured_on_the_scale_of_8_bits():
+    """Flat pictures differ in luminance alone, which the smallest of five scales counts with its exponent."""
+    picture, truth = np.full((2, 176, 192, 3), [[[[10]]], [[[20]]]], np.uint8)
+    luminance = (2 * 10 * 20 + 2.55**2) / (10**2 + 20**2 + 2.55**2)
+    assert metrics.ssim(picture, truth) == pytest.approx(luminance, abs=1e-5)
+    assert metrics.ms_ssim(picture, truth) == pytest.approx(luminance**0.1333, abs=1e-5)
+
+
+def test_colour_differences_are_ciede2000():
+    """From black to white it is 100, from blue to red 52.9, a third of that in CIE Lab."""
+    black, white, blue, red = (
+        np.full((8, 8, 3), colour, np.uint8) for colour in (0, 255, (0, 0, 255), (255, 0, 0))
+    )
+    assert metrics.delta_e(black, white) == pytest.approx(100, abs=0.1)
+    assert metrics.delta_e(blue, red) == pytest.approx(52.9, abs=0.1)
+    half = black.copy()
+    half[:4] = 255
+    assert metrics.delta_e(half, white) == pytest.approx(50, abs=0.1)
+
+
+def test_eight_bits_end_at_black_and_white():
+    assert eight_bit(np.array([-1, 0, 0.1, 0.999, 1, 1.01, 7])).tolist() == [0, 0, 26, 255, 255, 255, 255]
+
+
 def test_five_scales_do_not_fit_into_a_small_picture():
     assert math.isnan(metrics.ms_ssim(scene(), scene()))
     rows = [{"name": "a", "settings": {}, "mean": {"psnr": 30.0, "ms_ssim": None}}]
     assert table(rows) == [["settings", "name", "psnr", "ms_ssim"], ["", "a", "30.00", "-"]]
+
+
+def test_naturalness_is_that_of_the_picture(monkeypatch):
+    """Of all of it, also where it is compared with a truth that is smaller."""
+    monkeypatch.setattr(metrics, "brisque", lambda picture: float(picture.mean()))
+    benchmark = Pairs.__new__(Pairs)
+    benchmark.brisque = True
+    picture = scene()
+    found = benchmark.measure(picture, Case("a", {}, None, picture[8:-8, 4:-4]))
+    assert found["brisque"] == picture.mean()
+    assert found["psnr"] == 120
+
+
+def test_a_table_has_its_rows_by_settings():
+    """Whatever the order; structure to three decimals, the rest to two."""
+    rows = [
+        {"name": name, "settings": {"sigma": sigma}, "mean": {"psnr": 30.126, "ssim": 0.87654}}
+        for name, sigma in (("a", 10), ("a", 0), ("b", 10), ("b (published)", 0))
+    ]
+    head, *body = table(rows)
+    assert head == ["settings", "name", "psnr", "ssim"]
+    assert [row[:2] for row in body] == [
+        ["sigma 10", "a"],
+        ["sigma 10", "b"],
+        ["sigma 0", "a"],
+        ["sigma 0", "b (published)"],
+    ]
+    assert {tuple(row[2:]) for row in body} == {("30.13", "0.877")}
+
+
+def test_a_sheet_shows_the_middle_of_each_picture():
+    wide = np.zeros((300, 400, 3), np.uint8)
+    wide[22:278, 72:328] = 200
+    small = np.full((100, 120, 3), 90, np.uint8)
+    row = sheet_row({"wide": wide, "small": small}, first=False)
+    assert row.shape == (256, 512, 3)
+    assert (row[:, :256] == 200).all()
+    assert (row[:100, 256:376] == 90).all() and not row[100:, 256:].any() and not row[:, 376:].any()
+    titled = sheet_row({"wide": wide, "small": small}, first=True)
+    np.testing.assert_array_equal(titled[HEAD:], row)
+    assert titled[:HEAD, :256].any() and titled[:HEAD, 256:].any()
 
 
 def test_brisque_needs_no_truth_to_see_noise():
@@ -135,6 +208,87 @@ def test_baselines_do_not_suffer_at_the_border():
         assert error[3:-3, 3:-3].max() < 1.5, name
 
 
+def test_baselines_see_beyond_the_border_what_they_see_within():
+    """Further mirrored pixels change nothing: as many as they look at are there."""
+    pytest.importorskip("colour_demosaicing")
+    mosaic = np.random.default_rng(0).random((40, 52)).astype(np.float32)
+    rows, cols = (mirror(-20, side + 20, side) for side in mosaic.shape)
+    for name, method in Demosaic.baselines.items():
+        wide = method(mosaic[np.ix_(rows, cols)])[20:-20, 20:-20]
+        np.testing.assert_allclose(method(mosaic), wide, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(("name", "algorithm"), [("malvar", "Malvar2004"), ("menon", "Menon2007")])
+def test_baselines_are_the_algorithms_they_are_named_after(name, algorithm):
+    colour_demosaicing = pytest.importorskip("colour_demosaicing")
+    mosaic = np.random.default_rng(0).random((40, 52)).astype(np.float32)
+    theirs = getattr(colour_demosaicing, f"demosaicing_CFA_Bayer_{algorithm}")(mosaic, "RGGB")
+    found = Demosaic.baselines[name](mosaic)
+    np.testing.assert_allclose(found[8:-8, 8:-8], theirs[8:-8, 8:-8], atol=1e-6)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_raw_as_the_network_sees_it_is_upright_and_as_recorded(write_raw, grey_ramp, orientation):
+    """Neither brighter nor with more contrast; the ramp's light is the camera's, and grey."""
+    found = plain(write_raw("ramp.dng", grey_ramp, orientation=orientation))
+    expected = np.round(255 * srgb_encode(grey_ramp.astype(np.float32)))
+    if orientation == 6:
+        expected = np.rot90(expected, 3)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected)[2:-2, 2:-2].max() <= 1  # a ramp turns back at the borders
+
+
+LIBRAW = {  # AHD is LibRaw's default; numbers are those of its documentation
+    "libraw": {"demosaic_algorithm": rawpy.DemosaicAlgorithm(3)},
+    "libraw-denoised": {"fbdd_noise_reduction": rawpy.FBDDNoiseReductionMode(2)},
+    "libraw-dcb": {"demosaic_algorithm": rawpy.DemosaicAlgorithm(4)},
+    "libraw-dcb-denoised": {
+        "demosaic_algorithm": rawpy.DemosaicAlgorithm(4),
+        "fbdd_noise_reduction": rawpy.FBDDNoiseReductionMode(2),
+    },
+}
+
+
+def test_libraw_develops_with_the_settings_that_a_baseline_is_named_after(write_raw):
+    path = write_raw("noisy.dng", np.random.default_rng(0).uniform(0.1, 0.5, (64, 64, 3)))
+    pictures = {}
+    for name, options in LIBRAW.items():
+        with rawpy.imread(str(path)) as raw:
+            expected = raw.postprocess(use_camera_wb=True, **options)
+        pictures[name] = RAW_BASELINES[name](path)
+        np.testing.assert_array_equal(pictures[name], expected)
+    assert len({picture.tobytes() for picture in pictures.values()}) == len(pictures)
+
+
+@pytest.mark.parametrize(
+    ("down", "right", "plausible"),
+    [(0, 60, True), (-63, 8, True), (0, -70, False), (70, 0, False), (-66, 66, False)],
+)
+def test_a_shift_of_more_than_64_pixels_is_no_shift(down, right, plausible):
+    """Cameras trim no more; what correlates there is a repetition."""
+    wide = np.random.default_rng(0).integers(0, 256, (340, 360, 3), np.uint8)
+    ours, theirs = wide[70:270, 70:290], wide[70 + down : 270 + down, 70 + right : 290 + right]
+    found = align(ours, theirs)
+    if plausible:
+        assert found[0].shape[:2] == (200 - abs(down), 220 - abs(right))
+        np.testing.assert_array_equal(*found)
+    else:
+        np.testing.assert_array_equal(found[0], ours)
+        np.testing.assert_array_equal(found[1], theirs)
+
+
+def test_frames_around_pictures_are_no_detail_to_align():
+    """A black line around both lies at the same place, whatever they show."""
+    wide = gaussian_filter(np.random.default_rng(0).uniform(0, 255, (140, 150, 3)), (1, 1, 0))
+    ours, theirs = (wide[10 + d : 130 + d, 10 + d : 140 + d].astype(np.uint8) for d in (0, 4))
+    for picture in (ours, theirs):
+        for line in (picture[:2], picture[-2:], picture[:, :2], picture[:, -2:]):
+            line[:] = 0
+    ours, theirs = align(ours, theirs)
+    assert ours.shape == (116, 126, 3)
+    np.testing.assert_array_equal(ours[2:-2, 2:-2], theirs[2:-2, 2:-2])
+
+
 def test_channel_psnr_is_the_mean_of_three():
     truth = np.full((4, 4, 3), 100, np.uint8)
     expected = np.mean([20 * np.log10(255 / error) for error in (1, 5, 25)])
@@ -155,6 +309,93 @@ def test_mosaics_hold_the_photographs_samples_and_the_noise_asked_for(folder):
     assert [case.settings for case in cases] == [{"sigma": 0}, {"sigma": 20}] * 3
     np.testing.assert_allclose(cases[0].input[0::2, 0::2] * 255, cases[0].truth[0::2, 0::2, 0], atol=1e-4)
     assert ((cases[1].input - cases[0].input) * 255).std() == pytest.approx(20, rel=0.03)
+
+
+def test_noise_of_mosaics_can_be_drawn_again(folder):
+    """From the seeds that results state; each picture has its own."""
+    shutil.copy(folder / "0.png", folder / "1.png")
+    for index, case in enumerate(Demosaic(folder, Settings(sigmas=(30,))).cases()):
+        noise = np.random.default_rng(index).standard_normal(case.input.shape)
+        expected = (sample_mosaic(case.truth) + 30 * noise) / 255
+        np.testing.assert_allclose(case.input, expected, atol=1e-6)
+        assert case.input.min() < 0  # not clipped
+
+
+def unchanging_network(path):
+    """A network that changes nothing, as TorchScript."""
+    torch = pytest.importorskip("torch")
+    torch.jit.trace(torch.nn.Identity(), torch.zeros(1, 3, 32, 32)).save(str(path))
+    return FileEngine(path)
+
+
+def test_networks_of_others_get_sides_that_are_multiples_of_16(tmp_path):
+    """With 64 pixels of surroundings on each side."""
+    engine = unchanging_network(tmp_path / "same.pt")
+    shapes = []
+    run = engine._run
+    engine._run = lambda tile: shapes.append(tile.shape) or run(tile)
+    picture = np.random.default_rng(0).random((70, 90, 3)).astype(np.float32)
+    image, _ = run_tiled(engine, picture)
+    np.testing.assert_array_equal(image, picture)
+    assert shapes == [(1, 3, 80 + 128, 96 + 128)]
+
+
+def test_the_msr_datasets_mosaics_are_seen_on_the_networks_scale(identity_engine):
+    """And the results are linear light again."""
+    seen = []
+    run = identity_engine.run
+    identity_engine.run = lambda tile: seen.append(tile) or run(tile)
+    mosaic = np.random.default_rng(0).uniform(0, 1, (32, 48)).astype(np.float32)
+    restore = Msr.method(None, identity_engine)
+    np.testing.assert_allclose(restore(mosaic), demosaic(mosaic, "RGGB"), atol=1e-5)
+    seen.clear()
+    restore(np.full((32, 48), 0.25, np.float32))
+    np.testing.assert_allclose(seen[0], encode(np.float32(0.25)), atol=1e-6)
+
+
+@pytest.fixture
+def msr():
+    """``msr(protocol)`` is the benchmark without its data, with a transform that halves."""
+
+    def of(protocol, transform=True):
+        benchmark = Msr.__new__(Msr)
+        benchmark.settings = Settings(protocol=protocol)
+        # of a curve that is a straight line
+        benchmark.transform = Transform(0.5 * np.eye(3), np.array([-1.0, 1.0, 1.0])) if transform else None
+        return benchmark
+
+    return of
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_msr_measures_in_linear_light_and_in_srgb(msr, protocol):
+    truth = np.full((40, 40, 3), 0.4)
+    picture = truth + 10 / 255
+    found = msr(protocol).measure(picture, Case("a", {}, None, truth))
+    assert found["linear_psnr"] == pytest.approx(20 * np.log10(255 / 10), abs=1e-3)
+    assert found["srgb_psnr"] == pytest.approx(20 * np.log10(255 / 5), abs=1e-3)
+
+
+def test_msr_cuts_seven_pixels_off_each_border(msr):
+    ramp = np.arange(30 * 20 * 3).reshape(30, 20, 3) / 1800
+    np.testing.assert_array_equal(msr("cropped")._as_protocol(ramp), eight_bit(ramp)[7:23, 7:13])
+
+
+def test_msr_shows_pictures_in_srgb(msr):
+    """Those of the dataset's transform, or of the standard's curve without it."""
+    linear = np.full((4, 4, 3), 0.25)
+    assert (msr("clipped").show(linear) == 32).all()
+    assert (msr("clipped", transform=False).show(linear) == 137).all()
+
+
+def test_each_low_light_raw_has_noise_of_its_own(tmp_path):
+    """The tenth picture has the first one's camera, light and noise level."""
+    for index in range(10):
+        Image.new("RGB", (64, 48), (180,) * 3).save(tmp_path / f"{index}.png")
+    first, *_, tenth = (read_raw(case.input) for case in LowLight(tmp_path, Settings()).cases())
+    np.testing.assert_array_equal(first.camera_white_balance, tenth.camera_white_balance)
+    one, other = (raw.samples[0::2, 1::2].astype(float) for raw in (first, tenth))  # greens
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] < 0.2
 
 
 def test_low_light_raws_are_dark_noisy_and_the_same_every_time(folder):

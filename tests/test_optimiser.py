@@ -23,6 +23,17 @@ def test_muons_step_moves_all_directions_alike():
     assert (weight.detach() * gradient).sum() < 0  # downhill
 
 
+def test_muons_steps_do_not_shrink_with_the_gradients():
+    gradient = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    steps = orthogonalise(torch.stack([gradient, 1e-3 * gradient]))
+    torch.testing.assert_close(steps[1], steps[0], atol=1e-3, rtol=0)
+
+
+def test_muon_remembers_twenty_steps():
+    """Its usual momentum, Jordan's."""
+    assert Muon([torch.zeros(4, 4)], lr=0.01).defaults["momentum"] == 0.95
+
+
 def test_muons_second_step_remembers_the_first():
     """With Nesterov momentum; the step size does not depend on the gradient's."""
     first, second = torch.randn(2, 8, 4, 3, 3, generator=torch.Generator().manual_seed(0))

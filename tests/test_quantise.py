@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.onnx_engine import open_session
 from deepisp_cli.training.onnx_graph import to_onnx
-from deepisp_cli.training.quantise import LEVELS, WEIGHT_LEVELS, measure, round_together
+from deepisp_cli.training.quantise import LEVELS, WEIGHT_LEVELS, _largest, measure, round_together
 
 WEIGHTS = np.random.default_rng(0).uniform(-20, 20, (16, 40))
 
@@ -36,6 +36,16 @@ def test_rounded_weights_are_whole_and_within_their_range():
     rounded = round_together(10 * WEIGHTS, np.cov(smooth_inputs(), bias=True))
     np.testing.assert_array_equal(rounded, np.round(rounded))
     assert np.abs(rounded).max() == WEIGHT_LEVELS
+
+
+def test_inputs_that_vary_most_are_rounded_first():
+    """Their own errors, which the others make up for, are the smallest."""
+    covariance = np.cov(smooth_inputs(), bias=True)
+    loud = np.ones(40)
+    loud[17] = 10
+    rounded = round_together(WEIGHTS, covariance * np.outer(loud, loud))
+    np.testing.assert_array_equal(rounded[:, 17], np.round(WEIGHTS[:, 17]))
+    assert (rounded != np.round(WEIGHTS)).mean() > 0.2
 
 
 def test_inputs_that_never_vary_are_rounded_too():
@@ -71,6 +81,47 @@ def test_what_is_measured_of_a_block():
 
 
 @torch.no_grad()
+def test_ranges_are_those_of_all_pictures():
+    """And reach down to zero, which bright pictures do not."""
+    torch.manual_seed(0)
+    network = DeepISP(NetworkConfig(fold=1, dilations=(1, 2, 1), width=8, high_blocks=0))
+    torch.nn.init.normal_(network.low[1].weight[-3:], std=0.02)
+    generator = torch.Generator().manual_seed(0)
+    bright, dark = (level + 0.3 * torch.rand(1, 3, 34, 37, generator=generator) for level in (0.6, 0.3))
+    for pictures in ([bright, dark], [dark, bright], [dark - 0.6, bright], [bright]):
+        outputs, images = [], []
+        for picture in pictures:
+            image, features = network.restore(picture, pad=True, blocks=1)
+            images.append(image - 0.2)
+            stem = F.pad(torch.cat([features, images[-1]], 1), (2,) * 4, mode="replicate")
+            outputs.append(network.low[1](stem))
+        output, image = torch.cat(outputs), torch.cat(images)
+        found = measure(network, pictures)[1]
+        assert found.features == pytest.approx(output[:, :5].max().item(), rel=1e-5)
+        assert found.residual == pytest.approx(output[:, 5:].abs().max().item(), rel=1e-5)
+        assert found.image == pytest.approx((min(image.min().item(), 0), image.max().item()), rel=1e-5)
+
+
+@torch.no_grad()
+def test_pictures_of_a_batch_are_measured_like_those_of_several():
+    torch.manual_seed(0)
+    network = DeepISP(NetworkConfig(fold=1, dilations=(1, 2, 1), width=8, high_blocks=0))
+    dark, bright = 0.2 * torch.rand(1, 3, 34, 37), torch.rand(1, 3, 34, 37)
+    alone, together = measure(network, [dark, bright]), measure(network, [torch.cat([dark, bright])])
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(other.mean, one.mean, rtol=1e-5)
+        np.testing.assert_allclose(other.covariance, one.covariance, atol=1e-6)
+        assert other.features == pytest.approx(one.features, rel=1e-5)
+        assert other.residual == pytest.approx(one.residual, rel=1e-5)
+        assert other.image == pytest.approx(one.image, rel=1e-5)
+
+
+def test_a_range_leaves_out_one_value_in_a_million():
+    assert _largest(torch.arange(100.0).reshape(1, 10, 10)) == 99
+    assert _largest(torch.arange(4e6).flip(0)) == 4e6 - 4
+
+
+@torch.no_grad()
 def test_residuals_at_their_limit_are_whole():
     """Each block that falls short, however little, adds to a tint."""
     torch.manual_seed(0)
@@ -93,7 +144,9 @@ def eight_bit_error(network, pictures):
         return float(np.abs(found - network(pictures[0])[0].numpy()).max())
 
 
-@pytest.mark.parametrize("odd", ["no residual", "no features", "constant feature", "bright", "dark"])
+@pytest.mark.parametrize(
+    "odd", ["no residual", "no features", "constant feature", "constant residual", "bright", "dark"]
+)
 @torch.no_grad()
 def test_what_hardly_occurs_has_an_8_bit_form_too(odd):
     """Untrained blocks, features that are always off, frames that are all bright or all dark."""
@@ -109,6 +162,8 @@ def test_what_hardly_occurs_has_an_8_bit_form_too(odd):
         layer.bias[:-3] = -100
     elif odd == "constant feature":
         layer.weight[0], layer.bias[0] = 0, 0.5
+    elif odd == "constant residual":
+        layer.weight[-3:], layer.bias[-3:] = 0, 100
     else:
         picture = picture / 4 + (0.8 if odd == "bright" else -0.4)
     assert eight_bit_error(network, [picture]) < 6e-3

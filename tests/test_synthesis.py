@@ -198,6 +198,22 @@ def test_saturated_colours_go_beyond_srgb_and_greys_stay():
     torch.testing.assert_close(unsaturated(photographs).target, before)
 
 
+def test_saturation_keeps_luminance_and_changes_the_share_asked_for():
+    """By up to a factor of 3, log-uniform; a colour's distance from grey tells by which."""
+    options = SynthesisOptions(saturated_share=0.25, saturation=3.0)
+    linear = torch.tensor([0.3, 0.2, 0.1]).reshape(1, 3, 1, 1).expand(4000, -1, -1, -1)
+    saturated = Synthesis(options, torch.Generator().manual_seed(0))._saturate(linear)[:, :, 0, 0]
+    luminance = 0.2126 * 0.3 + 0.7152 * 0.2 + 0.0722 * 0.1
+    weights = torch.from_numpy(colour.LUMINANCE)
+    torch.testing.assert_close(saturated @ weights, torch.full((4000,), luminance))
+    gain = (saturated[:, 0] - luminance) / (0.3 - luminance)
+    changed = gain > 1 + 1e-4
+    assert changed.float().mean().item() == pytest.approx(0.25, abs=0.04)
+    assert (1 - gain[~changed]).abs().max() < 1e-4
+    assert gain.max() == pytest.approx(3, abs=0.05)
+    assert gain[changed].log().mean().item() == pytest.approx(math.log(3) / 2, abs=0.06)
+
+
 def test_white_balance_runs_from_tungsten_to_shade():
     options = SynthesisOptions(white_balance_spread=0)
     gains = Synthesis(options, torch.Generator().manual_seed(0))._draw_gains(4000)
@@ -209,6 +225,8 @@ def test_white_balance_runs_from_tungsten_to_shade():
     spread = Synthesis(SynthesisOptions(), torch.Generator().manual_seed(0))._draw_gains(4000)
     assert (spread.min(1).values == 1).all()
     assert (spread[:, 0] / red).log().std().item() == pytest.approx(0.1, rel=0.1)
+    apart = torch.stack([(spread[:, 0] / red).log(), (spread[:, 2] / blue).log()])
+    assert abs(torch.corrcoef(apart)[0, 1]) < 0.15  # towards green and magenta, too
 
 
 def test_noise_bits_and_black_are_drawn_from_their_whole_ranges(normalised):
@@ -237,6 +255,51 @@ def test_noise_bits_and_black_are_drawn_from_their_whole_ranges(normalised):
     strong = (shot > np.log(5e-3)) & (share > 0.06)
     line = options.read_slope * shot + options.read_offset
     assert (read.log() - line)[strong].std().item() == pytest.approx(0.5, rel=0.2)
+
+
+def test_counts_are_what_the_converter_has(normalised):
+    """Whole numbers from 0 to 4095, of frames that are black and of such that are brighter than white."""
+    options = SynthesisOptions(bits=(12, 12), shot_noise=(0.02, 0.02), black_share=(0.01, 0.1))
+    scene = torch.tensor([0.0, 2.0]).repeat_interleave(8).reshape(16, 1, 1, 1).expand(-1, 3, 32, 32)
+    mosaic = Synthesis(options, torch.Generator().manual_seed(0))._expose(scene, torch.ones(16, 3))
+    counts, black = normalised["counts"], normalised["black"]
+    assert torch.equal(counts, counts.round()) and torch.equal(black, black.round())
+    assert counts[:8].min() == 0 and (counts[8:] == 4095).float().mean() > 0.99
+    assert (mosaic[8:] > 0.9999).float().mean() > 0.99
+    assert mosaic[:8].min() < 0  # half of the noise
+
+
+def test_the_noise_free_frame_is_clipped_as_the_sensors_is():
+    scene = torch.full((4, 3, 8, 8), 4.0)
+    pairs = Synthesis(replace(QUIET, exposure=(0, 0)), torch.Generator().manual_seed(0)).of_scenes(scene)
+    white = torch.ones(4, 3, 8, 8)
+    torch.testing.assert_close(pairs.clean, white)
+    torch.testing.assert_close(pairs.picture, white)
+
+
+def test_rows_are_off_by_up_to_a_share_of_the_read_noise():
+    """Uniformly, by frame; black frames show it."""
+    options = SynthesisOptions(
+        shot_noise=(0.01, 0.01), read_spread=0, row_noise=1.0, black_share=(0.1, 0.1), bits=(14, 14),
+        black_error=0, hot_share=0,
+    )  # fmt: skip
+    count, height, width = 300, 64, 64
+    synthesis = Synthesis(options, torch.Generator().manual_seed(0))
+    mosaic = synthesis._expose(torch.zeros(count, 3, height, width), torch.ones(count, 3))
+    read = math.exp(2.18 * math.log(0.01) + 1.2)
+    banding = (mosaic.mean(2).var(1) / read - 1 / width).clamp(min=0).sqrt()
+    assert banding.mean().item() == pytest.approx(0.5, abs=0.06)
+    assert banding.quantile(0.1) < 0.2 and banding.quantile(0.9) > 0.8 and banding.max() < 1.4
+
+
+def test_most_hot_samples_are_little_brighter():
+    """By the cube of a uniform number, which is 1/4 in the mean and 1/8 in the median."""
+    options = replace(QUIET, hot_share=1.0, black_share=(0.0, 0.0))
+    synthesis = Synthesis(options, torch.Generator().manual_seed(0))
+    hot = synthesis._expose(torch.zeros(4, 3, 64, 64), torch.ones(4, 3))
+    assert hot.mean().item() == pytest.approx(1 / 4, abs=0.02)
+    assert hot.median().item() == pytest.approx(1 / 8, abs=0.02)
+    assert hot.max() > 0.95
 
 
 def test_exposure_and_noise_are_what_was_asked_for():
@@ -435,6 +498,20 @@ def test_a_scene_is_clipped_as_a_camera_would():
     assert len(torch.unique(pairs.clean[0, 1][clipped])) > 4
 
 
+def test_scenes_are_exposed_within_half_a_stop():
+    """Uniformly; the photograph and the frame are of the same exposure."""
+    light = torch.full((600, 3, 2, 2), 0.3)
+    options = replace(QUIET, exposure=(0, 0), inverse_tone=(0, 0))
+    pairs = Synthesis(options, torch.Generator().manual_seed(0)).of_scenes(light)
+    photograph = synthesis.srgb_decode(pairs.target)
+    stops = torch.log2(photograph[:, 1, 0, 0] / 0.3)
+    assert stops.min().item() == pytest.approx(-0.5, abs=0.04)
+    assert stops.max().item() == pytest.approx(0.5, abs=0.04)
+    assert stops.std().item() == pytest.approx(1 / math.sqrt(12), abs=0.03)
+    frame = synthesis.to_linear(pairs.clean, pairs.matrix)
+    torch.testing.assert_close(frame, photograph, atol=0.005, rtol=0)  # which has 8 bits
+
+
 def test_mosaics_of_finished_pictures_follow_the_benchmarks_protocol():
     photographs = torch.randint(0, 256, (64, 3, 32, 32), generator=torch.Generator().manual_seed(1)).byte()
     clean = MosaicSynthesis(MosaicOptions(sigma=(0, 0)), torch.Generator().manual_seed(0))(photographs)
@@ -447,6 +524,19 @@ def test_mosaics_of_finished_pictures_follow_the_benchmarks_protocol():
     untouched = (pairs.picture == clean.picture).flatten(1).all(1).float().mean().item()
     assert untouched == pytest.approx(0.5, abs=0.2)
     assert torch.equal(pairs.clean, pairs.target)
+
+
+def test_noise_of_mosaics_is_drawn_from_its_whole_range():
+    """Uniformly, whether or not some have none; the noise of each is told by its red samples."""
+    photographs = torch.full((500, 3, 32, 32), 100, dtype=torch.uint8)
+    options = MosaicOptions(sigma=(5, 20), clean_share=0.4)
+    pairs = MosaicSynthesis(options, torch.Generator().manual_seed(0))(photographs)
+    spread = 255 * (pairs.picture - pairs.target)[:, 0, ::2, ::2].flatten(1).std(1)
+    noisy = spread[spread > 0]
+    assert len(noisy) / 500 == pytest.approx(0.6, abs=0.07)
+    assert noisy.mean().item() == pytest.approx(12.5, abs=0.8)
+    assert noisy.quantile(0.1).item() == pytest.approx(6.5, abs=1)
+    assert noisy.quantile(0.9).item() == pytest.approx(18.5, abs=1)
 
 
 def test_crops_are_parts_of_the_pictures_in_all_orientations():
@@ -507,6 +597,11 @@ def test_hdr_files_are_read_as_linear_light(tmp_path):
     light = np.random.default_rng(0).uniform(0, 50, (8, 16, 3)).astype(np.float32)
     (tmp_path / "scene.hdr").write_bytes(imagecodecs.rgbe_encode(light, header=True))
     np.testing.assert_allclose(load_linear(tmp_path / "scene.hdr"), light, atol=50 / 128)
+    light[0, 0], light[0, 1] = np.nan, -1
+    tifffile.imwrite(tmp_path / "odd.tif", light, photometric="rgb")
+    expected = light.copy()
+    expected[0, :2] = 0  # there is no such light
+    np.testing.assert_array_equal(load_linear(tmp_path / "odd.tif"), expected)
     Image.new("RGB", (4, 4)).save(tmp_path / "eight.tif")
     with pytest.raises(InputError, match="not a linear RGB"):
         load_linear(tmp_path / "eight.tif")

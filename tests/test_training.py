@@ -282,6 +282,32 @@ def test_w0_is_fitted_on_all_sources_by_their_shares(folder, shares, brightness)
     assert asked == [max(1, round(40 * share / sum(shares))) for share in shares]
 
 
+def test_w0_is_that_of_both_networks_and_of_frames_as_they_are_metered(folder):
+    """Photographs half as bright as the metered frames."""
+    trainer = new_trainer(config(folder, network=replace(TINY, metered=True)))
+    frames = 0.4 * torch.rand(5, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    matrix = torch.eye(3).expand(5, 3, 3)
+    gain = frame_gains(frames, matrix)
+    assert gain.min() > 1.5
+    pairs = Pairs(frames, frames, 0.5 * to_srgb(frames, matrix, gain), matrix, torch.zeros(5))
+    trainer.sources = [lambda count, size: pairs]
+    trainer.set_w0()
+    for network in (trainer.network, trainer.average):
+        found = network.w0.reshape(3, 10)
+        torch.testing.assert_close(found, 0.5 * torch.eye(3, 10), atol=5e-3, rtol=0)
+
+
+def test_a_stage_begins_anew_and_only_the_last_ends_the_run(folder):
+    trainer = new_trainer(config(folder, stages=(Stage(1e-3, 1, 32, steps=5, minutes=9),) * 2))
+    trainer.step, trainer.elapsed = 5, 100.0
+    assert trainer.progress() == 1 and not trainer.finished
+    assert trainer.advance_stage()
+    assert (trainer.stage, trainer.step, trainer.elapsed, trainer.progress()) == (1, 0, 0.0, 0.0)
+    trainer.step = 5
+    assert trainer.finished
+    assert not trainer.advance_stage()
+
+
 def test_a_stopped_run_ends_with_the_same_weights(folder, tmp_path):
     stages = (Stage(2e-3, 4, 32, steps=4), Stage(1e-3, 2, 48, steps=3, parts="high"))
     settings = config(folder, stages=stages)
@@ -502,6 +528,62 @@ def test_a_run_saves_at_intervals(folder, tmp_path, monkeypatch):
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["position"][3] == 2
 
 
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+def test_a_run_ends_after_its_minutes(folder, tmp_path, monkeypatch):
+    """With the first step that lies beyond."""
+    clock = Clock()
+
+    def train_step(trainer):
+        clock.now += 20
+        trainer.total += 1
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(training, "time", clock)
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    checkpoint = train(config(folder), tmp_path / "run", device=CPU, minutes=1)
+    assert torch.load(checkpoint, weights_only=True)["position"][3] == 4
+
+
+def test_the_log_tells_of_speed_and_of_the_averaged_networks_quality(folder, tmp_path, monkeypatch):
+    """After 10 steps, of which each takes half a second here, and then after 200."""
+    clock, measured = Clock(), []
+    monkeypatch.setattr(training, "time", clock)
+    stages = (Stage(1e-3, 4, 32, steps=2500),)
+    trainer = new_trainer(config(folder, stages=stages, validation=(str(folder),)))
+    validation = Validation(trainer.config, CPU, size=32, count=1)
+    monkeypatch.setattr(validation, "psnr", lambda network: measured.append(network) or 30.0)
+    reporter = _Reporter(trainer, validation, tmp_path)
+    for step in range(1, 401):
+        clock.now += 0.5
+        trainer.step = trainer.total = step
+        trainer.elapsed = 6.0 * step
+        reporter.add(torch.tensor(1.0))
+    assert [row["step"] for row in trainer.history] == [10, 200, 400]
+    assert all(network is trainer.average for network in measured) and len(measured) == 3
+    row = trainer.history[1]
+    assert (row["per_second"], row["minutes"], row["psnr"]) == (2, 20, 30)
+    assert row["left"] == 230  # of 250 minutes
+
+
+def test_sheets_are_of_the_averaged_network(folder, tmp_path, monkeypatch):
+    shown = []
+    trainer = new_trainer(config(folder, validation=(str(folder),)))
+    validation = Validation(trainer.config, CPU, size=32, count=1)
+    monkeypatch.setattr(
+        validation, "sheet", lambda network: shown.append(network) or Image.new("RGB", (9, 9))
+    )
+    trainer.step = trainer.config.stages[0].steps  # the last
+    _Reporter(trainer, validation, tmp_path).add(torch.tensor(1.0))
+    assert shown == [trainer.average]
+
+
 def test_minutes_end_a_run(folder, tmp_path):
     checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=4, minutes=-1)
     assert torch.load(checkpoint, weights_only=True)["position"][3] == 0
@@ -544,6 +626,22 @@ def test_folders_without_photographs_are_errors(folder, tmp_path, caplog):
 def test_large_photographs_are_reduced_first(folder):
     settings = config(folder, longest_side=80, reductions=(1.0,))
     assert new_trainer(settings).sources[0].crops.largest == 60
+
+
+def test_reduced_photographs_are_means(tmp_path):
+    """Stripes of one pixel become grey."""
+    stripes = np.zeros((120, 160, 3), np.uint8)
+    stripes[::2] = 200
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    settings = config(tmp_path, longest_side=80, reductions=(1.0,))
+    crops = new_trainer(settings).sources[0].crops(20, 32)
+    assert (crops.float().mean((1, 2, 3)) - 100).abs().max() < 12
+
+
+def test_photographs_count_if_they_are_large_enough_at_any_scale(folder):
+    """Those of ``folder`` hold 120 pixels a side, and half of it after a reduction by 2."""
+    stages = (Stage(1e-3, 1, 100, steps=1),)
+    assert new_trainer(config(folder, stages=stages, reductions=(1.0, 2.0))).pictures == 8
 
 
 def test_validation_frames_are_the_same_every_time(folder):
@@ -651,6 +749,20 @@ def test_a_metered_network_is_trained_on_the_frame_as_it_is_metered(folder):
         for frame in (encode(0.4 * decode(pairs.clean)), encode(0.1 * decode(pairs.clean)))
     )
     torch.testing.assert_close(bright, 4 ** (1 - TRUST) * dark, atol=1e-3, rtol=0)
+
+
+def test_the_meter_reads_the_restored_frame(folder):
+    """Which a trained network makes another one."""
+    settings = config(folder, network=replace(TINY, metered=True), restoration_weight=0.0)
+    trainer = new_trainer(replace(settings, synthesis=SynthesisOptions(exposure=(-1, -1))))
+    with torch.no_grad():
+        trainer.network.low[-1].bias[-12:] = 0.5
+    pairs = trainer.sources[0](4, 32)
+    image, coefficients = trainer.network(pairs.picture, pad=True)
+    gain = frame_gains(image, pairs.matrix)
+    assert (frame_gains(pairs.picture, pairs.matrix) / gain - 1).abs().min() > 0.02
+    expected = picture_loss(to_picture(image, coefficients, pairs.matrix, gain), pairs.target)
+    torch.testing.assert_close(trainer.loss(pairs), expected)
 
 
 def test_the_commands_refuse_what_cannot_work(folder, tmp_path):
