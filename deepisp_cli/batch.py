@@ -114,6 +114,8 @@ def develop_many(
     options = as_options(options)
     if not engines:
         raise EngineError('no engine to develop with; give open_engine("deepisp")')
+    if memory is not None and not memory > 0:
+        raise UsageError(f"memory is above 0 bytes, got {memory!r}")
     jobs = list(jobs)
     if not all(isinstance(job, Job) for job in jobs):
         raise UsageError("jobs are what plan_jobs returns first: jobs, format = plan_jobs(...)")

@@ -56,7 +56,8 @@ def develop(
     target : path of the picture, whose folder is made if need be, or "-" for standard output.
     engine : from `open_engine`; or a model or its name ("deepisp"), for which one is opened each time.
     options : an `Options`; None: its defaults.
-    progress : called with the completed share of the network's work, 0 to 1.
+    progress : called with the completed share of the network's work, 0 to 1; to stop, let it raise
+        KeyboardInterrupt.
 
     Returns
     -------

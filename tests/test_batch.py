@@ -264,6 +264,8 @@ def test_arguments_of_other_kinds_are_told(raws, tmp_path, identity_engine):
         ((jobs, identity_engine, {"exposure": 1}), "not an Options"),
         (((jobs, "jpeg"), identity_engine), "jobs, format = plan_jobs"),
         ((raws, identity_engine), "what plan_jobs returns"),
+        ((jobs, identity_engine, None, None, 0), "memory is above 0 bytes"),
+        ((jobs, identity_engine, None, None, -1), "memory is above 0 bytes"),
     ):
         with pytest.raises(UsageError, match=words):
             list(develop_many(*wrong))
