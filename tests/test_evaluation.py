@@ -23,7 +23,7 @@ from deepisp_cli.demosaic import demosaic, mirror, normalise_mosaic, sample_mosa
 from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.evaluation import PROTOCOLS, metrics
 from deepisp_cli.evaluation import evaluate as evaluation
-from deepisp_cli.evaluation.alignment import align
+from deepisp_cli.evaluation.alignment import align, common_middle
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, plain
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings, eight_bit
 from deepisp_cli.evaluation.evaluate import evaluate
@@ -386,6 +386,34 @@ def test_msr_shows_pictures_in_srgb(msr):
     linear = np.full((4, 4, 3), 0.25)
     assert (msr("clipped").show(linear) == 32).all()
     assert (msr("clipped", transform=False).show(linear) == 137).all()
+
+
+@pytest.mark.parametrize("benchmark", [Demosaic, LowLight])
+def test_photographs_are_cut_to_even_sides(tmp_path, benchmark):
+    Image.fromarray(scene(height=51, width=77)).save(tmp_path / "a.png")
+    (case,) = benchmark(tmp_path, Settings(sigmas=(0,))).cases()
+    np.testing.assert_array_equal(case.truth, scene(height=51, width=77)[:50, :76])
+
+
+def test_low_light_is_measured_on_what_both_pictures_show(folder):
+    """RawTherapee leaves out a border."""
+    benchmark = LowLight(folder, Settings())
+    found = benchmark.measure(scene()[4:-4, 4:-4], Case("a", {}, None, scene()))
+    assert found["psnr"] == 120
+
+
+def test_a_mosaic_is_shown_as_its_samples(folder):
+    benchmark = Demosaic(folder, Settings(sigmas=(0,)))
+    case = next(benchmark.cases())
+    shown = benchmark.show_input(case)
+    np.testing.assert_array_equal(shown, np.repeat(sample_mosaic(case.truth)[..., None], 3, 2))
+
+
+def test_the_common_middle_is_cut_out_of_both():
+    picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    found = common_middle(picture[:, 10:-10], picture[4:-4])
+    for part in found:
+        np.testing.assert_array_equal(part, picture[4:-4, 10:-10])
 
 
 def test_each_low_light_raw_has_noise_of_its_own(tmp_path):

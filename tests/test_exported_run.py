@@ -36,6 +36,7 @@ def test_calibration_sees_hot_pixels_and_saturated_colours(folder, monkeypatch):
     original = exporting.open_sources
 
     def remember(settings, generator):
+        assert settings.reductions == (1, 2, 3) and generator.initial_seed() == settings.seed
         seen.append(settings.synthesis)
         return original(settings, generator)
 

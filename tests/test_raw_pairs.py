@@ -81,7 +81,9 @@ def test_crops_are_as_large_as_the_largest_scene_allows(write_pair, tmp_path):
     write_pair("square", np.full((66, 72, 3), 20, np.uint8), 66, 72)
     source = RawPairs([tmp_path], 40, torch.Generator().manual_seed(0))
     assert (source.pictures, source.largest) == (2, 66)
-    assert source(3, 100).target.shape == (3, 3, 66, 66)
+    pairs = source(3, 100)
+    assert pairs.target.shape == pairs.picture.shape == (3, 3, 66, 66)
+    assert not pairs.exposure.any()
     assert torch.equal((255 * source(8, 42).target).round().unique(), torch.tensor([20.0]))
     assert torch.equal((255 * source(20, 40).target).round().unique(), torch.tensor([10.0, 20.0]))
 

@@ -20,6 +20,7 @@ from deepisp_cli.demosaic import demosaic, normalise_mosaic
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError
 from deepisp_cli.frame import Options
+from deepisp_cli.look import develop_colour
 from deepisp_cli.pipeline import prepare
 from deepisp_cli.render import orient
 from deepisp_cli.training import cameras, synthesis
@@ -124,6 +125,32 @@ def test_the_clean_frame_leads_back_to_the_photograph():
     torch.testing.assert_close(srgb[unclipped], pairs.target[unclipped], atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize("gain", [None, torch.tensor([1.7, 3.0])], ids=["as exposed", "metered"])
+def test_the_finished_picture_is_the_products(gain):
+    """Of the mean of the cells' transforms."""
+    generator = torch.Generator().manual_seed(0)
+    image, coefficients = (
+        torch.rand(2, 3, 8, 9, generator=generator),
+        torch.randn(2, 30, 2, 3, generator=generator),
+    )
+    matrix = torch.eye(3) + 0.2 * torch.randn(2, 3, 3, generator=generator)
+    found = synthesis.to_picture(image, coefficients, matrix, gain)
+    for index in range(2):
+        product = develop_colour(
+            image[index].permute(1, 2, 0).numpy(), matrix[index].numpy(),
+            coefficients[index].mean((1, 2)).reshape(3, 10).numpy(),
+            gain=None if gain is None else gain[index].item(),
+        )  # fmt: skip
+        np.testing.assert_allclose(found[index].permute(1, 2, 0).numpy(), product, atol=1e-4)
+
+
+def test_highlights_are_extended_after_the_tone_curve_is_undone():
+    """Which knows nothing brighter than white."""
+    options = SynthesisOptions(inverse_tone=(1, 1), highlight_share=1.0, highlight_gain=8.0)
+    scenes = Synthesis(options, torch.Generator().manual_seed(0)).unrender(torch.ones(100, 3, 1, 1))
+    assert 7 < scenes.max() <= 8 and scenes.min() >= 1
+
+
 def test_the_tone_curve_is_undone():
     """The smoothstep curve maps 1/4 to 5/32; `inverse_tone` is how much of it was applied."""
     linear = torch.linspace(0, 1, 1001).expand(2, 3, 1, -1)
@@ -222,6 +249,8 @@ def test_white_balance_runs_from_tungsten_to_shade():
     assert (red.min().item(), red.max().item()) == pytest.approx((1.3, 2.6), abs=0.01)
     assert (blue.min().item(), blue.max().item()) == pytest.approx((1.3, 2.7), abs=0.01)
     assert torch.corrcoef(gains[:, ::2].T)[0, 1] < -0.9
+    for middle, low, high in ((red.median(), 1.3, 2.6), (blue.median(), 1.3, 2.7)):
+        assert middle.item() == pytest.approx((low * high) ** 0.5, abs=0.04)  # by ratios
     spread = Synthesis(SynthesisOptions(), torch.Generator().manual_seed(0))._draw_gains(4000)
     assert (spread.min(1).values == 1).all()
     assert (spread[:, 0] / red).log().std().item() == pytest.approx(0.1, rel=0.1)

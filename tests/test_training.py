@@ -194,6 +194,31 @@ def test_training_lowers_the_loss(folder, mosaic, precision):
     assert all(parameter.dtype == torch.float32 for parameter in trainer.average.parameters())
 
 
+def test_each_step_trains_all_of_the_network(folder):
+    trainer = new_trainer(config(folder, stages=(Stage(1e-2, 4, 32, steps=9, parts="joint"),)))
+    before = {name: parameter.clone() for name, parameter in trainer.network.named_parameters()}
+    for _ in range(3):  # what is zero at first keeps gradients from the rest
+        trainer.train_step()
+    for name, parameter in trainer.network.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+
+
+def test_the_time_of_all_steps_counts(folder, monkeypatch):
+    clock = Clock()
+    trainer = new_trainer(config(folder))
+    pairs = trainer.draw()
+
+    def loss(trainer, pairs, loss=Trainer.loss):
+        clock.now += 20
+        return loss(trainer, pairs)
+
+    monkeypatch.setattr("deepisp_cli.training.trainer.time", clock)
+    monkeypatch.setattr(Trainer, "loss", loss)
+    trainer.train_step(pairs)
+    trainer.train_step(pairs)
+    assert (trainer.elapsed, trainer.step, trainer.total) == (40, 2, 2)
+
+
 def test_the_rate_warms_up_and_follows_a_cosine(folder):
     trainer = new_trainer(config(folder, stages=(Stage(2e-3, 1, 32, steps=200), Stage(5e-3, 1, 32, steps=1))))
     pairs = trainer.draw()
@@ -564,12 +589,14 @@ def test_the_log_tells_of_speed_and_of_the_averaged_networks_quality(folder, tmp
         clock.now += 0.5
         trainer.step = trainer.total = step
         trainer.elapsed = 6.0 * step
-        reporter.add(torch.tensor(1.0))
+        reporter.add(torch.tensor(float(step)))
     assert [row["step"] for row in trainer.history] == [10, 200, 400]
     assert all(network is trainer.average for network in measured) and len(measured) == 3
     row = trainer.history[1]
     assert (row["per_second"], row["minutes"], row["psnr"]) == (2, 20, 30)
     assert row["left"] == 230  # of 250 minutes
+    assert [row["loss"] for row in trainer.history] == [5.5, 105.5, 300.5]  # each step once
+    assert 0 <= row["dead"] < 1
 
 
 def test_sheets_are_of_the_averaged_network(folder, tmp_path, monkeypatch):
