@@ -23,8 +23,9 @@ from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.colour import XYZ_FROM_SRGB, srgb_decode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.evaluation.baselines import RAW_BASELINES
-from deepisp_cli.frame import Options, Result
+from deepisp_cli.frame import Result
 from deepisp_cli.models import find_model
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import finish, prepare
 from deepisp_cli.raw import read_raw
 

@@ -22,9 +22,9 @@ from deepisp_cli.engine import open_engine
 from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.benchmarks import Settings, eight_bit
 from deepisp_cli.evaluation.photographs import LowLight
-from deepisp_cli.frame import Options
 from deepisp_cli.look import develop_colour, frame_gain
 from deepisp_cli.models import find_model
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import prepare
 from deepisp_cli.tiling import run_tiled
 

@@ -29,8 +29,8 @@ from deepisp_cli.engine import Engine, open_engine
 from deepisp_cli.evaluation.baselines import developed
 from deepisp_cli.evaluation.metrics import matched_psnr
 from deepisp_cli.evaluation.photographs import find_photographs, load_even
-from deepisp_cli.frame import Options
 from deepisp_cli.models import find_model
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import prepare
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.sensor import Sensor, usual_read_noise

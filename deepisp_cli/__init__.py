@@ -22,8 +22,9 @@ if TYPE_CHECKING:
         UnsupportedRawError,
         UsageError,
     )
-    from deepisp_cli.frame import Options, Result
+    from deepisp_cli.frame import Result
     from deepisp_cli.models import Model, find_model, list_models
+    from deepisp_cli.options import Options
     from deepisp_cli.pipeline import develop, develop_array
     from deepisp_cli.plan import Job, plan_jobs
     from deepisp_cli.raw import RawImage, read_raw
@@ -36,7 +37,7 @@ _HOME = {
     "Job": "plan",
     "Model": "models",
     "ModelError": "errors",
-    "Options": "frame",
+    "Options": "options",
     "OutputError": "errors",
     "RawImage": "raw",
     "Report": "batch",

@@ -23,10 +23,11 @@ from deepisp_cli.errors import (
     told_of,
 )
 from deepisp_cli.files import STANDARD_STREAM, check_target, is_device
-from deepisp_cli.frame import Frame, Options, Result
+from deepisp_cli.frame import Frame, Result
 from deepisp_cli.machine import available_cores, available_memory
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.models import Model
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import (
     as_options,
     finish,

@@ -20,8 +20,8 @@ from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import PLACES, open_engine
 from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.files import output_errors
-from deepisp_cli.frame import Options
 from deepisp_cli.models import Model, find_model
+from deepisp_cli.options import Options
 from deepisp_cli.output import JPEG_MAX_SIDE
 from deepisp_cli.peak import multiply_adds, peak_gflops
 from deepisp_cli.pipeline import develop

@@ -27,8 +27,8 @@ from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:
     from deepisp_cli.batch import Report
-    from deepisp_cli.frame import Options
     from deepisp_cli.models import Model
+    from deepisp_cli.options import Options
     from deepisp_cli.plan import Job
 
 
@@ -179,8 +179,8 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     deepisp process night.dng --format dng        writes night-deepisp.dng, still raw
     cat night.dng | deepisp process - > night.jpg
     """
-    from deepisp_cli.frame import Options
     from deepisp_cli.models import find_model
+    from deepisp_cli.options import Options
     from deepisp_cli.plan import plan_jobs
 
     if overwrite and skip_existing:

@@ -19,13 +19,14 @@ from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, ResidentEngine, as_engine
 from deepisp_cli.errors import InputError, UsageError, input_errors, told_of
 from deepisp_cli.files import STANDARD_STREAM, check_target, is_device, make_parent
-from deepisp_cli.frame import Frame, Options, Result
+from deepisp_cli.frame import Frame, Result
 from deepisp_cli.grain import leave_noise, leave_noise_in_linear
 from deepisp_cli.libraw import read_preview
 from deepisp_cli.look import develop_colour, exposure_of, frame_gain
 from deepisp_cli.machine import by_rows
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.models import Model
+from deepisp_cli.options import Options
 from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
 from deepisp_cli.raw import RawImage, read_raw
 from deepisp_cli.render import render, upright_aspect

@@ -14,9 +14,10 @@ from torch import Tensor
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import black_and_scale, demosaic, mirror, normalise
 from deepisp_cli.engine import ResidentEngine
-from deepisp_cli.frame import Frame, Options, Result
+from deepisp_cli.frame import Frame, Result
 from deepisp_cli.grain import as_grain, taken_off
 from deepisp_cli.look import develop_colour, exposure_of, frame_gain
+from deepisp_cli.options import Options
 from deepisp_cli.raw import RawImage
 from deepisp_cli.render import LEVELS, TURNS, dither
 from deepisp_cli.tiling import spans

@@ -16,7 +16,8 @@ from deepisp_cli import batch, files, restored
 from deepisp_cli.batch import Memory, Report, develop_many
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import EngineError, OutputError, UnsupportedRawError, UsageError
-from deepisp_cli.frame import Options, Result
+from deepisp_cli.frame import Result
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import frame_bytes
 from deepisp_cli.plan import Job
 from deepisp_cli.raw import read_raw

@@ -21,7 +21,7 @@ from deepisp_cli.calibration import (
 from deepisp_cli.camera_rgb import camera_matrix
 from deepisp_cli.colour import XYZ_FROM_SRGB, srgb_decode, srgb_from_camera, white_xyz
 from deepisp_cli.dng import write_dng
-from deepisp_cli.frame import Options
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop_array
 from deepisp_cli.raw import read_raw
 from deepisp_cli.white_balance import choose_white_balance, gains_at

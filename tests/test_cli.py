@@ -25,8 +25,8 @@ from deepisp_cli import batch, pipeline
 from deepisp_cli.cli import main, process
 from deepisp_cli.cli_options import Bytes
 from deepisp_cli.errors import UsageError
-from deepisp_cli.frame import Options
 from deepisp_cli.models import find_model
+from deepisp_cli.options import Options
 from deepisp_cli.raw import read_raw
 from deepisp_cli.talk import mover
 

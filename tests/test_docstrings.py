@@ -9,14 +9,15 @@ import pytest
 
 from deepisp_cli.batch import Report
 from deepisp_cli.engine import Engine
-from deepisp_cli.frame import Frame, Options, Result
+from deepisp_cli.frame import Frame, Result
 from deepisp_cli.models import Model, TileNeeds
+from deepisp_cli.options import Options
 from deepisp_cli.plan import Job
 from deepisp_cli.raw import RawImage
 
 MODULES = (
     *("batch", "calibration", "camera_rgb", "colour", "demosaic", "developed_matrix", "dng"),
-    *("dng_corrections", "dng_opcodes", "dng_tags", "engine", "files", "frame", "grain", "inputs"),
+    *("dng_corrections", "dng_opcodes", "dng_tags", "engine", "files", "frame", "grain", "inputs", "options"),
     *("lens_warp", "look", "metering", "models", "output", "pipeline", "plan", "raw", "resize"),
     *("render", "restored", "clipping", "tiling", "white_balance", "xtrans"),
 )

@@ -9,9 +9,9 @@ from conftest import MATRIX, opcode_list
 from deepisp_cli import lens_warp
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError
-from deepisp_cli.frame import Options
 from deepisp_cli.info import describe
 from deepisp_cli.lens_warp import read_lens_warp
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop_array
 from deepisp_cli.raw import read_raw
 

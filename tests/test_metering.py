@@ -5,7 +5,7 @@ import pytest
 from conftest import MATRIX, IdentityEngine
 
 from deepisp_cli import colour
-from deepisp_cli.frame import Options, Result
+from deepisp_cli.frame import Result
 from deepisp_cli.look import frame_gain
 from deepisp_cli.metering import (
     BLACK,
@@ -19,6 +19,7 @@ from deepisp_cli.metering import (
     expose,
     meter,
 )
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import finish, prepare
 
 

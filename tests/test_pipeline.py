@@ -25,10 +25,11 @@ from deepisp_cli.demosaic import (
 from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import open_engine
 from deepisp_cli.errors import DeepIspError, InputError, ModelError, OutputError, UsageError
-from deepisp_cli.frame import Options, Result
+from deepisp_cli.frame import Result
 from deepisp_cli.grain import leave_noise, limit_outliers
 from deepisp_cli.info import describe
 from deepisp_cli.models import find_model
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop, develop_array, finish, prepare
 from deepisp_cli.raw import read_raw
 from deepisp_cli.xtrans import X_TRANS

@@ -14,7 +14,8 @@ from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import normalise_mosaic
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import EngineError
-from deepisp_cli.frame import Options, Result
+from deepisp_cli.frame import Result
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop, finish, prepare
 from deepisp_cli.plan import Job
 from deepisp_cli.raw import read_raw

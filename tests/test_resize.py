@@ -11,8 +11,8 @@ from PIL import Image
 from deepisp_cli.cli import main
 from deepisp_cli.colour import srgb_decode
 from deepisp_cli.errors import UsageError
-from deepisp_cli.frame import Options
 from deepisp_cli.libraw import read_preview
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop, develop_array
 from deepisp_cli.resize import reduce_to, with_square_pixels
 

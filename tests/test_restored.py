@@ -18,9 +18,9 @@ from deepisp_cli.colour import decode, encode
 from deepisp_cli.dng import write_dng
 from deepisp_cli.dng_tags import RawTag, restored_share
 from deepisp_cli.errors import UsageError
-from deepisp_cli.frame import Options
 from deepisp_cli.info import describe
 from deepisp_cli.metadata import read_metadata
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop, develop_array, prepare
 from deepisp_cli.plan import plan_jobs
 from deepisp_cli.raw import read_raw

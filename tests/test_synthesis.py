@@ -19,8 +19,8 @@ from deepisp_cli import colour
 from deepisp_cli.demosaic import demosaic, normalise_mosaic
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError
-from deepisp_cli.frame import Options
 from deepisp_cli.look import develop_colour
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import prepare
 from deepisp_cli.render import orient
 from deepisp_cli.training import cameras, synthesis

@@ -12,7 +12,7 @@ from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.dng_tags import RawTag
 from deepisp_cli.errors import UsageError
-from deepisp_cli.frame import Options
+from deepisp_cli.options import Options
 from deepisp_cli.raw import read_raw
 from deepisp_cli.white_balance import (
     _nearer_to_one,

@@ -21,8 +21,8 @@ from deepisp_cli.demosaic import demosaic, mirror
 from deepisp_cli.engine import Engine
 from deepisp_cli.errors import EngineError, UsageError
 from deepisp_cli.evaluation.benchmarks import Method
-from deepisp_cli.frame import Options
 from deepisp_cli.look import develop_colour
+from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop_array, prepare
 from deepisp_cli.render import render
 from deepisp_cli.tiling import run_tiled

@@ -15,8 +15,8 @@ from deepisp_cli.camera_rgb import camera_matrix
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import demosaic, normalise_mosaic, red_position
 from deepisp_cli.errors import InputError
-from deepisp_cli.frame import Options
 from deepisp_cli.inputs import search_folder
+from deepisp_cli.options import Options
 from deepisp_cli.raw import read_raw
 from deepisp_cli.render import orient
 from deepisp_cli.training.pictures import (
