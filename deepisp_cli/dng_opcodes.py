@@ -18,6 +18,7 @@ WARP_RECTILINEAR_2 = 14
 CORRECTIONS = {2: (FIX_VIGNETTE_RADIAL, GAIN_MAP, MAP_POLYNOMIAL), 3: (FIX_VIGNETTE_RADIAL, GAIN_MAP)}
 LENS_WARPS = (WARP_RECTILINEAR, WARP_FISHEYE, WARP_RECTILINEAR_2)
 _OPTIONAL = 1  # flag: the picture is usable without it
+MOST_OPCODES = 100  # of a list; files have a few
 
 
 class Opcode(NamedTuple):
@@ -26,9 +27,6 @@ class Opcode(NamedTuple):
     code: int
     optional: bool
     parameters: bytes
-
-
-MOST_OPCODES = 100  # of a list; files have a few
 
 
 def opcodes(tags: Tags, number: int) -> list[Opcode]:

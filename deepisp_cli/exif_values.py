@@ -157,6 +157,7 @@ def to_place(latitude: str, longitude: str, altitude: str = "", below: str = "")
     ArithmeticError, ValueError
         If the angles are none.
     """
+    altitude = altitude.strip()
     place: dict[int, Value] = {}
     for tag, reference, text, sides, most in (
         (GPS.GPSLatitude, GPS.GPSLatitudeRef, latitude, "NS", 90),
@@ -170,10 +171,9 @@ def to_place(latitude: str, longitude: str, altitude: str = "", below: str = "")
             raise ValueError(text)
         place[tag], place[reference] = (*angle, Fraction(0))[:3], last[-1]
     with contextlib.suppress(ArithmeticError, ValueError):
-        sign, digits = ("-", altitude.strip()[1:]) if altitude.strip()[:1] == "-" else ("", altitude)
         height: dict[int, Value] = {
-            GPS.GPSAltitude: _ratio(digits),
-            GPS.GPSAltitudeRef: int(below.strip() == "1" or sign == "-"),
+            GPS.GPSAltitude: _ratio(altitude.removeprefix("-")),
+            GPS.GPSAltitudeRef: int(below.strip() == "1" or altitude.startswith("-")),
         }
         place |= height
     return place

@@ -363,8 +363,8 @@ def _correct_place(gps: dict[int, Value], texts: Mapping[str, str]) -> None:
     if PLACE[0] not in texts:
         return
     place = to_place(*(texts.get(key, "") for key in PLACE))
-    apart = zip(_angles(place), _angles(gps), strict=False)
-    if gps.keys() >= {GPS.GPSLatitude, GPS.GPSLongitude} and all(abs(a - b) < NEARBY for a, b in apart):
+    known = _angles(gps)
+    if len(known) == 2 and all(abs(a - b) < NEARBY for a, b in zip(known, _angles(place), strict=True)):
         gps |= {**place, **gps}  # some programs repeat the place in every sidecar
         return
     for tag in gps.keys() - {GPS.GPSTimeStamp, GPS.GPSDateStamp}:
