@@ -15,8 +15,8 @@ from deepisp_cli.joining import RESIDUAL_LIMIT
 
 LEAST_INPUTS = 16  # channels that a matrix product takes
 LAST_OUTPUTS = 16  # channels of a block, the image's among them, that get more than a ReLU
-# of one program of `convolve`; the stages are taps in flight. The fastest of eight combinations on an H200
-PIXELS, WARPS, STAGES = 128, 8, 4
+# of one program of `convolve`; the stages are taps in flight. The fastest that an H200 was asked for, 64 wide
+PIXELS, WARPS, STAGES = 128, 4, 3
 JOIN_PIXELS = 32  # of one program of the training kernels
 
 
@@ -107,7 +107,8 @@ def convolve(
         _convolve[(triton.cdiv(height * width, PIXELS),)](
             stem, filters, bias, image, next_stem, next_image, stem.shape[1], width, height * width, dilation,
             RESIDUAL_LIMIT, inputs, outputs, image.shape[2], halvings, PIXELS,
-            num_warps=WARPS, num_stages=STAGES if outputs <= 64 else 2,  # as fits the shared memory
+            num_warps=WARPS if outputs <= 64 else 2 * WARPS,  # as fits the registers
+            num_stages=STAGES if outputs <= 64 else 2,  # and the shared memory
         )  # fmt: skip
     return next_stem, next_image
 

@@ -9,11 +9,15 @@ say. Pure functions of NumPy arrays and torch tensors alike, so that training ru
 
 from typing import Any
 
-from deepisp_cli.colour import Array
+import numpy as np
 
-QUANTILES = (0.999, 0.98)  # of the largest channel's values: hot pixels and glints, and lamps, are beyond
-LEVEL = 1.0  # linear light of the first quantile at which a frame is left as it is: just white
-LAMP_LEVEL = 0.5  # of the second, where the first is clipped: nine in ten finished photographs have more
+from deepisp_cli.colour import Array, library
+
+GLINTS = 0.001  # share of the frame that is brighter than its highlights: hot pixels and glints
+LAMPS = 0.02  # share of the frame that is brighter than what is below the lamps
+SPREAD = 2.0 ** np.linspace(-1, 1, 9)  # the shares of nine readings, of those above
+LEVEL = 1.0  # linear light of the highlights at which a frame is left as it is: just white
+LAMP_LEVEL = 0.5  # of what is below clipped lamps: nine in ten finished photographs have more
 MOST_FOR_LAMPS = 2.0  # largest gain on its account, 1 EV: a night with stars should stay dark
 TRUST = 0.94  # share of the way to `LEVEL`, in stops, that a frame is moved
 MOST = 32.0  # largest gain, 5 EV: darker frames are meant to be dark
@@ -21,8 +25,31 @@ BLACK = 2.0**-9  # highlights below which a frame counts as black: a lens cap sh
 HEADROOM = 4.0  # brightest highlights that T sees, 2 EV above white; the rest are clipped to it
 
 
+def gains(brightest: Array) -> Array:
+    """The gains of frames: of each the geometric mean of nine readings of `meter`, at as many quantiles.
+
+    With a single one, a lamp that grows past its share of the frame would make the picture jump by a stop.
+
+    Parameters
+    ----------
+    brightest : (..., P) float32, of the P pixels of each frame the largest of R, G and B in linear sRGB where
+        white is 1.
+
+    Returns
+    -------
+    (...), what linear light is to be multiplied by.
+    """
+    xp = library(brightest)
+    shares = 1 - np.concatenate([GLINTS * SPREAD, LAMPS * SPREAD])
+    if xp is not np:
+        shares = xp.as_tensor(shares, dtype=brightest.dtype, device=brightest.device)
+    values = xp.quantile(brightest, shares, -1)
+    readings = meter(values[: len(SPREAD)], values[len(SPREAD) :])
+    return xp.exp(xp.log(readings).mean(0))
+
+
 def meter(highlights: Array, below_lamps: Array) -> Array:
-    """The gain (`LEVEL` / highlights) ** `TRUST` of a frame, 1 to `MOST`, falling again below `BLACK`.
+    """One reading of a frame: (`LEVEL` / highlights) ** `TRUST`, 1 to `MOST`, falling again below `BLACK`.
 
     Not all the way, because a dark frame is sometimes a dark scene and not a short exposure;
     ``benchmarks/metering.py`` prints the slope that fits photographs best (0.9, for a level a little above
@@ -36,8 +63,8 @@ def meter(highlights: Array, below_lamps: Array) -> Array:
 
     Parameters
     ----------
-    highlights, below_lamps : the `QUANTILES` over the frame of the largest of R, G and B in linear sRGB where
-        white is 1; scalar arrays or one each per frame.
+    highlights, below_lamps : quantiles over the frame of the largest of R, G and B in linear sRGB where white
+        is 1; arrays of one shape.
     """
     gain = ((LEVEL / highlights.clip(1e-6)) ** TRUST).clip(min=1.0)
     clipped = (2 * highlights / LEVEL - 1).clip(0.0, 1.0)
@@ -52,7 +79,7 @@ def expose(linear: Array, gain: Any) -> Array:
     Parameters
     ----------
     linear : of any shape; 1 is white.
-    gain : from `meter`, of a shape that broadcasts.
+    gain : from `gains`, of a shape that broadcasts.
 
     Returns
     -------

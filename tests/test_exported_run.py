@@ -71,6 +71,11 @@ def test_the_commands_train_resume_and_export_a_model_that_loads(folder, tmp_pat
 
     result = CliRunner().invoke(main, ["export", "runs/tiny/checkpoint.pt", "tiny"])
     assert result.exit_code == 0, result.output
+    averaged = ["export", "runs/tiny/checkpoint.pt", "twice", "--average", "models/tiny"]
+    assert CliRunner().invoke(main, averaged).exit_code == 0
+    refused = CliRunner().invoke(main, [*averaged, "--average", "runs/none.pt"])
+    assert refused.exit_code == 2
+    assert "runs/none.pt" in refused.output
     card = json.loads(Path("models/tiny/card.json").read_text())
     assert card["training"]["steps"] == 5
     digest = hashlib.sha256(Path("runs/tiny/checkpoint.pt").read_bytes()).hexdigest()
@@ -89,6 +94,11 @@ def test_an_export_can_take_the_mean_of_checkpoints(folder, tmp_path):
     weights = safetensors.torch.load(model.read(WEIGHTS_FILE))
     for name, value in weights.items():
         torch.testing.assert_close(value, (2 * first[name] + second[name]) / 3)
+    with_model = find_model(str(export_checkpoint([paths[1], model.folder], tmp_path / "another").parent))
+    lineage = json.loads((with_model.folder / "card.json").read_text())["training"]["lineage"]
+    assert lineage[1] == [{"model": "model", "sha256": hashlib.sha256(model.read(WEIGHTS_FILE)).hexdigest()}]
+    for name, value in safetensors.torch.load(with_model.read(WEIGHTS_FILE)).items():
+        torch.testing.assert_close(value, (second[name] + weights[name]) / 2)
     stages = (Stage(1e-3, 4, 32, 1, parts="low"),)
     other = train(config(folder, network=LOW_ONLY, stages=stages), tmp_path / "other", device=CPU)
     with pytest.raises(ModelError, match="another architecture"):

@@ -9,14 +9,15 @@ from deepisp_cli.frame import Result
 from deepisp_cli.look import frame_gain
 from deepisp_cli.metering import (
     BLACK,
+    GLINTS,
     HEADROOM,
     LAMP_LEVEL,
     LEVEL,
     MOST,
     MOST_FOR_LAMPS,
-    QUANTILES,
     TRUST,
     expose,
+    gains,
     meter,
 )
 from deepisp_cli.options import Options
@@ -24,7 +25,7 @@ from deepisp_cli.pipeline import finish, prepare
 
 
 def highlights(frame):
-    return np.quantile(frame.max(-1), QUANTILES[0])
+    return np.quantile(frame.max(-1), 1 - GLINTS)
 
 
 def plain_meter(highlights):
@@ -74,9 +75,28 @@ def test_clipped_lamps_do_not_keep_a_room_dark():
 def test_a_small_lamp_in_a_dark_room_is_no_white_wall():
     eye = np.eye(3, dtype=np.float32)
     room = np.full((100, 100, 3), 0.3, np.float32)
-    for side, expected in ((7, (LAMP_LEVEL / 0.3) ** TRUST), (20, 1.0)):
+    for side, expected in ((7, (LAMP_LEVEL / 0.3) ** TRUST), (21, 1.0)):
         room[:side, :side] = 1.0
         assert frame_gain(colour.encode(room), eye) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_growing_lamp_darkens_the_room_little_by_little():
+    """Not all at once, as its edge passes a quantile."""
+    room = np.random.default_rng(4).uniform(0.05, 0.1, 1000**2).astype(np.float32)
+    stops = []
+    for share in np.geomspace(1e-4, 0.1, 80):
+        room[: int(share * room.size)] = 1.0
+        stops.append(np.log2(gains(room)))
+    fall = stops[0] - stops[-1]
+    assert fall > 3
+    assert np.all(np.diff(stops) <= 1e-6)
+    assert -np.diff(stops).min() < fall / 8
+
+
+def test_a_scene_without_lamps_is_metered_by_its_highlights():
+    scene = np.random.default_rng(5).uniform(0, 0.1, (3, 200**2)).astype(np.float32)
+    scene[:, ::50] = 0.3
+    np.testing.assert_allclose(gains(scene), plain_meter(np.float64(0.3)), rtol=1e-3)
 
 
 def test_frames_of_a_batch_are_metered_one_by_one():

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from conftest import MATRIX, opcode_list
+from PIL import Image
 
 from deepisp_cli import doctor
 from deepisp_cli.batch import develop_many
@@ -70,6 +71,15 @@ def assert_near(found, expected, engine):
     apart = np.abs(found.astype(int) - expected.astype(int)) / levels
     assert apart.max() <= (1 if engine.device == "cpu" else 4)
     assert np.mean(apart > 0.5) < (0.01 if engine.device == "cpu" else 0.2)  # where rounding differs
+
+
+def assert_same(found, expected, engine):
+    """Two runs of the same stages. cuBLAS does not add in the same order while other streams are at work."""
+    if engine.device == "cpu":
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert_near(found, expected, engine)
+        assert np.mean(found != expected) < 0.01
 
 
 @pytest.mark.parametrize(
@@ -190,8 +200,9 @@ def test_progress_rises_to_one_and_a_batch_is_written(write_raw, colourful, engi
     jobs = [Job(path, tmp_path / f"{path.stem}.png") for path in paths]
     results = list(develop_many(jobs, engine, Options(format="png")))
     assert [result.error for result in results] == [None] * 3
+    expected = np.asarray(Image.open(tmp_path / "one.png"))
     for job in jobs:
-        assert job.target.read_bytes() == (tmp_path / "one.png").read_bytes()
+        assert_same(np.asarray(Image.open(job.target)), expected, engine)
 
 
 def test_tiles_are_halved_when_the_device_is_full(write_raw, colourful, engine, monkeypatch):
@@ -232,7 +243,7 @@ def test_a_frame_that_the_device_does_not_hold_is_developed_in_tiles(write_raw, 
     full()
     result = Result(str(path), "")
     found = finish(prepare(path, Options(), result, True), engine, Options(), result)
-    np.testing.assert_array_equal(found, expected)
+    assert_same(found, expected, engine)
     assert result.notes == []
 
 
@@ -247,7 +258,7 @@ def test_a_linear_dng_that_the_device_does_not_hold_keeps_its_white_balance(tmp_
     full()
     result = Result(str(path), "")
     found = finish(prepare(path, Options(), result, True), engine, Options(), result)
-    np.testing.assert_array_equal(found, expected)
+    assert_same(found, expected, engine)
 
 
 def test_doctor_develops_in_all_lanes_at_a_time(write_raw, colourful, engine, monkeypatch):
@@ -264,7 +275,7 @@ def test_doctor_develops_in_all_lanes_at_a_time(write_raw, colourful, engine, mo
     monkeypatch.setattr(resident, "finish_on_device", finish_on_device)
     monkeypatch.setattr(engine, "lanes", 2)
     for picture in doctor._pictures(path, engine):
-        np.testing.assert_array_equal(picture, expected)
+        assert_same(picture, expected, engine)
     assert len(calls) == 2
 
 

@@ -1,15 +1,17 @@
-"""The checkpoints of training runs: what they hold, and what is told of damaged ones."""
+"""Trained weights in files, those of models and the checkpoints of training runs: what they hold, and what is
+told of damaged ones."""
 
 import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from deepisp_cli.errors import ModelError
-from deepisp_cli.models import unknown_network
+from deepisp_cli.models import WEIGHTS_FILE, find_model, unknown_network
 from deepisp_cli.network import DeepISP, NetworkConfig, config_from_card
 from deepisp_cli.training.config import TrainConfig, config_from_dict
 
@@ -62,6 +64,27 @@ def load_weights(network: DeepISP, weights: dict[str, Tensor], path: Path) -> No
 def origin(path: Path, state: dict) -> dict[str, Any]:
     """What a card says of the checkpoint at ``path``, whose contents are ``state``: its hash, its steps."""
     return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "steps": state["position"][3]}
+
+
+def read_weights(
+    path: Path, device: torch.device | str = "cpu"
+) -> tuple[dict[str, Tensor], NetworkConfig, list[dict[str, Any]]]:
+    """The weights of a model folder, or the averaged ones of a checkpoint, their network and their lineage.
+
+    Raises
+    ------
+    ModelError
+        If ``path`` is neither, or holds a network that this version does not know.
+    """
+    if path.is_dir():
+        model = find_model(path)
+        contents = model.read(WEIGHTS_FILE)
+        lineage = [{"model": model.name, "sha256": hashlib.sha256(contents).hexdigest()}]
+        return safetensors.torch.load(contents), read_network(path, model.card["architecture"]), lineage
+    state = read_checkpoint(path, device)
+    network = read_config(path, state).network
+    load_weights(DeepISP(network), state["average"], path)
+    return state["average"], network, [*state.get("lineage", []), origin(path, state)]
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:

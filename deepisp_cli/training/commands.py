@@ -89,8 +89,9 @@ def train(
     if validation:
         settings = dataclasses.replace(settings, validation=validation)
     with _memory_told(config):
-        checkpoint = run(settings, folder, device=_open_device(device), resume=resume,
-                         initial=_weights(initial), steps=steps, minutes=minutes)  # fmt: skip
+        start = None if initial is None else _weights(initial)
+        checkpoint = run(settings, folder, device=_open_device(device), resume=resume, initial=start,
+                         steps=steps, minutes=minutes)  # fmt: skip
     click.echo(str(checkpoint))
 
 
@@ -107,12 +108,11 @@ def train(
 @click.option(
     "--average",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="CHECKPOINT",
+    metavar="CHECKPOINT|MODEL",
     help="Average the weights with those of this one: legs of one run are often better together. Naming one "
     "twice counts it twice.",
 )
-def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tuple[Path, ...]) -> None:
+def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tuple[str, ...]) -> None:
     """Write the averaged weights of CHECKPOINT to the model folder NAME.
 
     \b
@@ -129,22 +129,21 @@ def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tup
     if not name:
         raise UsageError("the model's name is empty; is a variable not set?")
     folder = Path(name) if looks_like_a_path(name) else Path("models") / name
-    card = export_checkpoint([checkpoint, *average], folder, calibrate)
+    card = export_checkpoint([checkpoint, *map(_weights, average)], folder, calibrate)
     click.echo(str(card))
     click.echo(f"use it with --model {_as_model(folder)}", err=True)
 
 
-def _weights(initial: str | None) -> Path | None:
-    """Where ``--initial`` is: a checkpoint, or a model's folder, which may be given by its name."""
+def _weights(given: str) -> Path:
+    """What ``--initial`` and ``--average`` name: a checkpoint, or a model's folder, which may be given by its
+    name."""
     from deepisp_cli.models import CARD_FILE, find_model, looks_like_a_path
 
-    if initial is None:
-        return None
-    if os.path.isfile(initial) or os.path.isfile(os.path.join(initial, CARD_FILE)):
-        return Path(initial)
-    if looks_like_a_path(initial) or initial.endswith(".pt"):
-        raise UsageError(f"{initial}: is neither a checkpoint nor a model's folder; check the path")
-    return find_model(initial).folder
+    if os.path.isfile(given) or os.path.isfile(os.path.join(given, CARD_FILE)):
+        return Path(given)
+    if looks_like_a_path(given) or given.endswith(".pt"):
+        raise UsageError(f"{given}: is neither a checkpoint nor a model's folder; check the path")
+    return find_model(given).folder
 
 
 def _name_of(config: Path) -> str:

@@ -21,7 +21,7 @@ from deepisp_cli.files import replace_file
 from deepisp_cli.models import CARD_FILE, EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.onnx_engine import open_session
-from deepisp_cli.training.checkpoint import load_weights, origin, read_checkpoint, read_config
+from deepisp_cli.training.checkpoint import read_checkpoint, read_config, read_weights
 from deepisp_cli.training.config import TrainConfig, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
 from deepisp_cli.training.quantise import SMALLEST, measure
@@ -142,9 +142,9 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
 
     Parameters
     ----------
-    checkpoints : one, or several of one network, whose mean is taken (Wortsman et al., "Model soups", 2022).
-        The card records the training of the first, and the ``lineage`` of all: what they started from, and
-        the checkpoints themselves.
+    checkpoints : one, or several of one network, whose mean is taken (Wortsman et al., "Model soups", 2022);
+        all but the first may be model folders. The card records the training of the first, and the
+        ``lineage`` of all: what they started from, and the checkpoints themselves.
     photographs : folders; raws made from them calibrate the 8-bit form.
 
     Raises
@@ -154,13 +154,17 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
         not agree, the network has too few blocks for an 8-bit form that is asked for, or the folder's card is
         damaged.
     """
-    state, *others = [read_checkpoint(checkpoint) for checkpoint in checkpoints]
+    state = read_checkpoint(checkpoints[0])
     config = read_config(checkpoints[0], state)
-    for path, other in zip(checkpoints[1:], others, strict=True):
-        if read_config(path, other).network != config.network:
+    weights, lineage = [], []
+    for path in checkpoints:
+        theirs, architecture, origins = read_weights(path)
+        if architecture != config.network:
             raise ModelError(
                 f"{path}: holds a network of another architecture; average checkpoints of one run"
             )
+        weights.append(theirs)
+        lineage.append(origins)
     blocks = len(config.network.dilations)
     if photographs and blocks < SMALLEST:
         raise ModelError(
@@ -169,10 +173,6 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
         )
     pictures, checks = _raws(config, photographs) if photographs else ([], [])
     network = DeepISP(config.network)
-    weights = []
-    for path, each in zip(checkpoints, (state, *others), strict=True):
-        load_weights(network, each["average"], path)
-        weights.append({name: value.clone() for name, value in network.state_dict().items()})
     network.load_state_dict(
         {name: torch.stack([each[name] for each in weights]).mean(0) for name in weights[0]}
     )
@@ -189,10 +189,7 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
         "config": state["config"],
         "steps": state["position"][3],
         "version": __version__,
-        "lineage": [
-            [*each.get("lineage", []), origin(path, each)]
-            for path, each in zip(checkpoints, (state, *others), strict=True)
-        ],
+        "lineage": lineage,
         # NaN, as without validation, is not JSON
         "log": [{k: None if v != v else v for k, v in row.items()} for row in state["history"][-1:]],
     }

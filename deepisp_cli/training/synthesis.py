@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise, phases
-from deepisp_cli.metering import QUANTILES, expose, meter
+from deepisp_cli.metering import expose, gains
 from deepisp_cli.training import cameras
 from deepisp_cli.training.ranges import check_order, check_range
 from deepisp_cli.training.sensor import READ_OFFSET, READ_SLOPE
@@ -92,8 +92,7 @@ def to_srgb(image: Tensor, matrix: Tensor, gain: Tensor | None = None) -> Tensor
 @torch.no_grad()
 def frame_gains(image: Tensor, matrix: Tensor) -> Tensor:
     """The light meter's gains (N,) for frames in encoded camera RGB (N, 3, H, W)."""
-    brightest = to_linear(image, matrix).amax(1).flatten(1)
-    return meter(*(torch.quantile(brightest, share, 1) for share in QUANTILES))
+    return gains(to_linear(image, matrix).amax(1).flatten(1))
 
 
 def to_picture(image: Tensor, coefficients: Tensor, matrix: Tensor, gain: Tensor | None = None) -> Tensor:

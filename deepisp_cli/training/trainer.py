@@ -1,6 +1,5 @@
 """One training step, and all that a run needs to continue as if it had not stopped."""
 
-import hashlib
 import logging
 import math
 import time
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -20,9 +18,8 @@ from deepisp_cli.errors import ModelError
 from deepisp_cli.files import replace_file
 from deepisp_cli.fused import fused_join, joins
 from deepisp_cli.metering import expose
-from deepisp_cli.models import WEIGHTS_FILE, find_model
 from deepisp_cli.network import DeepISP
-from deepisp_cli.training.checkpoint import load_weights, origin, read_checkpoint, read_config, read_network
+from deepisp_cli.training.checkpoint import load_weights, read_checkpoint, read_config, read_weights
 from deepisp_cli.training.config import LENGTHS, TrainConfig, differences
 from deepisp_cli.training.growth import deepen, fits_into
 from deepisp_cli.training.losses import (
@@ -262,17 +259,7 @@ class Trainer:
         ModelError
             If the low-level stage differs, or is one that this version does not know.
         """
-        if path.is_dir():
-            model = find_model(path)
-            contents = model.read(WEIGHTS_FILE)
-            self.lineage = [{"model": model.name, "sha256": hashlib.sha256(contents).hexdigest()}]
-            weights = safetensors.torch.load(contents)
-            network = read_network(path, model.card["architecture"])
-        else:
-            state = read_checkpoint(path, self.device)
-            self.lineage = [*state.get("lineage", []), origin(path, state)]
-            weights, network = state["average"], read_config(path, state).network
-            load_weights(DeepISP(network), weights, path)
+        weights, network, self.lineage = read_weights(path, self.device)
         ours = self.config.network
         theirs = replace(network, high_blocks=ours.high_blocks, metered=ours.metered)
         if not fits_into(theirs, ours):
