@@ -3,8 +3,9 @@
     python benchmarks/fine_colour.py [--model NAME|DIR]... [--engine ENGINE]
 
 Scenes of vivid discs and upright lines on grey, antialiased, as raws of a camera that training never saw,
-exposed fully. Prints the share that stays of the colour differences R - G and B - G, in linear light, summed
-around each: 1 is all of it, 0 is grey. For comparison also that of the bilinear demosaic alone.
+exposed fully and developed with the neutral look. Prints the share that stays of the colour differences R - G
+and B - G, in linear light, summed around each: 1 is all of it, 0 is grey. For comparison also that of the
+bilinear demosaic alone.
 """
 
 import sys
@@ -19,11 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deepisp_cli import ENGINES
 from deepisp_cli.colour import decode, srgb_decode
-from deepisp_cli.engine import open_engine
-from deepisp_cli.evaluation.baselines import developed
+from deepisp_cli.engine import Engine, open_engine
 from deepisp_cli.models import find_model
 from deepisp_cli.options import Options
-from deepisp_cli.pipeline import prepare
+from deepisp_cli.pipeline import develop_array, prepare
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
 
@@ -43,12 +43,18 @@ Places = list[tuple[slice, slice]]
 def main(names: tuple[str, ...], kind: str) -> None:
     shapes = [*(f"disc {size:g}" for size in DIAMETERS), *(f"line {size:g}" for size in WIDTHS)]
     click.echo(f"{'':20}  {'noise':6}" + "".join(f"{shape:>10}" for shape in shapes))
-    models = {name: developed(open_engine(find_model(name), kind)) for name in names}
+    models = {name: _restored(open_engine(find_model(name), kind)) for name in names}
     for name, develop in {"bilinear": _interpolated, **models}.items():
         for shot in SHOT_NOISE:
             kept = [_kept(develop, size, round_, shot)
                     for round_, sizes in ((True, DIAMETERS), (False, WIDTHS)) for size in sizes]  # fmt: skip
             click.echo(f"{name:20}  {shot:6g}" + "".join(f"{share:10.2f}" for share in kept))
+
+
+def _restored(engine: Engine) -> Callable[[Path], np.ndarray]:
+    """Develops a raw to linear sRGB, without meter and transform."""
+    neutral = Options(look="neutral", bit_depth=16, format="png")
+    return lambda raw: srgb_decode(develop_array(raw, engine, neutral) / np.float32(65535))
 
 
 def _interpolated(raw: Path) -> np.ndarray:
@@ -58,10 +64,7 @@ def _interpolated(raw: Path) -> np.ndarray:
 
 
 def _kept(develop: Callable[[Path], np.ndarray], size: float, round_: bool, shot: float) -> float:
-    """The share of the colour that stays, over all shapes of a scene.
-
-    ``develop`` makes linear light, or a picture of 8 bits, of a raw.
-    """
+    """The share of the colour that stays, over all shapes of a scene."""
     rng = np.random.default_rng(1)
     scene, places = _scene(size, round_, rng)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,8 +72,7 @@ def _kept(develop: Callable[[Path], np.ndarray], size: float, round_: bool, shot
         Sensor(matrices(HELD_OUT)[0], GAINS, shot, usual_read_noise(shot)).write(
             raw, scene, 0.0, rng, model="held-out camera"
         )
-        picture = develop(raw)
-    light = srgb_decode(picture / np.float32(255)) if picture.dtype == np.uint8 else picture
+        light = develop(raw)
     found, true = (
         np.array([_colour(part[place]) for place in places])
         for part in (light - np.median(light, (0, 1)), scene - GREY)

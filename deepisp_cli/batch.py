@@ -24,7 +24,7 @@ from deepisp_cli.errors import (
 )
 from deepisp_cli.files import STANDARD_STREAM, check_target, is_device
 from deepisp_cli.frame import Frame, Result
-from deepisp_cli.machine import available_cores, available_memory
+from deepisp_cli.machine import available_cores, total_memory
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.models import Model
 from deepisp_cli.options import Options
@@ -193,7 +193,7 @@ class _Batch:
         self.contents = contents  # from standard input
         self.resident = all(engine.resident for engine in engines)
         workers = reading_threads(engines)
-        self.memory = Memory(memory or available_memory() / 2)
+        self.memory = Memory(memory or total_memory() / 2)
         self.ahead = Semaphore(workers)
         self.stop = Event()
         self.at_pipes: set[Thread] = set()

@@ -29,7 +29,7 @@ from deepisp_cli.plan import Job
 
 FRAME_RATIO = 1.5  # width to height
 SMALLEST_SIDE = 64  # pixels
-TENTH = 10  # the file of a batch after which its memory should be flat
+SETTLED_AFTER = 10  # files of a batch; from then on its memory should be flat
 NETWORK = "network and colour"  # the thread of all stages not in `THREADS`
 THREADS = {"read": "reading", "demosaic": "reading", "write": "writing"}  # stages in other threads
 Returned = TypeVar("Returned")
@@ -148,7 +148,7 @@ def _measure_batch(
             thread = NETWORK if opened.resident and stage == "demosaic" else THREADS.get(stage, NETWORK)
             # threads of one kind share the files
             threads[thread] += seconds / (opened.lanes if thread == NETWORK else reading_threads([opened]))
-        early = peak_memory() if index == TENTH - 1 else early
+        early = peak_memory() if index == SETTLED_AFTER - 1 else early
         Path(str(result.output)).unlink()
     wall = time.perf_counter() - started
     slowest = max(threads, key=lambda thread: threads[thread])
@@ -187,7 +187,8 @@ def parse_sizes(text: str) -> list[tuple[int, int]]:
         except (ValueError, OverflowError):
             sizes.append((0, 0))
         if not SMALLEST_SIDE <= min(sizes[-1]) <= max(sizes[-1]) <= JPEG_MAX_SIDE:
-            raise UsageError(f"size {part!r}: give megapixels or pixels, such as 3,12,1511x1009")
+            sides = f"with sides of {SMALLEST_SIDE} to {JPEG_MAX_SIDE} pixels"
+            raise UsageError(f"size {part!r}: give megapixels or pixels, such as 3,12,1511x1009, {sides}")
     return sizes
 
 

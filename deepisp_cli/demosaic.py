@@ -153,7 +153,7 @@ def demosaic(mosaic: Array, pattern: str) -> Array:
     Raises
     ------
     ValueError
-        If ``mosaic`` is smaller than 2x2 or ``pattern`` is not Bayer.
+        If ``mosaic`` is smaller than 2x2 or not of floating-point numbers, or ``pattern`` is not Bayer.
 
     Notes
     -----
@@ -162,6 +162,8 @@ def demosaic(mosaic: Array, pattern: str) -> Array:
     height, width = mosaic.shape[-2:]
     if height < 2 or width < 2:
         raise ValueError(f"a mosaic must be at least 2x2, got {height}x{width}")
+    if "float" not in str(mosaic.dtype):  # NumPy's or torch's; sums of counts would wrap around
+        raise ValueError(f"a mosaic must be of floating-point numbers, got {mosaic.dtype}; use `normalise`")
     red_row, red_col = red_position(pattern)
     join = library(mosaic).concatenate
     padded = join([mosaic[..., 1:2, :], mosaic, mosaic[..., -2:-1, :]], axis=-2)

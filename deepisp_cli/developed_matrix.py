@@ -10,7 +10,7 @@ import numpy as np
 import rawpy
 
 from deepisp_cli.colour import XYZ_FROM_SRGB
-from deepisp_cli.libraw import OUT_OF_MEMORY
+from deepisp_cli.libraw import memory_errors
 
 LINEAR: dict[str, Any] = {
     "gamma": (1, 1),
@@ -43,9 +43,8 @@ def developed_matrix(source: BinaryIO) -> np.ndarray | None:
         If there is too little memory to develop it.
     """
     try:
-        camera, srgb = _pixels(source)
-    except OUT_OF_MEMORY as error:
-        raise MemoryError(str(error)) from error
+        with memory_errors():
+            camera, srgb = _pixels(source)
     except rawpy.LibRawError:
         return None
     both = np.concatenate([camera, srgb], axis=1)

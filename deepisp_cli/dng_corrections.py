@@ -89,7 +89,7 @@ class Vignette(NamedTuple):
         centre, furthest_squared = optical_centre(self.centre, place.size)
         squares = ((place.rows + 0.5 - centre[0]) ** 2)[:, None] + (place.columns + 0.5 - centre[1]) ** 2
         squares = (squares / furthest_squared).astype(np.float32)
-        light *= np.polyval((*self.coefficients[::-1], 1), squares)
+        light *= np.polyval(np.array((*self.coefficients[::-1], 1), np.float32), squares)
 
 
 class Polynomial(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from deepisp_cli import ENGINES
-from deepisp_cli.errors import EngineError, UsageError
+from deepisp_cli.errors import EngineError, ModelError, UsageError
 from deepisp_cli.models import Model, find_model
 from deepisp_cli.onnx_engine import OnnxEngine
 from deepisp_cli.torch_engine import TorchEngine
@@ -145,11 +145,13 @@ def open_engine(model: Model | str | os.PathLike[str], engine: str = "auto", dev
     if engine not in ENGINES:
         raise EngineError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
     _check_device_name(device)
-    failures = []
+    failures: list[str] = []
     for kind, place in _candidates(model, engine, device):
         try:
             return _open(model, kind, place)
-        except EngineError as error:
+        except (EngineError, ModelError) as error:
+            if isinstance(error, ModelError) and not failures:
+                raise  # damage should be told, not be passed over by a slower engine
             failures.append(str(error))
         except MemoryError:
             failures.append(

@@ -1,6 +1,7 @@
 """LibRaw, through rawpy: a raw file's samples and what LibRaw knows of them, copied out of its memory."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, BinaryIO, NamedTuple
 
@@ -50,16 +51,24 @@ class Decoded(NamedTuple):
     capture: Mapping[str, Any]
 
 
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn LibRaw's errors about memory into MemoryError."""
+    try:
+        yield
+    except OUT_OF_MEMORY as error:
+        raise MemoryError(str(error)) from error
+
+
 def read_preview(source: BinaryIO) -> bytes | None:
     """Return the largest embedded JPEG preview (LibRaw adds an EXIF header if it has none), or None."""
     source.seek(0)
     with rawpy.RawPy() as raw:
         try:
-            raw.open_buffer(source)
-            # Never after unpack(): there rawpy releases the buffer, and LibRaw would read freed memory.
-            data = raw.extract_thumb().data
-        except OUT_OF_MEMORY as error:
-            raise MemoryError(str(error)) from error
+            with memory_errors():
+                raw.open_buffer(source)
+                # Never after unpack(): there rawpy releases the buffer, and LibRaw would read freed memory.
+                data = raw.extract_thumb().data
         except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError):
             return None
     return data if isinstance(data, bytes) else None
@@ -70,10 +79,9 @@ def read_capture(source: BinaryIO) -> Mapping[str, Any]:
     source.seek(0)
     with rawpy.RawPy() as raw:
         try:
-            raw.open_buffer(source)
-            return _capture(raw)
-        except OUT_OF_MEMORY as error:
-            raise MemoryError(str(error)) from error
+            with memory_errors():
+                raw.open_buffer(source)
+                return _capture(raw)
         except (rawpy.LibRawError, rawpy.NotSupportedError):
             return {}
 
@@ -95,18 +103,16 @@ def decode(source: BinaryIO, tags: Tags) -> Decoded:
     source.seek(0)
     with rawpy.RawPy() as raw:
         try:
-            raw.open_buffer(source)
-        except OUT_OF_MEMORY as error:
-            raise MemoryError(str(error)) from error
+            with memory_errors():
+                raw.open_buffer(source)
         except rawpy.LibRawError as error:
             raise InputError(_not_raw(start, tags)) from error
         try:
-            raw.unpack()
-            stored, colours = raw.raw_image, _colours(raw)
+            with memory_errors():
+                raw.unpack()
+                stored, colours = raw.raw_image, _colours(raw)
         except (rawpy.LibRawFileUnsupportedError, NotImplementedError, RuntimeError) as error:
             raise UnsupportedRawError("LibRaw cannot decode its data; convert it to DNG") from error
-        except OUT_OF_MEMORY as error:
-            raise MemoryError(str(error)) from error
         except rawpy.LibRawTooBigError as error:
             raise UnsupportedRawError("too large for LibRaw; develop a part of it") from error
         except rawpy.LibRawError as error:

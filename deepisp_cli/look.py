@@ -5,7 +5,7 @@ from math import ceil, log2
 from typing import Any
 
 from deepisp_cli.colour import Array, apply_transform, decode, library, srgb_decode, srgb_encode
-from deepisp_cli.metering import expose, gains
+from deepisp_cli.metering import expose, metered_gains
 
 
 def frame_gain(image: Array, matrix: Array) -> float:
@@ -18,7 +18,7 @@ def frame_gain(image: Array, matrix: Array) -> float:
 
     Returns
     -------
-    What linear light is to be multiplied by; see `metering.gains`.
+    What linear light is to be multiplied by; see `metering.metered_gains`.
     """
     height, width = image.shape[:2]
     step = ceil((height * width / 1e6) ** 0.5)  # a million pixels are enough
@@ -26,7 +26,7 @@ def frame_gain(image: Array, matrix: Array) -> float:
     xp = library(linear)
     red, green, blue = linear[..., 0], linear[..., 1], linear[..., 2]
     brightest = xp.maximum(xp.maximum(red, green), blue)  # NumPy's amax takes seven times as long
-    return float(gains(brightest.reshape(-1)))
+    return float(metered_gains(brightest.reshape(-1)))
 
 
 def exposure_of(gain: float | None) -> float | None:

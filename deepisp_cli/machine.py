@@ -63,7 +63,7 @@ def on_blocks(work: Callable[[slice], None], height: int) -> None:
     on_all_cores(work, (slice(top, min(top + BLOCK_ROWS, height)) for top in range(0, height, BLOCK_ROWS)))
 
 
-def available_memory() -> float:
+def total_memory() -> float:
     """Bytes of memory that this process may use; infinite where unknown."""
     memory = math.inf
     if sys.platform == "win32":

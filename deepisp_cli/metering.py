@@ -15,7 +15,7 @@ from deepisp_cli.colour import Array, library
 
 GLINTS = 0.001  # share of the frame that is brighter than its highlights: hot pixels and glints
 LAMPS = 0.02  # share of the frame that is brighter than what is below the lamps
-SPREAD = 2.0 ** np.linspace(-1, 1, 9)  # the shares of nine readings, of those above
+READINGS = 9  # with half to twice these shares
 LEVEL = 1.0  # linear light of the highlights at which a frame is left as it is: just white
 LAMP_LEVEL = 0.5  # of what is below clipped lamps: nine in ten finished photographs have more
 MOST_FOR_LAMPS = 2.0  # largest gain on its account, 1 EV: a night with stars should stay dark
@@ -25,7 +25,7 @@ BLACK = 2.0**-9  # highlights below which a frame counts as black: a lens cap sh
 HEADROOM = 4.0  # brightest highlights that T sees, 2 EV above white; the rest are clipped to it
 
 
-def gains(brightest: Array) -> Array:
+def metered_gains(brightest: Array) -> Array:
     """The gains of frames: of each the geometric mean of nine readings of `meter`, at as many quantiles.
 
     With a single one, a lamp that grows past its share of the frame would make the picture jump by a stop.
@@ -40,11 +40,10 @@ def gains(brightest: Array) -> Array:
     (...), what linear light is to be multiplied by.
     """
     xp = library(brightest)
-    shares = 1 - np.concatenate([GLINTS * SPREAD, LAMPS * SPREAD])
-    if xp is not np:
-        shares = xp.as_tensor(shares, dtype=brightest.dtype, device=brightest.device)
-    values = xp.quantile(brightest, shares, -1)
-    readings = meter(values[: len(SPREAD)], values[len(SPREAD) :])
+    where = {} if xp is np else {"dtype": brightest.dtype, "device": brightest.device}  # no wait for a copy
+    spread = 2 ** xp.linspace(-1, 1, READINGS, **where)
+    values = xp.quantile(brightest, 1 - xp.concatenate((GLINTS * spread, LAMPS * spread)), -1)
+    readings = meter(values[:READINGS], values[READINGS:])
     return xp.exp(xp.log(readings).mean(0))
 
 
@@ -79,7 +78,7 @@ def expose(linear: Array, gain: Any) -> Array:
     Parameters
     ----------
     linear : of any shape; 1 is white.
-    gain : from `gains`, of a shape that broadcasts.
+    gain : from `metered_gains`, of a shape that broadcasts.
 
     Returns
     -------

@@ -48,13 +48,16 @@ class OnnxEngine:
                 onnxruntime.preload_dlls()  # CUDA's, where pip has installed them
         self.continues = kind == "cpu" and model.tile_needs.continues
         self.workers = min(available_cores(), MOST_WORKERS) if self.continues else 1
-        graph = model.read(EIGHT_BIT_FILE if eight_bit else ONNX_FILE)
+        file = EIGHT_BIT_FILE if eight_bit else ONNX_FILE
+        graph = model.read(file)
         try:
             # a session's own threads help whichever workers need them; each worker brings one of its own
             threads = available_cores() - self.workers + 1
             self._session = session = open_session(graph, provider, threads)
         except Exception as error:  # onnxruntime's own classes have no common base
-            raise EngineError(f"device {device}: onnxruntime cannot open it ({first_line(error)})") from error
+            raise EngineError(
+                f"{model.folder / file}: onnxruntime cannot open it on {device} ({first_line(error)})"
+            ) from error
         opened = self._session.get_providers()[0]
         if kind == "cuda" and opened != "CUDAExecutionProvider":
             raise EngineError(

@@ -1,5 +1,6 @@
 """How a picture is developed and written: the options, and what is allowed of them."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -115,5 +116,5 @@ class Options:
             value = getattr(self, name)
             if value != getattr(Options, name):
                 text = ",".join(f"{gain:g}" for gain in value) if isinstance(value, tuple) else f"{value}"
-                words.append(f"--{name.replace('_', '-')} {text}")
+                words += [f"--{name.replace('_', '-')}", shlex.quote(text)]
         return " ".join(words)

@@ -91,6 +91,8 @@ def plan_jobs(
     UsageError
         If the options contradict each other, two inputs share an output, or an output exists.
     """
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
     names = [str(given) for given in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     output = None if output is None else str(output)
     if output == "":

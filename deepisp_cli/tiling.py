@@ -63,9 +63,13 @@ def run_tiled(
 
     Raises
     ------
+    ValueError
+        If ``picture`` is no such array.
     MemoryError
         If memory does not suffice for a tile of one cell, or to continue.
     """
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.float32:
+        raise ValueError(f"picture must be (H, W, 3) float32, not {picture.shape} {picture.dtype}")
     height, width = picture.shape[:2]
     needs = engine.model.tile_needs
     sides = (tile or 0, tile or 0)

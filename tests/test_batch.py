@@ -86,7 +86,7 @@ def test_pictures_in_progress_may_take_half_of_the_memory(raws, tmp_path, identi
             limits.append(limit)
 
     monkeypatch.setattr(batch, "Memory", Recorded)
-    monkeypatch.setattr(batch, "available_memory", lambda: 8e9)
+    monkeypatch.setattr(batch, "total_memory", lambda: 8e9)
     for memory in (None, 5e9):
         list(
             develop_many(jobs_for(raws[:1], tmp_path / str(memory)), identity_engine, NEUTRAL, memory=memory)

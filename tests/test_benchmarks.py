@@ -176,6 +176,13 @@ def _write_scene(write_raw, name, orientation=1, seed=0, width=120):
     return path, np.rot90(picture, 3) if orientation == 6 else picture
 
 
+def test_a_raw_that_libraw_cannot_develop_is_named(tmp_path):
+    path = tmp_path / "a.dng"
+    path.write_bytes(b"no raw" * 1000)
+    with pytest.raises(EngineError, match=r"a\.dng: LibRaw cannot develop it .*; leave out"):
+        baselines.RAW_BASELINES["libraw"](path)
+
+
 def test_pictures_by_libraw_have_the_white_balance_as_shot(write_raw):
     grey = write_raw("grey.dng", np.full((64, 64, 3), 0.2), gains=(3.5, 1, 1.2))
     picture = baselines.RAW_BASELINES["libraw"](grey)

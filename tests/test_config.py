@@ -42,6 +42,7 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
         network + stage.replace("steps = 9", ""): "needs steps or minutes",
         f"{network}{stage}[mosaic]\n": "without high-level stage",
         f"{network}{stage}": "crops of 128 pixels",
+        f"{network.replace('2', '1')}high_blocks = 1\n{stage.replace('32', '4')}": "crops of 8 pixels",
         network + stage.replace("32", "129"): "even number",
         f"restoration_scales = [1, 34]\n{network}{stage}parts = 'low'\n": "smallest crop's 32 pixels",
         "[network": "train.toml",

@@ -81,6 +81,14 @@ def test_refuses_what_is_not_bayer(shape, pattern):
         demosaic(np.zeros(shape, np.float32), pattern)
 
 
+@pytest.mark.parametrize("kind", ["uint16", "int64"])
+def test_refuses_counts_whose_sums_would_wrap_around(kind):
+    mosaic = np.full((4, 4), 40000, kind)
+    with pytest.raises(ValueError, match=f"floating-point numbers, got {kind}"):
+        demosaic(mosaic, "RGGB")
+    np.testing.assert_array_equal(demosaic(mosaic.astype(np.float32), "RGGB"), 40000)
+
+
 @pytest.mark.parametrize("pattern", BAYER_PATTERNS)
 def test_levels_by_position(pattern):
     """With a repeating 4x4 black level and a white level per position, every sample becomes its gain / 2."""

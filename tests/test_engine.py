@@ -1,5 +1,6 @@
 """Engines agree; a device that is named either runs or is an error."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -126,6 +127,26 @@ def test_auto_goes_on_where_a_gpu_does_not_work(tiny_model, monkeypatch, failure
     monkeypatch.setattr(engines, "_candidates", lambda *_: [("torch", "mps")])
     with pytest.raises(EngineError, match="memory" if failure == "memory" else "mps"):
         open_engine(tiny_model)
+
+
+def test_auto_tells_all_that_failed(tiny_model, monkeypatch):
+    """The last failure alone would hide the first one's cause; a damaged file is told at once."""
+    graph = b"no graph"
+    files = {**tiny_model.card["files"], "model.onnx": hashlib.sha256(graph).hexdigest()}
+    read = Model.read
+    broken = Model(tiny_model.folder, {**tiny_model.card, "files": {**files, "weights.safetensors": "0"}})
+    monkeypatch.setattr(
+        Model, "read", lambda model, file: graph if file == "model.onnx" else read(model, file)
+    )
+    monkeypatch.setattr(engines, "_candidates", lambda *_: [("onnx", "cpu"), ("torch", "cpu")])
+    pytest.importorskip("torch")
+    with pytest.raises(
+        EngineError, match=r"model\.onnx: onnxruntime cannot open it on cpu .*safetensors: is not"
+    ):
+        open_engine(broken)
+    monkeypatch.setattr(engines, "_candidates", lambda *_: [("torch", "cpu"), ("onnx", "cpu")])
+    with pytest.raises(ModelError, match=r"safetensors: is not the file"):
+        open_engine(broken)
 
 
 @pytest.mark.parametrize("change", [{"attention": True}, {"width": 24}, {"fold": 3}], ids=str)

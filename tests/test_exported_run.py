@@ -108,6 +108,10 @@ def test_an_export_can_take_the_mean_of_checkpoints(folder, tmp_path):
     with pytest.raises(ModelError, match=r"card\.json: is not JSON \(.*\); correct it, or remove it"):
         export_checkpoint(paths, tmp_path / "model")
     assert card.read_text() == '{"summary": "by hand",}'
+    for damage in ("[]", '{"training": null}', '{"files": 1}'):
+        card.write_text(damage)
+        with pytest.raises(ModelError, match=r"card\.json: is no model card"):
+            export_checkpoint(paths, tmp_path / "model")
 
 
 def test_an_export_calibrates_the_8_bit_form_on_photographs(folder, tmp_path):

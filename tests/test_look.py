@@ -22,13 +22,16 @@ SHOT_NOISE = 5e-4  # of full scale: a low ISO
 
 
 @dataclass(frozen=True)
-class HotSensor(Sensor):
+class WornSensor(Sensor):
     hot: Sequence[tuple[int, int, float]] = ()  # row, column, and how much brighter the sample is
+    dead: Sequence[tuple[int, int]] = ()  # row and column of samples that stay black
 
     def expose(self, scene, exposure, rng):
         counts = super().expose(scene, exposure, rng).astype(float)
         for row, column, amount in self.hot:
             counts[row, column] += amount * (self.white - self.black)
+        for place in self.dead:
+            counts[place] = self.black
         return np.minimum(counts, self.white).astype(np.uint16)
 
 
@@ -41,9 +44,11 @@ def engine(request):
 def develop(engine, tmp_path):
     """``develop(scene, exposure, ...)``: linear sRGB (H, W, 3), 1.0 being white, as a noisy raw and back."""
 
-    def on_camera(scene, exposure, camera=0, shot=SHOT_NOISE, hot=()):
+    def on_camera(scene, exposure, camera=0, shot=SHOT_NOISE, hot=(), dead=()):
         path = tmp_path / "scene.dng"
-        sensor = HotSensor(matrices(HELD_OUT)[camera], GAINS, shot, usual_read_noise(shot), hot=hot)
+        sensor = WornSensor(
+            matrices(HELD_OUT)[camera], GAINS, shot, usual_read_noise(shot), hot=hot, dead=dead
+        )
         sensor.write(path, scene, exposure, np.random.default_rng(0), model="a camera never trained on")
         return developed(engine)(path)
 
@@ -188,16 +193,37 @@ def test_a_night_sky_stays_dark(develop):
     assert np.percentile(picture, 99.5) > 140
 
 
+# of single samples, over all four colours of a mosaic
+PLACES = [(row + row // 32 % 2, column + column // 64 % 2) for row in range(48, 240, 32)
+          for column in range(16, 240, 32)]  # fmt: skip
+
+
+def largest_change(picture, level, place):
+    """From ``level`` (3,), around a place."""
+    row, column = place
+    return np.abs(picture[row - 3 : row + 4, column - 3 : column + 4] - level).max()
+
+
+@pytest.mark.parametrize("shot", [1e-5, SHOT_NOISE])
+@pytest.mark.parametrize(("light", "most", "half_below"), [(0.2, 30, 15), (0.6, 50, 35)])
+def test_dead_pixels_hardly_show(develop, light, most, half_below, shot):
+    wall = np.full((256, 256, 3), light)
+    wall[:16] = 1.0
+    picture = develop(wall, 0, shot=shot, dead=PLACES).astype(float)
+    level = np.median(picture[32:], (0, 1))
+    changes = [largest_change(picture, level, place) for place in PLACES]
+    assert max(changes) < most  # untouched they would stand out by more than 100
+    assert np.median(changes) < half_below
+
+
 def test_hot_pixels_go(develop):
     sky = np.full((256, 256, 3), 0.02)
     sky[:16] = 0.5
-    places = [(row + row // 32 % 2, column + column // 64 % 2) for row in range(48, 240, 32)
-              for column in range(16, 240, 32)]  # fmt: skip
-    hot = [(*place, amount) for place, amount in zip(places, 9 * (0.04, 0.1, 0.2, 0.4, 0.8), strict=False)]
+    hot = [(*place, amount) for place, amount in zip(PLACES, 9 * (0.04, 0.1, 0.2, 0.4, 0.8), strict=False)]
     picture = develop(sky, 0, hot=hot).astype(float)
     level = np.median(picture[32:], (0, 1))
-    for row, column in places:  # untouched they would stand out by up to 200 of 255
-        assert np.abs(picture[row - 3 : row + 4, column - 3 : column + 4] - level).max() < 24
+    for place in PLACES:  # untouched they would stand out by up to 200 of 255
+        assert largest_change(picture, level, place) < 24
 
 
 def test_stars_stay(develop):

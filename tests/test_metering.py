@@ -17,8 +17,8 @@ from deepisp_cli.metering import (
     MOST_FOR_LAMPS,
     TRUST,
     expose,
-    gains,
     meter,
+    metered_gains,
 )
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import finish, prepare
@@ -86,7 +86,7 @@ def test_a_growing_lamp_darkens_the_room_little_by_little():
     stops = []
     for share in np.geomspace(1e-4, 0.1, 80):
         room[: int(share * room.size)] = 1.0
-        stops.append(np.log2(gains(room)))
+        stops.append(np.log2(metered_gains(room)))
     fall = stops[0] - stops[-1]
     assert fall > 3
     assert np.all(np.diff(stops) <= 1e-6)
@@ -96,7 +96,26 @@ def test_a_growing_lamp_darkens_the_room_little_by_little():
 def test_a_scene_without_lamps_is_metered_by_its_highlights():
     scene = np.random.default_rng(5).uniform(0, 0.1, (3, 200**2)).astype(np.float32)
     scene[:, ::50] = 0.3
-    np.testing.assert_allclose(gains(scene), plain_meter(np.float64(0.3)), rtol=1e-3)
+    np.testing.assert_allclose(metered_gains(scene), plain_meter(np.float64(0.3)), rtol=1e-3)
+
+
+def test_the_readings_lie_around_their_shares():
+    """A lamp of half of a share of the frame does not count, one of twice that share fully."""
+    lamp_aside = (LAMP_LEVEL / 0.3) ** TRUST
+    for share, before, after in ((0.001, 0.3**-TRUST, lamp_aside), (0.02, lamp_aside, 1)):
+        for part, expected in ((0.49, before), (2.02, after)):
+            room = np.full(10**5, 0.3)
+            room[: round(part * share * room.size)] = 1.0
+            assert metered_gains(room) == pytest.approx(expected, rel=1e-3)
+
+
+def test_each_frame_of_a_batch_has_its_own_gain():
+    torch = pytest.importorskip("torch")
+    frames = np.random.default_rng(6).uniform(0, 1, (4, 3, 500)).astype(np.float32)
+    frames *= np.float32([0.02, 0.1, 0.4, 1])[:, None, None]
+    expected = [[metered_gains(frame) for frame in row] for row in frames]
+    np.testing.assert_allclose(metered_gains(torch.from_numpy(frames)), expected, rtol=1e-4)
+    np.testing.assert_allclose(metered_gains(frames), expected, rtol=1e-6)
 
 
 def test_frames_of_a_batch_are_metered_one_by_one():

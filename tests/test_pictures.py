@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
 from deepisp_cli.errors import InputError
 from deepisp_cli.plan import plan_jobs
@@ -111,6 +111,15 @@ def test_grey_photographs_are_turned_upright_and_their_profile_is_respected(tmp_
     np.testing.assert_allclose(np.asarray(picture), 188, atol=2)  # linear 0.5
     Image.fromarray(samples).save(tmp_path / "b.png")
     assert (np.asarray(load_photograph(tmp_path / "b.png")) == 128).all()
+
+
+def test_grey_with_a_profile_of_colours_is_read_as_grey(tmp_path):
+    """As some programs save it; the two do not fit together."""
+    samples = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(samples).save(tmp_path / "a.png", icc_profile=profile)
+    picture = np.asarray(load_photograph(tmp_path / "a.png"))
+    np.testing.assert_allclose(picture, samples[..., None].repeat(3, 2), atol=1)
 
 
 def test_32_bit_numbers_are_no_photograph(tmp_path):

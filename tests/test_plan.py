@@ -52,6 +52,8 @@ def test_the_suffix_of_the_output_picks_the_format(card):
         plan_jobs([str(card / "a/one.dng")], "picture.tif", format="png")
     with pytest.raises(UsageError, match="suffix"):
         plan_jobs([str(card / "a/one.dng")], "picture.bmp")
+    with pytest.raises(UsageError, match="unknown format 'jpg'; known: jpeg, "):
+        plan_jobs([str(card / "a/one.dng")], "out", format="jpg")
 
 
 def test_folders_are_searched_for_raws_and_sub_folders_kept(card):

@@ -77,6 +77,16 @@ def test_the_picture_stays_as_it_is(tiny_engine):
     np.testing.assert_array_equal(picture, before)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((8, 8, 3)), np.zeros((8, 8), np.float32), np.zeros((3, 8, 8), np.float32)],
+    ids=["float64", "grey", "planes"],
+)
+def test_what_is_no_frame_is_refused(tiny_engine, wrong):
+    with pytest.raises(ValueError, match=r"picture must be \(H, W, 3\) float32"):
+        run_tiled(tiny_engine, wrong)
+
+
 def test_running_out_of_memory_halves_the_tile():
     class Small(IdentityEngine):
         def run(self, tile):

@@ -279,3 +279,10 @@ def test_only_the_ratios_of_gains_count():
     for wrong in ("1e39,1,1", "1e400,1,1", (10**400, 1, 1)):
         with pytest.raises(UsageError):
             parse_gains(wrong)
+
+
+def test_the_arguments_in_a_picture_can_be_given_to_the_command_again():
+    asked = Options(white_balance="2.1, 1, 1.6", exposure=-0.5).arguments()
+    assert asked == "--white-balance '2.1, 1, 1.6' --exposure -0.5"
+    assert Options(white_balance=(2.1, 1, 1.6)).arguments() == "--white-balance 2.1,1,1.6"
+    assert Options().arguments() == ""

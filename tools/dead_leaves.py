@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 FINER = 2  # pixels drawn per pixel written, each way
 LARGEST = 0.1  # radius of the largest shape, of the picture's side
-COVER = 3.0  # times the picture's area that large shapes cover
+COVER = 3.0  # sum of the squares of the radii of medium and large shapes, of the picture's area
 STREWN = 40  # patches of fine shapes on a picture
 
 
@@ -28,9 +28,11 @@ STREWN = 40  # patches of fine shapes on a picture
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--pictures", default=10, show_default=True, type=click.IntRange(min=1))
 @click.option("--side", default=1600, show_default=True, type=click.IntRange(min=64), metavar="PIXELS")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 def main(folder: Path, pictures: int, side: int, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise click.UsageError(f"{folder}: is not empty; name a new folder")
     with ProcessPoolExecutor() as pool:
         paths = [folder / f"leaves-{number:02}.png" for number in range(pictures)]
         seeds = [(seed, number) for number in range(pictures)]

@@ -19,7 +19,7 @@ import rawpy
 
 from deepisp_cli.demosaic import demosaic, mirror
 from deepisp_cli.engine import Engine
-from deepisp_cli.errors import EngineError, UsageError
+from deepisp_cli.errors import EngineError, UsageError, first_line
 from deepisp_cli.evaluation.benchmarks import Method
 from deepisp_cli.look import develop_colour
 from deepisp_cli.options import Options
@@ -70,11 +70,22 @@ def _colour_demosaicing(name: str) -> Method:
 
 
 def _libraw(**options: Any) -> Method:
-    """LibRaw via rawpy, with its defaults except for white balance as shot and ``options``."""
+    """LibRaw via rawpy, with its defaults except for white balance as shot and ``options``.
+
+    Raises
+    ------
+    EngineError
+        If it fails.
+    """
 
     def develop(path: Path) -> np.ndarray:
-        with path.open("rb") as file, rawpy.imread(file) as raw:
-            return raw.postprocess(use_camera_wb=True, **options)
+        try:
+            with path.open("rb") as file, rawpy.imread(file) as raw:
+                return raw.postprocess(use_camera_wb=True, **options)
+        except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
+            raise EngineError(
+                f"{path}: LibRaw cannot develop it ({first_line(error)}); leave out the file or the baseline"
+            ) from error
 
     return develop
 

@@ -48,12 +48,12 @@ def read_network(path: Path, architecture: dict) -> NetworkConfig:
 
 
 def load_weights(network: DeepISP, weights: dict[str, Tensor], path: Path) -> None:
-    """Set the network's weights to those from the checkpoint at ``path``.
+    """Set the network's weights to those from the checkpoint or model at ``path``.
 
     Raises
     ------
     ModelError
-        If they are those of another network than the checkpoint says.
+        If they are those of another network than it says.
     """
     try:
         network.load_state_dict(weights)
@@ -80,11 +80,17 @@ def read_weights(
         model = find_model(path)
         contents = model.read(WEIGHTS_FILE)
         lineage = [{"model": model.name, "sha256": hashlib.sha256(contents).hexdigest()}]
-        return safetensors.torch.load(contents), read_network(path, model.card["architecture"]), lineage
-    state = read_checkpoint(path, device)
-    network = read_config(path, state).network
-    load_weights(DeepISP(network), state["average"], path)
-    return state["average"], network, [*state.get("lineage", []), origin(path, state)]
+        network = read_network(path, model.card["architecture"])
+        try:
+            weights = safetensors.torch.load(contents)
+        except safetensors.SafetensorError as error:
+            raise ModelError(f"{path / WEIGHTS_FILE}: holds no weights; install the model again") from error
+    else:
+        state = read_checkpoint(path, device)
+        lineage = [*state.get("lineage", []), origin(path, state)]
+        weights, network = state["average"], read_config(path, state).network
+    load_weights(DeepISP(network), weights, path)
+    return weights, network, lineage
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:

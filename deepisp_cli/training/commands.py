@@ -108,9 +108,9 @@ def train(
 @click.option(
     "--average",
     multiple=True,
-    metavar="CHECKPOINT|MODEL",
-    help="Average the weights with those of this one: legs of one run are often better together. Naming one "
-    "twice counts it twice.",
+    metavar="NAME|PATH",
+    help="Average the weights with those of this model or checkpoint: legs of one model are often better "
+    "together. Naming one twice counts it twice.",
 )
 def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tuple[str, ...]) -> None:
     """Write the averaged weights of CHECKPOINT to the model folder NAME.
@@ -139,6 +139,8 @@ def _weights(given: str) -> Path:
     name."""
     from deepisp_cli.models import CARD_FILE, find_model, looks_like_a_path
 
+    if not given:
+        raise UsageError("the name of a model or checkpoint is empty; is a variable not set?")
     if os.path.isfile(given) or os.path.isfile(os.path.join(given, CARD_FILE)):
         return Path(given)
     if looks_like_a_path(given) or given.endswith(".pt"):

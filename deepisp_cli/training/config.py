@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from deepisp_cli.errors import UsageError
 from deepisp_cli.network import NetworkConfig
-from deepisp_cli.training.losses import COLOUR_SCALES, MS_SSIM_SMALLEST, SSIM_SMALLEST
+from deepisp_cli.training.losses import BLOTCH, COLOUR_SCALES, MS_SSIM_SMALLEST, SSIM_SMALLEST
 from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.ranges import check_range
 from deepisp_cli.training.synthesis import SynthesisOptions
@@ -112,6 +112,8 @@ class TrainConfig:
         finished = [stage.crop for stage in self.stages if stage.parts != "low"]
         if self.picture_loss == "lab" and min(finished, default=MS_SSIM_SMALLEST) < MS_SSIM_SMALLEST:
             raise ValueError(f"the picture loss 'lab' needs crops of {MS_SSIM_SMALLEST} pixels or more")
+        if min(finished, default=BLOTCH) < BLOTCH:
+            raise ValueError(f"stages with the high level need crops of {BLOTCH} pixels or more")
         smallest = min(stage.crop for stage in self.stages)
         if self.restoration_structure and smallest < SSIM_SMALLEST:
             raise ValueError(f"restoration_structure needs crops of {SSIM_SMALLEST} pixels or more")
@@ -133,7 +135,7 @@ class TrainConfig:
         """Pixels a side without which the stages with the high level cannot run; 1 if there are none."""
         if all(stage.parts == "low" for stage in self.stages):
             return 1
-        return max(self.network.cell, MS_SSIM_SMALLEST if self.picture_loss == "lab" else 1)
+        return max(self.network.cell, MS_SSIM_SMALLEST if self.picture_loss == "lab" else BLOTCH)
 
 
 def on_photographs(config: TrainConfig, folders: Sequence[str]) -> TrainConfig:

@@ -160,9 +160,7 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     for path in checkpoints:
         theirs, architecture, origins = read_weights(path)
         if architecture != config.network:
-            raise ModelError(
-                f"{path}: holds a network of another architecture; average checkpoints of one run"
-            )
+            raise ModelError(f"{path}: holds a network of another architecture; average those of one network")
         weights.append(theirs)
         lineage.append(origins)
     blocks = len(config.network.dilations)
@@ -181,6 +179,9 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
         old = json.loads(path.read_text("utf-8")) if path.exists() else {}
     except ValueError as error:
         raise ModelError(f"{path}: is not JSON ({error}); correct it, or remove it") from error
+    tables = [old, *(old.get(key, {}) for key in ("files", "training"))] if isinstance(old, dict) else [old]
+    if not all(isinstance(table, dict) for table in tables):
+        raise ModelError(f"{path}: is no model card; correct it, or remove it")
     facts = {key: old[key] for key in KEPT if key in old}
     if old.get("files", {}).get(WEIGHTS_FILE) != hashlib.sha256(_weights_file(network)).hexdigest():
         facts.pop("results", None)  # they belong to other weights

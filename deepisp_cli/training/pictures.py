@@ -113,6 +113,8 @@ def load_photograph(path: Path) -> Image.Image:
             upright = upright.convert("RGB")
         if profile:
             given = ImageCms.ImageCmsProfile(BytesIO(profile))
+            if upright.mode == "L" and given.profile.xcolor_space.strip() == "RGB":  # as some programs save
+                upright = upright.convert("RGB")
             upright = ImageCms.profileToProfile(upright, given, SRGB, outputMode="RGB") or upright
         return upright.convert("RGB")
 

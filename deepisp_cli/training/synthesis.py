@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise, phases
-from deepisp_cli.metering import expose, gains
+from deepisp_cli.metering import expose, metered_gains
 from deepisp_cli.training import cameras
 from deepisp_cli.training.ranges import check_order, check_range
 from deepisp_cli.training.sensor import READ_OFFSET, READ_SLOPE
@@ -92,7 +92,7 @@ def to_srgb(image: Tensor, matrix: Tensor, gain: Tensor | None = None) -> Tensor
 @torch.no_grad()
 def frame_gains(image: Tensor, matrix: Tensor) -> Tensor:
     """The light meter's gains (N,) for frames in encoded camera RGB (N, 3, H, W)."""
-    return gains(to_linear(image, matrix).amax(1).flatten(1))
+    return metered_gains(to_linear(image, matrix).amax(1).flatten(1))
 
 
 def to_picture(image: Tensor, coefficients: Tensor, matrix: Tensor, gain: Tensor | None = None) -> Tensor:
@@ -112,6 +112,8 @@ class Synthesis:
         xyz_to_camera = cameras.matrices(cameras.TRAINING)
         to_srgb_matrices = np.stack([srgb_from_camera(matrix) for matrix in xyz_to_camera])
         self.matrices = torch.from_numpy(to_srgb_matrices).to(self.device)
+        layout = ["RGB".index(colour) for colour in X_TRANS]
+        self.x_trans = torch.tensor(layout, device=self.device)  # here, so that no step waits for the copy
         self.luminance = torch.tensor(LUMINANCE.tolist(), device=self.device)
 
     def _uniform(self, low: float, high: float, *shape: int) -> Tensor:
@@ -191,13 +193,12 @@ class Synthesis:
 
     def _draw_x_trans(self, count: int, height: int, width: int) -> Tensor:
         """Where each colour is measured, (N, 3, H, W) bool; nowhere in frames with a Bayer mosaic."""
-        layout = torch.tensor(["RGB".index(colour) for colour in X_TRANS], device=self.device)
         start = torch.randint(SIDE, (2, count, 1), generator=self.generator, device=self.device)
         rows, columns = (
             (torch.arange(length, device=self.device) + first) % SIDE
             for length, first in zip((height, width), start, strict=True)
         )
-        colours = layout[SIDE * rows[:, :, None] + columns[:, None, :]]
+        colours = self.x_trans[SIDE * rows[:, :, None] + columns[:, None, :]]
         chosen = self._uniform(0, 1, count, 1, 1) < self.options.x_trans_share
         return torch.stack([chosen & (colours == colour) for colour in range(3)], 1)
 
