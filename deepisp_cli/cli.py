@@ -37,7 +37,8 @@ class _Commands(click.Group):
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
         if args[0] not in self.commands and os.path.exists(args[0]) and not context.resilient_parsing:
-            raise UsageError(f"{args[0]}: is no command; to develop it: deepisp process {args[0]}")
+            name = f'"{args[0]}"' if " " in args[0] else args[0]
+            raise UsageError(f"{args[0]}: is no command; to develop it: deepisp process {name}")
         return super().resolve_command(context, args)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:

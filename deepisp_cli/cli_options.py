@@ -7,18 +7,19 @@ import click
 
 from deepisp_cli import ENGINES
 
-UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+UNITS = {"": 1} | {f"{unit}{binary}": base**power for power, unit in enumerate("KMGT", 1)
+                   for binary, base in (("", 1000), ("I", 1024))}  # fmt: skip
 
 
 class Bytes(click.ParamType):
-    """A number of bytes such as 1500M, 2G or 2GB; K, M, G and T are powers of 1000."""
+    """A number of bytes such as 1500M, 2G, 2GB or 2GiB; K to T are powers of 1000, Ki to Ti of 1024."""
 
     name = "size"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
         if isinstance(value, int | float):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", value.strip().upper())
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*((?:[KMGT]I?)?)B?", value.strip().upper())
         if not match or not float(match[1]):
             self.fail(f"{value!r} is not a size; give bytes such as 1500M or 2G", parameter, context)
         return float(match[1]) * UNITS[match[2]]

@@ -23,6 +23,7 @@ COMPANION_SUFFIXES = {*OUTPUT_SUFFIXES, ".heic", ".heif", ".hif", ".wav"} - {".d
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
 NAMED_WITHIN = 1 << 16  # bytes
+DEAD_LINK = "is a link to a file that is not there; mount its disk or fetch it"
 EMPTY = "the name of a file or folder is empty; is a variable not set?"
 
 
@@ -57,9 +58,9 @@ def find_sources(
     Raises
     ------
     InputError
-        If a folder in a path cannot be entered, or a name is too long.
+        If the current folder has been removed.
     UsageError
-        If standard input is among other inputs, or a name is empty.
+        If standard input is among other inputs, a name is empty, or the last one seems to be the output.
     """
     if "" in inputs:
         raise UsageError(EMPTY)
@@ -67,6 +68,9 @@ def find_sources(
         if set(inputs) != {STANDARD_STREAM}:
             raise UsageError("standard input cannot be mixed with other inputs; give it alone")
         return [(STANDARD_STREAM, Path())], []
+    last = Path(inputs[-1]) if len(inputs) > 1 else Path()
+    if last.suffix.lower() in PICTURE_SUFFIXES and not has_magic(inputs[-1]) and not os.path.lexists(last):
+        raise UsageError(f"{last}: no such file; if it is to be written, name it with -o: -o {last}")
     files: list[tuple[Path, Path]] = []
     missing: list[tuple[str, InputError]] = []
 
@@ -74,7 +78,11 @@ def find_sources(
         missing.append((str(name), InputError(f"{name}: {reason}")))
 
     for given in inputs:
-        files += _expand(given, recursive, miss)
+        try:
+            with _access_errors():
+                files += _expand(given, recursive, miss)
+        except InputError as error:  # the others can be developed
+            missing.append((given, error))
     return _raws_among(files, miss), missing
 
 
@@ -84,7 +92,8 @@ def _expand(given: str, recursive: bool, miss: Callable[[object, str], None]) ->
     if path.is_dir():
         raws, closed = search_folder(path, recursive)
         for name in closed:
-            miss(name, "cannot be searched; check its permissions")
+            link = os.path.islink(name)
+            miss(name, DEAD_LINK if link else "cannot be searched; check its permissions")
         if not raws and not closed:
             deeper = not recursive and any(child.is_dir() for child in path.iterdir())
             miss(given, f"no raw files in this folder{'; -r searches its sub-folders' if deeper else ''}")
@@ -92,7 +101,7 @@ def _expand(given: str, recursive: bool, miss: Callable[[object, str], None]) ->
     if path.exists():
         return [(path, path.parent)]
     if not has_magic(given):
-        miss(given, "no such file or folder; check the name")
+        miss(given, DEAD_LINK if path.is_symlink() else "no such file or folder; check the name")
         return []
     root, pattern = os.path.split(given)
     while has_magic(root) and os.path.basename(root) and not os.path.isdir(root):
@@ -104,7 +113,10 @@ def _expand(given: str, recursive: bool, miss: Callable[[object, str], None]) ->
     spelled = {os.path.join(escape(root), stem + ending) for ending in suffixes}
     names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
     matches = [(match, match.parent) for match in names if match.is_file()]
-    if not matches:
+    dead = [match for match in names if match.is_symlink() and not match.exists()]
+    for match in dead:
+        miss(match, DEAD_LINK)
+    if not matches and not dead:
         miss(given, "no file matches; check the pattern")
     return matches
 
@@ -153,15 +165,25 @@ def _without_suffix(file: Path) -> str:
 
 
 def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
-    """The raws in a folder, with ``recursive`` also in its sub-folders, sorted; and folders that cannot be
-    read. Hidden ones are skipped: macOS leaves "._NAME" files and .Trashes on cards, Windows its own bin.
-    So are restored raws beside their originals."""
+    """The raws in a folder, with ``recursive`` also in its sub-folders, sorted; and what cannot be read:
+    folders, and links to raws that are not there. Hidden ones are skipped: macOS leaves "._NAME" files and
+    .Trashes on cards, Windows its own bin. So are restored raws beside their originals."""
     files: list[Path] = []
     closed: list[str] = []
     for parent, folders, names in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
         folders[:] = [name for name in folders if not name.upper().startswith(HIDDEN)] if recursive else []
         files += [Path(parent, name) for name in names if not name.startswith(".")]
-    files = sorted(file for file in files if file.suffix.lower() in RAW_SUFFIXES and file.is_file())
+    raws = sorted(file for file in files if file.suffix.lower() in RAW_SUFFIXES)
+    files = []
+    for file in raws:
+        try:
+            if file.is_file():
+                files.append(file)
+            elif file.is_symlink() and not file.exists():
+                closed.append(str(file))
+        except PermissionError:  # a folder that may be listed, but not entered
+            if str(file.parent) not in closed:
+                closed.append(str(file.parent))
     stems = {file.with_suffix("") for file in files}
     originals = {stem.with_name(stem.name + RESTORED) for stem in stems}
     return [file for file in files if file.with_suffix("") not in originals], closed

@@ -113,7 +113,9 @@ def plan_jobs(
     if output == STANDARD_STREAM and count > 1:
         raise UsageError(f"{count} inputs cannot all go to standard output; give a folder with -o")
     if is_file_name and not single:
-        raise UsageError(f"{output}: is a file name; a folder or several inputs need a folder")
+        raise UsageError(
+            f"{output}: is a file name; a folder or several inputs need a folder, whose name may end with '/'"
+        )
     if file and not is_device(file):
         by_suffix = format_of_suffix(str(output))
         if format and format != by_suffix:
@@ -217,8 +219,7 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
     if not existing:
         return jobs
     target = taken[Path(existing[0].target)]
-    beside = target.suffix.lower() == ".jpg" and target.parent == Path(existing[0].source).parent
-    if beside and not is_ours(target):
+    if _may_be_the_cameras(existing[0], target):
         remedy = 'a camera may have written it; choose a folder with -o or use --name "{stem}_{model}"'
     else:
         remedy = "choose a folder with -o or another name with --name, or use --skip-existing or --overwrite"
@@ -240,7 +241,16 @@ def _kept(job: Job, picture: Path | None) -> Job:
             f" {times[0]:%Y-%m-%d %H:%M:%S}; choose another folder with -o or another --name"
         )
         return replace(job, error=error)
-    return replace(job, skip=True)
+    note = ""
+    if _may_be_the_cameras(job, picture):
+        note = f"{picture}: a camera may have written it; for another, choose a folder with -o or a --name"
+    return replace(job, skip=True, note=note)
+
+
+def _may_be_the_cameras(job: Job, picture: Path) -> bool:
+    """Cameras write JPEGs beside raws."""
+    beside = picture.suffix.lower() == ".jpg" and picture.parent == Path(job.source).parent
+    return beside and not is_ours(picture)
 
 
 def _captured(file: Path) -> list[datetime]:

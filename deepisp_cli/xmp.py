@@ -293,7 +293,8 @@ def _text(element: ElementTree.Element) -> str:
         entries = [entry for entry in entries if entry.get(_LANGUAGE) == "x-default"] or entries
         entries = entries[:1]
     return "; ".join(
-        "".join(entry.itertext()).strip() or ", ".join(_attributes(entry)) for entry in entries or [element]
+        ", ".join(filter(None, map(str.strip, entry.itertext()))) or ", ".join(_attributes(entry))
+        for entry in entries or [element]
     )
 
 

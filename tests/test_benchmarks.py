@@ -262,13 +262,13 @@ def test_results_name_raws_alike_on_all_systems(monkeypatch):
 
 
 PROGRAM = r"""#!{python}
-import sys
+import os, sys
 from PIL import Image
 arguments = sys.argv[1:]
 if arguments == ["--version"]:
     sys.stdout.buffer.write(b"this is darktable-cli 4.2.1, \xa9 Jos\x8f")  # in no encoding of ours
     sys.exit()
-if "broken" in arguments[0]:
+if "broken" in arguments[0] or os.path.exists(arguments[0] + ".xmp"):
     sys.exit("cannot do that")
 Image.new("RGB", (40, 30), (9, 8, 7)).save(arguments[1])
 """
@@ -285,6 +285,8 @@ def test_other_programs_are_run_and_their_failures_told(tmp_path, monkeypatch):
     baselines.check_installed(["darktable"])
     assert (baselines.program_version("darktable"), baselines.program_version("libraw")) == ("4.2.1", None)
     method = baselines.RAW_BASELINES["darktable"]
+    for name in ("x.dng", "x.dng.xmp", "broken.dng"):  # a person's edits are no defaults
+        (tmp_path / name).write_bytes(b"x")
     assert np.array_equal(method(tmp_path / "x.dng"), np.full((30, 40, 3), (9, 8, 7)))
     with pytest.raises(EngineError, match=r"broken\.dng: darktable-cli wrote no picture \(cannot do that\)"):
         method(tmp_path / "broken.dng")

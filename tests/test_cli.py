@@ -216,7 +216,10 @@ def test_a_memory_that_is_no_size_is_refused(run, night, size):
     assert "such as 1500M or 2G" in refused.stderr
 
 
-@pytest.mark.parametrize(("size", "number"), [("2G", 2e9), ("1500 mb", 1.5e9), ("0.5k", 500), ("7", 7)])
+@pytest.mark.parametrize(
+    ("size", "number"),
+    [("2G", 2e9), ("1500 mb", 1.5e9), ("0.5k", 500), ("7", 7), ("2GiB", 2**31), ("3ki", 3072)],
+)
 def test_sizes_are_bytes(size, number):
     assert Bytes().convert(size, None, None) == number
 

@@ -595,6 +595,9 @@ def test_the_command_writes_what_it_prints(folder, tmp_path):
     refused = run(*arguments)
     assert refused.exit_code == 2
     assert "results.json exists" in refused.output
+    refused = run("lowlight", folder, "-o", folder)  # the sheet would be a photograph of the next run
+    assert refused.exit_code == 2
+    assert "holds the data" in refused.output
     assert run(*arguments, "--overwrite").exit_code == 0
 
 

@@ -276,6 +276,8 @@ def test_a_cameras_own_picture_exists_under_a_name_in_capitals(card):
         plan_jobs([str(card / "b")], None)
     jobs, _ = plan_jobs([str(card / "b")], None, skip_existing=True)
     assert [(Path(job.source).name, job.skip) for job in jobs] == [("one.dng", True), ("two.dng", False)]
+    assert "ONE.JPG: a camera may have written it" in jobs[0].note
+    assert not jobs[1].note
     plan_jobs([str(card)], "elsewhere", recursive=True)
 
 
@@ -507,7 +509,10 @@ def test_a_name_that_is_too_long_is_told(card):
     with pytest.raises(InputError, match="cannot be accessed"):
         plan_jobs(["a" * 5000], "out")
     with pytest.raises(InputError, match="cannot be accessed"):
-        find_sources(["a" * 5000 + "*"])
+        plan_jobs(["a" * 5000 + "*"], "out")
+    sources, missing = find_sources(["a" * 5000 + "*", "card/top.cr2"])  # the others can be developed
+    assert [str(source) for source, _ in sources] == [os.path.join("card", "top.cr2")]
+    assert "cannot be accessed" in str(missing[0][1])
     jobs, _ = plan_jobs([str(card / "a" / "one.dng")], "a" * 5000 + ".jpg")
     assert len(jobs) == 1  # which will fail when it is written
     plan_jobs([str(card / "a" / "one.dng")], "a" * 5000)
@@ -522,9 +527,42 @@ def test_folders_may_look_like_files(card):
     assert targets(jobs) == ["pictures.jpg/top.jpg"]
 
 
-def test_a_link_to_nothing_in_a_folder_is_passed_over(card):
+@pytest.mark.parametrize("given", ["card/a", "card/a/*.dng", "card/a/lost.dng"])
+def test_a_link_to_nothing_is_named(card, given):
+    """Of a disk that is not mounted, or of git-annex: a backup would believe that all is developed."""
     (card / "a" / "lost.dng").symlink_to("nowhere.dng")
-    assert sorted(targets(plan_jobs([str(card / "a")], "out")[0])) == ["out/TWO.jpg", "out/one.jpg"]
+    (card / "a" / "lost.txt").symlink_to("nowhere.txt")  # no raw
+    jobs, _ = plan_jobs(["card/top.cr2", given], "out")
+    assert targets(jobs)[0] == "out/top.jpg"
+    assert [str(job.error) for job in jobs if job.error] == [
+        f"{os.path.join('card', 'a', 'lost.dng') if given != 'card/a/lost.dng' else given}:"
+        " is a link to a file that is not there; mount its disk or fetch it"
+    ]
+
+
+def test_files_that_may_be_listed_but_not_entered_are_named_by_their_folder(card, monkeypatch):
+    is_file = Path.is_file
+
+    def refuse(path):
+        if path.parent.name == "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    (card / "b" / "two.dng").write_bytes(b"x")
+    monkeypatch.setattr(Path, "is_file", refuse)
+    jobs, _ = plan_jobs(["card"], "out", recursive=True)
+    assert [str(job.source) for job in jobs if job.error] == [os.path.join("card", "b")]
+    assert len(jobs) == 4
+
+
+@pytest.mark.parametrize("last", ["out.jpg", "web/out.PNG"])
+def test_an_output_without_its_option_is_refused_before_any_work(card, last):
+    """As darktable-cli and ocrmypdf take it."""
+    with pytest.raises(UsageError, match=rf"{last}: no such file; .* name it with -o: -o {last}"):
+        plan_jobs(["card/top.cr2", last])
+    with pytest.raises(InputError, match="no such file or folder"):
+        plan_jobs([last])
+    assert len(plan_jobs(["card/top.cr2", "lost.dng"], "out")[0]) == 2
 
 
 def test_what_is_hidden_is_passed_over(card):

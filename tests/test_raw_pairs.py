@@ -66,6 +66,14 @@ def test_of_pictures_that_could_be_meant_the_first_is(write_pair):
     assert find_pairs(raw.parent) == [(raw, raw.with_suffix(".jpg"))]
 
 
+def test_what_this_program_has_made_of_a_raw_is_no_reference(write_pair):
+    raw, picture = write_pair("day", noise(32, 32), 32, 32)
+    exif = Image.Exif()
+    exif[305] = "deepisp 0.1.0 (deepisp)"  # Software
+    Image.open(picture).save(raw.with_suffix(".jpg"), exif=exif)
+    assert find_pairs(raw.parent) == [(raw, picture)]
+
+
 def test_a_scene_is_its_short_exposure_and_the_first_well_lit_picture(write_pair):
     """The well-lit raw, which has a picture of its own name, is none."""
     short, picture = write_pair("1/short_exposure", noise(32, 32), 32, 32)

@@ -639,6 +639,8 @@ def test_the_log_has_the_mean_loss(folder, tmp_path):
 def test_folders_without_photographs_are_errors(folder, tmp_path, caplog):
     with pytest.raises(InputError, match="no photograph of at least"):
         open_sources(config(folder, stages=(Stage(1e-3, 1, 500, steps=1),)), torch.Generator())
+    with pytest.raises(InputError, match=r"of at least 128 pixels a side \(32 once reduced\)"):
+        open_sources(config(folder, reductions=(4.0, 8.0)), torch.Generator())
     with pytest.raises(InputError, match="not a folder"):
         open_sources(config(tmp_path / "gone"), torch.Generator())
     (tmp_path / "broken.jpg").write_bytes(b"no picture")

@@ -367,9 +367,15 @@ def test_structures_and_links_have_their_fields_as_text():
     place = (
         f"<Iptc4xmpExt:LocationCreated><rdf:Bag><rdf:li {fields}/></rdf:Bag></Iptc4xmpExt:LocationCreated>"
     )
+    contact = (
+        "<Iptc4xmpCore:CreatorContactInfo rdf:parseType='Resource'>\n <Iptc4xmpCore:CiAdrCity>Gotha"
+        "</Iptc4xmpCore:CiAdrCity>\n <Iptc4xmpCore:CiTelWork>0049</Iptc4xmpCore:CiTelWork>\n"
+        "</Iptc4xmpCore:CreatorContactInfo>"
+    )
     licence = '<cc:license rdf:resource="http://example.org/by"/>'
-    assert values_in(kept(packet(place + licence))) == {
+    assert values_in(kept(packet(place + contact + licence))) == {
         "Iptc4xmpExt:LocationCreated": "Gotha, Germany",
+        "Iptc4xmpCore:CreatorContactInfo": "Gotha, 0049",
         "cc:license": "http://example.org/by",
     }
 

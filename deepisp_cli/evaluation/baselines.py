@@ -91,7 +91,7 @@ def _libraw(**options: Any) -> Method:
 
 
 def _program(command: Sequence[str]) -> Method:
-    """A program that develops {raw} into {picture} with its defaults; {folder} is an empty folder.
+    """A program that develops {raw} into {picture} with its defaults; {folder} is an own folder.
 
     Raises
     ------
@@ -105,8 +105,10 @@ def _program(command: Sequence[str]) -> Method:
         if shutil.which(command[0]) is None:
             raise UsageError(f"{command[0]} is not installed; install it, or leave it out")
         with tempfile.TemporaryDirectory() as folder:
-            picture = Path(folder) / "picture.png"
-            values = {"raw": str(path.resolve()), "picture": str(picture), "folder": folder}
+            raw, picture = Path(folder) / "raw" / path.name, Path(folder) / "picture.png"
+            raw.parent.mkdir()
+            shutil.copyfile(path, raw)  # beside the original may lie the edits of a person
+            values = {"raw": str(raw), "picture": str(picture), "folder": folder}
             filled = [part.format(**values) for part in command]
             try:
                 run = subprocess.run(filled, capture_output=True, timeout=TIME_LIMIT, check=False)

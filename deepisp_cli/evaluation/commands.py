@@ -77,6 +77,8 @@ def evaluate(
     ):
         if given and benchmark != wanted:
             raise UsageError(f"{option} is for {wanted} only, not for {benchmark}; leave it out")
+    if output and output.resolve() == data.resolve():
+        raise UsageError(f"{output}: holds the data; give the results another folder with -o")
     if output and not overwrite:
         report.refuse_to_overwrite(output)
     chosen = open_benchmark(

@@ -36,7 +36,8 @@ def find_photographs(folder: Path, limit: int | None = None) -> list[tuple[int, 
     """
     files = list_files([folder], PHOTOGRAPH_SUFFIXES)
     if not files:
-        raise InputError(f"{folder}: holds no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
+        known = ", ".join(PHOTOGRAPH_SUFFIXES)
+        raise InputError(f"{folder}: holds no photographs ({known}); its sub-folders are not searched")
     numbered = spread(list(enumerate(files)), limit)
     for _, path in numbered:
         if min(load_photograph(path).size) < SMALLEST:

@@ -158,7 +158,8 @@ def _name_of(config: Path) -> str:
 
 def _as_model(folder: Path) -> str:
     """``folder`` as ``process --model`` takes it: a path, even in the current folder."""
-    return str(folder) if folder.name != str(folder) else f".{os.sep}{folder}"
+    name = str(folder) if folder.name != str(folder) else f".{os.sep}{folder}"
+    return f'"{name}"' if " " in name else name
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from deepisp_cli.camera_rgb import camera_matrix
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import demosaic, normalise_mosaic, red_position
 from deepisp_cli.errors import InputError
-from deepisp_cli.inputs import search_folder
+from deepisp_cli.inputs import is_ours, search_folder
 from deepisp_cli.options import Options
 from deepisp_cli.raw import read_raw
 from deepisp_cli.render import orient
@@ -66,10 +66,12 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def pictures_beside(raws: Iterable[Path]) -> dict[Path, dict[str, Path]]:
-    """For each folder of ``raws``, its pictures by stem; of those with the same stem, the first by name."""
+    """For each folder of ``raws``, its pictures by stem; of those with the same stem, the first by name. This
+    program's own are no references."""
+    beside = {folder: list_files([folder], PHOTOGRAPH_SUFFIXES) for folder in {raw.parent for raw in raws}}
     return {
-        folder: {path.stem: path for path in reversed(list_files([folder], PHOTOGRAPH_SUFFIXES))}
-        for folder in {raw.parent for raw in raws}
+        folder: {path.stem: path for path in reversed(pictures) if not is_ours(path)}
+        for folder, pictures in beside.items()
     }
 
 

@@ -1,6 +1,7 @@
 """Where training pairs come from: photographs, HDR panoramas, raws with a reference picture."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -132,7 +133,9 @@ def _photographs(
             if smaller is not None:
                 level.append(smaller)
     if not any(levels):
-        raise InputError(f"{_names(folders)}: no photograph of at least {smallest} pixels a side")
+        least = math.ceil(smallest * min(config.reductions))
+        reduced_to = f" ({smallest} once reduced)" if least > smallest else ""
+        raise InputError(f"{_names(folders)}: no photograph of at least {least} pixels a side{reduced_to}")
     crops = Crops(levels, generator)
     if narrow:
         more = [f"{len(narrow) - NAMED} more"] if len(narrow) > NAMED else []
