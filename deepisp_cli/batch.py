@@ -33,12 +33,12 @@ from deepisp_cli.pipeline import (
     finish,
     frame_bytes,
     load,
-    read_bytes,
     to_frame,
     with_format,
     write,
 )
 from deepisp_cli.plan import Job
+from deepisp_cli.reading import read_bytes
 from deepisp_cli.restored import RestoredRaw
 
 WAIT = 0.1  # seconds between a waiting thread's checks whether the batch has ended

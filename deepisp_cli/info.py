@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from deepisp_cli.errors import DeepIspError, InputError, told_of
-from deepisp_cli.pipeline import read_source
+from deepisp_cli.reading import read_source
 from deepisp_cli.xmp import values_in
 
 

@@ -1,14 +1,11 @@
 """One raw file to one finished picture. `develop` shows the order of the stages, from top to bottom."""
 
-import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -17,26 +14,24 @@ from deepisp_cli.camera_rgb import camera_matrix, linear_rgb
 from deepisp_cli.colour import LUMINANCE, encode
 from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, ResidentEngine, as_engine
-from deepisp_cli.errors import InputError, UsageError, input_errors, told_of
-from deepisp_cli.files import STANDARD_STREAM, check_target, is_device, make_parent
+from deepisp_cli.errors import UsageError, told_of
+from deepisp_cli.files import STANDARD_STREAM, check_target, make_parent
 from deepisp_cli.frame import Frame, Result
 from deepisp_cli.grain import leave_noise, leave_noise_in_linear
-from deepisp_cli.libraw import read_preview
 from deepisp_cli.look import develop_colour, exposure_of, frame_gain
 from deepisp_cli.machine import by_rows
-from deepisp_cli.metadata import Metadata, read_metadata
+from deepisp_cli.metadata import Metadata
 from deepisp_cli.models import Model
 from deepisp_cli.options import Options
 from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
-from deepisp_cli.raw import RawImage, read_raw
+from deepisp_cli.raw import RawImage
+from deepisp_cli.reading import read_source
 from deepisp_cli.render import render, upright_aspect
 from deepisp_cli.resize import reduce_to, with_square_pixels
 from deepisp_cli.restored import RestoredRaw, preview_of, restore_highlights, restored_raw
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.white_balance import choose_white_balance, find_balanced
-from deepisp_cli.xmp import read_sidecars
 
-LARGEST_FILE = 1 << 32  # bytes: TIFF, and so DNG, ends there
 FLOAT_BYTES = 12  # of a pixel of a float32 picture
 FINISHED_BYTES = 6  # of a 16-bit one
 DARK = 0.02  # mean luma of a finished picture below which a note says that it is dark
@@ -345,60 +340,3 @@ def as_options(options: Options | None) -> Options:
     if not isinstance(options, Options | None):
         raise UsageError(f"{options!r} is not an Options; give one such as Options(exposure=0.5)")
     return options or Options()
-
-
-def read_source(source: Path | str, contents: bytes | None = None) -> tuple[RawImage, Metadata]:
-    """Read and unpack a raw file, its EXIF and its sidecars.
-
-    Parameters
-    ----------
-    source : path, or "-" for standard input.
-    contents : those of standard input, if it has been read already.
-
-    Raises
-    ------
-    DeepIspError
-        As `read_raw` does.
-    """
-    name = str(source)
-    file = BytesIO(read_bytes(source) if contents is None else contents)
-    raw = read_raw(file, name)
-    fallback = {**raw.capture, "make": raw.make, "model": raw.model}
-    preview = read_preview(file)
-    sidecars, remarks = read_sidecars(Path(source)) if name != STANDARD_STREAM else ([], [])
-    metadata = read_metadata(file, name, preview=preview, fallback=fallback, sidecars=sidecars)
-    return raw, replace(metadata, notes=(*metadata.notes, *remarks))
-
-
-def read_bytes(source: Path | str) -> bytes:
-    """All of a file, or of standard input; `InputError` if it is too large to be a raw."""
-    if not isinstance(source, str | os.PathLike):
-        raise UsageError(
-            f"{type(source).__name__}: is no path; develop_array(read_raw(file), ...) takes open files"
-        )
-    too_large = InputError(f"{source}: is larger than {LARGEST_FILE / 2**30:g} GiB, no raw file is")
-    with input_errors(source):
-        if str(source) != STANDARD_STREAM:
-            with open(source, "rb") as file:
-                if not is_device(Path(source)):
-                    if os.fstat(file.fileno()).st_size > LARGEST_FILE:
-                        raise too_large
-                    return file.read()
-                return _read_all(file, too_large)
-        if sys.stdin is None:  # closed before the program started
-            raise InputError("-: standard input is closed; pipe a raw file into it")
-        stream: Any = sys.stdin.buffer
-        if sys.platform != "win32":
-            with suppress(OSError):  # no real file
-                os.set_blocking(stream.fileno(), True)  # whoever has it open, too, may have changed that
-        return _read_all(stream, too_large)
-
-
-def _read_all(stream: Any, too_large: InputError) -> bytes:
-    """What a pipe or device yields."""
-    contents = bytearray()
-    while piece := stream.read1():  # in between, Python checks for Ctrl-C
-        contents += piece
-        if len(contents) > LARGEST_FILE:
-            raise too_large
-    return bytes(contents)

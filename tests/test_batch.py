@@ -330,7 +330,7 @@ def test_standard_input_is_read_once_also_where_it_is_empty(tmp_path, identity_e
         return b""
 
     monkeypatch.setattr(batch, "read_bytes", read)
-    monkeypatch.setattr("deepisp_cli.pipeline.read_bytes", read)
+    monkeypatch.setattr("deepisp_cli.reading.read_bytes", read)
     (result,) = develop_many([Job("-", tmp_path / "a.jpg")], identity_engine, NEUTRAL)
     assert "the file is empty" in result.error
     assert readers == [threading.current_thread()]

@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from deepisp_cli import batch, pipeline
+from deepisp_cli import batch, reading
 from deepisp_cli.cli import main, process
 from deepisp_cli.cli_options import Bytes
 from deepisp_cli.errors import UsageError
@@ -311,7 +311,7 @@ def test_a_raw_where_a_command_belongs_is_told_how(run, night, tmp_path, monkeyp
 
 
 def test_too_little_memory_for_a_file_is_told_and_the_next_one_read(run, night, tmp_path, monkeypatch):
-    original = pipeline.read_bytes
+    original = reading.read_bytes
     large = shutil.copy(night, tmp_path / "large.dng")
 
     def read_bytes(source):
@@ -319,7 +319,7 @@ def test_too_little_memory_for_a_file_is_told_and_the_next_one_read(run, night, 
             raise MemoryError
         return original(source)
 
-    monkeypatch.setattr(pipeline, "read_bytes", read_bytes)
+    monkeypatch.setattr(reading, "read_bytes", read_bytes)
     monkeypatch.setattr(batch, "read_bytes", read_bytes)
     result = run("info", large, night)
     assert (result.exit_code, "RGGB" in result.stdout) == (1, True)

@@ -21,7 +21,7 @@ LAYERS = [
     ["pipeline"],
     ["resident"],
     ["tiling"],
-    ["frame", "options"],
+    ["frame", "options", "reading"],
     ["engine", "output", "white_balance"],
     ["onnx_engine", "torch_engine", "restored", "grain"],
     ["camera_rgb", "dng"],

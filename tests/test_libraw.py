@@ -11,7 +11,7 @@ from deepisp_cli import libraw
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import DeepIspError
 from deepisp_cli.naming import fill
-from deepisp_cli.pipeline import read_source
+from deepisp_cli.reading import read_source
 
 
 @pytest.mark.parametrize("stated", [{}, {0x9003: "2024:05:06 07:08:09"}])

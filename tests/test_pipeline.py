@@ -12,7 +12,7 @@ import tifffile
 from conftest import MATRIX, IdentityEngine, mosaic_of, raw_with
 from PIL import Image, ImageOps
 
-from deepisp_cli import __version__, pipeline
+from deepisp_cli import __version__, reading
 from deepisp_cli.camera_rgb import at_each_pixel, camera_matrix, linear_rgb
 from deepisp_cli.colour import encode, srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import (
@@ -210,7 +210,7 @@ def test_samples_that_the_camera_has_balanced_are_left_so(tmp_path, identity_eng
 
 def test_what_is_too_large_for_a_raw_is_not_read(tmp_path, monkeypatch, identity_engine):
     """An image of a disk may be called .raw, too; and a pipe may never end."""
-    monkeypatch.setattr(pipeline, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(reading, "LARGEST_FILE", 1000)
     (tmp_path / "disk.raw").write_bytes(bytes(1001))
     with pytest.raises(InputError, match=r"disk\.raw: is larger than .* GiB, no raw file is"):
         develop(tmp_path / "disk.raw", tmp_path / "a.png", identity_engine)
@@ -509,7 +509,7 @@ def test_what_nobody_expected_of_a_file_to_describe_names_it(
     def read(*_):
         raise failure
 
-    monkeypatch.setattr("deepisp_cli.pipeline.read_raw", read)
+    monkeypatch.setattr("deepisp_cli.reading.read_raw", read)
     with pytest.raises(DeepIspError, match=rf"a\.dng: .*{message}"):
         describe(write_raw("a.dng", grey_ramp))
 

@@ -23,8 +23,8 @@ from deepisp_cli.dng_tags import raw_page
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.libraw import Decoded, read_capture, read_preview
 from deepisp_cli.naming import fill
-from deepisp_cli.pipeline import read_source
 from deepisp_cli.raw import _assemble, read_raw
+from deepisp_cli.reading import read_source
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 LEVELS = {"R": 3000, "G": 2000, "B": 1000}
