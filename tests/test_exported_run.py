@@ -99,10 +99,22 @@ def test_an_export_can_take_the_mean_of_checkpoints(folder, tmp_path):
     assert lineage[1] == [{"model": "model", "sha256": hashlib.sha256(model.read(WEIGHTS_FILE)).hexdigest()}]
     for name, value in safetensors.torch.load(with_model.read(WEIGHTS_FILE)).items():
         torch.testing.assert_close(value, (second[name] + weights[name]) / 2)
+    unmetered = replace(TINY, metered=not TINY.metered)
+    stages = (Stage(1e-3, 4, 32, 1, parts="high"),)
+    other = train(config(folder, network=unmetered, stages=stages), tmp_path / "metered", device=CPU)
+    with pytest.raises(ModelError, match="another architecture"):
+        export_checkpoint([paths[0], other], tmp_path / "model")
     stages = (Stage(1e-3, 4, 32, 1, parts="low"),)
     other = train(config(folder, network=LOW_ONLY, stages=stages), tmp_path / "other", device=CPU)
     with pytest.raises(ModelError, match="another architecture"):
         export_checkpoint([paths[0], other], tmp_path / "model")
+    card = with_model.folder / "card.json"
+    (with_model.folder / WEIGHTS_FILE).write_bytes(b"no weights")
+    digest = hashlib.sha256(b"no weights").hexdigest()
+    files = {**with_model.card["files"], WEIGHTS_FILE: digest}
+    card.write_text(json.dumps({**with_model.card, "files": files}))
+    with pytest.raises(ModelError, match=r"weights\.safetensors: holds no weights"):
+        export_checkpoint([paths[0], with_model.folder], tmp_path / "model")
     card = tmp_path / "model" / "card.json"
     card.write_text('{"summary": "by hand",}')
     with pytest.raises(ModelError, match=r"card\.json: is not JSON \(.*\); correct it, or remove it"):

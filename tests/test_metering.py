@@ -109,6 +109,16 @@ def test_the_readings_lie_around_their_shares():
             assert metered_gains(room) == pytest.approx(expected, rel=1e-3)
 
 
+def test_the_gain_is_the_geometric_mean_of_nine_readings():
+    frame = 0.8 * np.linspace(0, 1, 10**4) ** 20  # its highlights count as clipped in part
+    readings = [
+        meter(np.quantile(frame, 1 - 0.001 * factor), np.quantile(frame, 1 - 0.02 * factor))
+        for factor in np.geomspace(0.5, 2, 9)
+    ]
+    assert np.std(readings) > 0.01
+    assert metered_gains(frame) == pytest.approx(np.exp(np.log(readings).mean()), rel=1e-6)
+
+
 def test_each_frame_of_a_batch_has_its_own_gain():
     torch = pytest.importorskip("torch")
     frames = np.random.default_rng(6).uniform(0, 1, (4, 3, 500)).astype(np.float32)
@@ -147,10 +157,11 @@ def test_the_product_and_training_meter_alike():
     from deepisp_cli.training.synthesis import frame_gains
 
     matrix = colour.srgb_from_camera(MATRIX)
-    image = np.random.default_rng(1).normal(0.15, 0.1, (64, 48, 3)).astype(np.float32)
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
-    found = float(frame_gains(tensor, torch.from_numpy(matrix)[None])[0])
-    assert found == pytest.approx(frame_gain(image, matrix), rel=1e-5)
+    images = np.random.default_rng(1).normal(0.15, 0.1, (2, 64, 48, 3)).astype(np.float32)
+    images[1] *= 0.5
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
+    found = frame_gains(tensor, torch.from_numpy(matrix).expand(2, 3, 3))
+    np.testing.assert_allclose(found, [frame_gain(image, matrix) for image in images], rtol=1e-5)
 
 
 def test_a_large_frame_is_metered_as_its_reduction():
