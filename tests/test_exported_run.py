@@ -73,7 +73,11 @@ def test_the_commands_train_resume_and_export_a_model_that_loads(folder, tmp_pat
     assert result.exit_code == 0, result.output
     averaged = ["export", "runs/tiny/checkpoint.pt", "twice", "--average", "models/tiny"]
     assert CliRunner().invoke(main, averaged).exit_code == 0
-    refused = CliRunner().invoke(main, [*averaged, "--average", "runs/none.pt"])
+    refused = CliRunner().invoke(main, averaged)
+    assert refused.exit_code == 2
+    assert "holds a model already" in refused.output
+    assert CliRunner().invoke(main, [*averaged, "--overwrite"]).exit_code == 0
+    refused = CliRunner().invoke(main, [*averaged, "--average", "runs/none.pt", "--overwrite"])
     assert refused.exit_code == 2
     assert "runs/none.pt" in refused.output
     card = json.loads(Path("models/tiny/card.json").read_text())

@@ -112,7 +112,10 @@ def train(
     help="Average the weights with those of this model or checkpoint: legs of one model are often better "
     "together. Naming one twice counts it twice.",
 )
-def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tuple[str, ...]) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace a model that is there, but for what a person wrote.")
+def export(
+    checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tuple[str, ...], overwrite: bool
+) -> None:
     """Write the averaged weights of CHECKPOINT to the model folder NAME.
 
     \b
@@ -123,12 +126,14 @@ def export(checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tup
     limitations, ...) is kept, results only while the weights are the same.
     """
     _need_torch()
-    from deepisp_cli.models import looks_like_a_path
+    from deepisp_cli.models import WEIGHTS_FILE, looks_like_a_path
     from deepisp_cli.training.export import export_checkpoint
 
     if not name:
         raise UsageError("the model's name is empty; is a variable not set?")
     folder = Path(name) if looks_like_a_path(name) else Path("models") / name
+    if (folder / WEIGHTS_FILE).exists() and not overwrite:
+        raise UsageError(f"{folder}: holds a model already; give another name, or --overwrite to replace it")
     card = export_checkpoint([checkpoint, *map(_weights, average)], folder, calibrate)
     click.echo(str(card))
     click.echo(f"use it with --model {_as_model(folder)}", err=True)
