@@ -23,6 +23,7 @@ COMPANION_SUFFIXES = {*OUTPUT_SUFFIXES, ".heic", ".heif", ".hif", ".wav"} - {".d
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
 NAMED_WITHIN = 1 << 16  # bytes
+CLOSED = "cannot be searched; check its permissions"
 DEAD_LINK = "is a link to a file that is not there; mount its disk or fetch it"
 EMPTY = "the name of a file or folder is empty; is a variable not set?"
 
@@ -90,11 +91,10 @@ def _expand(given: str, recursive: bool, miss: Callable[[object, str], None]) ->
     """The files that an input stands for, each with the folder that its sub-folders are relative to."""
     path = Path(given) if str(Path(given)) != STANDARD_STREAM else Path(given).absolute()
     if path.is_dir():
-        raws, closed = search_folder(path, recursive)
-        for name in closed:
-            link = os.path.islink(name)
-            miss(name, DEAD_LINK if link else "cannot be searched; check its permissions")
-        if not raws and not closed:
+        raws, unreadable = search_folder(path, recursive)
+        for name, reason in unreadable.items():
+            miss(name, reason)
+        if not raws and not unreadable:
             deeper = not recursive and any(child.is_dir() for child in path.iterdir())
             miss(given, f"no raw files in this folder{'; -r searches its sub-folders' if deeper else ''}")
         return [(raw, path) for raw in raws]
@@ -113,7 +113,7 @@ def _expand(given: str, recursive: bool, miss: Callable[[object, str], None]) ->
     spelled = {os.path.join(escape(root), stem + ending) for ending in suffixes}
     names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
     matches = [(match, match.parent) for match in names if match.is_file()]
-    dead = [match for match in names if match.is_symlink() and not match.exists()]
+    dead = [match for match in names if _is_dead_raw(match)]
     for match in dead:
         miss(match, DEAD_LINK)
     if not matches and not dead:
@@ -164,13 +164,22 @@ def _without_suffix(file: Path) -> str:
     return os.path.splitext(os.path.abspath(file))[0]
 
 
-def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
-    """The raws in a folder, with ``recursive`` also in its sub-folders, sorted; and what cannot be read:
-    folders, and links to raws that are not there. Hidden ones are skipped: macOS leaves "._NAME" files and
-    .Trashes on cards, Windows its own bin. So are restored raws beside their originals."""
+def _is_dead_raw(file: Path) -> bool:
+    """Whether it is a link to a raw that is not there."""
+    return file.suffix.lower() in RAW_SUFFIXES and file.is_symlink() and not file.exists()
+
+
+def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], dict[str, str]]:
+    """The raws in a folder, with ``recursive`` also in its sub-folders, sorted; and what cannot be read, with
+    the reason: folders, and links to raws that are not there. Hidden ones are skipped: macOS leaves "._NAME"
+    files and .Trashes on cards, Windows its own bin. So are restored raws beside their originals."""
     files: list[Path] = []
-    closed: list[str] = []
-    for parent, folders, names in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
+    unreadable: dict[str, str] = {}
+
+    def refused(error: OSError) -> None:
+        unreadable[str(error.filename)] = CLOSED
+
+    for parent, folders, names in os.walk(folder, onerror=refused):
         folders[:] = [name for name in folders if not name.upper().startswith(HIDDEN)] if recursive else []
         files += [Path(parent, name) for name in names if not name.startswith(".")]
     raws = sorted(file for file in files if file.suffix.lower() in RAW_SUFFIXES)
@@ -179,11 +188,10 @@ def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]
         try:
             if file.is_file():
                 files.append(file)
-            elif file.is_symlink() and not file.exists():
-                closed.append(str(file))
+            elif _is_dead_raw(file):
+                unreadable[str(file)] = DEAD_LINK
         except PermissionError:  # a folder that may be listed, but not entered
-            if str(file.parent) not in closed:
-                closed.append(str(file.parent))
+            unreadable[str(file.parent)] = CLOSED
     stems = {file.with_suffix("") for file in files}
     originals = {stem.with_name(stem.name + RESTORED) for stem in stems}
-    return [file for file in files if file.with_suffix("") not in originals], closed
+    return [file for file in files if file.with_suffix("") not in originals], unreadable

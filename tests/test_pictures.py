@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from deepisp_cli.errors import InputError
+from deepisp_cli.inputs import CLOSED
 from deepisp_cli.plan import plan_jobs
 from deepisp_cli.training.pictures import list_files, load_all, load_linear, load_photograph
 
@@ -189,6 +190,8 @@ def test_folders_that_cannot_be_searched_are_named(tmp_path, monkeypatch):
 
     with pytest.raises(InputError, match="gone: is not a folder"):
         raw_pairs.find_pairs(tmp_path / "gone")
-    monkeypatch.setattr(raw_pairs, "search_folder", lambda folder, recursive: ([], [f"{folder}/closed"]))
+    monkeypatch.setattr(
+        raw_pairs, "search_folder", lambda folder, recursive: ([], {f"{folder}/closed": CLOSED})
+    )
     with pytest.raises(InputError, match="closed: cannot be searched"):
         raw_pairs.find_pairs(tmp_path)

@@ -527,11 +527,13 @@ def test_folders_may_look_like_files(card):
     assert targets(jobs) == ["pictures.jpg/top.jpg"]
 
 
-@pytest.mark.parametrize("given", ["card/a", "card/a/*.dng", "card/a/l*.dng", "card/a/lost.dng"])
+@pytest.mark.parametrize("given", ["card/a", "card/a/*.dng", "card/a/*", "card/a/l*.dng", "card/a/lost.dng"])
 def test_a_link_to_nothing_is_named(card, given):
     """Of a disk that is not mounted, or of git-annex: a backup would believe that all is developed."""
     (card / "a" / "lost.dng").symlink_to("nowhere.dng")
     (card / "a" / "lost.txt").symlink_to("nowhere.txt")  # no raw
+    if given == "card/a/*":
+        (card / "a" / "readme.txt").unlink()
     jobs, _ = plan_jobs(["card/top.cr2", given], "out")
     assert targets(jobs)[0] == "out/top.jpg"
     assert [str(job.error) for job in jobs if job.error] == [

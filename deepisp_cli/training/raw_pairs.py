@@ -42,13 +42,13 @@ def find_raws(folder: Path) -> list[Path]:
     Raises
     ------
     InputError
-        If it is not a folder, or one below it cannot be read.
+        If it is not a folder, or what is below it cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; name folders of raws")
-    files, closed = search_folder(folder, recursive=True)
-    if closed:
-        raise InputError(f"{closed[0]}: cannot be searched; check its permissions")
+    files, unreadable = search_folder(folder, recursive=True)
+    for name, reason in unreadable.items():
+        raise InputError(f"{name}: {reason}")
     return files
 
 
