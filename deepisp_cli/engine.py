@@ -149,9 +149,11 @@ def open_engine(model: Model | str | os.PathLike[str], engine: str = "auto", dev
     for kind, place in _candidates(model, engine, device):
         try:
             return _open(model, kind, place)
-        except (EngineError, ModelError) as error:
-            if isinstance(error, ModelError) and not failures:
+        except ModelError as error:
+            if not failures:
                 raise  # damage should be told, not be passed over by a slower engine
+            failures.append(str(error))
+        except EngineError as error:
             failures.append(str(error))
         except MemoryError:
             failures.append(

@@ -61,7 +61,7 @@ def find_sources(
     InputError
         If the current folder has been removed.
     UsageError
-        If standard input is among other inputs, a name is empty, or the last one seems to be the output.
+        If standard input is among other inputs, or a name is empty.
     """
     if "" in inputs:
         raise UsageError(EMPTY)
@@ -69,9 +69,6 @@ def find_sources(
         if set(inputs) != {STANDARD_STREAM}:
             raise UsageError("standard input cannot be mixed with other inputs; give it alone")
         return [(STANDARD_STREAM, Path())], []
-    last = Path(inputs[-1]) if len(inputs) > 1 else Path()
-    if last.suffix.lower() in PICTURE_SUFFIXES and not has_magic(inputs[-1]) and not os.path.lexists(last):
-        raise UsageError(f"{last}: no such file; if it is to be written, name it with -o: -o {last}")
     files: list[tuple[Path, Path]] = []
     missing: list[tuple[str, InputError]] = []
 

@@ -15,7 +15,7 @@ from deepisp_cli.joining import RESIDUAL_LIMIT
 
 LEAST_INPUTS = 16  # channels that a matrix product takes
 LAST_OUTPUTS = 16  # channels of a block, the image's among them, that get more than a ReLU
-# of one program of `convolve`; the stages are taps in flight. The fastest that an H200 was asked for, 64 wide
+# of one program of `convolve`; the stages are taps in flight. The fastest of those tried on an H200, 64 wide
 PIXELS, WARPS, STAGES = 128, 4, 3
 JOIN_PIXELS = 32  # of one program of the training kernels
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 from deepisp_cli.errors import UsageError
-from deepisp_cli.output import FORMATS
+from deepisp_cli.output import FORMATS, check_format
 from deepisp_cli.white_balance import WHITE_BALANCES, parse_gains, parse_kelvin
 
 LOOKS = ("learned", "neutral")
@@ -90,8 +90,8 @@ class Options:
             raise UsageError(f"unknown look {self.look!r}; known: {', '.join(LOOKS)}")
         if not 1 <= self.quality <= 100:
             raise UsageError(f"quality is 1 to 100, got {self.quality}")
-        if self.format is not None and self.format not in FORMATS:
-            raise UsageError(f"unknown format {self.format!r}; known: {', '.join(FORMATS)}")
+        if self.format is not None:
+            check_format(self.format)
         depths = FORMATS[self.format].bit_depths if self.format not in (None, "dng") else (8, 16)
         if self.bit_depth not in depths:
             holder = f"{self.format} cannot" if self.format else "no format can"

@@ -57,6 +57,12 @@ STRIP_BYTES = 1 << 20
 THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 160, 80  # pixels of the longer side, as DCF wants it
 
 
+def check_format(name: str) -> None:
+    """`UsageError` if it is no key of `FORMATS`."""
+    if name not in FORMATS:
+        raise UsageError(f"unknown format {name!r}; known: {', '.join(FORMATS)}")
+
+
 def format_of_suffix(path: str | os.PathLike[str]) -> str:
     """The format that a file name implies, a key of ``FORMATS``."""
     suffix = Path(path).suffix.lower()

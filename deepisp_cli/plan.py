@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from glob import has_magic
 from itertools import combinations
 from pathlib import Path
 
 from deepisp_cli.errors import DeepIspError, UsageError
 from deepisp_cli.files import STANDARD_STREAM, is_device, is_taken
 from deepisp_cli.frame import Result
-from deepisp_cli.inputs import EMPTY, RESTORED, find_sources, is_ours
+from deepisp_cli.inputs import EMPTY, PICTURE_SUFFIXES, RESTORED, find_sources, is_ours
 from deepisp_cli.metadata import read_metadata
 from deepisp_cli.naming import check_template, fields_of, fill
-from deepisp_cli.output import FORMATS, OUTPUT_SUFFIXES, format_of_suffix
+from deepisp_cli.output import FORMATS, OUTPUT_SUFFIXES, check_format, format_of_suffix
 from deepisp_cli.xmp import read_sidecars
 
 STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # written to even if it is redirected to an existing file
@@ -91,8 +92,8 @@ def plan_jobs(
     UsageError
         If the options contradict each other, two inputs share an output, or an output exists.
     """
-    if format is not None and format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+    if format is not None:
+        check_format(format)
     names = [str(given) for given in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     output = None if output is None else str(output)
     if output == "":
@@ -101,6 +102,7 @@ def plan_jobs(
         template = template.replace(os.sep, "/")  # Windows: a backslash makes folders there, too
         check_template(template)
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
+    _refuse_output_among(names)
     sources, missing = find_sources(names, recursive)
     if missing and not sources:
         raise missing[0][1]
@@ -142,6 +144,13 @@ def plan_jobs(
     _refuse_clashes(jobs, name)
     jobs = _settle_existing(jobs, overwrite, skip_existing)
     return [*jobs, *restored, *(Job(name, "", error=error) for name, error in missing)], format
+
+
+def _refuse_output_among(inputs: Sequence[str]) -> None:
+    """Other programs take it as the last argument."""
+    last = Path(inputs[-1]) if len(inputs) > 1 else Path()
+    if last.suffix.lower() in PICTURE_SUFFIXES and not has_magic(inputs[-1]) and not os.path.lexists(last):
+        raise UsageError(f"{last}: no such file; if it is to be written, name it with -o: -o {last}")
 
 
 def _names_a_file(output: str) -> bool:

@@ -46,8 +46,7 @@ def render(picture: NDArray[np.float32], orientation: int, bit_depth: int) -> Pi
     Dither is added before *truncation* and lies in [0, 1): the mean of a flat field is kept at every level,
     and exact 0 and exact 1 stay 0 and 255, which noise of both signs cannot promise without clipping it.
     """
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.float32:
-        raise ValueError(f"picture must be (H, W, 3) float32, not {picture.shape} {picture.dtype}")
+    check_picture(picture)
     if bit_depth not in LEVELS:
         raise ValueError(f"bit depth must be 8 or 16, not {bit_depth}")
     upright = orient(picture, orientation)
@@ -68,6 +67,22 @@ def render(picture: NDArray[np.float32], orientation: int, bit_depth: int) -> Pi
             np.rint(block, out=block)
         pixels[top : top + BLOCK_ROWS] = block  # the assignment truncates
     return pixels
+
+
+def check_picture(picture: np.ndarray) -> None:
+    """Refuse what is no picture.
+
+    Parameters
+    ----------
+    picture : (H, W, 3) float32
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.float32:
+        raise ValueError(f"picture must be (H, W, 3) float32, not {picture.shape} {picture.dtype}")
 
 
 def orient(array: NDArray, orientation: int) -> NDArray:

@@ -15,6 +15,7 @@ from deepisp_cli.demosaic import mirror
 from deepisp_cli.engine import ContinuingEngine, Engine
 from deepisp_cli.models import TileNeeds
 from deepisp_cli.onnx_engine import STRIP
+from deepisp_cli.render import check_picture
 
 BANDS_IN_WORK = 2  # rows of tiles in progress
 
@@ -68,8 +69,7 @@ def run_tiled(
     MemoryError
         If memory does not suffice for a tile of one cell, or to continue.
     """
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.float32:
-        raise ValueError(f"picture must be (H, W, 3) float32, not {picture.shape} {picture.dtype}")
+    check_picture(picture)
     height, width = picture.shape[:2]
     needs = engine.model.tile_needs
     sides = (tile or 0, tile or 0)

@@ -565,6 +565,7 @@ def test_an_output_without_its_option_is_refused_before_any_work(card, last):
     with pytest.raises(InputError, match="no such file or folder"):
         plan_jobs([last])
     assert len(plan_jobs(["card/top.cr2", "lost.dng"], "out")[0]) == 2
+    assert len(find_sources(["card/top.cr2", last])[1]) == 1  # for ``deepisp info`` it is just missing
 
 
 def test_what_is_hidden_is_passed_over(card):

@@ -156,13 +156,11 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     """
     state = read_checkpoint(checkpoints[0])
     config = read_config(checkpoints[0], state)
-    weights, lineage = [], []
-    for path in checkpoints:
-        theirs, architecture, origins = read_weights(path)
+    read = {path: read_weights(path) for path in dict.fromkeys(checkpoints)}  # one may be named twice
+    for path, (_, architecture, _) in read.items():
         if architecture != config.network:
             raise ModelError(f"{path}: holds a network of another architecture; average those of one network")
-        weights.append(theirs)
-        lineage.append(origins)
+    weights, _, lineage = zip(*(read[path] for path in checkpoints), strict=True)
     blocks = len(config.network.dilations)
     if photographs and blocks < SMALLEST:
         raise ModelError(
@@ -179,8 +177,8 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
         old = json.loads(path.read_text("utf-8")) if path.exists() else {}
     except ValueError as error:
         raise ModelError(f"{path}: is not JSON ({error}); correct it, or remove it") from error
-    tables = [old, *(old.get(key, {}) for key in ("files", "training"))] if isinstance(old, dict) else [old]
-    if not all(isinstance(table, dict) for table in tables):
+    tables = ("files", "training")
+    if not isinstance(old, dict) or not all(isinstance(old.get(table, {}), dict) for table in tables):
         raise ModelError(f"{path}: is no model card; correct it, or remove it")
     facts = {key: old[key] for key in KEPT if key in old}
     if old.get("files", {}).get(WEIGHTS_FILE) != hashlib.sha256(_weights_file(network)).hexdigest():

@@ -47,7 +47,8 @@ def find_raws(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; name folders of raws")
     files, unreadable = search_folder(folder, recursive=True)
-    for name, reason in unreadable.items():
+    if unreadable:
+        name, reason = next(iter(unreadable.items()))
         raise InputError(f"{name}: {reason}")
     return files
 
