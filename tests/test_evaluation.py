@@ -20,7 +20,7 @@ from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.cli import main
 from deepisp_cli.colour import encode, srgb_encode
 from deepisp_cli.demosaic import demosaic, mirror, normalise_mosaic, sample_mosaic
-from deepisp_cli.errors import InputError, UsageError
+from deepisp_cli.errors import EngineError, InputError, UsageError
 from deepisp_cli.evaluation import PROTOCOLS, metrics
 from deepisp_cli.evaluation import evaluate as evaluation
 from deepisp_cli.evaluation.alignment import align, common_middle
@@ -599,6 +599,63 @@ def test_the_command_writes_what_it_prints(folder, tmp_path):
     assert refused.exit_code == 2
     assert "holds the data" in refused.output
     assert run(*arguments, "--overwrite").exit_code == 0
+
+
+def test_a_picture_on_which_one_method_fails_is_left_out_for_all(folder, tmp_path, monkeypatch):
+    """Means over different pictures could not be compared."""
+    calls = []
+
+    def fails_once(path):
+        calls.append(path)
+        if len(calls) == 2:
+            raise EngineError("it crashed")
+        return RAW_BASELINES["libraw-dcb"](path)
+
+    monkeypatch.setattr(LowLight, "baselines", {**RAW_BASELINES, "libraw": fails_once})
+    out = tmp_path / "out"
+    result = run("lowlight", folder, "-o", out, "--engine", "onnx", "--baseline", "libraw-dcb", "-q",
+                 "--baseline", "libraw")  # fmt: skip
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "1.png: left out, because libraw failed: it crashed",
+        "deepisp: pictures left out: 1; the means are of the others",
+    ]
+    contents = json.loads((out / "results.json").read_text())
+    assert contents["left_out"] == [{"name": "1.png", "method": "libraw", "error": "it crashed"}]
+    for row in contents["results"]:
+        assert [image["name"] for image in row["images"]] == ["0.png", "2.png"]
+    means = {row["name"]: row["mean"] for row in contents["results"]}
+    assert list(means) == ["libraw-dcb", "libraw", "deepisp"]
+    assert means["libraw-dcb"] == means["libraw"]
+    assert Image.open(out / "sheet.jpg").size == (5 * 256, HEAD + 2 * 256)
+
+
+def test_a_method_that_always_fails_leaves_nothing_to_report(folder, tmp_path, monkeypatch):
+    def fails(path):
+        raise EngineError("it crashed")
+
+    monkeypatch.setattr(LowLight, "baselines", {"libraw": fails})
+    result = run("lowlight", folder, "-o", tmp_path / "out", "--engine", "onnx", "-q")
+    assert result.exit_code == 1
+    assert "no picture is left" in result.stderr
+    assert not result.stdout and not list((tmp_path / "out").iterdir())
+
+
+def test_the_library_raises_what_a_method_raises(folder):
+    """And the command what concerns all pictures."""
+
+    def fails(mosaic):
+        raise EngineError("it crashed")
+
+    def lacks(mosaic):
+        raise UsageError("not installed")
+
+    benchmark, told = Demosaic(folder, Settings(sigmas=(0,))), []
+    with pytest.raises(EngineError, match="it crashed"):
+        evaluate(benchmark, {"mine": fails})
+    with pytest.raises(UsageError, match="not installed"):
+        evaluate(benchmark, {"mine": lacks}, failed=lambda *failure: told.append(failure))
+    assert not told
 
 
 @pytest.mark.parametrize("benchmark", [Demosaic, LowLight])

@@ -10,7 +10,7 @@ import click
 
 from deepisp_cli import ENGINES
 from deepisp_cli.cli_options import device_option, engine_option, tile_option
-from deepisp_cli.errors import UsageError, refuse_not_installed
+from deepisp_cli.errors import DeepIspError, UsageError, refuse_not_installed
 from deepisp_cli.evaluation import CFAS, PROTOCOLS
 
 
@@ -60,14 +60,11 @@ def evaluate(
 
     docs/benchmarks.md defines each, and the metrics.
     """
-    from deepisp_cli.models import find_model
-
     refuse_not_installed(("torch", "pytorch_msssim", "skimage"), "evaluate")
-    from deepisp_cli.engine import open_engine
     from deepisp_cli.evaluation import report
     from deepisp_cli.evaluation.baselines import program_version
     from deepisp_cli.evaluation.benchmarks import Settings
-    from deepisp_cli.evaluation.evaluate import choose_baselines, open_benchmark
+    from deepisp_cli.evaluation.evaluate import choose_baselines, open_benchmark, open_models
     from deepisp_cli.evaluation.evaluate import evaluate as run
 
     for option, given, wanted in (
@@ -87,29 +84,30 @@ def evaluate(
         Settings(sigmas or Settings.sigmas, limit, protocol or Settings.protocol, cfa or Settings.cfa),
     )
     methods, files = choose_baselines(chosen, baselines)
-    engines = {}
-    for name in dict.fromkeys(models) or ("deepisp",):
-        opened = open_engine(find_model(name), engine, device)
-        shown = name if opened.model.name in methods else opened.model.name  # if two share a name: the folder
-        if shown in methods:
-            raise UsageError(
-                f"{name}: another model or baseline is called {shown}, too; rename the baseline's file,"
-                " or give the model as a folder"
-            )
-        methods[shown] = chosen.method(opened)
-        files[shown] = opened.model.card["files"]
-        engines[shown] = f"{opened.name}/{opened.device}"
+    engines = open_models(models or ("deepisp",), engine, device, methods)
+    for name, opened in engines.items():
+        methods[name] = chosen.method(opened)
+        files[name] = opened.model.card["files"]
     for remark in chosen.remarks:
         click.echo(remark, err=True)
     if output:
         output.mkdir(parents=True, exist_ok=True)
     strips: list[Any] = []  # arrays, of the contact sheet
+    left_out: list[dict[str, str]] = []
+
+    def failed(case: str, method: str, error: DeepIspError) -> None:
+        left_out.append({"name": case, "method": method, "error": str(error)})
+        click.echo(f"{case}: left out, because {method} failed: {error}", err=True)
+
     results = run(
         chosen,
         methods,
         progress=lambda name: None if quiet else click.echo(name, err=True),
         strips=strips if output else None,
+        failed=failed,
     )
+    if not any("images" in row for row in results):
+        raise DeepIspError("no picture is left; leave out the baseline or model that fails")
     click.echo(report.as_text(report.table(results)))
     if output:
         repeated = {"--model": models, "--baseline": baselines, "--sigma": [f"{sigma:g}" for sigma in sigmas]}
@@ -117,11 +115,16 @@ def evaluate(
         words += [word for option, values in repeated.items() for value in values for word in (option, value)]
         single = {"--protocol": protocol, "--cfa": cfa, "--limit": limit}
         words += [word for option, value in single.items() if value for word in (option, str(value))]
+        running = {name: f"{opened.name}/{opened.device}" for name, opened in engines.items()}
         places = {"--engine": engine, "--device": device}
         words += [word for option, value in places.items() if value != "auto" for word in (option, value)]
         facts = (benchmark, data.resolve().name, shlex.join(words), chosen.seeds)
         programs = {name: version for name in methods if (version := program_version(name))}
-        report.write_report(output, report.report(*facts, results, files, engines, programs), strips)
+        report.write_report(
+            output, report.report(*facts, results, left_out, files, running, programs), strips
+        )
+    if left_out:
+        raise DeepIspError(f"pictures left out: {len(left_out)}; the means are of the others")
 
 
 @click.command(short_help="Measure speed and memory on this machine.")

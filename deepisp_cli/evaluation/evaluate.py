@@ -2,14 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deepisp_cli.errors import UsageError
+from deepisp_cli.engine import Engine, open_engine
+from deepisp_cli.errors import DeepIspError, UsageError
 from deepisp_cli.evaluation import model_file
 from deepisp_cli.evaluation.baselines import check_installed
 from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings
@@ -17,6 +18,7 @@ from deepisp_cli.evaluation.msr import Msr
 from deepisp_cli.evaluation.photographs import Demosaic, LowLight
 from deepisp_cli.evaluation.report import SHEET_ROWS, label, sheet_row
 from deepisp_cli.evaluation.scenes import S7, Pairs, Raws
+from deepisp_cli.models import find_model
 
 BENCHMARKS: Mapping[str, type[Benchmark]] = {
     kind.name: kind for kind in (Demosaic, LowLight, Msr, S7, Pairs, Raws)
@@ -75,6 +77,47 @@ def choose_baselines(
     return methods, files
 
 
+def open_models(
+    names: Sequence[str], engine: str, device: str, baselines: Collection[str]
+) -> dict[str, Engine]:
+    """Models by the names that tables show: their own, or what the user wrote where two share one.
+
+    Parameters
+    ----------
+    names : of models, or their folders.
+    engine, device : as `open_engine` takes them.
+    baselines : names that are taken already.
+
+    Raises
+    ------
+    UsageError
+        If two are called the same.
+    ModelError, EngineError
+        If a model is unknown or damaged, or cannot run on the device.
+    """
+    engines: dict[str, Engine] = {}
+    for name in dict.fromkeys(names):
+        opened = open_engine(find_model(name), engine, device)
+        taken = (*baselines, *engines)
+        shown = name if opened.model.name in taken else opened.model.name
+        if shown in taken:
+            raise UsageError(
+                f"{name}: another model or baseline is called {shown}, too; rename the baseline's file,"
+                " or give the model as a folder"
+            )
+        engines[shown] = opened
+    return engines
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What one method did with one case."""
+
+    picture: np.ndarray
+    seconds: float
+    values: Mapping[str, float]
+
+
 @dataclass
 class _Row:
     """One method on the cases of one setting."""
@@ -84,6 +127,12 @@ class _Row:
     images: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     pixels: int = 0
+
+    def add(self, case: str, measured: _Measured) -> None:
+        values = {key: _rounded(value) for key, value in measured.values.items()}
+        self.images.append({"name": case, **values})
+        self.seconds += measured.seconds
+        self.pixels += measured.picture.shape[0] * measured.picture.shape[1]
 
     def result(self) -> dict[str, Any]:
         keys = [key for key in self.images[0] if key != "name"]
@@ -101,6 +150,7 @@ def evaluate(
     methods: Mapping[str, Method | None],
     progress: Callable[[str], None] = lambda name: None,
     strips: list[np.ndarray] | None = None,
+    failed: Callable[[str, str, DeepIspError], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure each method on each case.
 
@@ -110,38 +160,58 @@ def evaluate(
     progress : called with each case's name.
     strips : is given the rows of a contact sheet: the middle of the first pictures as they go in, by each
         method, and the truth.
+    failed : called with a case's name, a method's and its error if that method fails on that case, which is
+        then left out for all of them: means over different pictures cannot be compared. None: the error is
+        raised.
 
     Returns
     -------
     For each method and setting ``{"name", "settings", "mean": {metric: value}, "seconds_per_megapixel",
     "images": [{"name", metric: value, ...}]}``; published results, if any, at the end. None stands for
     missing values.
+
+    Raises
+    ------
+    UsageError
+        If a method needs what is not installed.
+    DeepIspError
+        If one fails, unless ``failed`` is given.
     """
     rows: dict[tuple[str, str], _Row] = {}
     for case in benchmark.cases():
         progress(case.name)
-        shown = strips is not None and len(strips) < SHEET_ROWS
-        pictures = {"input": benchmark.show_input(case)} if shown else {}
+        of_case: dict[str, _Measured] = {}
         for name, method in methods.items():
-            row = rows.setdefault((name, label(case.settings)), _Row(name, case.settings))
-            picture = _measure(benchmark, case, method or case.baselines[name], row)
-            if shown:
-                pictures[name] = benchmark.show(picture)
-        if strips is not None and shown:
-            pictures["truth"] = None if case.truth is None else benchmark.show(case.truth)
-            there = {name: picture for name, picture in pictures.items() if picture is not None}
-            strips.append(sheet_row(there, first=not strips))
+            try:
+                of_case[name] = _measure(benchmark, case, method or case.baselines[name])
+            except UsageError:
+                raise
+            except DeepIspError as error:
+                if failed is None:
+                    raise
+                failed(case.name, name, error)
+                break
+        else:
+            for name, measured in of_case.items():
+                row = rows.setdefault((name, label(case.settings)), _Row(name, case.settings))
+                row.add(case.name, measured)
+            if strips is not None and len(strips) < SHEET_ROWS:
+                strips.append(_strip(benchmark, case, of_case, first=not strips))
     return [*(row.result() for row in rows.values()), *benchmark.references()]
 
 
-def _measure(benchmark: Benchmark, case: Case, method: Method, row: _Row) -> np.ndarray:
+def _measure(benchmark: Benchmark, case: Case, method: Method) -> _Measured:
     started = time.perf_counter()
     picture = method(case.input)
-    row.seconds += time.perf_counter() - started
-    row.pixels += picture.shape[0] * picture.shape[1]
-    values = benchmark.measure(picture, case)
-    row.images.append({"name": case.name, **{key: _rounded(value) for key, value in values.items()}})
-    return picture
+    return _Measured(picture, time.perf_counter() - started, benchmark.measure(picture, case))
+
+
+def _strip(benchmark: Benchmark, case: Case, measured: Mapping[str, _Measured], first: bool) -> np.ndarray:
+    """The case's row of the contact sheet."""
+    truth = None if case.truth is None else benchmark.show(case.truth)
+    made = {name: benchmark.show(of_method.picture) for name, of_method in measured.items()}
+    pictures = {"input": benchmark.show_input(case), **made, "truth": truth}
+    return sheet_row({name: picture for name, picture in pictures.items() if picture is not None}, first)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

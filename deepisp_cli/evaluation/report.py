@@ -64,13 +64,14 @@ def report(
     command: str,
     seeds: str,
     results: Sequence[Mapping[str, Any]],
+    left_out: Sequence[Mapping[str, str]],
     models: Mapping[str, Mapping[str, str]],
     engines: Mapping[str, str],
     programs: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The contents of ``results.json``: results, the name of the data, the command that printed them, seeds,
-    versions of libraries and other ``programs``, the SHA-256 of each model's files, its engine and device,
-    and the processor."""
+    """The contents of ``results.json``: results, the pictures left out and why, the name of the data, the
+    command that printed them, seeds, versions of libraries and other ``programs``, the SHA-256 of each
+    model's files, its engine and device, and the processor."""
     libraries = {name: installed_version(name) for name in LIBRARIES}
     return {
         "benchmark": benchmark,
@@ -82,6 +83,7 @@ def report(
         "engines": engines,
         "processor": f"{available_cores()} cores, {processor()}",
         "results": results,
+        "left_out": left_out,
     }
 
 
