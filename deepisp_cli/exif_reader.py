@@ -5,8 +5,8 @@ import contextlib
 import inspect
 import logging
 import struct
-from io import BytesIO
-from typing import Any, BinaryIO
+from io import SEEK_END, BytesIO
+from typing import Any, BinaryIO, NamedTuple
 
 import exifread
 from PIL.ExifTags import Base as Tag
@@ -88,37 +88,56 @@ class _BoundedReader:
         return self._stream.read(min(size, MAX_VALUE))
 
 
-def read_tiff(stream: BinaryIO, is_gps: bool) -> tuple[dict[str, dict[int, Any]], list[str]]:
-    """Read a TIFF structure's values by IFD ("Image", "EXIF", "GPS") and tag number; and name the directories
-    of which nothing could be read."""
+class TiffValues(NamedTuple):
+    """What a TIFF structure holds."""
+
+    found: dict[str, dict[int, Any]]  # "Image", "EXIF", "GPS" -> tag number -> value
+    lost: list[str]  # directories that are not within the file, or of which nothing could be read
+    cut_off: list[int]  # tags whose values would lie beyond the end of the file
+
+
+def read_tiff(stream: BinaryIO, is_gps: bool) -> TiffValues:
+    """Read a TIFF structure; its image IFD counts as "GPS" if ``is_gps``."""
+    end = stream.seek(0, SEEK_END)
     stream.seek(0)
     head = stream.read(4)
     found: dict[str, dict[int, Any]] = {"Image": {}, "EXIF": {}, "GPS": {}}
     if head[:2] not in (b"II", b"MM"):
-        return found, []
+        return TiffValues(found, [], [])
+    order = "<" if head[:2] == b"II" else ">"
+    first = int.from_bytes(_read_at(stream, 4, 4), "little" if order == "<" else "big")
+    if _count(stream, order, first, end) is None:
+        return TiffValues(found, ["GPS" if is_gps else "Image"], [])
+    cut_off = []
     tags = exifread.process_file(_BoundedReader(stream), **_QUICK)  # type: ignore[arg-type]
     for key, tag in tags.items():
         ifd = key.partition(" ")[0]
-        if ifd in found and hasattr(tag, "values"):
+        if ifd not in found or not hasattr(tag, "values"):
+            continue
+        if tag.field_length > 4 and tag.field_offset + tag.field_length > end:  # exifread invents the rest
+            cut_off.append(tag.tag)
+        else:
             found["GPS" if is_gps else ifd].setdefault(tag.tag, tag.values)
-    order = "<" if head[:2] == b"II" else ">"
     pointers = {directory: found["Image"].get(tag) for directory, tag in DIRECTORIES.items()}
-    lost = [
-        directory
-        for directory, pointer in pointers.items()
-        if pointer and not found[directory] and not _is_empty(stream, pointer[0])
-    ]
+    lost = []
+    for directory, pointer in pointers.items():
+        count = _count(stream, order, pointer[0], end) if pointer else 0
+        if count is None or (count and not found[directory]):
+            found[directory].clear()
+            lost.append(directory)
     with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; keep what exifread has found
-        first = struct.unpack(order + "I", _read_at(stream, 4, 4))
-        found["Image"].update(_find(stream, order, first[0], Tag.Copyright))
-        for comment in _find(stream, order, (pointers["EXIF"] or first)[0], Tag.UserComment).values():
+        found["Image"].update(_find(stream, order, first, Tag.Copyright))
+        for comment in _find(stream, order, (pointers["EXIF"] or [first])[0], Tag.UserComment).values():
             found["EXIF"][Tag.UserComment] = to_comment(comment, order)
-    return found, lost
+    return TiffValues(found, lost, cut_off)
 
 
-def _is_empty(stream: BinaryIO, pointer: Any) -> bool:
-    """Whether a directory has no entries; one whose pointer is not an offset is not empty but damaged."""
-    return isinstance(pointer, int) and pointer >= 0 and _read_at(stream, pointer, 2) == b"\0\0"
+def _count(stream: BinaryIO, order: str, pointer: Any, end: int) -> int | None:
+    """The entries of a directory; None if ``pointer`` is no offset, or it does not end within the file."""
+    if not isinstance(pointer, int) or not 0 <= pointer <= end - 2:
+        return None
+    (count,) = struct.unpack(order + "H", _read_at(stream, pointer, 2))
+    return count if pointer + 2 + 12 * count <= end else None
 
 
 def _find(stream: BinaryIO, order: str, ifd: int, wanted: int, largest: int = MAX_VALUE) -> dict[int, bytes]:
@@ -126,7 +145,8 @@ def _find(stream: BinaryIO, order: str, ifd: int, wanted: int, largest: int = MA
     (count,) = struct.unpack(order + "H", _read_at(stream, ifd, 2))
     for tag, _, size, offset in struct.iter_unpack(order + "HHII", _read_at(stream, ifd + 2, 12 * count)):
         if tag == wanted and size > 4:
-            return {tag: _read_at(stream, offset, min(size, largest))}
+            value = _read_at(stream, offset, min(size, largest))
+            return {tag: value} if len(value) == min(size, largest) else {}
     return {}
 
 

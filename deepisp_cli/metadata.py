@@ -74,6 +74,7 @@ GPS_TAGS: dict[int, str] = {
     **dict.fromkeys(GPS, "text"),
     **{tag: kind for kind, tags in GPS_KINDS.items() for tag in tags},
 }
+CARRIED = IMAGE_TAGS.keys() | EXIF_TAGS.keys() | GPS_TAGS.keys()
 DNG_TWINS: dict[int, int] = {
     Tag.CameraSerialNumber: Tag.BodySerialNumber,
     Tag.LensInfo: Tag.LensSpecification,
@@ -215,7 +216,7 @@ def read_metadata(
     for what, file in files.items():
         try:
             for index, stream in enumerate(tiff_streams(file)):
-                found, lost = read_tiff(stream, is_gps=index == 2)
+                found, lost, cut_off = read_tiff(stream, is_gps=index == 2)
                 _drop_placeholders(found["Image"])
                 twins = {exif_tag: found["Image"].get(dng_tag) for dng_tag, exif_tag in DNG_TWINS.items()}
                 faults = {
@@ -223,6 +224,7 @@ def read_metadata(
                     **_add(exif, EXIF_TAGS, {**found["Image"], **found["EXIF"]}),
                     **_add(gps, GPS_TAGS, found["GPS"]),
                     **_add(exif, EXIF_TAGS, twins),
+                    **{tag: "cut off" for tag in cut_off if tag in CARRIED},
                 }
                 refused |= faults.keys()
                 unknown |= {tag for tag in ZERO_MEANS_APEX if _is_zero(found["EXIF"].get(tag))}

@@ -396,6 +396,27 @@ def test_a_lost_directory_is_noted(directory, tag):
         assert not (found.gps if directory == "GPS" else found.exif)
 
 
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_values_that_are_cut_off_are_noted_not_invented(endian):
+    """A file that ends too early, where a DNG may keep its EXIF: what is left is as it was."""
+    typed = {0x8298: "Zo Doe\0Ed Itor", 0x9286: b"ASCII\0\0\0quite a long remark"}
+    data = tiff({**IMAGE, 0x8298: typed[0x8298]}, {**EXIF, 0x9286: typed[0x9286]}, endian=endian)
+    whole = read(data)
+    lost = set()
+    for end in range(12 * 20, len(data)):
+        part = read(data[:end], fallback={"focal_length": 35.0, "iso": 100, "make": "Maker"})
+        for ifd in ("image", "exif", "gps"):
+            values, sound = getattr(part, ifd), getattr(whole, ifd)
+            assert values.items() <= sound.items() | {(0x8827, 100)}, end
+            if values:  # else the directory itself is noted
+                lost |= sound.keys() - values.keys()
+        assert len(part.notes) > 0 or part == whole
+        assert not any("cannot be read" in note for note in part.notes)
+    assert lost >= {0x920A, 0x829A, 0x9003, 0x9286}
+    (note,) = (note for note in read(data[:-2]).notes if "cut off" in note)
+    assert note == "x.dng: EXIF tag 0x001D dropped (cut off)"
+
+
 def check_harmless(data: bytes, preview: bytes | None = None) -> None:
     found = read(data, preview=preview)
     _ = found.captured, found.camera, found.lens, found.iso, found.exposure_time, found.f_number
