@@ -72,6 +72,7 @@ def measure(
 
     Parameters
     ----------
+    model : `deepisp_cli.models.Model`
     engine, device : as for `deepisp_cli.engine.open_engine`.
     sizes : (width, height) in pixels.
     repeat : runs of each size, after one on a small frame to warm up; the medians are reported.

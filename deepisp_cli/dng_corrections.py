@@ -66,6 +66,7 @@ class GainMap(NamedTuple):
         Parameters
         ----------
         light : (rows, columns) float32 counts above black.
+        place : of these samples in the raw.
         white : of the same shape, or a number: what is white of these.
         """
         if place.plane not in self.area.planes:

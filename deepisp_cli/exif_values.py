@@ -134,6 +134,7 @@ def positive(value: object) -> float | None:
 
 
 def parse_date(text: str) -> datetime | None:
+    """EXIF DateTime, "2024:05:17 06:07:08", without a time zone."""
     try:
         return datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S")
     except ValueError:

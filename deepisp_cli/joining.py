@@ -70,6 +70,7 @@ def padded_join(output: Tensor, image: Tensor, padding: int) -> tuple[Tensor, Te
     ----------
     output : (N, C, H, W).
     image : (N, I, H, W) float32.
+    padding : pixels at each border.
 
     Returns
     -------
@@ -102,6 +103,11 @@ def padded_join_backward(
     ----------
     stem, residual : what it returned.
     stem_gradient, image_gradient : gradients of its stem and its image, of their shapes.
+    padding : that it was given.
+
+    Returns
+    -------
+    (N, C, H, W) and (N, I, H, W).
     """
     count = stem.shape[1] - residual.shape[1]
     middle = slice(padding, -padding)

@@ -92,6 +92,7 @@ def convolve(
     filters : (9, inputs, outputs) float16, from `arrange`; outputs a power of two, at least `LAST_OUTPUTS`.
     bias : (outputs,) float32.
     image : (H, W, I) float32, the running image; I at most `LAST_OUTPUTS`.
+    dilation : pixels between the taps of a filter.
 
     Returns
     -------

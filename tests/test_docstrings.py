@@ -1,12 +1,15 @@
 """What ``help()`` shows is complete: the fields of records, the arguments of functions of arrays."""
 
+import ast
 import inspect
 import re
 from dataclasses import fields
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+import deepisp_cli
 from deepisp_cli.batch import Report
 from deepisp_cli.engine import Engine
 from deepisp_cli.frame import Frame, Result
@@ -15,6 +18,7 @@ from deepisp_cli.options import Options
 from deepisp_cli.plan import Job
 from deepisp_cli.raw import RawImage
 
+PACKAGE = Path(deepisp_cli.__file__).parent
 MODULES = (
     *("batch", "calibration", "camera_rgb", "colour", "demosaic", "developed_matrix", "dng"),
     *("dng_corrections", "dng_opcodes", "dng_tags", "engine", "files", "frame", "grain", "inputs", "options"),
@@ -24,8 +28,8 @@ MODULES = (
 
 
 def section(documented, title):
-    """Names, in order, to descriptions in a section of a numpydoc docstring."""
-    lines = inspect.getdoc(documented).splitlines()
+    """Names, in order, to descriptions in a section of a numpydoc docstring, or of what has one."""
+    lines = (documented if isinstance(documented, str) else inspect.getdoc(documented)).splitlines()
     if title not in lines:
         return {}
     start = lines.index(title) + 2
@@ -37,7 +41,7 @@ def section(documented, title):
                 found[name] += line.strip()
         else:
             listed, colon, kind = line.partition(" : ")
-            assert colon, f"{documented.__qualname__}: {line!r} is not 'name : kind'"
+            assert colon, f"{line!r} is not 'name : kind'"
             names = listed.split(", ")
             found.update(dict.fromkeys(names, kind))
     return found
@@ -79,6 +83,16 @@ def test_every_argument_is_described_where_one_is_or_is_an_array(function):
     described = section(function, "Parameters")
     if described or takes_an_array(function):
         assert list(described) == list(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_a_list_of_arguments_is_complete(path):
+    """In every module, without importing what it needs."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef) and "Parameters\n---" in (text := ast.get_docstring(node) or ""):
+            arguments = [*node.args.args, *node.args.kwonlyargs]
+            names = [argument.arg for argument in arguments if argument.arg != "self"]
+            assert list(section(text, "Parameters")) == names, node.name
 
 
 @pytest.mark.parametrize("function", list(public_functions()), ids=lambda function: function.__qualname__)

@@ -156,6 +156,7 @@ def evaluate(
 
     Parameters
     ----------
+    benchmark : from `open_benchmark`.
     methods : by name; None for a baseline that comes with the cases.
     progress : called with each case's name.
     strips : is given the rows of a contact sheet: the middle of the first pictures as they go in, by each

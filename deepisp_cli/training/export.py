@@ -90,6 +90,8 @@ def export(
 
     Parameters
     ----------
+    network : to write.
+    folder : made if missing.
     facts : further entries of the card: summary, training, results, ...
     pictures : typical inputs of the network, (N, 3, H, W); if given, the 8-bit form is written too.
     checks : other inputs on which it must agree; by default the same.
@@ -145,6 +147,7 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
     checkpoints : one, or several of one network, whose mean is taken (Wortsman et al., "Model soups", 2022);
         all but the first may be model folders. The card records the training of the first, and the
         ``lineage`` of all: what they started from, and the checkpoints themselves.
+    folder : of the model; what a person wrote into the card that it holds is kept.
     photographs : folders; raws made from them calibrate the 8-bit form.
 
     Raises

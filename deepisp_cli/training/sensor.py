@@ -43,6 +43,7 @@ class Sensor:
         ----------
         scene : (H, W, 3) linear sRGB; 1.0 is white at 0 EV.
         exposure : EV.
+        rng : for the noise.
 
         Returns
         -------

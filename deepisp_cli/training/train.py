@@ -44,7 +44,9 @@ def train(
 
     Parameters
     ----------
+    config : what to train, and on what.
     folder : where the checkpoint, the log and the validation pictures go; made if missing.
+    device : to train on.
     resume : continue from the folder's checkpoint, if there is one.
     initial : a model folder, or another run's checkpoint, to take the weights from when a run begins.
     steps, minutes : stop after so many steps in total, or minutes of this call. The schedule stays, so that a
