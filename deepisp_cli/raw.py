@@ -7,35 +7,25 @@
 import io
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from deepisp_cli import dng_decode, dng_tags, libraw
-from deepisp_cli.calibration import (
-    D65,
-    Calibration,
-    colour_matrix,
-    is_usable,
-    matrix_at,
-    neutral_gains,
-    read_calibrations,
-    temperature,
-    to_gains,
-)
+from deepisp_cli.calibration import Calibration, matrix_at, read_calibrations
 from deepisp_cli.clipping import clipping_level
 from deepisp_cli.demosaic import BAYER_PATTERNS
-from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.dng_corrections import correct
 from deepisp_cli.dng_opcodes import fix_bad_pixels, shades_after_warp, unapplied_lists
 from deepisp_cli.dng_tags import RawTag, Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError, input_errors
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded
+from deepisp_cli.stated_colour import profile, white_balances, xyz_to_camera
 from deepisp_cli.xtrans import SIDE, SMALLEST, is_x_trans
 
 LARGEST_ASPECT = 4.0  # of pixels; cameras have up to 2, the Nikon D1X and old Kodaks
@@ -182,38 +172,22 @@ def _named(name: str) -> Iterator[None]:
 def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
     """Combine what LibRaw decoded with what the tags say."""
     colours = _mosaic_colours(decoded, tags)
-    x_trans = colours is not None and len(colours) == SIDE
     if colours is not None:
         decoded = decoded._replace(samples=fix_bad_pixels(decoded.samples, tags, len(colours)))
-    # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
-    origin, visible = dng_tags.active_area(tags, decoded.samples.shape) or (decoded.origin, decoded.visible)
-    offset, shape = dng_tags.default_crop(tags, visible)
-    lens_warp = read_lens_warp(tags, (offset, shape), visible)
-    if lens_warp is not None:
-        offset, shape = lens_warp.area
-    (top, left), (height, width) = origin + offset, shape
-    samples = np.ascontiguousarray(decoded.samples[top : top + height, left : left + width])
-    if samples.shape[:2] != tuple(shape) or min(shape) < (SMALLEST if x_trans else 2):
-        raise ValueError(f"a {'picture' if colours is None else 'mosaic'} of {height}x{width}")
+    area = _picture_area(decoded, tags)
+    samples = _cut(decoded.samples, area, colours)
     notes = _check_tail(samples, colours is not None)
     pattern = None
     if colours is not None:
-        colours = np.roll(colours, (-top, -left), axis=(0, 1))
+        colours = np.roll(colours, -area.corner, axis=(0, 1))
         pattern = "".join(decoded.letters[colour] for colour in colours.ravel())
-        samples = dng_tags.subtract_deltas(samples, tags, offset)
-    black, stated = _levels(decoded, tags, colours, offset)
-    share = 1.0 if pattern is None else clipping_level(samples, black, stated)
-    white = np.float32(black.min()) + np.float32(share) * (stated - np.float32(black.min()))
-    if share == 1 or white.min() <= black.max():
-        white, share = stated, 1.0
-    else:
-        notes.append(
-            f"the sensor clips at {share:.1%} of the white level that the file states; this is used as white"
-        )
-    samples = correct(samples, pattern, black, (stated, white), tags, offset, visible)
-    matrix = _xyz_to_camera(decoded, tags, source)
+        samples = dng_tags.subtract_deltas(samples, tags, area.offset)
+    black, stated = _levels(decoded, tags, colours, area.offset)
+    white, share = (stated, 1.0) if pattern is None else _clipped_white(samples, black, stated)
+    samples = correct(samples, pattern, black, (stated, white), tags, area.offset, area.visible)
+    matrix = xyz_to_camera(decoded, tags, source)
     calibrations = read_calibrations(tags)
-    camera, daylight = _white_balances(decoded, tags, matrix, calibrations)
+    camera, daylight = white_balances(decoded, tags, matrix, calibrations)
     aspect = decoded.pixel_aspect
     if not 1 / LARGEST_ASPECT <= aspect <= LARGEST_ASPECT:
         notes.append(f"pixels {aspect:g} times as wide as high are not believed: they are taken as square")
@@ -227,18 +201,63 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         daylight_white_balance=daylight,
         xyz_to_camera=matrix,
         orientation=_orientation(decoded, tags),
-        lens_warp=lens_warp,
+        lens_warp=area.lens_warp,
         clipped_at=share,
         restored=dng_tags.restored_share(tags),
         make=dng_tags.text(tags, "Make"),
         model=dng_tags.text(tags, "Model"),
         capture=decoded.capture,
         notes=(),
-        profile=_profile(source, tags),
+        profile=profile(source, tags),
         calibrations=calibrations,
         pixel_aspect=aspect,
     )
     return replace(image, notes=(*notes, *_notes(image, tags)))
+
+
+class _Area(NamedTuple):
+    """Which of the decoded samples become the picture."""
+
+    corner: np.ndarray  # (2,): its first row and column
+    shape: tuple[int, int]  # its rows and columns
+    offset: np.ndarray  # (2,): of the corner from that of the visible area
+    visible: tuple[int, int]  # rows and columns of the visible area
+    lens_warp: LensWarp | None
+
+
+def _picture_area(decoded: Decoded, tags: Tags) -> _Area:
+    """The crop that the file asks for; before a lens correction also what lies around it."""
+    # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
+    origin, visible = dng_tags.active_area(tags, decoded.samples.shape) or (decoded.origin, decoded.visible)
+    offset, shape = dng_tags.default_crop(tags, visible)
+    lens_warp = read_lens_warp(tags, (offset, shape), visible)
+    if lens_warp is not None:
+        offset, shape = lens_warp.area
+    return _Area(origin + offset, shape, offset, visible, lens_warp)
+
+
+def _cut(samples: np.ndarray, area: _Area, colours: np.ndarray | None) -> np.ndarray:
+    """The samples of the area, a contiguous copy.
+
+    Raises
+    ------
+    ValueError
+        If they do not reach as far, or are too few to be demosaiced.
+    """
+    (top, left), (height, width) = area.corner, area.shape
+    samples = np.ascontiguousarray(samples[top : top + height, left : left + width])
+    smallest = SMALLEST if colours is not None and len(colours) == SIDE else 2
+    if samples.shape[:2] != tuple(area.shape) or min(area.shape) < smallest:
+        raise ValueError(f"a {'picture' if colours is None else 'mosaic'} of {height}x{width}")
+    return samples
+
+
+def _clipped_white(samples: np.ndarray, black: np.ndarray, stated: np.ndarray) -> tuple[np.ndarray, float]:
+    """The level at which a mosaic's sensor clips, where that is below the white that the file states, and its
+    share of it."""
+    share = clipping_level(samples, black, stated)
+    white = np.float32(black.min()) + np.float32(share) * (stated - np.float32(black.min()))
+    return (stated, 1.0) if share == 1 or white.min() <= black.max() else (white, share)
 
 
 def _levels(
@@ -298,63 +317,13 @@ def _mosaic_colours(decoded: Decoded, tags: Tags) -> np.ndarray | None:
     return decoded.colours
 
 
-def _xyz_to_camera(decoded: Decoded, tags: Tags, source: BinaryIO) -> np.ndarray | None:
-    """Return the DNG's matrix, else the one that LibRaw states or, if it states none, uses; None if there is
-    none that is usable."""
-    matrix = decoded.xyz_to_camera if (own := colour_matrix(tags)) is None else own
-    with np.errstate(over="ignore"):
-        matrix = matrix.astype(np.float32)
-    if is_usable(matrix):
-        return matrix
-    x_trans = decoded.colours is not None and len(decoded.colours) == SIDE
-    if dng_tags.is_dng(tags) or x_trans:  # LibRaw's X-Trans demosaic may crash
-        return None
-    used, balanced = developed_matrix(source), to_gains(decoded.daylight_gains)
-    return used if used is None or balanced is None else used / balanced[:, None]
-
-
-def _profile(source: BinaryIO, tags: Tags) -> tuple[RawTag, ...]:
-    if not dng_tags.is_dng(tags):
-        return ()
-    matrix = colour_matrix(tags)
-    return dng_tags.profile_tags(source, matrices=matrix is not None and is_usable(matrix))
-
-
-def _white_balances(
-    decoded: Decoded, tags: Tags, matrix: np.ndarray | None, calibrations: Sequence[Calibration]
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the gains as shot and for D65. LibRaw's are all one where it does not know them."""
-    camera = None if np.ptp(decoded.camera_gains) == 0 else to_gains(decoded.camera_gains)
-    daylight = None if np.ptp(decoded.daylight_gains) == 0 else to_gains(decoded.daylight_gains)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if dng_tags.is_dng(tags):
-            neutral = _as_shot_neutral(tags, matrix, calibrations)
-            camera = None if neutral is None else to_gains(1 / neutral)
-        if matrix is not None:
-            daylight = neutral_gains(matrix, D65)
-    return camera, daylight
-
-
-def _as_shot_neutral(
-    tags: Tags, matrix: np.ndarray | None, calibrations: Sequence[Calibration]
-) -> np.ndarray | None:
-    """Return the camera RGB of a neutral colour in the shot, not checked; None if the DNG does not say.
-
-    AsShotWhiteXY needs a matrix. A file is to have only one of the two; with both, AsShotNeutral counts, as
-    for Adobe's own programs.
-    """
-    if "AsShotNeutral" in tags or "AsShotWhiteXY" not in tags or matrix is None:
-        return tags.get("AsShotNeutral")
-    x, y = tags["AsShotWhiteXY"]
-    light = np.array([x / y, 1.0, (1 - x - y) / y])
-    return (matrix_at(temperature(light), calibrations) if calibrations else matrix) @ light
-
-
 def _notes(image: RawImage, tags: Tags) -> tuple[str, ...]:
     brightest = max(0.0, (image.samples.max() - image.black.min()) / (image.white.max() - image.black.min()))
     unapplied = unapplied_lists(tags)
     reordered = image.lens_warp is not None and shades_after_warp(tags)
     remarks = {
+        f"the sensor clips at {image.clipped_at:.1%} of the white level that the file states; this is used as"
+        " white": image.clipped_at < 1,
         "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None
         and not image.calibrations,
         "no as-shot white balance": image.camera_white_balance is None,

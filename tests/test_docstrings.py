@@ -23,7 +23,7 @@ MODULES = (
     *("batch", "calibration", "camera_rgb", "colour", "demosaic", "developed_matrix", "dng"),
     *("dng_corrections", "dng_opcodes", "dng_tags", "engine", "files", "frame", "grain", "inputs", "options"),
     *("lens_warp", "look", "metering", "models", "output", "pipeline", "plan", "raw", "resize"),
-    *("render", "restored", "clipping", "tiling", "white_balance", "xtrans"),
+    *("render", "restored", "clipping", "stated_colour", "tiling", "white_balance", "xtrans"),
 )
 
 

@@ -26,6 +26,7 @@ LAYERS = [
     ["onnx_engine", "torch_engine", "restored", "grain"],
     ["camera_rgb", "dng"],
     ["raw", "exif", "files"],
+    ["stated_colour"],
     ["dng_corrections", "lens_warp", "dng_decode", "clipping", "calibration", "developed_matrix", "xtrans"],
     ["libraw", "dng_opcodes", "resize"],
     ["metadata"],

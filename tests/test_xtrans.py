@@ -9,7 +9,7 @@ import pytest
 from conftest import MATRIX, mosaic_of, opcode_list
 from PIL import Image
 
-from deepisp_cli import raw
+from deepisp_cli import stated_colour
 from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.demosaic import sample_mosaic
 from deepisp_cli.dng import write_dng
@@ -122,7 +122,7 @@ def test_a_file_of_the_cameras_own_format_has_libraws_levels(monkeypatch):
         xyz_to_camera=MATRIX,
         capture={},
     )
-    monkeypatch.setattr(raw, "developed_matrix", lambda source: pytest.fail("LibRaw may crash"))
+    monkeypatch.setattr(stated_colour, "developed_matrix", lambda source: pytest.fail("LibRaw may crash"))
     assert _assemble(frame._replace(xyz_to_camera=np.zeros((3, 3))), {}, io.BytesIO()).notes
     image = _assemble(frame, {}, io.BytesIO())
     np.testing.assert_array_equal(image.samples, samples[3:19, 4:22])
