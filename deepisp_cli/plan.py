@@ -101,39 +101,21 @@ def plan_jobs(
     if template is not None:
         template = template.replace(os.sep, "/")  # Windows: a backslash makes folders there, too
         check_template(template)
-    output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
     _refuse_output_among(names)
     sources, missing = find_sources(names, recursive)
     if missing and not sources:
         raise missing[0][1]
-    count = len(sources) + len(missing)
-    single = count == 1 and not any(map(os.path.isdir, names))
-    is_file_name = output is not None and output != STANDARD_STREAM and _names_a_file(output)
-    file = Path(str(output)) if is_file_name and single else None
-    if file and template is not None:
-        raise UsageError("--name and an output file contradict each other; give a folder with -o")
-    if output == STANDARD_STREAM and count > 1:
-        raise UsageError(f"{count} inputs cannot all go to standard output; give a folder with -o")
-    if is_file_name and not single:
-        raise UsageError(
-            f"{output}: is a file name; a folder or several inputs need a folder, whose name may end with '/'"
-        )
-    if file and not is_device(file):
-        by_suffix = format_of_suffix(str(output))
-        if format and format != by_suffix:
-            raise UsageError(f"{output}: the suffix says {by_suffix}, --format says {format}; change one")
-        format = by_suffix
-    format = format or "jpeg"
-    name = template or ("{stem}" + RESTORED if format == "dng" else "{stem}")
+    output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
+    file = _output_file(output, names, len(sources) + len(missing), template)
+    format = _format_of(file, format)
     if any(source == STANDARD_STREAM for source, _ in sources) and output is None:
         output = STANDARD_STREAM  # from a pipe into a pipe
     by_default = format == "dng" and template is None
+    name = template or ("{stem}" + RESTORED if by_default else "{stem}")
     jobs, restored = [], []
     for source, folder in sources:
-        if output == STANDARD_STREAM:
-            jobs.append(Job(source, STANDARD_STREAM))
-        elif file:
-            jobs.append(Job(source, file))
+        if file or output == STANDARD_STREAM:
+            jobs.append(Job(source, file or STANDARD_STREAM))
         elif by_default and _folded(str(source)).endswith(RESTORED + ".dng"):
             note = (
                 "its name says that it is restored; to restore it, give another name with -o FILE or --name"
@@ -151,6 +133,32 @@ def _refuse_output_among(inputs: Sequence[str]) -> None:
     last = Path(inputs[-1]) if len(inputs) > 1 else Path()
     if last.suffix.lower() in PICTURE_SUFFIXES and not has_magic(inputs[-1]) and not os.path.lexists(last):
         raise UsageError(f"{last}: no such file; if it is to be written, name it with -o: -o {last}")
+
+
+def _output_file(output: str | None, names: Sequence[str], count: int, template: str | None) -> Path | None:
+    """The one file that ``-o`` names for ``count`` inputs, found by ``names``; None if it names a folder,
+    standard output or nothing."""
+    if output == STANDARD_STREAM and count > 1:
+        raise UsageError(f"{count} inputs cannot all go to standard output; give a folder with -o")
+    if output is None or output == STANDARD_STREAM or not _names_a_file(output):
+        return None
+    if count > 1 or any(map(os.path.isdir, names)):
+        raise UsageError(
+            f"{output}: is a file name; a folder or several inputs need a folder, whose name may end with '/'"
+        )
+    if template is not None:
+        raise UsageError("--name and an output file contradict each other; give a folder with -o")
+    return Path(output)
+
+
+def _format_of(file: Path | None, format: str | None) -> str:
+    """The format of the pictures: by the suffix of an output file, as asked for, or JPEG."""
+    if file is None or is_device(file):
+        return format or "jpeg"
+    by_suffix = format_of_suffix(str(file))
+    if format and format != by_suffix:
+        raise UsageError(f"{file}: the suffix says {by_suffix}, --format says {format}; change one")
+    return by_suffix
 
 
 def _names_a_file(output: str) -> bool:
