@@ -34,7 +34,7 @@ def fuse(network: DeepISP) -> "FusedNetwork | None":
 
 
 @cache
-def joins(device: torch.device, width: int) -> bool:
+def fused_join_works(device: torch.device, width: int) -> bool:
     """Whether `fused_join` works on ``device``, for a network of that width."""
     if not _suits(device, width):
         return False

@@ -14,7 +14,7 @@ from PIL import Image
 from test_network import random_network
 
 from deepisp_cli import fused, kernels
-from deepisp_cli.fused import FusedNetwork, compare, compare_joins, fuse, fused_join, joins
+from deepisp_cli.fused import FusedNetwork, compare, compare_joins, fuse, fused_join, fused_join_works
 from deepisp_cli.joining import PLAIN, join
 from deepisp_cli.network import NetworkConfig
 from deepisp_cli.training import trainer
@@ -135,7 +135,7 @@ def test_the_kernels_are_used_on_cuda_only(caplog):
     caplog.set_level("INFO")
     network = random_network(CONFIGS["paper"]).to(DEVICE).requires_grad_(False)
     assert (fuse(network) is not None) == (DEVICE == "cuda")
-    assert joins(torch.device(DEVICE), 64) == (DEVICE == "cuda")
+    assert fused_join_works(torch.device(DEVICE), 64) == (DEVICE == "cuda")
     assert not caplog.records
 
 
@@ -163,7 +163,7 @@ def test_training_uses_the_fused_join_where_it_works(works, width, monkeypatch, 
     Image.new("RGB", (64, 64), (90, 60, 30)).save(tmp_path / "plain.png")
     network = NetworkConfig(fold=2, dilations=(1, 2), width=width, high_blocks=0)
     config = TrainConfig(network, (Stage(1e-3, 1, 16, steps=1, parts="low"),), (str(tmp_path),))
-    monkeypatch.setattr(trainer, "joins", lambda device, width: works and width == 32)
+    monkeypatch.setattr(trainer, "fused_join_works", lambda device, width: works and width == 32)
     made = Trainer(config, torch.device(DEVICE))
     assert made.network.training_join == (fused_join() if works and width == 32 else PLAIN)
     assert torch.isfinite(made.train_step())

@@ -20,6 +20,9 @@ from deepisp_cli.training.sensor import READ_OFFSET, READ_SLOPE
 from deepisp_cli.xtrans import SIDE, X_TRANS, weighted_means
 
 PATTERN = "RGGB"  # the product presents every mosaic with its red sample first
+SHADE, TUNGSTEN = (2.6, 1.3), (1.3, 2.7)  # the gains of red and blue at both ends of the light's colours
+NEAR_WHITE = 0.8  # linear light of the least channel from which an area may have been brighter than white
+SCENE_EXPOSURE = 0.5  # EV by which a camera's picture of a scene may be brighter or darker
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class Synthesis:
         """Scenes (N, 3, H, W) float32 in linear sRGB, exposed by `load_scene`, and the photograph a camera
         would make of them: give or take half a stop, clipped, 8 bits."""
         light = light.to(self.device)
-        scene = light * torch.exp2(self._uniform(-0.5, 0.5, len(light), 1, 1, 1))
+        scene = light * torch.exp2(self._uniform(-SCENE_EXPOSURE, SCENE_EXPOSURE, len(light), 1, 1, 1))
         target = torch.round(255 * srgb_encode(self._tone(scene.clamp(max=1)))) / 255
         return self._capture(scene, target)
 
@@ -183,10 +186,9 @@ class Synthesis:
         return share * self.matrices[pick[0]] + (1 - share) * self.matrices[pick[1]]
 
     def _draw_gains(self, count: int) -> Tensor:
-        """White-balance gains (N, 3) from tungsten (blue scarce) to shade (red scarce), the smallest 1."""
+        """White-balance gains (N, 3) from shade (red scarce) to tungsten (blue scarce), the smallest 1."""
         warmth = self._uniform(0, 1, count)
-        red = 2.6 * (1.3 / 2.6) ** warmth
-        blue = 1.3 * (2.7 / 1.3) ** warmth
+        red, blue = (cold * (warm / cold) ** warmth for cold, warm in zip(SHADE, TUNGSTEN, strict=True))
         spread = torch.exp(self.options.white_balance_spread * self._normal(count, 2))
         gains = torch.stack([red * spread[:, 0], torch.ones_like(red), blue * spread[:, 1]], 1)
         return gains / gains.min(1, keepdim=True).values
@@ -221,7 +223,7 @@ class Synthesis:
         count = len(linear)
         chosen = self._uniform(0, 1, count, 1, 1, 1) < self.options.highlight_share
         gain = self.options.highlight_gain ** self._uniform(0, 1, count, 1, 1, 1)
-        nearness = ((linear.amin(1, keepdim=True) - 0.8) / 0.2).clamp(0, 1) ** 2
+        nearness = ((linear.amin(1, keepdim=True) - NEAR_WHITE) / (1 - NEAR_WHITE)).clamp(0, 1) ** 2
         return torch.where(chosen, linear * (1 + (gain - 1) * nearness), linear)
 
     def _expose(self, scene: Tensor, gains: Tensor, x_trans: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from deepisp_cli.colour import fit_transform, srgb_encode
 from deepisp_cli.errors import ModelError
 from deepisp_cli.files import replace_file
-from deepisp_cli.fused import fused_join, joins
+from deepisp_cli.fused import fused_join, fused_join_works
 from deepisp_cli.metering import expose
 from deepisp_cli.network import DeepISP
 from deepisp_cli.training.checkpoint import load_weights, read_checkpoint, read_config, read_weights
@@ -56,7 +56,7 @@ class Trainer:
         self.device = device
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # the faster one
         self.network = DeepISP(config.network).to(device, memory_format=layout)
-        if joins(device, config.network.width):
+        if fused_join_works(device, config.network.width):
             self.network.training_join = fused_join()
         self.average = deepcopy(self.network).eval().requires_grad_(False)
         self.generator = torch.Generator(device).manual_seed(config.seed)
