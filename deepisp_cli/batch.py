@@ -106,6 +106,8 @@ def develop_many(
     ------
     EngineError
         If there is no engine, or one fails as a whole.
+    ModelError
+        If there is no such model, or it is damaged.
     UsageError
         If an argument is of another kind than stated. What is wrong with a file is in its `Result`.
     """
@@ -214,8 +216,9 @@ class _Batch:
 
     def next_event(self) -> _Work | _Share | BaseException:
         """A finished job, a share of one, or the exception that ended a thread."""
-        events: Iterator[_Work | _Share | BaseException] = self._each(self.events.get)
-        return next(events)
+        while True:
+            with suppress(Empty):
+                return self.events.get(timeout=WAIT)  # in between, Python checks for Ctrl-C
 
     def close(self) -> None:
         self.stop.set()

@@ -22,7 +22,7 @@ from deepisp_cli.cli_options import devices_option, engine_option, memory_option
 from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, UsageError, joint_exit_code
 from deepisp_cli.evaluation.commands import benchmark, evaluate
 from deepisp_cli.interrupts import ending_signals, heed_endings
-from deepisp_cli.talk import Talk, is_terminal, mover, need_stdout, printable, tell, told, words
+from deepisp_cli.talk import Talk, fact_text, is_terminal, need_stdout, printable, progress_on, tell, told
 from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def _develop(
         )  # fmt: skip
         hidden = talk.quiet or not is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb"
         with nullcontext() if hidden else bar as shown:
-            move = mover(shown)
+            move = progress_on(shown)
             for index, result in enumerate(develop_many(jobs, engines, options, move, memory)):
                 report.add(result)
                 move(index, 1.0)
@@ -306,7 +306,7 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
         else:
             for key, value in facts.items():
                 if value not in (None, "", [], {}):
-                    click.echo(f"{key.replace('_', ' ') + ':':24}{printable(words(key, value))}")
+                    click.echo(f"{key.replace('_', ' ') + ':':24}{printable(fact_text(key, value))}")
             click.echo()
     sys.exit(joint_exit_code(codes))
 

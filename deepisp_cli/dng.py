@@ -149,7 +149,7 @@ def _check_levels(pattern: str | None, black: Any, white: int) -> None:
     if pattern is None:
         shape, fits = "(3,)", levels.shape in ((), (3,))
     else:
-        shape, fits = "(rows, columns)", levels.ndim <= 2 and levels.size > 0
+        shape, fits = "(rows, columns)", levels.ndim in (0, 2) and levels.size > 0
     if not fits:
         raise ValueError(f"black must be a number or of shape {shape}, not {levels.shape}")
     if not 0 <= levels.min() <= levels.max() < white:  # false for NaN, too

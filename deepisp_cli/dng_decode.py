@@ -19,8 +19,10 @@ def is_decoded_here(tags: Tags) -> bool:
     gets wrong: in lossy JPEG, of which it does not tell the levels, with interleaved fields, in tiles that
     are wider than the picture, or of a few pixels."""
     compression = first_number(tags, "Compression", 1)
-    if not is_dng(tags) or compression in _DECODED_HERE:
-        return is_dng(tags)
+    if not is_dng(tags):
+        return False
+    if compression in _DECODED_HERE:
+        return True
     small = min(first_number(tags, f"Image{side}", _SMALLEST) for side in ("Width", "Length")) < _SMALLEST
     wide = first_number(tags, "TileWidth", 0) > first_number(tags, "ImageWidth", 0)
     interleaved = any(first_number(tags, tag, 1) != 1 for tag in _INTERLEAVE_FACTORS)

@@ -156,9 +156,8 @@ def open_engine(model: Model | str | os.PathLike[str], engine: str = "auto", dev
         except EngineError as error:
             failures.append(str(error))
         except MemoryError:
-            failures.append(
-                f"device {place}: not enough memory; close other programs that use it, or use --device cpu"
-            )
+            elsewhere = "" if place == "cpu" else ", or use --device cpu"
+            failures.append(f"device {place}: not enough memory; close other programs that use it{elsewhere}")
     raise EngineError("; ".join(failures))
 
 

@@ -167,7 +167,7 @@ def to_place(latitude: str, longitude: str, altitude: str = "", below: str = "")
         *parts, last = text.strip().split(",")
         angle = [_ratio(part) for part in (*parts, last[:-1])]
         sensible = angle[0] >= 0 and all(0 <= part < 60 for part in angle[1:])
-        sensible &= sum(part / 60**place for place, part in enumerate(angle)) <= most
+        sensible &= sum(part / 60**power for power, part in enumerate(angle)) <= most
         if last[-1:] not in tuple(sides) or len(angle) not in (2, 3) or not sensible:
             raise ValueError(text)
         place[tag], place[reference] = (*angle, Fraction(0))[:3], last[-1]

@@ -69,8 +69,10 @@ class Result:
     def timed(self, stage: str) -> Iterator[None]:
         """Add the seconds that the block takes to those of ``stage``."""
         started = time.perf_counter()
-        yield
-        self.seconds[stage] = round(self.seconds.get(stage, 0) + time.perf_counter() - started, 4)
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(self.seconds.get(stage, 0) + time.perf_counter() - started, 4)
 
 
 @dataclass

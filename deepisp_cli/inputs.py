@@ -106,16 +106,16 @@ def _expand(given: str, recursive: bool, miss: Callable[[object, str], None]) ->
         pattern = os.path.join(name, pattern)
     # "2024 [raw]" is a folder's name; shells on Windows cannot quote a part
     stem, suffix = os.path.splitext(pattern)  # cameras write capitals: *.nef finds *.NEF, too
-    suffixes = (suffix, suffix.swapcase()) if has_magic(os.path.basename(pattern)) else (suffix,)
+    any_case = has_magic(os.path.basename(pattern))
+    suffixes = {suffix, suffix.lower(), suffix.upper()} if any_case else {suffix}
     spelled = {os.path.join(escape(root), stem + ending) for ending in suffixes}
     names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
-    matches = [(match, match.parent) for match in names if match.is_file()]
-    dead = [match for match in names if _is_dead_raw(match)]
-    for match in dead:
-        miss(match, DEAD_LINK)
-    if not matches and not dead:
+    matches, unreadable = _files_among(names)
+    for name, reason in unreadable.items():
+        miss(name, reason)
+    if not matches and not unreadable:
         miss(given, "no file matches; check the pattern")
-    return matches
+    return [(match, match.parent) for match in matches]
 
 
 def _raws_among(
@@ -150,6 +150,8 @@ def _is_finished(file: Path) -> bool:
 
 def is_ours(picture: Path) -> bool:
     """Whether the program's name stands in a picture's EXIF, which is at its head or at its end."""
+    if not os.path.isfile(picture):
+        return False  # a pipe would be waited for
     with suppress(OSError), picture.open("rb") as file:
         head = file.read(NAMED_WITHIN)
         file.seek(-min(NAMED_WITHIN, os.fstat(file.fileno()).st_size), os.SEEK_END)
@@ -161,34 +163,36 @@ def _without_suffix(file: Path) -> str:
     return os.path.splitext(os.path.abspath(file))[0]
 
 
-def _is_dead_raw(file: Path) -> bool:
-    """Whether it is a link to a raw that is not there."""
-    return file.suffix.lower() in RAW_SUFFIXES and file.is_symlink() and not file.exists()
+def _files_among(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
+    """Those that are files; and what cannot be read, with the reason: links to raws that are not there, and
+    folders that may be listed, but not entered."""
+    files: list[Path] = []
+    unreadable: dict[str, str] = {}
+    for path in paths:
+        try:
+            if path.is_file():
+                files.append(path)
+            elif path.suffix.lower() in RAW_SUFFIXES and path.is_symlink() and not path.exists():
+                unreadable[str(path)] = DEAD_LINK
+        except PermissionError:
+            unreadable[str(path.parent)] = CLOSED
+    return files, unreadable
 
 
 def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], dict[str, str]]:
     """The raws in a folder, with ``recursive`` also in its sub-folders, sorted; and what cannot be read, with
     the reason: folders, and links to raws that are not there. Hidden ones are skipped: macOS leaves "._NAME"
     files and .Trashes on cards, Windows its own bin. So are restored raws beside their originals."""
-    files: list[Path] = []
-    unreadable: dict[str, str] = {}
+    found: list[Path] = []
+    closed: dict[str, str] = {}
 
     def refused(error: OSError) -> None:
-        unreadable[str(error.filename)] = CLOSED
+        closed[str(error.filename)] = CLOSED
 
     for parent, folders, names in os.walk(folder, onerror=refused):
         folders[:] = [name for name in folders if not name.upper().startswith(HIDDEN)] if recursive else []
-        files += [Path(parent, name) for name in names if not name.startswith(".")]
-    raws = sorted(file for file in files if file.suffix.lower() in RAW_SUFFIXES)
-    files = []
-    for file in raws:
-        try:
-            if file.is_file():
-                files.append(file)
-            elif _is_dead_raw(file):
-                unreadable[str(file)] = DEAD_LINK
-        except PermissionError:  # a folder that may be listed, but not entered
-            unreadable[str(file.parent)] = CLOSED
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    files, unreadable = _files_among(sorted(file for file in found if file.suffix.lower() in RAW_SUFFIXES))
     stems = {file.with_suffix("") for file in files}
     originals = {stem.with_name(stem.name + RESTORED) for stem in stems}
-    return [file for file in files if file.with_suffix("") not in originals], unreadable
+    return [file for file in files if file.with_suffix("") not in originals], closed | unreadable

@@ -85,8 +85,18 @@ class Model:
 
     @property
     def size(self) -> int:
-        """Bytes of the ONNX graph."""
-        return len(self.read(ONNX_FILE))
+        """Bytes of the ONNX graph.
+
+        Raises
+        ------
+        ModelError
+            If it is missing.
+        """
+        path = self.folder / ONNX_FILE
+        try:
+            return path.stat().st_size
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror}); install the model again") from error
 
     def activations(self, size: int) -> float:
         """Bytes of activations for each pixel of a tile, with ``size`` bytes per number."""

@@ -15,7 +15,7 @@ from deepisp_cli.colour import LUMINANCE, encode
 from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, ResidentEngine, as_engine
 from deepisp_cli.errors import UsageError, told_of
-from deepisp_cli.files import STANDARD_STREAM, check_target, make_parent
+from deepisp_cli.files import STANDARD_STREAM, check_target, let_wait, make_parent
 from deepisp_cli.frame import Frame, Result
 from deepisp_cli.grain import leave_noise, leave_noise_in_linear
 from deepisp_cli.look import develop_colour, exposure_of, frame_gain
@@ -53,7 +53,7 @@ def develop(
     engine : from `open_engine`; or a model or its name ("deepisp"), for which one is opened each time.
     options : an `Options`; None: its defaults.
     progress : called with the completed share of the network's work, 0 to 1; to stop, let it raise
-        KeyboardInterrupt.
+        KeyboardInterrupt. Other exceptions are taken for bugs.
 
     Returns
     -------
@@ -62,8 +62,8 @@ def develop(
     Raises
     ------
     DeepIspError
-        One of its subclasses, `InputError`, `UnsupportedRawError`, `EngineError`, `OutputError`,
-        `UsageError`: each says which file, what is wrong and what to do.
+        `InputError`, `UnsupportedRawError`, `ModelError`, `EngineError`, `OutputError` or `UsageError`: each
+        says which file, what is wrong and what to do. The base class itself: a bug.
     """
     engine = as_engine(engine)
     options = with_format(as_options(options), target)
@@ -298,7 +298,9 @@ def write(
         If it exists and may not be replaced.
     """
     with result.timed("write"):
-        if str(target) != STANDARD_STREAM:
+        if str(target) == STANDARD_STREAM:
+            let_wait(sys.stdout)
+        else:
             make_parent(Path(target))
         result.bytes = write_picture(
             sys.stdout.buffer if str(target) == STANDARD_STREAM else Path(target),

@@ -101,9 +101,11 @@ def plan_jobs(
     if template is not None:
         template = template.replace(os.sep, "/")  # Windows: a backslash makes folders there, too
         check_template(template)
+        if not model and "model" in fields_of(template):
+            raise UsageError("{model} in the template: give plan_jobs a model's name, too")
     _refuse_output_among(names)
     sources, missing = find_sources(names, recursive)
-    if missing and not sources:
+    if len(missing) == 1 and not sources:
         raise missing[0][1]
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
     file = _output_file(output, names, len(sources) + len(missing), template)

@@ -51,8 +51,8 @@ class RawImage:
     black : float32
         Counts. Mosaic: a tile (rows, columns), at least 2x2; linear: (3,).
     white : float32
-        Counts, lower than the file's if the sensor clips below that. Mosaic: a tile of (2, 2), or (6, 6) for
-        X-Trans; linear: (3,).
+        Counts, lower than the file's if the sensor clips below that. Mosaic: a tile, repeating likewise, of
+        (2, 2) or (6, 6); linear: (3,).
     camera_white_balance, daylight_white_balance : (3,) float32 or None
         RGB gains, the smallest 1, as shot and for D65. None: unknown.
     xyz_to_camera : (3, 3) float32 or None

@@ -2,14 +2,13 @@
 
 import os
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from deepisp_cli.errors import InputError, UsageError, input_errors
-from deepisp_cli.files import STANDARD_STREAM, is_device
+from deepisp_cli.files import STANDARD_STREAM, is_device, let_wait
 from deepisp_cli.libraw import read_preview
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.raw import RawImage, read_raw
@@ -58,11 +57,8 @@ def read_bytes(source: Path | str) -> bytes:
                 return _read_all(file, too_large)
         if sys.stdin is None:  # closed before the program started
             raise InputError("-: standard input is closed; pipe a raw file into it")
-        stream: Any = sys.stdin.buffer
-        if sys.platform != "win32":
-            with suppress(OSError):  # no real file
-                os.set_blocking(stream.fileno(), True)  # whoever has it open, too, may have changed that
-        return _read_all(stream, too_large)
+        let_wait(sys.stdin)
+        return _read_all(sys.stdin.buffer, too_large)
 
 
 def _read_all(stream: Any, too_large: InputError) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from deepisp_cli.errors import INTERRUPTED, DeepIspError, OutputError
+from deepisp_cli.files import let_wait
 
 if TYPE_CHECKING:
     from deepisp_cli.frame import Result
@@ -54,9 +55,10 @@ def _give_up(stream: TextIO) -> None:
 
 
 def need_stdout() -> None:
-    """Raise `OutputError` if standard output was closed before the program started."""
+    """Make standard output ready for data; `OutputError` if it was closed before the program started."""
     if sys.stdout is None:
         raise OutputError("standard output is closed; open it, or name a file with -o")
+    let_wait(sys.stdout)
 
 
 def is_terminal(stream: Any) -> bool:
@@ -104,21 +106,25 @@ class Talk:
             tell(f"  {'; '.join((*facts, stages))}")
 
 
-def mover(bar: Any) -> Callable[[int, float], None]:
+def progress_on(bar: Any) -> Callable[[int, float], None]:
     """A ``progress`` for `develop_many` that updates a bar of `click`; it does nothing if that is None.
     Several jobs may be in progress at a time."""
-    shares: dict[int, float] = {}
+    shares: dict[int, float] = {}  # of jobs in progress
+    done = 0
 
     def move(index: int, share: float) -> None:
+        nonlocal done
         if bar is not None:
             shares[index] = share
-            done = sum(share == 1.0 for share in shares.values())
-            bar.update(max(0, int(1000 * sum(shares.values())) - bar.pos), done)
+            if share == 1.0:
+                del shares[index]
+                done += 1
+            bar.update(max(0, int(1000 * (done + sum(shares.values()))) - bar.pos), done)
 
     return move
 
 
-def words(key: str, value: Any) -> str:
+def fact_text(key: str, value: Any) -> str:
     """One of the facts of ``deepisp info``, for people."""
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import IdentityEngine
@@ -218,6 +219,14 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match=r"a\.dng: cannot be written \(full\); free some space"):
         benchmark.write_frame(tmp_path / "a.dng", 64, 64)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process's peak is its own")
+def test_the_memory_of_who_measures_is_not_counted():
+    own = np.ones(800_000_000, np.uint8)
+    assert benchmark.peak_memory() > 800
+    assert benchmark._elsewhere(benchmark.peak_memory) < 800
+    assert own.all()
 
 
 def test_the_lines_leave_out_a_peak_that_is_not_known(monkeypatch):

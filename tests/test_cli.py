@@ -27,8 +27,9 @@ from deepisp_cli.cli_options import Bytes
 from deepisp_cli.errors import UsageError
 from deepisp_cli.models import find_model
 from deepisp_cli.options import Options
+from deepisp_cli.pipeline import develop
 from deepisp_cli.raw import read_raw
-from deepisp_cli.talk import mover
+from deepisp_cli.talk import progress_on
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -177,6 +178,9 @@ def test_a_folder_with_bad_files(run, night, tmp_path, write_raw, grey_ramp):
     assert result.stdout == ""
     for name in ("truncated.dng", "foreign.nef", "empty.cr2"):
         assert name in result.stderr
+    lost = run("process", tmp_path / "one.dng", tmp_path / "two.dng")
+    assert lost.exit_code == 1
+    assert "one.dng: no such file" in lost.stderr and "two.dng: no such file" in lost.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.jpg"]
 
 
@@ -240,7 +244,7 @@ def test_the_progress_bar_counts_finished_files():
             self.pos += steps
             shown.append((self.pos, done))
 
-    move = mover(Bar())
+    move = progress_on(Bar())
     for index, share in ((0, 0.5), (1, 0.25), (0, 1.0), (1, 1.0)):
         move(index, share)
     assert shown == [(500, 0), (750, 0), (1250, 1), (2000, 2)]
@@ -663,6 +667,19 @@ def test_without_a_stderr_the_work_is_done(night, tiny_model, tmp_path, stderr):
     done = subprocess.run(["sh", "-c", command, *map(str, arguments)], cwd=ROOT, env=BUFFERED)
     assert done.returncode == 0
     assert target.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes block there")
+def test_who_reads_the_picture_may_be_slow(identity_engine, night, monkeypatch):
+    """Another program may have set the pipe to fail rather than wait."""
+    end, start = os.pipe()
+    os.set_blocking(start, False)
+    with open(end, "rb") as reader, open(start, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        develop(night, "-", identity_engine, Options(long_side=16))
+        assert os.get_blocking(start)
+        monkeypatch.undo()
+        assert reader.read(2) == b"\xff\xd8"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")

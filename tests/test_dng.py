@@ -175,6 +175,12 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
     assert not (tmp_path / "a.dng").exists()
 
 
+def test_the_black_of_a_mosaic_is_one_or_a_tile(tmp_path):
+    """Three numbers would be a tile of one row."""
+    with pytest.raises(ValueError, match=r"black must be a number or of shape \(rows, columns\)"):
+        write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", black=(5, 6, 7))
+
+
 def test_the_black_of_linear_samples_is_one_or_one_for_each_colour(tmp_path):
     for black in (5, (5, 6, 7)):
         write_dng(tmp_path / "a.dng", noise((32, 32, 3)), pattern=None, black=black)

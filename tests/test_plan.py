@@ -11,7 +11,7 @@ import pytest
 from deepisp_cli import naming
 from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.exif import exif_block, picture_ifds
-from deepisp_cli.inputs import find_sources
+from deepisp_cli.inputs import find_sources, is_ours
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.output import FORMATS, write_picture
 from deepisp_cli.plan import plan_jobs
@@ -104,6 +104,10 @@ def test_patterns_find_suffixes_in_capitals(card):
     """Cameras write them; shells that find nothing leave the pattern to the program."""
     for pattern in ("card/a/*.nef", "card/**/*.nef"):
         assert targets(plan_jobs([pattern], "out")[0]) == ["out/TWO.jpg"]
+    (card / "a" / "three.nef").touch()
+    for pattern in ("card/a/*.Nef", "card/a/*.NEF", "card/a/*.nef"):
+        assert sorted(targets(plan_jobs([pattern], "out")[0])) == ["out/TWO.jpg", "out/three.jpg"]
+    (card / "a" / "three.nef").unlink()
     assert len(plan_jobs(["card/a/*"], "out")[0]) == 3
 
 
@@ -481,6 +485,27 @@ def test_what_is_missing_among_others_fails_alone(card):
         plan_jobs(given[:2], "one.jpg")
 
 
+def test_each_of_several_that_are_missing_is_named(card):
+    jobs, _ = plan_jobs(["gone.dng", "lost.dng"], "out")
+    assert [str(job.error).partition(":")[0] for job in jobs] == ["gone.dng", "lost.dng"]
+    with pytest.raises(InputError, match=r"gone\.dng: no such file"):
+        plan_jobs(["gone.dng"], "out")
+
+
+def test_a_template_with_a_model_needs_one(card):
+    with pytest.raises(UsageError, match=r"\{model\} in the template"):
+        plan_jobs(["card/top.cr2"], "out", template="{stem}_{model}")
+    jobs, _ = plan_jobs(["card/top.cr2"], "out", template="{stem}_{model}", model="mine")
+    assert targets(jobs) == ["out/top_mine.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_among_the_pictures_is_not_waited_for(card, monkeypatch):
+    os.mkfifo(card / "a" / "pipe.jpg")
+    monkeypatch.setattr(Path, "open", lambda path, mode: pytest.fail(f"{path} is opened"))
+    assert not is_ours(card / "a" / "pipe.jpg")
+
+
 @pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root may read everything")
 def test_a_folder_that_may_not_be_read_is_named(card):
     (card / "b").chmod(0)
@@ -542,7 +567,8 @@ def test_a_link_to_nothing_is_named(card, given):
     ]
 
 
-def test_files_that_may_be_listed_but_not_entered_are_named_by_their_folder(card, monkeypatch):
+@pytest.mark.parametrize("given", ["card", "card/*/*.dng"])
+def test_files_that_may_be_listed_but_not_entered_are_named_by_their_folder(card, monkeypatch, given):
     is_file = Path.is_file
 
     def refuse(path):
@@ -552,9 +578,9 @@ def test_files_that_may_be_listed_but_not_entered_are_named_by_their_folder(card
 
     (card / "b" / "two.dng").write_bytes(b"x")
     monkeypatch.setattr(Path, "is_file", refuse)
-    jobs, _ = plan_jobs(["card"], "out", recursive=True)
+    jobs, _ = plan_jobs([given], "out", recursive=True)
     assert [str(job.source) for job in jobs if job.error] == [os.path.join("card", "b")]
-    assert len(jobs) == 4
+    assert len(jobs) == (4 if given == "card" else 2)
 
 
 @pytest.mark.parametrize("last", ["out.jpg", "web/out.PNG"])
