@@ -71,7 +71,7 @@ def normalise_mosaic(
     ----------
     samples : (H, W) counts, any numeric dtype.
     pattern : CFA colours of ``samples[:2, :2]``, or ``samples[:6, :6]``, in reading order.
-    black : (rows, cols) counts, repeating from ``samples[0, 0]``.
+    black : (rows, columns) counts, repeating from ``samples[0, 0]``.
     white : (rows, columns) counts, repeating likewise.
     gains : (3,) white-balance gains for R, G, B, the smallest 1.
 
@@ -83,12 +83,12 @@ def normalise_mosaic(
         raise ValueError(f"a mosaic has two dimensions, got shape {samples.shape}")
     mosaic = np.empty(samples.shape, np.float32)
     levels, scales = black_and_scale(pattern, black, white, gains)
-    rows, cols = levels.shape
+    rows, columns = levels.shape
     for row in range(rows):
-        for col in range(cols):
-            phase = (slice(row, None, rows), slice(col, None, cols))
+        for column in range(columns):
+            phase = (slice(row, None, rows), slice(column, None, columns))
             counts = samples[phase].astype(np.float32)
-            mosaic[phase] = normalise(counts, levels[row, col], scales[row, col])
+            mosaic[phase] = normalise(counts, levels[row, column], scales[row, column])
     return mosaic
 
 
@@ -164,26 +164,31 @@ def demosaic(mosaic: Array, pattern: str) -> Array:
         raise ValueError(f"a mosaic must be at least 2x2, got {height}x{width}")
     if "float" not in str(mosaic.dtype):  # NumPy's or torch's; sums of counts would wrap around
         raise ValueError(f"a mosaic must be of floating-point numbers, got {mosaic.dtype}; use `normalise`")
-    red_row, red_col = red_position(pattern)
+    red_row, red_column = red_position(pattern)
     join = library(mosaic).concatenate
     padded = join([mosaic[..., 1:2, :], mosaic, mosaic[..., -2:-1, :]], axis=-2)
     padded = join([padded[..., 1:2], padded, padded[..., -2:-1]], axis=-1)
     shape = (*mosaic.shape, 3)
     rgb = np.empty(shape, np.float32) if isinstance(mosaic, np.ndarray) else mosaic.new_empty(shape)
 
-    def at(row: int, col: int, down: int, right: int) -> Any:
-        """The neighbours (down, right) of the samples whose phase is (row, col)."""
+    def at(row: int, column: int, down: int, right: int) -> Any:
+        """The neighbours (down, right) of the samples whose phase is (row, column)."""
         rows = slice(1 + row + down, height + 1 + down, 2)
-        return padded[..., rows, 1 + col + right : width + 1 + right : 2]
+        return padded[..., rows, 1 + column + right : width + 1 + right : 2]
 
-    for row, col in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        phase = rgb[..., row::2, col::2, :]
-        own = at(row, col, 0, 0)
-        beside = (at(row, col, 0, -1) + at(row, col, 0, 1)) * 0.5
-        above = (at(row, col, -1, 0) + at(row, col, 1, 0)) * 0.5
-        on_red_row, on_red_col = row == red_row, col == red_col
-        if on_red_row == on_red_col:  # a red or a blue sample
-            across = at(row, col, -1, -1) + at(row, col, -1, 1) + at(row, col, 1, -1) + at(row, col, 1, 1)
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        phase = rgb[..., row::2, column::2, :]
+        own = at(row, column, 0, 0)
+        beside = (at(row, column, 0, -1) + at(row, column, 0, 1)) * 0.5
+        above = (at(row, column, -1, 0) + at(row, column, 1, 0)) * 0.5
+        on_red_row, on_red_column = row == red_row, column == red_column
+        if on_red_row == on_red_column:  # a red or a blue sample
+            across = (
+                at(row, column, -1, -1)
+                + at(row, column, -1, 1)
+                + at(row, column, 1, -1)
+                + at(row, column, 1, 1)
+            )
             phase[..., 0 if on_red_row else 2] = own
             phase[..., 1] = (beside + above) * 0.5
             phase[..., 2 if on_red_row else 0] = across * 0.25

@@ -30,7 +30,7 @@ CELL = 16  # pixels between the places that are computed; lines in between: 0.01
 BLOCK_ROWS = 16 * CELL  # corrected at a time
 PADDING = 2 * CELL  # of repeated edge, so that no cell is partly beyond it
 MARGIN = 4  # pixels around a place that the interpolation uses, and one for the lines between places
-Area = tuple[np.ndarray, tuple[int, int]]
+Rectangle = tuple[np.ndarray, tuple[int, int]]
 """(top, left) in the active area, and (height, width)."""
 
 
@@ -73,16 +73,16 @@ class LensWarp:
     distortions : tuple of Distortion
         In the order in which they are corrected.
     size : (height, width) of the active area.
-    crop : Area
+    crop : Rectangle
         The picture.
-    area : Area
+    area : Rectangle
         What has to be developed for it, at least as large.
     """
 
     distortions: tuple[Distortion, ...]
     size: tuple[int, int]
-    crop: Area
-    area: Area
+    crop: Rectangle
+    area: Rectangle
 
     def correct(self, picture: np.ndarray) -> np.ndarray:
         """Warp and crop a picture.
@@ -134,7 +134,7 @@ class LensWarp:
         return places
 
 
-def read_lens_warp(tags: Tags, crop: Area, size: tuple[int, int]) -> LensWarp | None:
+def read_lens_warp(tags: Tags, crop: Rectangle, size: tuple[int, int]) -> LensWarp | None:
     """Read the distortions that a DNG lists.
 
     Parameters

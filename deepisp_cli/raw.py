@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from deepisp_cli import dng_decode, dng_tags, libraw
+from deepisp_cli import dng_decode, dng_levels, dng_tags, libraw
 from deepisp_cli.calibration import Calibration, matrix_at, read_calibrations
 from deepisp_cli.clipping import clipping_level
 from deepisp_cli.demosaic import BAYER_PATTERNS
@@ -25,6 +25,7 @@ from deepisp_cli.dng_tags import RawTag, Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError, input_errors
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded
+from deepisp_cli.refusals import refuse_by_tags
 from deepisp_cli.stated_colour import profile, white_balances, xyz_to_camera
 from deepisp_cli.xtrans import SIDE, SMALLEST, is_x_trans
 
@@ -153,7 +154,7 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
         raise InputError(f"{name}: the file is empty; copy it from the camera again")
     tags = dng_tags.read_tags(source)
     with _named(name), np.errstate(all="ignore"):  # what comes of absurd numbers is checked
-        dng_tags.refuse_by_tags(tags, size)
+        refuse_by_tags(tags, size)
         decode = dng_decode.decode if dng_decode.is_decoded_here(tags) else libraw.decode
         return _assemble(decode(source, tags), tags, source)
 
@@ -181,7 +182,7 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
     if colours is not None:
         colours = np.roll(colours, -area.corner, axis=(0, 1))
         pattern = "".join(decoded.letters[colour] for colour in colours.ravel())
-        samples = dng_tags.subtract_deltas(samples, tags, area.offset)
+        samples = dng_levels.subtract_deltas(samples, tags, area.offset)
     black, stated = _levels(decoded, tags, colours, area.offset)
     white, share = (stated, 1.0) if pattern is None else _clipped_white(samples, black, stated)
     samples = correct(samples, pattern, black, (stated, white), tags, area.offset, area.visible)
@@ -228,8 +229,8 @@ class _Area(NamedTuple):
 def _picture_area(decoded: Decoded, tags: Tags) -> _Area:
     """The crop that the file asks for; before a lens correction also what lies around it."""
     # LibRaw rounds an odd top or left of ActiveArea up, but levels and crop count from the exact position.
-    origin, visible = dng_tags.active_area(tags, decoded.samples.shape) or (decoded.origin, decoded.visible)
-    offset, shape = dng_tags.default_crop(tags, visible)
+    origin, visible = dng_levels.active_area(tags, decoded.samples.shape) or (decoded.origin, decoded.visible)
+    offset, shape = dng_levels.default_crop(tags, visible)
     lens_warp = read_lens_warp(tags, (offset, shape), visible)
     if lens_warp is not None:
         offset, shape = lens_warp.area
@@ -266,9 +267,9 @@ def _levels(
     """`RawImage.black`, and white as the file states it. ``colours``: of the mosaic whose first sample is
     ``offset`` away from the visible area's."""
     if colours is None:
-        black, white = dng_tags.linear_levels(tags)
+        black, white = dng_levels.linear_levels(tags)
     elif dng_tags.is_dng(tags):
-        black, white = dng_tags.mosaic_levels(tags, offset)
+        black, white = dng_levels.mosaic_levels(tags, offset)
     else:
         black, white = decoded.black[colours], decoded.white[colours]
     if not (white.min() > black.max() and np.isfinite([white.max(), black.min()]).all()):

@@ -151,13 +151,13 @@ def _run(
     total = torch.zeros(30, dtype=torch.float64, device=picture.device)
     cells = 0
     row_spans = list(spans(height, origin[0], needs.cell, tile))
-    col_spans = list(spans(width, origin[1], needs.cell, tile))
+    column_spans = list(spans(width, origin[1], needs.cell, tile))
     for number, (top, bottom) in enumerate(row_spans):
         rows = torch.from_numpy(mirror(top - needs.before, bottom + needs.after, height))
         band = picture.index_select(0, rows.to(picture.device))
-        for left, right in col_spans:
-            cols = torch.from_numpy(mirror(left - needs.before, right + needs.after, width))
-            patch = band.index_select(1, cols.to(picture.device)).permute(2, 0, 1)[None]  # channels last
+        for left, right in column_spans:
+            columns = torch.from_numpy(mirror(left - needs.before, right + needs.after, width))
+            patch = band.index_select(1, columns.to(picture.device)).permute(2, 0, 1)[None]  # channels last
             core, coefficients = engine.run_on_device(patch)
             target = image[max(top, 0) : bottom, max(left, 0) : right]
             core = core[0, :, max(top, 0) - top :, max(left, 0) - left :].permute(1, 2, 0)

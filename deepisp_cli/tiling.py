@@ -81,7 +81,7 @@ def run_tiled(
         else:
             sides = best_tile(down, across, needs, largest, engine.workers)
     row_spans = list(spans(height, origin[0], needs.cell, sides[0]))
-    col_spans = list(spans(width, origin[1], needs.cell, sides[1]))
+    column_spans = list(spans(width, origin[1], needs.cell, sides[1]))
     first_seen = {
         goes_on: [int(_rows_seen(rows, height, needs, goes_on).min()) for rows in row_spans]
         for goes_on in (False, True)
@@ -89,8 +89,8 @@ def run_tiled(
     image = picture if in_place else np.empty_like(picture)
     waiting: deque[_Part] = deque()  # parts held back until no later tile needs the pixels they replace
     total, cells = np.zeros(30), 0
-    done, count = 0, len(row_spans) * len(col_spans)
-    with closing(_in_work(engine, picture, row_spans, col_spans)) as bands:
+    done, count = 0, len(row_spans) * len(column_spans)
+    with closing(_in_work(engine, picture, row_spans, column_spans)) as bands:
         for number, band in enumerate(bands, 1):
             goes_on = True
             for future in band:
@@ -118,15 +118,16 @@ def best_tile(height: int, width: int, needs: TileNeeds, largest: int, workers: 
     """
     halo = needs.halo
     smallest = max(halo // needs.cell, 1)
-    rows, cols = (ceil(length / needs.cell) for length in (height, width))
-    down, across = np.arange(1, ceil(rows / smallest) + 1)[:, None], np.arange(1, ceil(cols / smallest) + 1)
-    tall, wide = (-(-rows // down) * needs.cell, -(-cols // across) * needs.cell)
+    rows, columns = (ceil(length / needs.cell) for length in (height, width))
+    down = np.arange(1, ceil(rows / smallest) + 1)[:, None]
+    across = np.arange(1, ceil(columns / smallest) + 1)
+    tall, wide = (-(-rows // down) * needs.cell, -(-columns // across) * needs.cell)
     turns = -(-down * across // workers)
     cost = turns * (tall + halo / 3) * (wide + halo / 3)
     too_large = (tall * wide > largest**2) | (np.maximum(tall, wide) > 1.5 * largest)
     too_large[-1, -1] = False
-    row, col = np.unravel_index(np.where(too_large, np.inf, cost).argmin(), cost.shape)
-    return int(tall[row, 0]), int(wide[col])
+    row, column = np.unravel_index(np.where(too_large, np.inf, cost).argmin(), cost.shape)
+    return int(tall[row, 0]), int(wide[column])
 
 
 def best_strip(width: int, needs: TileNeeds, widest: int, workers: int) -> tuple[int, int]:
@@ -173,12 +174,12 @@ class _Column:
 
 
 def _in_work(
-    engine: Engine, picture: np.ndarray, row_spans: list[tuple[int, int]], col_spans: list[tuple[int, int]]
+    engine: Engine, picture: np.ndarray, row_spans: list[tuple[int, int]], column_spans: list[tuple[int, int]]
 ) -> Generator[list[Future[_Restored]]]:
     """The bands (rows of tiles) of a frame, from top to bottom. The next starts while the last tiles of one
     are in progress."""
     pool = ThreadPoolExecutor(engine.workers)
-    columns = [_Column(*span) for span in col_spans]
+    columns = [_Column(*span) for span in column_spans]
     bands: deque[list[Future[_Restored]]] = deque()
     above: Sequence[Future[_Restored] | None] = [None] * len(columns)
     try:

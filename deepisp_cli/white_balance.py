@@ -181,7 +181,7 @@ def estimated_gains(
     ----------
     samples : (H, W) counts of a mosaic, or (H, W, 3) linear counts.
     pattern : colours of a CFA cell from ``samples[0, 0]`` in reading order; None if the counts are linear.
-    black : (rows, cols) counts, repeating from ``samples[0, 0]``; (3,) of linear counts.
+    black : (rows, columns) counts, repeating from ``samples[0, 0]``; (3,) of linear counts.
     white : (rows, columns) counts, repeating likewise; (3,) of linear counts.
 
     Returns

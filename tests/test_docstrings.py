@@ -21,7 +21,18 @@ from deepisp_cli.raw import RawImage
 PACKAGE = Path(deepisp_cli.__file__).parent
 MODULES = (
     *("batch", "calibration", "camera_rgb", "colour", "demosaic", "developed_matrix", "dng"),
-    *("dng_corrections", "dng_opcodes", "dng_tags", "engine", "files", "frame", "grain", "inputs", "options"),
+    *(
+        "dng_corrections",
+        "dng_levels",
+        "dng_opcodes",
+        "dng_tags",
+        "engine",
+        "files",
+        "frame",
+        "grain",
+        "inputs",
+        "options",
+    ),
     *("lens_warp", "look", "metering", "models", "output", "pipeline", "plan", "raw", "resize"),
     *("render", "restored", "clipping", "stated_colour", "tiling", "white_balance", "xtrans"),
 )

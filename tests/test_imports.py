@@ -28,6 +28,7 @@ LAYERS = [
     ["raw", "exif", "files"],
     ["stated_colour"],
     ["dng_corrections", "lens_warp", "dng_decode", "clipping", "calibration", "developed_matrix", "xtrans"],
+    ["dng_levels", "refusals"],
     ["libraw", "dng_opcodes", "resize"],
     ["metadata"],
     ["exif_reader"],

@@ -62,9 +62,9 @@ def _colour_demosaicing(name: str) -> Method:
                 import colour_demosaicing
         except ImportError as error:
             raise UsageError("colour-demosaicing is not installed; it needs Python 3.11") from error
-        rows, cols = (mirror(-BORDER, side + BORDER, side) for side in mosaic.shape)
+        rows, columns = (mirror(-BORDER, side + BORDER, side) for side in mosaic.shape)
         demosaicing = getattr(colour_demosaicing, f"demosaicing_CFA_Bayer_{name}")
-        return demosaicing(mosaic[np.ix_(rows, cols)], PATTERN)[BORDER:-BORDER, BORDER:-BORDER]
+        return demosaicing(mosaic[np.ix_(rows, columns)], PATTERN)[BORDER:-BORDER, BORDER:-BORDER]
 
     return method
 

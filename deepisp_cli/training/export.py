@@ -46,9 +46,9 @@ def largest_difference(network: DeepISP, graph: bytes) -> float:
     generator = torch.Generator().manual_seed(0)
     config = network.config
     differences = [0.0]
-    for rows, cols in ((1, 1), (1, 3), (2, 1)):
+    for rows, columns in ((1, 1), (1, 3), (2, 1)):
         halo = config.lead + 2 * config.reach
-        shape = (1, 3, rows * config.cell + halo, cols * config.cell + halo)
+        shape = (1, 3, rows * config.cell + halo, columns * config.cell + halo)
         picture = torch.rand(shape, generator=generator)
         with torch.inference_mode():
             expected = network.eval()(picture)

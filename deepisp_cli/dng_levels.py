@@ -1,0 +1,123 @@
+"""Which part of the stored samples a DNG shows, and its black and white levels, as its tags state them.
+
+They are read from the tags because LibRaw rounds fractional black levels, hides repeating ones, does not
+apply the default crop, and loses the black level of lossy JPEG data. Areas are (top, left) and (height,
+width); levels are counts.
+"""
+
+import numpy as np
+
+from deepisp_cli.dng_tags import Tags, is_dng
+from deepisp_cli.errors import UnsupportedRawError
+
+_LARGEST_TILE = 64  # sides of a tile of black levels
+
+
+def active_area(tags: Tags, stored: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """Return the DNG's ActiveArea.
+
+    Parameters
+    ----------
+    tags : from `read_tags`.
+    stored : shape of the data, (H, W) or (H, W, 3).
+
+    Returns
+    -------
+    ((top, left), (height, width)); None if it is missing or does not fit.
+    """
+    if is_dng(tags) and "ActiveArea" in tags:
+        top, left, bottom, right = tags["ActiveArea"].astype(int)
+        if 0 <= top < bottom <= stored[0] and 0 <= left < right <= stored[1]:
+            return np.array([top, left]), (int(bottom - top), int(right - left))
+    return None
+
+
+def default_crop(tags: Tags, visible: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return the DNG's default crop within the visible area, whose (height, width) is ``visible``.
+
+    DefaultCropOrigin and DefaultCropSize are (horizontal, vertical) and count from the ActiveArea.
+    DefaultUserCrop, the crop that the photographer chose in the camera, is a part of that. A crop that does
+    not fit is ignored; other raw files keep the visible area.
+    """
+    offset, shape = _sensor_crop(tags, visible)
+    user = tags.get("DefaultUserCrop", np.array([0.0, 0.0, 1.0, 1.0]))
+    if is_dng(tags) and user.shape == (4,) and (user >= 0).all() and (user <= 1).all():
+        (top, left), (bottom, right) = np.rint(user.reshape(2, 2) * shape).astype(int)
+        if bottom - top >= 2 and right - left >= 2:
+            return offset + np.array([top, left]), (int(bottom - top), int(right - left))
+    return offset, shape
+
+
+def _sensor_crop(tags: Tags, visible: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+    origin = tags.get("DefaultCropOrigin", np.zeros(2))
+    size = tags.get("DefaultCropSize", np.zeros(2))
+    if is_dng(tags) and origin.shape == size.shape == (2,) and np.isfinite([origin, size]).all():
+        offset, shape = np.rint(origin[::-1]).astype(int), np.rint(size[::-1]).astype(int)
+        if (offset >= 0).all() and (shape >= 2).all() and (offset + shape <= visible).all():
+            return offset, (int(shape[0]), int(shape[1]))
+    return np.zeros(2, int), visible
+
+
+def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the levels of a mosaic.
+
+    Parameters
+    ----------
+    tags : from `read_tags`.
+    offset : (2,), the crop's top and left in the active area.
+
+    Returns
+    -------
+    black : (rows, columns) float32 counts, at least 2x2, repeating from the crop's first sample.
+    white : (2, 2) float32 counts, repeating likewise.
+    """
+    levels = tags.get("BlackLevel", np.zeros(1))
+    likely = (2, 2) if levels.size == 4 else (1, 1)
+    rows, columns = (int(number) for number in tags.get("BlackLevelRepeatDim", likely))
+    if max(rows, columns) > _LARGEST_TILE:
+        raise ValueError(f"{rows}x{columns} black levels")
+    if levels.size in (1, 4) and rows * columns != levels.size:  # some writers contradict themselves
+        rows, columns = likely
+    tile = np.roll(levels.reshape(rows, columns), -offset, axis=(0, 1))  # repeats from the active area
+    tile = np.tile(tile, (2 if rows == 1 else 1, 2 if columns == 1 else 1))
+    return tile.astype(np.float32), np.full((2, 2), _white_level(tags)[0], np.float32)
+
+
+def subtract_deltas(samples: np.ndarray, tags: Tags, offset: np.ndarray) -> np.ndarray:
+    """Subtract what BlackLevelDeltaV and -H add to the black level of each row and column of the active area.
+
+    Parameters
+    ----------
+    samples : (H, W) counts of the crop.
+    tags : from `read_tags`.
+    offset : (2,), the crop's top and left in the active area.
+
+    Returns
+    -------
+    (H, W), ``samples`` themselves if nothing is added, else float32.
+    """
+    for axis, tag in enumerate(("BlackLevelDeltaV", "BlackLevelDeltaH")):
+        if tag in tags and tags[tag].any():
+            if not np.isfinite(tags[tag]).all():
+                raise ValueError(f"{tag} holds a value that is not a number")
+            deltas = tags[tag][offset[axis] :][: samples.shape[axis]].astype(np.float32)
+            samples = samples - np.expand_dims(deltas, 1 - axis)
+    return samples
+
+
+def linear_levels(tags: Tags) -> tuple[np.ndarray, np.ndarray]:
+    """Return black (3,) and white (3,) of a linear DNG; UnsupportedRawError if its black level varies."""
+    black = tags.get("BlackLevel", np.zeros(1))
+    if black.size % 3 == 0 and (black.reshape(-1, 3) == black[:3]).all():  # a tile of equal levels
+        black = black[:3]
+    deltas = [tags[tag].any() for tag in ("BlackLevelDeltaH", "BlackLevelDeltaV") if tag in tags]
+    if black.size not in (1, 3) or any(deltas):
+        raise UnsupportedRawError(
+            "a linear DNG whose black level varies over the picture is not supported; save it with"
+            " black subtracted"
+        )
+    return np.resize(black, 3).astype(np.float32), np.resize(_white_level(tags), 3).astype(np.float32)
+
+
+def _white_level(tags: Tags) -> np.ndarray:
+    return tags["WhiteLevel"] if "WhiteLevel" in tags else 2.0 ** tags["BitsPerSample"] - 1

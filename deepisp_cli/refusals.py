@@ -1,0 +1,80 @@
+"""What the tags of a raw file already give away: that it is cut off, or of a kind that is not developed."""
+
+import numpy as np
+import tifffile
+
+from deepisp_cli.dng_tags import Tags, first_number, is_dng, is_linear
+from deepisp_cli.errors import InputError, UnsupportedRawError
+
+_VC5 = 9  # Compression
+_PLANAR = 2  # PlanarConfiguration
+_LARGEST = 1 << 31  # bytes of samples, as LibRaw has it
+# Panasonic's own tags, as tifffile calls them: its numbers mean other things in other files.
+_SENSOR_WIDTH, _SENSOR_HEIGHT, _RAW_FORMAT, _RAW_DATA_OFFSET = "2", "3", "45", "MinSampleValue"
+_LAST_FIXED_RATE = 7  # Panasonic's RawFormat; from 8 on the data is of variable length
+_LEAST_RATE = 16 / 14  # bytes per sample of RawFormat 4; the others need more
+
+
+def refuse_by_tags(tags: Tags, size: int) -> None:
+    """Refuse what the tags already give away: raw data beyond the end of the file, kinds not developed.
+
+    Parameters
+    ----------
+    tags : from `read_tags`.
+    size : bytes in the file.
+
+    Raises
+    ------
+    InputError, UnsupportedRawError
+    """
+    _refuse_short_panasonic(tags, size)
+    for starts, lengths in (("StripOffsets", "StripByteCounts"), ("TileOffsets", "TileByteCounts")):
+        if starts in tags and lengths in tags and (end := int((tags[starts] + tags[lengths]).max())) > size:
+            raise InputError(f"cut off: its raw data ends at byte {end}, the file at {size}; copy it again")
+    _refuse_too_few_bytes(tags)
+    if is_linear(tags) and first_number(tags, "PlanarConfiguration", 1) == _PLANAR:
+        raise UnsupportedRawError(
+            "a linear DNG with one plane for each colour is not supported; save it with interleaved colours"
+        )
+    if first_number(tags, "SampleFormat", 1) == tifffile.SAMPLEFORMAT.IEEEFP:
+        raise UnsupportedRawError("floating-point samples are not supported; save it with integers")
+    if is_dng(tags) and first_number(tags, "Compression", 1) == _VC5:
+        raise UnsupportedRawError("GoPro's VC-5 cannot be decoded; convert it with Adobe DNG Converter")
+    if is_dng(tags) and (tags.get("SubTileBlockSize", np.ones(1)) != 1).any():
+        raise UnsupportedRawError(
+            "samples in blocks within tiles are not supported; convert it with Adobe DNG Converter"
+        )
+    width, height = (first_number(tags, f"Image{side}", 0) for side in ("Width", "Length"))
+    if is_dng(tags) and width * height * first_number(tags, "SamplesPerPixel", 1) * 2 > _LARGEST:
+        raise UnsupportedRawError(f"{width:.0f}x{height:.0f} pixels are too many; develop a part of it")
+    if first_number(tags, "CFALayout", 1) != 1:
+        raise UnsupportedRawError("a staggered mosaic is not supported; convert it to a linear DNG")
+
+
+def _refuse_short_panasonic(tags: Tags, size: int) -> None:
+    """Refuse a cut-off RW2, whose tags state no length: LibRaw would repeat the last block that is there."""
+    if not 0 < first_number(tags, _RAW_FORMAT, 0) <= _LAST_FIXED_RATE:
+        return
+    start, width, height = (
+        first_number(tags, key, 0) for key in (_RAW_DATA_OFFSET, _SENSOR_WIDTH, _SENSOR_HEIGHT)
+    )
+    if (end := int(start + width * height * _LEAST_RATE)) > size:
+        raise InputError(
+            f"cut off: its raw data ends at byte {end} or later, the file at {size}; copy it again"
+        )
+
+
+def _refuse_too_few_bytes(tags: Tags) -> None:
+    """Refuse uncompressed data that is too short for its size: LibRaw would leave memory unfilled."""
+    counts = tags.get("StripByteCounts", tags.get("TileByteCounts"))
+    if not is_dng(tags) or counts is None or first_number(tags, "Compression", 1) != 1:
+        return
+    width, height, bits = (
+        first_number(tags, key, 0) for key in ("ImageWidth", "ImageLength", "BitsPerSample")
+    )
+    needed = int(width * height * bits * first_number(tags, "SamplesPerPixel", 1) // 8)
+    if counts.sum() < needed:
+        raise InputError(
+            f"damaged: {int(counts.sum())} bytes of raw data where {width:g}x{height:g} samples"
+            f" of {bits:g} bits need {needed}; copy it again"
+        )
