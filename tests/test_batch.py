@@ -296,6 +296,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
     jobs = [Job(raws[0], tmp_path / "new" / "sub" / "a.jpg")]
     (result,) = develop_many(jobs, identity_engine, NEUTRAL)
     assert (result.status, result.exit_code) == ("failed", 5)
+    assert "write" in result.seconds  # what failed took time, too
     assert f"{tmp_path}: cannot be written to" in result.error
     assert asked == [(tmp_path, os.W_OK | os.X_OK)]
     assert not identity_engine.tiles
