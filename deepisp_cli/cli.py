@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepisp_cli import __version__
-from deepisp_cli.cli_options import devices_option, engine_option, memory_option, tile_option
+from deepisp_cli.cli_options import Format, devices_option, engine_option, memory_option, tile_option
 from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, UsageError, joint_exit_code
 from deepisp_cli.evaluation.commands import benchmark, evaluate
-from deepisp_cli.interrupts import ending_signals, heed_endings
+from deepisp_cli.interrupts import ending_signals, heed_endings, raise_if_interrupted
 from deepisp_cli.talk import Talk, fact_text, is_terminal, need_stdout, printable, progress_on, tell, told
 from deepisp_cli.training.commands import export, train
 
@@ -92,7 +92,7 @@ A_PATH = click.Path(readable=False, allow_dash=True)
 )
 @click.option(
     "--format",
-    type=click.Choice(["jpeg", "png", "tiff", "dng"]),
+    type=Format(["jpeg", "png", "tiff", "dng"], case_sensitive=False),
     help="Picture format; dng: restored, but left raw for other programs. [from the suffix of -o, else jpeg]",
 )
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="JPEG quality.")
@@ -249,6 +249,7 @@ def _develop(
     report = Report()
     try:
         engines = open_engines(model, engine, devices)
+        raise_if_interrupted()
         if talk.verbose:
             for opened in engines:
                 tell(f"{opened.model.name} on {opened.name}/{opened.device}")
@@ -269,7 +270,8 @@ def _develop(
         for number in ending_signals():  # one more would tear Python apart while it ends
             signal.signal(number, signal.SIG_IGN)
         written = f"at least {report.count('written')} of {len(jobs)} written"
-        tell(f"\ndeepisp: interrupted; {written}; --skip-existing goes on")
+        goes_on = "; --skip-existing goes on" if len(jobs) > 1 and not options.overwrite else ""
+        tell(f"\ndeepisp: interrupted; {written}{goes_on}")
         sys.exit(INTERRUPTED)
     return report
 
@@ -291,7 +293,9 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
 
     need_stdout()
     codes = []
-    sources, missing = find_sources(raws, recursive)
+    sources, missing, empty = find_sources(raws, recursive)
+    for _, remark in empty:
+        tell(printable(remark))
     found = [*((source, None) for source, _ in sources), *missing]
     for raw, problem in found:
         try:

@@ -25,6 +25,13 @@ class Bytes(click.ParamType):
         return float(match[1]) * UNITS[match[2]]
 
 
+class Format(click.Choice):
+    """A format of pictures, also by its usual suffix."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        return super().convert({"jpg": "jpeg", "tif": "tiff"}.get(value.lower(), value), parameter, context)
+
+
 engine_option = click.option(
     "--engine",
     type=click.Choice(ENGINES),

@@ -52,9 +52,12 @@ def _to_date(values: Any) -> str | None:
     if not text.strip("0: "):
         return None
     moment = parse_date(text)
-    if moment is None:
-        raise ValueError(f"{text[:40]!r} is not a date")
-    return f"{moment.year:04}:{moment:%m:%d %H:%M:%S}"  # %Y has no leading zeros on Linux
+    if moment is not None:
+        return f"{moment.year:04}:{moment:%m:%d %H:%M:%S}"  # %Y has no leading zeros on Linux
+    try:
+        return str(to_moment(text)[Tag.DateTimeOriginal])  # as XMP has it
+    except ValueError as error:
+        raise ValueError(f"{text[:40]!r} is not a date") from error
 
 
 def _to_number(values: Any) -> Value | None:
@@ -149,9 +152,17 @@ def parse_offset(text: str) -> timezone | None:
         return None
 
 
-def to_place(latitude: str, longitude: str, altitude: str = "", below: str = "") -> dict[int, Value]:
-    """GPS tags from their texts in XMP: angles such as "48,51.5N" or "48,51,30N", a height such as "35/1",
-    and "1" if that is below the sea. A height that is none is left out.
+def to_place(
+    latitude: str, longitude: str, altitude: str = "", below: str = "", north: str = "", east: str = ""
+) -> dict[int, Value]:
+    """GPS tags from their texts in XMP.
+
+    Parameters
+    ----------
+    latitude, longitude : angles such as "48,51.5N" or "48,51,30N"; or in degrees, as Apple's programs write.
+    altitude : in metres, such as "35/1"; one that makes no sense is left out.
+    below : "1" if that is below the sea.
+    north, east : "N" or "S" and "E" or "W", for angles without these letters.
 
     Raises
     ------
@@ -160,11 +171,15 @@ def to_place(latitude: str, longitude: str, altitude: str = "", below: str = "")
     """
     altitude = altitude.strip()
     place: dict[int, Value] = {}
-    for tag, reference, text, sides, most in (
-        (GPS.GPSLatitude, GPS.GPSLatitudeRef, latitude, "NS", 90),
-        (GPS.GPSLongitude, GPS.GPSLongitudeRef, longitude, "EW", 180),
+    for tag, reference, text, side, sides, most in (
+        (GPS.GPSLatitude, GPS.GPSLatitudeRef, latitude, north, "NS", 90),
+        (GPS.GPSLongitude, GPS.GPSLongitudeRef, longitude, east, "EW", 180),
     ):
-        *parts, last = text.strip().split(",")
+        text = text.strip()
+        if side and not text.endswith(tuple(sides)):
+            degrees = _ratio(text)
+            text = f"{int(degrees)},{float(degrees % 1 * 60):.9f}{side.strip()}"
+        *parts, last = text.split(",")
         angle = [_ratio(part) for part in (*parts, last[:-1])]
         sensible = angle[0] >= 0 and all(0 <= part < 60 for part in angle[1:])
         sensible &= sum(part / 60**power for power, part in enumerate(angle)) <= most

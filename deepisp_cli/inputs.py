@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape, glob, has_magic
 from pathlib import Path
+from typing import NamedTuple
 
 from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.files import STANDARD_STREAM
@@ -17,14 +18,26 @@ RAW_SUFFIXES = (
     *(".srw", ".x3f"),
 )
 PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not raws; some raws are .tif
-SIDECAR_SUFFIXES = {".xmp", ".pp3", ".dop", ".thm"}  # of editors, and of cameras
+SIDECAR_SUFFIXES = {
+    ".xmp",
+    ".pp3",
+    ".dop",
+    ".acr",
+    ".on1",
+    ".nksc",
+    ".aae",
+    ".thm",
+    ".lrv",
+}  # of editors, cameras
 # What cameras write beside a raw under its name, and this program's pictures of it.
-COMPANION_SUFFIXES = {*OUTPUT_SUFFIXES, ".heic", ".heif", ".hif", ".wav"} - {".dng"}
+COMPANION_SUFFIXES = {*OUTPUT_SUFFIXES, ".heic", ".heif", ".hif", ".wav", ".mov", ".mp4"} - {".dng"}
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
 NAMED_WITHIN = 1 << 16  # bytes
 CLOSED = "cannot be searched; check its permissions"
 DEAD_LINK = "is a link to a file that is not there; mount its disk or fetch it"
+STANDARD_INPUT = "/dev/stdin"
+EMPTY_FOLDER = "no raw files in this folder"
 EMPTY = "the name of a file or folder is empty; is a variable not set?"
 
 
@@ -37,10 +50,19 @@ def _access_errors() -> Iterator[None]:
         raise InputError(f"{name}: cannot be accessed ({error.strerror}); check the path") from error
 
 
+class Sources(NamedTuple):
+    """What inputs stand for."""
+
+    found: list[tuple[Path | str, Path]]
+    """Each file once, and the folder that its sub-folders are relative to."""
+    missing: list[tuple[str, InputError]]
+    """What cannot be read or is no raw, and what is wrong with it."""
+    empty: list[tuple[str, str]]
+    """Folders without raws, as "card/*" finds them beside others, and a remark."""
+
+
 @_access_errors()
-def find_sources(
-    inputs: Sequence[str], recursive: bool = False
-) -> tuple[list[tuple[Path | str, Path]], list[tuple[str, InputError]]]:
+def find_sources(inputs: Sequence[str], recursive: bool = False) -> Sources:
     """Search the inputs for raw files.
 
     Sidecars, pictures beside a raw of the same name that is also an input, and this program's pictures are
@@ -51,11 +73,6 @@ def find_sources(
     inputs : files, folders, patterns, or "-" alone: standard input.
     recursive : also search sub-folders.
 
-    Returns
-    -------
-    sources : (file, the folder that its sub-folders are relative to) of each, without duplicates.
-    missing : (input, what is wrong with it).
-
     Raises
     ------
     InputError
@@ -65,10 +82,11 @@ def find_sources(
     """
     if "" in inputs:
         raise UsageError(EMPTY)
+    inputs = [STANDARD_STREAM if given == STANDARD_INPUT else given for given in inputs]
     if STANDARD_STREAM in inputs:
         if set(inputs) != {STANDARD_STREAM}:
             raise UsageError("standard input cannot be mixed with other inputs; give it alone")
-        return [(STANDARD_STREAM, Path())], []
+        return Sources([(STANDARD_STREAM, Path())], [], [])
     files: list[tuple[Path, Path]] = []
     missing: list[tuple[str, InputError]] = []
 
@@ -81,7 +99,9 @@ def find_sources(
                 files += _expand(given, recursive, miss)
         except InputError as error:  # the others can be developed
             missing.append((given, error))
-    return _raws_among(files, miss), missing
+    found = _raws_among(files, miss)
+    empty = [(name, str(error)) for name, error in missing if found and str(error).endswith(EMPTY_FOLDER)]
+    return Sources(found, [each for each in missing if (each[0], str(each[1])) not in empty], empty)
 
 
 def _expand(given: str, recursive: bool, miss: Callable[[object, str], None]) -> list[tuple[Path, Path]]:
@@ -93,7 +113,7 @@ def _expand(given: str, recursive: bool, miss: Callable[[object, str], None]) ->
             miss(name, reason)
         if not raws and not unreadable:
             deeper = not recursive and any(child.is_dir() for child in path.iterdir())
-            miss(given, f"no raw files in this folder{'; -r searches its sub-folders' if deeper else ''}")
+            miss(given, EMPTY_FOLDER + ("; -r searches its sub-folders" if deeper else ""))
         return [(raw, path) for raw in raws]
     if path.exists():
         return [(path, path.parent)]

@@ -30,6 +30,13 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def raise_if_interrupted() -> None:
+    """Raise the KeyboardInterrupt that a library may have swallowed while it was imported, as ONNX Runtime
+    does."""
+    if _received:
+        raise KeyboardInterrupt
+
+
 @atexit.register  # before all others are, so it is the last to be called
 def _die_of_it() -> None:
     """End as a program does that has no handler: a shell's loop goes on after one that only returns 130."""

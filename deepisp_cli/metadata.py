@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from PIL.ExifTags import GPS
 from PIL.ExifTags import Base as Tag
 
+from deepisp_cli.exif_corrections import correct_place, correct_time
 from deepisp_cli.exif_reader import read_tiff, tiff_streams, xmp_packet
 from deepisp_cli.exif_values import (
     LARGE_SENSITIVITIES,
@@ -25,10 +26,8 @@ from deepisp_cli.exif_values import (
     parse_date,
     parse_offset,
     positive,
-    to_moment,
-    to_place,
 )
-from deepisp_cli.xmp import LENS, PLACE, TIMES, gather, values_in
+from deepisp_cli.xmp import LENS, gather, values_in
 
 # The kind of each tag's value, which has a reader in `exif_values`. Tags: EXIF 2.32, sections 4.6.4 to 4.6.6.
 IMAGE_TAGS: dict[int, str] = {
@@ -91,13 +90,6 @@ OUTDATED_BY_XMP: dict[str, tuple[int, ...]] = {
     "dc:creator": (Tag.XPAuthor,),
     "xmp:Rating": (Tag.Rating, Tag.RatingPercent),
 }
-
-DIGITISED: dict[int, int] = {
-    Tag.DateTimeOriginal: Tag.DateTimeDigitized,
-    Tag.SubsecTimeOriginal: Tag.SubsecTimeDigitized,
-    Tag.OffsetTimeOriginal: Tag.OffsetTimeDigitized,
-}
-NEARBY = 1e-5  # degrees, a metre: programs round angles
 
 ZERO_IS_UNKNOWN = (Tag.ExposureTime, Tag.FNumber, Tag.ISOSpeedRatings, Tag.FocalLength)
 # Where these are zero LibRaw takes the APEX value, which is a placeholder, too: 0 of it are 1 s and f/1.
@@ -233,6 +225,8 @@ def read_metadata(
         except Exception as error:  # exifread raises all sorts on damaged files, and none of it is fatal
             notes.append(f"{name}: {what} cannot be read ({type(error).__name__}: {error})")
     _add_fallback(image, exif, fallback or {}, refused | unknown)
+    if not any(map(str.isalnum, str(exif.get(Tag.LensModel)))):
+        exif.pop(Tag.LensModel, None)  # "----": a lens that the camera does not know
     _settle_iso(exif)
     embedded = b""
     try:
@@ -246,7 +240,7 @@ def read_metadata(
         if key in xmp.texts:
             exif.setdefault(Tag.LensModel, xmp.texts[key])
     notes += xmp.notes
-    for what, ifd, correct in (("time", exif, _correct_time), ("place", gps, _correct_place)):
+    for what, ifd, correct in (("time", exif, correct_time), ("place", gps, correct_place)):
         try:
             correct(ifd, xmp.texts)
         except (ArithmeticError, ValueError):
@@ -314,8 +308,9 @@ def _add_fallback(
     iso = positive(known.get("iso"))
     if iso and iso < 2**32 and not (exif.keys() | refused) & {Tag.ISOSpeedRatings, *LARGE_SENSITIVITIES}:
         exif[Tag.ISOSpeedRatings] = round(iso)
-    moment = known.get("timestamp")
-    if isinstance(moment, datetime) and Tag.DateTimeOriginal not in refused:
+    moment = known.get("timestamp")  # of any of the file's dates
+    dated = Tag.DateTime in image or Tag.DateTimeDigitized in exif
+    if isinstance(moment, datetime) and not dated and Tag.DateTimeOriginal not in refused:
         exif.setdefault(Tag.DateTimeOriginal, f"{moment:%Y:%m:%d %H:%M:%S}")
 
 
@@ -329,58 +324,6 @@ def _add_texts(image: dict[int, Value], texts: Mapping[str, str]) -> None:
         rating = float(texts.get("xmp:Rating", "nan"))
         if rating in range(6):  # -1, rejected, is XMP's alone
             image[Tag.Rating] = int(rating)
-
-
-def _correct_time(exif: dict[int, Value], texts: Mapping[str, str]) -> None:
-    """Set the time that the XMP states, if it does; raises what `to_moment` does."""
-    stated = [texts[key] for key in TIMES if key in texts]
-    if not stated:
-        return
-    moment, before = to_moment(stated[0]), exif.get(Tag.DateTimeOriginal)
-    instant = _instant(moment)
-    if moment[Tag.DateTimeOriginal] == before or (instant and instant == _instant(exif)):
-        exif |= {**moment, **exif}
-        return
-    at_once = before is not None and exif.get(Tag.DateTimeDigitized) == before  # as cameras digitise
-    for tag in (Tag.SubsecTimeOriginal, Tag.DateTimeDigitized, Tag.SubsecTimeDigitized):
-        exif.pop(tag, None)  # by the same wrong clock
-    exif |= moment
-    if at_once:
-        exif |= {twin: moment[tag] for tag, twin in DIGITISED.items() if tag in moment}
-    else:
-        exif.pop(Tag.OffsetTimeDigitized, None)
-
-
-def _instant(exif: Mapping[int, Value]) -> datetime | None:
-    """The original time, if its zone is known."""
-    moment = parse_date(str(exif.get(Tag.DateTimeOriginal, "")))
-    zone = parse_offset(str(exif.get(Tag.OffsetTimeOriginal, "")))
-    return moment.replace(tzinfo=zone) if moment and zone else None
-
-
-def _correct_place(gps: dict[int, Value], texts: Mapping[str, str]) -> None:
-    """Set the place that the XMP states, if it does; raises what `to_place` does."""
-    if PLACE[0] not in texts:
-        return
-    place = to_place(*(texts.get(key, "") for key in PLACE))
-    known = _angles(gps)
-    if len(known) == 2 and all(abs(a - b) < NEARBY for a, b in zip(known, _angles(place), strict=True)):
-        gps |= {**place, **gps}  # some programs repeat the place in every sidecar
-        return
-    for tag in gps.keys() - {GPS.GPSTimeStamp, GPS.GPSDateStamp}:
-        del gps[tag]
-    gps |= place
-
-
-def _angles(gps: Mapping[int, Value]) -> list[float]:
-    """Latitude and longitude in degrees, those that are known; south and west are negative."""
-    angles = []
-    for tag, reference in ((GPS.GPSLatitude, GPS.GPSLatitudeRef), (GPS.GPSLongitude, GPS.GPSLongitudeRef)):
-        if tag in gps:
-            parts: Any = gps[tag]
-            degrees = float(sum(part / 60**index for index, part in enumerate(parts)))
-            angles.append(-degrees if gps.get(reference) in ("S", "W") else degrees)
-    return angles
 
 
 def _settle_iso(exif: dict[int, Value]) -> None:

@@ -133,9 +133,8 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         result.white_balance = [round(float(gain), 4) for gain in gains]
         strength = 0.0 if raw.restored else options.strength
         if strength != options.strength:
-            result.notes.append(
-                "deepisp has restored it already and does not do so twice: --strength has no effect"
-            )
+            ignored = ": --strength has no effect" if options.strength < 1 else ""
+            result.notes.append(f"deepisp has restored it already and does not do so twice{ignored}")
         linear, to_dng = raw.pattern is None, options.format == "dng"
         plain = _encoded(raw, gains) if linear and strength < 1 else None
         mosaic = _sampled(raw) if linear else raw

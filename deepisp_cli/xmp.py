@@ -18,7 +18,10 @@ from typing import NamedTuple
 DATE = "photoshop:DateCreated"
 TIMES = ("exif:DateTimeOriginal", DATE)
 LENS = ("exifEX:LensModel", "aux:Lens")
-PLACE = ("exif:GPSLatitude", "exif:GPSLongitude", "exif:GPSAltitude", "exif:GPSAltitudeRef")
+PLACE = (
+    *("exif:GPSLatitude", "exif:GPSLongitude", "exif:GPSAltitude", "exif:GPSAltitudeRef"),
+    *("exif:GPSLatitudeRef", "exif:GPSLongitudeRef"),  # which XMP itself does not have: Apple's
+)
 # The namespaces that are kept, and of which everything is kept.
 WHOLE = {
     "dc": "http://purl.org/dc/elements/1.1/",

@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from deepisp_cli import batch, reading
+from deepisp_cli import batch, engine, interrupts, reading
 from deepisp_cli.cli import main, process
 from deepisp_cli.cli_options import Bytes
 from deepisp_cli.errors import UsageError
@@ -406,6 +406,33 @@ def test_a_kill_ends_the_wait_for_the_other_end_of_a_pipe(night, tiny_model, tmp
     finally:
         process.kill()
         process.communicate()
+
+
+def test_an_interrupt_that_an_import_has_swallowed_still_ends_the_batch(run, night, tmp_path, monkeypatch):
+    """ONNX Runtime's import drops it."""
+
+    def opened(*_):
+        with suppress(KeyboardInterrupt):
+            interrupts.interrupt(signal.SIGINT, None)
+        return ["engine"]
+
+    monkeypatch.setattr(interrupts, "_received", [])
+    monkeypatch.setattr(engine, "open_engines", opened)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    result = run("process", night, "-o", tmp_path / "a.jpg")
+    interrupts._received.clear()  # or this process would end by it
+    assert result.exit_code == 130
+    assert result.stderr == "\ndeepisp: interrupted; at least 0 of 1 written\n"
+    assert not (tmp_path / "a.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("jpg", "jpg"), ("JPEG", "jpg"), ("tif", "tif"), ("PNG", "png")]
+)
+def test_formats_are_known_by_their_suffixes_too(run, night, tmp_path, name, suffix):
+    result = run("process", night, "-o", tmp_path / "out", "--format", name, "--dry-run")
+    assert result.exit_code == 0
+    assert f"night.{suffix}: planned" in result.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")

@@ -31,7 +31,7 @@ LAYERS = [
     ["dng_levels", "refusals"],
     ["libraw", "dng_opcodes", "resize"],
     ["metadata"],
-    ["exif_reader"],
+    ["exif_reader", "exif_corrections"],
     ["dng_tags", "demosaic", "look", "render", "models"],
     ["metering", "fused"],
     ["colour", "network", "exif_values", "kernels"],
@@ -45,7 +45,16 @@ ONLY_HERE = {
     "exifread": {"exif_reader"},
     "click": {"cli", "cli_options", "talk"},
     # EXIF: the names of its tags
-    "PIL": {"output", "exif", "exif_values", "exif_reader", "metadata", "lens_warp", "resize"},
+    "PIL": {
+        "output",
+        "exif",
+        "exif_values",
+        "exif_reader",
+        "exif_corrections",
+        "metadata",
+        "lens_warp",
+        "resize",
+    },
     "onnxruntime": {"onnx_engine"},
     "triton": {"kernels"},
 }

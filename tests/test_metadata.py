@@ -346,6 +346,24 @@ def test_a_sensitivity_that_no_tag_holds_is_left_out():
     assert read(tiff(IMAGE, {}, None), fallback={"iso": 2.0**32}).iso is None
 
 
+@pytest.mark.parametrize(
+    "where", [{"image": {0x0132: "2020:01:02 03:04:05"}}, {"exif": {0x9004: "2020:01:02 03:04:05"}}]
+)
+def test_a_date_of_another_kind_does_not_become_the_original_one(where):
+    """LibRaw knows one date, and moves it by an hour where its time zone has no such hour."""
+    data = tiff(**{"image": {}, "exif": {}, "gps": None, **where})
+    found = read(data, fallback={"timestamp": datetime(2020, 1, 2, 4, 4, 5)})
+    assert 0x9003 not in found.exif
+    assert found.captured == datetime(2020, 1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("stated", ["2024-05-17 06:07:08", "2024-05-17T06:07:08Z", "2024:05:17 06:07"])
+def test_a_date_that_is_not_written_as_in_exif_is_read(stated):
+    found = read(tiff({}, {0x9003: stated}, None))
+    assert found.exif[0x9003] == ("2024:05:17 06:07:08" if len(stated) > 16 else "2024:05:17 06:07:00")
+    assert not found.notes
+
+
 def test_nothing_is_made_of_a_date_that_does_not_exist():
     """LibRaw makes January of a month 13."""
     data = tiff({}, {0x9003: "2024:13:06 07:08:09", 0x9011: "+01:00"}, None)

@@ -82,6 +82,18 @@ def test_patterns_are_expanded_by_the_program(card):
         plan_jobs(["card/*.tiff"], "out")
 
 
+@pytest.mark.parametrize("suffix", [".AAE", ".MOV", ".mp4", ".acr", ".xmp", ".JPG", ".thm", ".on1"])
+def test_what_lies_beside_a_raw_is_passed_over(card, suffix):
+    Path("card/b/one.dng").with_suffix(suffix).touch()
+    jobs, _ = plan_jobs(["card/b/*"], "out")
+    assert targets(jobs) == ["out/one.jpg"] and not jobs[0].error
+
+
+def test_standard_input_is_known_by_its_device(card):
+    jobs, _ = plan_jobs(["/dev/stdin"])
+    assert (jobs[0].source, jobs[0].target) == ("-", "-")
+
+
 def test_paths_and_a_single_input_are_understood(card):
     for given in (card / "top.cr2", "card/top.cr2", [card / "top.cr2"]):
         jobs, _ = plan_jobs(given, Path("out"))
@@ -203,6 +215,10 @@ def test_an_existing_output_is_refused_counted_and_remedies_named(card):
     assert not any(job.skip for job in jobs)
 
 
+SIDECAR = """<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+    xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:DateTimeOriginal="{}"/></rdf:RDF>"""
+
+
 def taken(time: str, zone: str = "") -> Metadata:
     return Metadata(exif={0x9003: f"2024:05:06 {time}", **({0x9011: zone} if zone else {})})
 
@@ -221,6 +237,11 @@ def test_a_picture_of_another_shot_is_no_reason_to_skip(card, format, time):
     if time == "21:30:03":
         assert not job.skip
         assert "shows another photograph, taken 2024-05-06 21:30:03" in str(job.error)
+        assert "sidecar" not in str(job.error)
+        raw.with_suffix(".xmp").write_text(SIDECAR.format("2024-05-06T23:30:00"))
+        (job,), _ = plan_jobs([str(raw)], ".", format=format, skip_existing=True)
+        assert "one.dng 2024-05-06 23:30:00" in str(job.error)
+        assert "its sidecar has changed, use --overwrite" in str(job.error)
         assert job.result().status == "failed"
     else:
         assert job.skip
@@ -248,10 +269,7 @@ def test_a_time_may_have_been_corrected_before_or_after_the_picture_was_made(car
     raw.write_bytes(exif_block(picture_ifds(taken("21:30:00"), 8, 8, "", "tiff")))
     pixels = np.zeros((8, 8, 3), np.uint8)
     write_picture(Path("one.jpg"), pixels, taken(developed), format="jpeg", software="", overwrite=False)
-    raw.with_suffix(".xmp").write_bytes(
-        b"""<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
-        xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:DateTimeOriginal="2024-05-06T20:30:00"/></rdf:RDF>"""
-    )
+    raw.with_suffix(".xmp").write_text(SIDECAR.format("2024-05-06T20:30:00"))
     assert plan_jobs([str(raw)], ".", skip_existing=True)[0][0].skip
 
 
@@ -476,11 +494,13 @@ def test_what_is_missing_among_others_fails_alone(card):
     given = ["card/gone.dng", "card/top.cr2", "card/empty", "card/*.zip", "card/a/one.jpg"]
     jobs, _ = plan_jobs(given, "out")
     assert targets(jobs)[0] == "out/top.jpg"
-    assert [str(job.source) for job in jobs[1:]] == [given[0], *given[2:]]
-    for job, reason in zip(
-        jobs[1:], ("no such file", "no raw files", "no file matches", "not a raw"), strict=True
-    ):
+    assert [str(job.source) for job in jobs[1:]] == [given[2], given[0], *given[3:]]
+    assert (jobs[1].skip, jobs[1].note) == (True, "card/empty: no raw files in this folder")
+    for job, reason in zip(jobs[2:], ("no such file", "no file matches", "not a raw"), strict=True):
         assert reason in str(job.error)
+    (card / "empty" / "sub").mkdir()
+    jobs, _ = plan_jobs(given, "out")  # somebody may have forgotten -r
+    assert "no raw files in this folder; -r searches its sub-folders" in str(jobs[2].error)
     with pytest.raises(UsageError, match="need a folder"):
         plan_jobs(given[:2], "one.jpg")
 
@@ -535,7 +555,7 @@ def test_a_name_that_is_too_long_is_told(card):
         plan_jobs(["a" * 5000], "out")
     with pytest.raises(InputError, match="cannot be accessed"):
         plan_jobs(["a" * 5000 + "*"], "out")
-    sources, missing = find_sources(["a" * 5000 + "*", "card/top.cr2"])  # the others can be developed
+    sources, missing, _ = find_sources(["a" * 5000 + "*", "card/top.cr2"])  # the others can be developed
     assert [str(source) for source, _ in sources] == [os.path.join("card", "top.cr2")]
     assert "cannot be accessed" in str(missing[0][1])
     jobs, _ = plan_jobs([str(card / "a" / "one.dng")], "a" * 5000 + ".jpg")
@@ -583,15 +603,19 @@ def test_files_that_may_be_listed_but_not_entered_are_named_by_their_folder(card
     assert len(jobs) == (4 if given == "card" else 2)
 
 
-@pytest.mark.parametrize("last", ["out.jpg", "web/out.PNG"])
+@pytest.mark.parametrize("last", ["out.jpg", "web/out.PNG", "new/", "empty/"])
 def test_an_output_without_its_option_is_refused_before_any_work(card, last):
     """As darktable-cli and ocrmypdf take it."""
-    with pytest.raises(UsageError, match=rf"{last}: no such file; .* name it with -o: -o {last}"):
+    Path("empty").mkdir()
+    what = "is empty" if last == "empty/" else "no such file or folder"
+    with pytest.raises(UsageError, match=rf"{last}: {what}; .* name it with -o: -o {last}"):
         plan_jobs(["card/top.cr2", last])
-    with pytest.raises(InputError, match="no such file or folder"):
+    with pytest.raises(InputError, match="no raw files" if last == "empty/" else "no such file or folder"):
         plan_jobs([last])
+    assert len(plan_jobs(["card/top.cr2", "card/a/"], "out")[0]) == 3
     assert len(plan_jobs(["card/top.cr2", "lost.dng"], "out")[0]) == 2
-    assert len(find_sources(["card/top.cr2", last])[1]) == 1  # for ``deepisp info`` it is just missing
+    found = find_sources(["card/top.cr2", last])
+    assert len([*found.missing, *found.empty]) == 1  # for ``deepisp info`` it is just missing
 
 
 def test_what_is_hidden_is_passed_over(card):

@@ -343,6 +343,7 @@ def test_what_was_restored_in_part_stays_so(write_raw, tmp_path, identity_engine
     assert read_raw(target).restored == strength
     result = develop(target, tmp_path / "again.dng", identity_engine, Options(format="dng"))
     assert any("does not do so twice" in note for note in result.notes) == (strength > 0)
+    assert not any("--strength" in note for note in result.notes)  # nobody has asked for another
     assert tags_of(tmp_path / "again.dng")["NoiseReductionApplied"] == (round(100 * strength) or 100, 100)
 
 
@@ -359,6 +360,8 @@ def test_what_is_restored_is_not_restored_again(write_raw, tmp_path, identity_en
         target, again, Brighter(), Options(format=format, look="learned" if format else "neutral")
     )
     assert "does not do so twice" in result.notes[0]
+    half = develop(target, again, Brighter(), Options(strength=0.5, format=format, overwrite=True))
+    assert half.notes[0] == f"{result.notes[0]}: --strength has no effect"
     assert describe(target)["restored"] and not describe(tmp_path / "a.dng")["restored"]
     if format:
         np.testing.assert_allclose(read_raw(again).samples.astype(int), read_raw(target).samples, atol=3)

@@ -398,6 +398,9 @@ def test_a_lens_that_exif_lacks_comes_from_the_xmp():
         assert read_metadata(exif_of(), "a.nef", sidecars=sidecars).lens == expected
         known = read_metadata(exif_of(), "a.nef", sidecars=sidecars, fallback={"lens": "of LibRaw"})
         assert known.lens == "of LibRaw"
+        unknown = read_metadata(exif_of(), "a.nef", sidecars=sidecars, fallback={"lens": "----"})
+        assert unknown.lens == expected
+    assert read_metadata(exif_of(), "a.nef", fallback={"lens": "----"}).exif == {}
 
 
 # --- what EXIF has, too ---
@@ -485,12 +488,34 @@ def test_a_place_goes_into_the_exif():
     assert read_metadata(exif_of(), "a", sidecars=[("a", packet("", half)), sidecars[0]]).gps == THERE
 
 
+@pytest.mark.parametrize(("side", "sign"), [("N", 1), ("S", -1)])
+def test_a_place_in_degrees_is_read(side, sign):
+    """Apple's programs write it, with elements for the letters."""
+    body = f"""<exif:GPSLatitude>24.841374999999999</exif:GPSLatitude>
+        <exif:GPSLongitude>166.94649999999999</exif:GPSLongitude>
+        <exif:GPSLatitudeRef>{side}</exif:GPSLatitudeRef><exif:GPSLongitudeRef>E</exif:GPSLongitudeRef>"""
+    metadata = read_metadata(exif_of(), "a.nef", sidecars=[("a.xmp", packet(body))])
+    latitude, minutes, seconds = metadata.gps[2]
+    assert (metadata.gps[1], latitude, seconds) == (side, 24, 0)
+    assert minutes == pytest.approx(50.4825)
+    assert (metadata.gps[3], metadata.gps[4][0]) == ("E", 166)
+    assert not metadata.xmp and not metadata.notes
+    for wrong in (body.replace("24.8", "-24.8"), body.replace(f">{side}<", ">up<")):
+        metadata = read_metadata(exif_of(), "a.nef", sidecars=[("a.xmp", packet(wrong))])
+        assert not metadata.gps and len(metadata.notes) == 1
+
+
 def test_a_place_that_a_sidecar_only_repeats_loses_nothing():
     """darktable writes it, rounded, into the sidecar of each raw."""
-    near = {**THERE, 2: (48, 51, IFDRational(300002, 10000)), 5: b"\0", 6: 30, 17: 90, 31: 5}
+    near = {**THERE, 2: (48, 51, IFDRational(300002, 10000)), 5: b"\0", 6: 36, 17: 90, 31: 5}
     read = read_metadata(exif_of(gps=near), "a.nef", sidecars=[("a.xmp", packet("", PLACE))])
     near |= {5: 0}
     assert read.gps == {**near, 2: (48, 51, Fraction(300002, 10000))}
+    for other, below in ((30, 0), (36, 1)):  # a height that somebody has corrected
+        read = read_metadata(
+            exif_of(gps={**near, 5: bytes([below]), 6: other}), "a.nef", sidecars=[("a", packet("", PLACE))]
+        )
+        assert (read.gps[5], read.gps[6], read.gps[17]) == (0, THERE[6], 90)
     near |= {2: (48, 51, 30)}
     without_height = {tag: value for tag, value in near.items() if tag not in (5, 6)}
     read = read_metadata(exif_of(gps=without_height), "a.nef", sidecars=[("a.xmp", packet("", PLACE))])
