@@ -9,15 +9,13 @@ the six greys as bright as published; and the largest chroma of the greys. With 
 balanced on the chart's second grey, which leaves what matrix and model do to colours.
 """
 
-import sys
 from pathlib import Path
 
 import click
 import colour
 import numpy as np
+from script import run_script
 from skimage.color import deltaE_ciede2000, xyz2lab
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.colour import XYZ_FROM_SRGB, srgb_decode
@@ -40,7 +38,9 @@ class Point(click.ParamType):
         try:
             x, y = (float(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} is not X,Y, such as 0.25,0.7", param, ctx)
+            x = y = -1.0
+        if not (0 <= x <= 1 and 0 <= y <= 1):
+            self.fail(f"{value!r} is not X,Y, each from 0 to 1, such as 0.25,0.7", param, ctx)
         return np.array([x, y])
 
 
@@ -110,4 +110,4 @@ def _patches(picture: np.ndarray, **corners: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

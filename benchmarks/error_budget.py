@@ -7,14 +7,12 @@ PSNR and SSIM of the picture as it is; with the exposure that suits it best; wit
 and as truly exposed; and after the best transform. At the end, by how many stops the meter is off.
 """
 
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import click
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from script import run_script
 
 from deepisp_cli import ENGINES
 from deepisp_cli.colour import fit_transform
@@ -73,4 +71,4 @@ def main(folder: Path, model: str, kind: str, limit: int | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

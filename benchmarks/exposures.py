@@ -10,7 +10,6 @@ At the end, the matched PSNR of raws without noise at 0 EV, and by how much the 
 changes (CIEDE2000) if the scene has eight times as many pixels, as from 3 to 24 megapixels, at -2 EV.
 """
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +18,8 @@ from pathlib import Path
 import click
 import numpy as np
 from PIL import Image
+from script import run_script
 from skimage.color import deltaE_ciede2000, rgb2lab
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deepisp_cli import ENGINES
 from deepisp_cli.colour import decode, srgb_decode, srgb_encode
@@ -121,4 +119,4 @@ def _window(engine: Engine, exposure: float) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

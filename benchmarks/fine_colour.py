@@ -8,15 +8,13 @@ and B - G, in linear light, summed around each: 1 is all of it, 0 is grey. For c
 bilinear demosaic alone.
 """
 
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from script import run_script
 
 from deepisp_cli import ENGINES
 from deepisp_cli.colour import decode, srgb_decode
@@ -104,4 +102,4 @@ def _scene(size: float, round_: bool, rng: np.random.Generator) -> tuple[np.ndar
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -11,15 +11,12 @@ TRITON_INTERPRET=1 it runs without a GPU; times then mean nothing.
 
 import itertools
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from script import run_script
 
 from deepisp_cli import kernels
 
@@ -75,4 +72,4 @@ def _print(name: str, seconds: float, work: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -8,18 +8,16 @@ the photographs and judged on the rest, in turn. Prints the error (root mean squ
 slope (the trust of `metering`) and the level at which a frame is left as it is.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from script import photographs_in, run_script
 
 from deepisp_cli.colour import LUMINANCE
-from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_all, load_photograph
+from deepisp_cli.training.pictures import load_all, load_photograph
 from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions, srgb_decode
 
 SIDE = 384  # pixels of the longer side
@@ -50,7 +48,7 @@ def main(folders: tuple[Path, ...]) -> None:
     rng = np.random.default_rng(0)
     synthesis = Synthesis(SynthesisOptions(), torch.Generator().manual_seed(0))
     found, exposures, numbers = [], [], []
-    for number, picture in enumerate(load_all(list_files(folders, PHOTOGRAPH_SUFFIXES), load_photograph)):
+    for number, picture in enumerate(load_all(photographs_in(folders), load_photograph)):
         picture.thumbnail((SIDE, SIDE))
         target = torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)[None]
         for _ in range(FRAMES):
@@ -78,4 +76,4 @@ def main(folders: tuple[Path, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

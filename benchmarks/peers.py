@@ -7,14 +7,12 @@ temporary PNG; the median of N runs counts, after one to warm up.
 """
 
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import click
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from script import run_script
 
 from deepisp_cli.benchmark import frame_size, write_frame
 from deepisp_cli.engine import open_engine
@@ -69,4 +67,4 @@ def _seconds(method, raw: Path) -> float:  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

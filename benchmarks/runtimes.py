@@ -13,7 +13,6 @@ changes layouts.
 
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,8 +24,7 @@ from typing import Any
 
 import click
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from script import run_script
 
 from deepisp_cli.engine import open_engine
 from deepisp_cli.machine import available_cores
@@ -131,4 +129,4 @@ def _seconds_per_tile(run: Run, repeat: int, workers: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

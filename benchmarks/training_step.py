@@ -6,16 +6,13 @@ Prints, for each stage of the configuration, the median seconds of both and the 
 """
 
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import click
 import torch
+from script import run_script
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from deepisp_cli.errors import DeepIspError
 from deepisp_cli.training.config import load_config, on_photographs
 from deepisp_cli.training.trainer import Trainer
 
@@ -26,7 +23,9 @@ WARM_UP = 3  # uncounted steps
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--photographs", multiple=True, help="Folder, in place of the configuration's.")
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
-@click.option("--steps", default=20, show_default=True, help="Counted steps of each stage.")
+@click.option(
+    "--steps", default=20, show_default=True, type=click.IntRange(min=1), help="Counted steps of each stage."
+)
 def main(config: Path, photographs: tuple[str, ...], device: str, steps: int) -> None:
     settings = load_config(config)
     settings = on_photographs(settings, photographs) if photographs else settings
@@ -58,7 +57,4 @@ def _now(device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except DeepIspError as error:
-        sys.exit(str(error))
+    run_script(main)

@@ -8,21 +8,18 @@ and the true one: mean, median, mean of the worst quarter. Beside it, the same f
 of daylight (``--white-balance daylight``).
 """
 
-import sys
 import tempfile
 from pathlib import Path
 
 import click
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from script import photographs_in, run_script
 
 from deepisp_cli.calibration import neutral_gains
 from deepisp_cli.colour import srgb_decode, white_xyz
 from deepisp_cli.evaluation.photographs import load_even
 from deepisp_cli.raw import read_raw
 from deepisp_cli.training.cameras import HELD_OUT, matrices
-from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
 from deepisp_cli.white_balance import choose_white_balance
 
@@ -40,7 +37,7 @@ def main(folders: tuple[Path, ...], exposure: float, shot: float) -> None:
     errors: dict[str, list[float]] = {"auto": [], "daylight": []}
     with tempfile.TemporaryDirectory() as folder:
         dng = Path(folder) / "raw.dng"
-        for index, path in enumerate(list_files(folders, PHOTOGRAPH_SUFFIXES)):
+        for index, path in enumerate(photographs_in(folders)):
             rng = np.random.default_rng(index)
             camera = matrices(HELD_OUT)[index % 3]
             gains = neutral_gains(camera, white_xyz(KELVIN[index % 5])) * np.exp(rng.normal(0, SPREAD, 3))
@@ -63,4 +60,4 @@ def _degrees(one: np.ndarray, other: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -35,16 +35,16 @@ def sample_mosaic(picture: Array, pattern: str = "RGGB") -> Array:
 
     Parameters
     ----------
-    picture : (H, W, 3).
+    picture : (..., H, W, 3).
     pattern : the 2x2 or 6x6 colours that the mosaic begins with, in reading order.
 
     Returns
     -------
-    (H, W), of the dtype of ``picture``.
+    (..., H, W), of the dtype of ``picture``.
     """
     mosaic = library(picture).empty_like(picture[..., 0])
     for channel, rows, columns in phases(pattern):
-        mosaic[rows, columns] = picture[rows, columns, channel]
+        mosaic[..., rows, columns] = picture[..., rows, columns, channel]
     return mosaic
 
 

@@ -113,7 +113,9 @@ def refuse_not_installed(libraries: Iterable[str], extra: str) -> None:
 
 def first_line(error: Exception) -> str:
     """The first line of what ``error`` says (some libraries explain at length), or its class if nothing."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    first = error.args[0] if error.args else ""
+    text = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(error)  # LibRaw's are bytes
+    return next(iter(text.splitlines()), type(error).__name__)
 
 
 def is_lack_of_memory(error: Exception) -> bool:

@@ -137,13 +137,19 @@ def test_msr_names_what_is_wrong(dataset):
         with pytest.raises(InputError, match=r"12\.png: .*" + message):
             open_benchmark("msr", dataset, Settings())
         truth.write_bytes(whole)
-    truth.write_bytes(imagecodecs.png_encode(np.zeros((48, 64, 3), np.uint8)))
-    with pytest.raises(InputError, match="not a 16-bit picture"):
-        list(open_benchmark("msr", dataset, Settings()).cases())
+    for content, message in (
+        (imagecodecs.png_encode(np.zeros((48, 64, 3), np.uint8)), "not a 16-bit picture"),
+        (whole[: len(whole) // 2], "cannot be read as a picture"),  # before any work
+    ):
+        truth.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            open_benchmark("msr", dataset, Settings())
     truth.write_bytes(whole)
     (dataset / "colortrans.npy").write_bytes(b"nothing")
     (dataset / "gammaparams.npy").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="not the dataset's transform"):
+    with pytest.raises(
+        InputError, match=r"colortrans\.npy: is not an array of \(3, 3\) numbers; copy it again$"
+    ):
         open_benchmark("msr", dataset, Settings())
     (folder / "test.txt").write_text(" \n")
     with pytest.raises(InputError, match=r"test\.txt: lists no picture"):

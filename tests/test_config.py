@@ -44,6 +44,8 @@ def test_configurations_round_trip_and_what_makes_no_sense_is_refused(folder, tm
         f"{network}{stage}": "crops of 128 pixels",
         f"{network.replace('2', '1')}high_blocks = 1\n{stage.replace('32', '4')}": "crops of 8 pixels",
         network + stage.replace("32", "129"): "even number",
+        f"restoration_weight = 0.0\n{network}{stage}parts = 'low'\n": "need a restoration loss",
+        f"restoration_scales = []\n{network}{stage}parts = 'low'\n": "need a restoration loss",
         f"restoration_scales = [1, 34]\n{network}{stage}parts = 'low'\n": "smallest crop's 32 pixels",
         "[network": "train.toml",
     }.items():

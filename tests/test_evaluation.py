@@ -484,9 +484,41 @@ def test_low_light_raws_may_have_an_x_trans_mosaic_or_none(tmp_path):
 
 
 def test_photographs_too_small_to_be_measured_are_named_first(tmp_path):
-    Image.new("RGB", (64, 12)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"a\.png: has less than 16 rows or columns"):
+    Image.new("RGB", (64, 21)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: has less than 22 rows or columns"):
         LowLight(tmp_path, Settings())
+    Image.new("RGB", (64, 22)).save(tmp_path / "a.png")
+    for case in LowLight(tmp_path, Settings()).cases():
+        assert RAW_BASELINES["libraw"](case.input).shape == (22, 64, 3)
+
+
+@pytest.mark.parametrize("wrong", ["float", "grey", "part"])
+def test_what_is_no_finished_picture_is_not_measured(folder, wrong):
+    """Of floating-point values the metrics would be wrong without a word."""
+    returned = {
+        "float": lambda raw: plain(raw) / np.float32(255),
+        "grey": lambda raw: plain(raw)[..., 0],
+        "part": lambda raw: plain(raw)[:60],
+    }
+    with pytest.raises(UsageError, match="a method returned"):
+        evaluate(LowLight(folder, Settings()), {"mine": returned[wrong]})
+    rows = evaluate(LowLight(folder, Settings()), {"mine": lambda raw: plain(raw)[4:-4, 4:-4]})
+    assert len(rows[0]["images"]) == 3  # as RawTherapee trims
+
+
+def test_the_model_fits_the_benchmark(folder):
+    result = run("demosaic", folder, "--sigma", 0, "-q")
+    assert "deepisp-jdd" in result.stdout
+    result = run("lowlight", folder, "--limit", 1, "-q", "--model", "deepisp-jdd")
+    assert "deepisp-jdd: has no learned exposure, tone and colour" in result.stderr
+    assert run("lowlight", folder, "--limit", 1, "-q", "--engine", "onnx").stderr == ""
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_noise_that_is_no_number_is_refused(folder, value):
+    refused = run("demosaic", folder, "--sigma", value)
+    assert refused.exit_code == 2
+    assert "--sigma is a number" in refused.stderr
 
 
 def test_a_limit_takes_files_from_all_over_the_folder():

@@ -90,6 +90,14 @@ def test_a_model_that_is_there_already_stays_as_it_was(network, tmp_path, differ
     assert contents(tmp_path) == before
 
 
+def test_no_8_bit_form_of_another_model_stays(network, tmp_path, differ):
+    export(network, tmp_path, FACTS, PICTURES)
+    assert (tmp_path / EIGHT_BIT_FILE).exists()
+    export(network, tmp_path, FACTS)
+    assert not (tmp_path / EIGHT_BIT_FILE).exists()
+    assert EIGHT_BIT_FILE not in json.loads((tmp_path / "card.json").read_text())["files"]
+
+
 @pytest.mark.parametrize("checks", [(), PICTURES[:1]])
 def test_what_is_compared_is_what_is_written(network, tmp_path, differ, checks):
     """On the pictures meant for it, if any; the card states the difference."""

@@ -51,7 +51,7 @@ def edit(recipe, old, new):
     recipe.write_text(text.replace(old, new), "utf-8")
 
 
-def test_a_resumed_run_keeps_the_data_that_it_began_with(run, tmp_path):
+def test_a_resumed_run_keeps_the_data_that_it_began_with(run, tmp_path, caplog):
     """Whether the configuration names a folder that is not there, or other pictures."""
     photographs, recipe = tmp_path / "photographs", tmp_path / "tiny" / "train.toml"
     other = tmp_path / "other"
@@ -65,6 +65,9 @@ def test_a_resumed_run_keeps_the_data_that_it_began_with(run, tmp_path):
         assert run("-o", name, "--validation", photographs, "--steps", "2").exit_code == 0
         result = CliRunner().invoke(main, ["train", str(recipe), "-o", name, "--device", "cpu", "--resume"])
         assert result.exit_code == 0, result.output
+        told = f"{name}: trained on the data that the run began with, not on that of {recipe}"
+        assert told in caplog.messages
+        caplog.clear()
         whole, resumed = (
             torch.load(tmp_path / each / "checkpoint.pt", weights_only=True) for each in ("whole", name)
         )
@@ -310,6 +313,24 @@ def test_minutes_that_are_no_number_are_refused(run):
     result = run("--minutes", "nan")
     assert result.exit_code == 2
     assert "--minutes nan: is no number" in result.output
+
+
+def test_a_run_that_is_refused_leaves_no_folder(run, tmp_path):
+    (tmp_path / "photographs" / "a.png").unlink()
+    assert run("-o", "run").exit_code == 3
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_windows_editors_have_marked_is_read(run, tmp_path):
+    (tmp_path / "tiny" / "train.toml").write_text(RECIPE, "utf-8-sig")
+    assert run("-o", "run").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["meta", "xla", "foo", "cpu:3", "cuda:x"])
+def test_a_device_that_is_not_known_is_refused(run, name):
+    result = run("-o", "run", "--device", name)
+    assert result.exit_code == 4
+    assert result.stderr == f"deepisp: unknown device '{name}'; known: auto, cpu, cuda, cuda:N\n"
 
 
 def test_resume_needs_a_checkpoint(run, tmp_path):

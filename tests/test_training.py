@@ -269,16 +269,20 @@ def test_the_gradients_of_each_stage_are_clipped(folder, largest):
             torch.testing.assert_close(parameter.grad, share * gradient, rtol=1e-3, atol=1e-8)
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["noise-free frame", "real raw"])
-def test_w0_is_what_most_frames_agree_on(folder, monkeypatch, known):
+@pytest.mark.parametrize("kind", ["noise-free frame", "real raw", "real raw, restored"])
+def test_w0_is_what_most_frames_agree_on(folder, monkeypatch, kind):
     """One of five fails: its photograph is black. The mean would be four fifths of the identity."""
     trainer = new_trainer(config(folder))
     frames = torch.rand(5, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     matrix = torch.eye(3).expand(5, 3, 3)
     target = to_srgb(frames, matrix)
     target[3] = 0
-    pairs = Pairs(0 * frames if known else frames, frames if known else None, target, matrix, torch.zeros(5))
+    picture = frames if kind == "real raw" else 0 * frames
+    clean = frames if kind == "noise-free frame" else None
+    pairs = Pairs(picture, clean, target, matrix, torch.zeros(5))
     trainer.sources = [lambda count, size: pairs]
+    if "restored" in kind:
+        trainer.network.restore = lambda picture, pad: (frames, None)
     trainer.set_w0()
     identity = torch.cat([torch.eye(3), torch.zeros(3, 7)], 1)
     for network in (trainer.network, trainer.average):
@@ -413,7 +417,18 @@ def test_a_run_in_a_thread_leaves_signals_alone(folder, tmp_path):
     assert checkpoint.exists()
 
 
-def test_all_sources_are_drawn_from_by_their_shares(folder, tmp_path):
+def test_data_without_a_share_and_shares_without_data_are_told(folder, tmp_path, caplog):
+    new_trainer(config(folder, panoramas=(str(tmp_path),)))
+    assert f"{tmp_path}: not used, because its share is 0" in caplog.messages
+    caplog.clear()
+    new_trainer(config(folder, shares=(0.5, 0.5, 0.0)))
+    assert caplog.messages == ["shares = [0.5, 0.5, 0.0]: for one of these no folders are named"]
+    caplog.clear()
+    new_trainer(config(folder))
+    assert not caplog.messages
+
+
+def test_all_sources_are_drawn_from_by_their_shares(folder, tmp_path, caplog):
     light = np.random.default_rng(0).uniform(0, 9, (48, 200, 3)).astype(np.float32)
     (tmp_path / "scene.hdr").write_bytes(imagecodecs.rgbe_encode(light, header=True))
     settings = config(folder, panoramas=(str(tmp_path),), shares=(1.0, 3.0, 1.0))
@@ -426,8 +441,13 @@ def test_all_sources_are_drawn_from_by_their_shares(folder, tmp_path):
     assert drawn.count("scene") / 400 == pytest.approx(0.75, abs=0.06)
     pairs = new_trainer(replace(settings, shares=(0.0, 1.0, 0.0))).draw()
     assert pairs.picture.shape == (4, 3, 32, 32)
-    higher = replace(settings, shares=(0.0, 1.0, 0.0), stages=(Stage(1e-3, 2, 64, steps=1),))
-    assert new_trainer(higher).draw().picture.shape == (2, 3, 48, 48)  # as large as the scene allows
+    higher = (Stage(1e-3, 2, 64, steps=1), Stage(1e-3, 2, 32, steps=1))
+    trainer = new_trainer(replace(settings, shares=(0.0, 1.0, 0.0), stages=higher))
+    assert trainer.draw().picture.shape == (2, 3, 48, 48)  # as large as the scene allows
+    assert f"less than 64 pixels a side: {tmp_path / 'scene.hdr'} (48); none is as large" in caplog.text
+    with pytest.raises(InputError, match="no HDR file that can be used"):
+        new_trainer(replace(settings, shares=(0.0, 1.0, 0.0), stages=higher[:1]))
+    assert "scene.hdr: has less than 64 pixels a side" in caplog.text
     with pytest.raises(InputError, match=r"the data that is named has a share of 0; .* raw_pairs"):
         new_trainer(replace(settings, shares=(0.0, 0.0, 1.0)))
     with pytest.raises(InputError, match="nothing to train on: name folders"):
@@ -742,10 +762,12 @@ def test_few_features_of_a_new_network_are_dead_in_dark_frames():
         (0, 0, 0.9),  # early steps count for more
         (0, 90, 0.09),
         (0, 10**6, 0.001),
-        (1, 0, 0.001),  # but not as if everything before were forgotten
+        (1, 0, 0.9),  # the stage before has ended with a learning rate of 0, where both are the same
+        (1, 90, 0.09),
+        (1, 10**6, 0.001),
     ],
 )
-def test_the_averages_are_the_weights_of_all_steps(folder, stage, step, share):
+def test_the_averages_are_the_weights_of_a_stages_steps(folder, stage, step, share):
     stages = (Stage(2e-3, 4, 32, steps=6),) * 2
     trainer = new_trainer(config(folder, stages=stages, average_decay=0.999))
     for _ in range(stage):

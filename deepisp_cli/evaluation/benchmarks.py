@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deepisp_cli.engine import Engine
+from deepisp_cli.errors import UsageError
 from deepisp_cli.evaluation import CFAS, PROTOCOLS
 
 Method = Callable[[Any], np.ndarray]  # a case's input to a picture (H, W, 3)
@@ -53,6 +54,7 @@ class Benchmark(ABC):
     baselines: ClassVar[Mapping[str, Method]]
     own_baselines: ClassVar[Sequence[str]] = ()  # names that `Case.baselines` may have
     usual_baseline: ClassVar[str]  # the one that is measured if none is asked for
+    usual_model: ClassVar[str] = "deepisp"  # likewise
     seeds: ClassVar[str] = "none: nothing is random"
 
     def __init__(self, data: Path, settings: Settings) -> None:
@@ -85,6 +87,19 @@ class Benchmark(ABC):
     def show_input(self, case: Case) -> np.ndarray | None:
         """The case's input as (H, W, 3) uint8 for the contact sheet; None: not shown."""
         return None
+
+
+def check_picture(picture: np.ndarray) -> None:
+    """Refuse what is no finished picture, (H, W, 3) uint8: metrics of it would be wrong without a word.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        returned = f"{picture.dtype} of shape {picture.shape}"
+        raise UsageError(f"finished pictures are uint8 of shape (H, W, 3), a method returned {returned}")
 
 
 def eight_bit(image: np.ndarray) -> np.ndarray:

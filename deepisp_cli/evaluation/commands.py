@@ -1,6 +1,7 @@
 """``deepisp evaluate`` and ``deepisp benchmark``: options → one call. How good, and how fast."""
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,13 @@ from deepisp_cli.evaluation import CFAS, PROTOCOLS
 @click.command(short_help="Measure the quality of models and other programs.")
 @click.argument("benchmark", type=click.Choice(["demosaic", "lowlight", "msr", "s7", "pairs", "raws"]))
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DATA")
-@click.option("--model", "models", multiple=True, metavar="NAME|DIR", help="Several are compared. [deepisp]")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME|DIR",
+    help="Several are compared. [deepisp; of demosaic: deepisp-jdd]",
+)
 @click.option(
     "--baseline", "baselines", multiple=True, metavar="NAME|FILE",
     help="For mosaics: bilinear, malvar, menon. For raws: libraw, libraw-denoised, libraw-dcb, "
@@ -29,7 +36,9 @@ from deepisp_cli.evaluation import CFAS, PROTOCOLS
 )  # fmt: skip
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help=f"For 'msr'. [{PROTOCOLS[0]}]")
 @click.option("--cfa", type=click.Choice(CFAS), help=f"Mosaics of 'lowlight'. [{CFAS[0]}]")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only N pictures.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Use only N pictures, of 'msr' of each camera."
+)
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Write results.json, results.md and sheet.jpg there.",
@@ -62,7 +71,7 @@ def evaluate(
     """
     refuse_not_installed(("torch", "pytorch_msssim", "skimage"), "evaluate")
     from deepisp_cli.evaluation import report
-    from deepisp_cli.evaluation.baselines import program_version
+    from deepisp_cli.evaluation.baselines import RAW_BASELINES, program_version
     from deepisp_cli.evaluation.benchmarks import Settings
     from deepisp_cli.evaluation.evaluate import choose_baselines, open_benchmark, open_models
     from deepisp_cli.evaluation.evaluate import evaluate as run
@@ -74,6 +83,8 @@ def evaluate(
     ):
         if given and benchmark != wanted:
             raise UsageError(f"{option} is for {wanted} only, not for {benchmark}; leave it out")
+    if not all(map(math.isfinite, sigmas)):
+        raise UsageError("--sigma is a number, such as 10, neither nan nor inf")
     if output and output.resolve() == data.resolve():
         raise UsageError(f"{output}: holds the data; give the results another folder with -o")
     if output and not overwrite:
@@ -84,10 +95,12 @@ def evaluate(
         Settings(sigmas or Settings.sigmas, limit, protocol or Settings.protocol, cfa or Settings.cfa),
     )
     methods, files = choose_baselines(chosen, baselines)
-    engines = open_models(models or ("deepisp",), engine, device, methods)
+    engines = open_models(models or (chosen.usual_model,), engine, device, methods)
     for name, opened in engines.items():
         methods[name] = chosen.method(opened)
         files[name] = opened.model.card["files"]
+        if chosen.baselines is RAW_BASELINES and not opened.model.has_transform:
+            chosen.remarks.append(f"{name}: has no learned exposure, tone and colour, only restoration")
     for remark in chosen.remarks:
         click.echo(remark, err=True)
     if output:

@@ -81,7 +81,7 @@ FULL_REFERENCE: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def brisque(picture: np.ndarray) -> float:
-    """BRISQUE (Mittal et al. 2012), which needs no truth: 0 is natural, 100 distorted. By the package
+    """BRISQUE (Mittal et al. 2012), which needs no truth: about 0 is natural, 100 distorted. By the package
     brisque, with its own model."""
     return float(_brisque_model().score(picture))
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-from PIL import Image
 
 from deepisp_cli.colour import decode, encode, srgb_encode
 from deepisp_cli.demosaic import demosaic
@@ -87,7 +86,7 @@ class Msr(Benchmark):
                 f"{data}: holds neither bayer_panasonic nor bayer_canon; give the folder that holds {FOLDER}"
             )
         for mosaic, truth in (pair for pairs in self.files.values() for pair in pairs):
-            if _size(mosaic) != _size(truth):
+            if _read(mosaic, 2).shape != _read(truth, 3).shape[:2]:
                 raise InputError(
                     f"{truth}: is not the size of the mosaic {mosaic.name} beside it; copy both again"
                 )
@@ -157,11 +156,6 @@ def _find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     return [(folder / "input" / f"{name}.png", folder / "groundtruth" / f"{name}.png") for name in names]
 
 
-def _size(path: Path) -> tuple[int, int]:
-    with damage_told(path, "a picture"), Image.open(path) as picture:
-        return picture.size
-
-
 def _read(path: Path, axes: int) -> np.ndarray:
     """A 16-bit PNG as float32, 1.0 being white: a mosaic (H, W) or a picture (H, W, 3).
 
@@ -188,5 +182,5 @@ def _read_transform(data: Path) -> Transform | None:
 def _read_numbers(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False).astype(np.float64).reshape(shape)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is not the dataset's transform ({error})") from error
+    except (OSError, ValueError) as error:  # which advises to load it unsafely
+        raise InputError(f"{path}: is not an array of {shape} numbers; copy it again") from error

@@ -11,17 +11,26 @@ import numpy as np
 from deepisp_cli.colour import srgb_decode
 from deepisp_cli.demosaic import sample_mosaic
 from deepisp_cli.engine import Engine
-from deepisp_cli.errors import InputError
+from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.evaluation import CFAS, metrics
 from deepisp_cli.evaluation.alignment import common_middle
 from deepisp_cli.evaluation.baselines import MOSAIC_BASELINES, RAW_BASELINES, developed, plain, restored
-from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Metric, Settings, eight_bit
+from deepisp_cli.evaluation.benchmarks import (
+    Benchmark,
+    Case,
+    Method,
+    Metric,
+    Settings,
+    check_picture,
+    eight_bit,
+)
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph, spread
 from deepisp_cli.training.sensor import LOW_LIGHT, Sensor, usual_read_noise
 from deepisp_cli.xtrans import X_TRANS
 
-SMALLEST = 16  # pixels of a side: SSIM's windows take 7, and programs leave out up to 4 at each border
+SMALLEST = 22  # pixels of a side: LibRaw takes no smaller raws
+LARGEST_TRIM = 16  # pixels that programs leave out of a picture's rows or columns: RawTherapee does 8
 PATTERNS = dict(zip(CFAS, ("RGGB", X_TRANS, None), strict=True))
 
 
@@ -71,6 +80,7 @@ class Demosaic(_OfPhotographs):
     }
     baselines = MOSAIC_BASELINES
     usual_baseline = "bilinear"
+    usual_model = "deepisp-jdd"  # the only one that was trained on such mosaics
     seeds = "picture i: numpy default_rng(i)"
 
     def cases(self) -> Iterator[Case]:
@@ -131,6 +141,9 @@ class LowLight(_OfPhotographs):
     def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
         """Measured on what both show: RawTherapee leaves out four pixels at each border."""
         assert case.truth is not None
+        check_picture(picture)
+        if max(np.abs(np.subtract(picture.shape, case.truth.shape))) > LARGEST_TRIM:
+            raise UsageError(f"{case.name}: is {case.truth.shape}, a method returned {picture.shape}")
         picture, truth = common_middle(picture, case.truth)
         return super().measure(picture, replace(case, truth=truth))
 

@@ -11,7 +11,7 @@ from deepisp_cli.errors import InputError, UsageError, not_installed
 from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.alignment import align
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, plain
-from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings
+from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Method, Settings, check_picture
 from deepisp_cli.raw import read_raw
 from deepisp_cli.training.pictures import load_photograph, spread
 from deepisp_cli.training.raw_pairs import LARGEST_BORDER, find_raws, pictures_beside, well_lit
@@ -53,6 +53,7 @@ class Raws(Benchmark):
         return developed(engine)
 
     def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
+        check_picture(picture)
         values = {}
         if case.truth is not None:
             ours, theirs = align(picture, case.truth)

@@ -83,7 +83,11 @@ def train(
         )
     if resume:
         state = read_checkpoint(folder / CHECKPOINT)
-        settings = with_data_of(settings, read_config(folder / CHECKPOINT, state))
+        given, settings = settings, with_data_of(settings, read_config(folder / CHECKPOINT, state))
+        if settings != given and not photographs:
+            logging.getLogger(__name__).warning(
+                "%s: trained on the data that the run began with, not on that of %s", folder, config
+            )
     if photographs:
         settings = on_photographs(settings, photographs)
     if validation:
@@ -199,6 +203,8 @@ def _open_device(name: str) -> Any:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.partition(":")[0] == "mps":
         raise EngineError("device mps: training takes 64-bit numbers, which Metal lacks; use cpu or cuda")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name, re.ASCII):
+        raise EngineError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:N")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).add_(1)

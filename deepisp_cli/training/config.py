@@ -69,7 +69,7 @@ class TrainConfig:
     panoramas: tuple[str, ...] = ()  # folders of linear HDR files
     raw_pairs: tuple[str, ...] = ()  # folders of raws and their reference pictures
     shares: tuple[float, float, float] = (1.0, 0.0, 0.0)  # relative shares of steps on each of the three
-    validation: tuple[str, ...] = ()  # folders of photographs
+    validation: tuple[str, ...] = ()  # folders of photographs, or of raws with reference pictures
     longest_side: int = 2048  # pixels that photographs are reduced to, for memory and against their own noise
     reductions: tuple[float, ...] = (1.0, 1.41, 2.0, 2.83, 4.0)
     synthesis: SynthesisOptions = field(default_factory=SynthesisOptions)
@@ -110,10 +110,13 @@ class TrainConfig:
         if self.picture_loss not in PICTURE_LOSSES:
             raise ValueError(f"picture_loss is one of {', '.join(PICTURE_LOSSES)}, got {self.picture_loss!r}")
         finished = [stage.crop for stage in self.stages if stage.parts != "low"]
-        if self.picture_loss == "lab" and min(finished, default=MS_SSIM_SMALLEST) < MS_SSIM_SMALLEST:
-            raise ValueError(f"the picture loss 'lab' needs crops of {MS_SSIM_SMALLEST} pixels or more")
-        if min(finished, default=BLOTCH) < BLOTCH:
-            raise ValueError(f"stages with the high level need crops of {BLOTCH} pixels or more")
+        restored = self.restoration_weight * len(self.restoration_scales)
+        restored += self.restoration_weight * (self.restoration_structure + self.restoration_colour)
+        if not restored and any(stage.parts == "low" for stage in self.stages):
+            raise ValueError(
+                "the parts 'low' need a restoration loss: restoration_weight and restoration_scales,"
+                " restoration_structure or restoration_colour"
+            )
         smallest = min(stage.crop for stage in self.stages)
         if self.restoration_structure and smallest < SSIM_SMALLEST:
             raise ValueError(f"restoration_structure needs crops of {SSIM_SMALLEST} pixels or more")
@@ -123,8 +126,9 @@ class TrainConfig:
             raise ValueError("[mosaic] is for networks without high-level stage (high_blocks = 0)")
         if any(stage.crop % 2 for stage in self.stages):
             raise ValueError("crops have an even number of pixels a side, as the mosaic has")
-        if min(finished, default=self.network.cell) < self.network.cell:
-            raise ValueError(f"stages with the high level need crops of {self.network.cell} pixels or more")
+        if min(finished, default=self.smallest_side) < self.smallest_side:
+            what = f"stages with the high level and the picture loss {self.picture_loss!r}"
+            raise ValueError(f"{what} need crops of {self.smallest_side} pixels or more")
         if smallest < 2 * self.network.fold:
             raise ValueError(f"crops have at least {2 * self.network.fold} pixels a side")
         if max(self.restoration_scales, default=1) > smallest:
@@ -180,7 +184,7 @@ def load_config(path: Path) -> TrainConfig:
         If it is not TOML, lacks a key, has an unknown one or a value that makes no sense.
     """
     try:
-        return config_from_dict(tomllib.loads(path.read_text("utf-8")))
+        return config_from_dict(tomllib.loads(path.read_text("utf-8-sig")))  # Windows' editors mark it
     except ValueError as error:  # TOML's and Unicode's errors are ValueErrors, too
         raise UsageError(f"{path}: {error}") from error
     except RecursionError as error:

@@ -135,6 +135,8 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     for name, contents in files.items():
         replace_file(folder / name, contents)
+    if not eight_bit:
+        (folder / EIGHT_BIT_FILE).unlink(missing_ok=True)  # of the model that was there
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
     replace_file(folder / CARD_FILE, text.encode())  # what a person wrote into the old one is not lost
 

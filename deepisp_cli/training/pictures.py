@@ -98,17 +98,17 @@ def load_photograph(path: Path) -> Image.Image:
         if picture.mode == "F":
             raise InputError(f"{path}: holds floating-point numbers; photographs have 8 or 16 bits")
         tags = getattr(picture, "tag_v2", {})  # of a TIFF
-        if tags.get(Tag.PlanarConfiguration) == 2 and max(tags.get(Tag.BitsPerSample, (8,))) > 8:
+        bits = max(tags.get(Tag.BitsPerSample, (8,)))
+        if bits > 16:
+            raise InputError(f"{path}: holds {bits}-bit numbers; photographs have 8 or 16 bits")
+        if tags.get(Tag.PlanarConfiguration) == 2 and bits > 8:
             raise InputError(  # Pillow would take the planes apart wrongly
                 f"{path}: has 16 bits and its colours in separate planes; save it with interleaved colours"
             )
         upright = ImageOps.exif_transpose(picture)
         profile = upright.info.get("icc_profile")
         if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
-            samples = np.asarray(upright)
-            if samples.max(initial=0) > 65535:
-                raise InputError(f"{path}: holds 32-bit numbers; photographs have 8 or 16 bits")
-            upright = Image.fromarray((samples >> 8).astype(np.uint8))
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
         if upright.mode not in ("L", "RGB", "CMYK"):
             upright = upright.convert("RGB")
         if profile:

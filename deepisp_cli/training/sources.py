@@ -86,6 +86,8 @@ def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[
                 )
             opened.append(source)
             shares.append(share)
+        elif folders:
+            log.warning("%s: not used, because its share is 0", ", ".join(folders))
     if not opened and any(folders for folders, _ in kinds):
         raise InputError(
             "nothing to train on: the data that is named has a share of 0; shares are those of photographs,"
@@ -93,6 +95,8 @@ def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[
         )
     if not opened:
         raise InputError("nothing to train on: name folders of photographs, panoramas or raw_pairs")
+    if len(opened) < sum(share > 0 for share in config.shares):
+        log.warning("shares = %s: for one of these no folders are named", list(config.shares))
     return opened, shares
 
 
@@ -137,23 +141,40 @@ def _photographs(
         reduced_to = f" ({smallest} once reduced)" if least > smallest else ""
         raise InputError(f"{_names(folders)}: no photograph of at least {least} pixels a side{reduced_to}")
     crops = Crops(levels, generator)
-    if narrow:
-        more = [f"{len(narrow) - NAMED} more"] if len(narrow) > NAMED else []
-        kept = "left out of crops of that size"
-        if crops.largest < largest:
-            kept = f"none is as large, so crops have at most {crops.largest} pixels"
-        log.warning("less than %d pixels a side: %s; %s", largest, ", ".join(narrow[:NAMED] + more), kept)
+    _warn_of_narrow(narrow, largest, crops)
     if config.mosaic:
         return Synthesised(crops, MosaicSynthesis(config.mosaic, generator), count)
     return Synthesised(crops, Synthesis(config.synthesis, generator), count)
 
 
-def _panoramas(config: TrainConfig, folders: Sequence[Path], _: int, generator: torch.Generator) -> Source:
-    scenes = load_all(list_files(folders, HDR_SUFFIXES, recursive=True), load_scene)
-    if not scenes:
-        raise InputError(f"{_names(folders)}: no HDR file that can be read")
-    synthesis = Synthesis(config.synthesis, generator).of_scenes
-    return Synthesised(Crops([scenes], generator), synthesis, len(scenes))
+def _warn_of_narrow(narrow: Sequence[str], largest: int, crops: Crops) -> None:
+    """Name the pictures that are smaller than the largest crops, which have ``largest`` pixels a side."""
+    if narrow:
+        names = [*narrow[:NAMED], *([f"{len(narrow) - NAMED} more"] if len(narrow) > NAMED else [])]
+        kept = "left out of crops of that size"
+        if crops.largest < largest:
+            kept = f"none is as large, so crops have at most {crops.largest} pixels"
+        log.warning("less than %d pixels a side: %s; %s", largest, ", ".join(names), kept)
+
+
+def _panoramas(
+    config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
+) -> Source:
+    largest = max(stage.crop for stage in config.stages)
+
+    def load(path: Path) -> tuple[Path, np.ndarray]:
+        scene = load_scene(path)
+        if min(scene.shape[:2]) < smallest:
+            raise InputError(f"{path}: has less than {smallest} pixels a side, the smallest crops")
+        return path, scene
+
+    loaded = load_all(list_files(folders, HDR_SUFFIXES, recursive=True), load)
+    if not loaded:
+        raise InputError(f"{_names(folders)}: no HDR file that can be used")
+    sides = {path: min(scene.shape[:2]) for path, scene in loaded}
+    crops = Crops([[scene for _, scene in loaded]], generator)
+    _warn_of_narrow([f"{path} ({side})" for path, side in sides.items() if side < largest], largest, crops)
+    return Synthesised(crops, Synthesis(config.synthesis, generator).of_scenes, len(loaded))
 
 
 def _raw_pairs(

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepisp_cli import demosaic as demosaicing
 from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_encode, srgb_from_camera
-from deepisp_cli.demosaic import demosaic, normalise, phases
+from deepisp_cli.demosaic import demosaic, normalise
 from deepisp_cli.metering import expose, metered_gains
 from deepisp_cli.training import cameras
 from deepisp_cli.training.ranges import check_order, check_range
@@ -256,9 +257,7 @@ class Synthesis:
 
 def sample_mosaic(planes: Tensor, x_trans: Tensor | None = None) -> Tensor:
     """Sample (N, 3, H, W) planes in `PATTERN`, or where ``x_trans`` (N, 3, H, W) bool says: (N, H, W)."""
-    mosaic = torch.empty_like(planes[:, 0])
-    for channel, rows, columns in phases(PATTERN):
-        mosaic[:, rows, columns] = planes[:, channel, rows, columns]
+    mosaic = demosaicing.sample_mosaic(planes.permute(0, 2, 3, 1), PATTERN)
     return mosaic if x_trans is None else torch.where(x_trans.any(1), (planes * x_trans).sum(1), mosaic)
 
 

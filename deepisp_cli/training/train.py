@@ -62,10 +62,10 @@ def train(
         After Ctrl-C or a signal that is handled like it, once the running step is done and saved; after a
         second one at once.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / CHECKPOINT
     trainer = Trainer(config, device)
     validation = Validation(config, device)
+    folder.mkdir(parents=True, exist_ok=True)
     if resume and checkpoint.exists():
         trainer.load(checkpoint)
         log.info("resumed at stage %d, step %d", trainer.stage + 1, trainer.step)

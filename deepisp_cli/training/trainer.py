@@ -113,7 +113,8 @@ class Trainer:
 
     def set_w0(self, frames: int = 96) -> None:
         """W0: the median of the per-image least-squares transforms of noise-free frames, from each source
-        its share."""
+        its share. For real raws the network's restorations take their place: before training, the bilinear
+        demosaic."""
         if not self.config.network.high_blocks:
             return
         stage = self.config.stages[self.stage]
@@ -123,7 +124,10 @@ class Trainer:
             while left > 0:
                 pairs = source(min(left, stage.batch), stage.crop)
                 left -= len(pairs.target)
-                clean = pairs.picture if pairs.clean is None else pairs.clean
+                clean = pairs.clean
+                if clean is None:
+                    with torch.no_grad():
+                        clean = self.network.restore(pairs.picture, pad=True)[0]
                 srgb = to_srgb(clean, pairs.matrix, self._gains(clean, pairs.matrix))
                 fits += [
                     fit_transform(a.permute(1, 2, 0).cpu().numpy(), b.permute(1, 2, 0).cpu().numpy())
@@ -215,8 +219,7 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        steps = self.step if self.stage == 0 else 10**9
-        decay = min(self.config.average_decay, (1 + steps) / (10 + steps))
+        decay = min(self.config.average_decay, (1 + self.step) / (10 + self.step))
         averages, values = list(self.average.parameters()), list(self.network.parameters())
         torch._foreach_lerp_(averages, values, 1 - decay)  # one kernel, as torch's own optimisers do it
 

@@ -1,0 +1,25 @@
+"""What the scripts in this folder share: they run from a checkout, and tell errors as the program does."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from deepisp_cli.errors import DeepIspError
+from deepisp_cli.evaluation.photographs import find_photographs
+
+
+def run_script(command: click.Command) -> None:
+    """Run a script's command; an error of the program ends it with a message instead of a traceback."""
+    try:
+        command()
+    except DeepIspError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+
+
+def photographs_in(folders: Iterable[Path]) -> list[Path]:
+    """All photographs in these folders; each folder has to hold some."""
+    return [path for folder in folders for _, path in find_photographs(folder)]
