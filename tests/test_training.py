@@ -342,12 +342,18 @@ def test_a_stopped_run_ends_with_the_same_weights(folder, tmp_path):
     settings = config(folder, stages=stages)
     through = weights(train(settings, tmp_path / "a", device=CPU))
     for stop in (2, 4, 5, None):
-        checkpoint = train(settings, tmp_path / "b", device=CPU, resume=True, steps=stop)
+        checkpoint = train(settings, tmp_path / "b", device=CPU, resume=stop != 2, steps=stop)
         position = torch.load(checkpoint, weights_only=True)["position"]
         assert position[3] == (stop or 7)
     resumed = weights(checkpoint)
     for name, value in through.items():
         assert torch.equal(value, resumed[name]), name
+    before = checkpoint.read_bytes()
+    with pytest.raises(UsageError, match="already holds a run"):
+        train(settings, tmp_path / "b", device=CPU)
+    assert checkpoint.read_bytes() == before
+    with pytest.raises(UsageError, match="no checkpoint to continue from"):
+        train(settings, tmp_path / "c", device=CPU, resume=True)
 
 
 @pytest.fixture(params=["SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"])

@@ -4,15 +4,11 @@ import dataclasses
 import logging
 import math
 import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
-from deepisp_cli.errors import EngineError, UsageError, first_line, refuse_not_installed
+from deepisp_cli.errors import UsageError, refuse_not_installed
 
 
 @click.command()
@@ -62,7 +58,8 @@ def train(
     _need_torch()
     from deepisp_cli.training.checkpoint import read_checkpoint, read_config
     from deepisp_cli.training.config import load_config, on_photographs, with_data_of
-    from deepisp_cli.training.train import CHECKPOINT
+    from deepisp_cli.training.device import memory_told, open_device
+    from deepisp_cli.training.train import CHECKPOINT, check_folder
     from deepisp_cli.training.train import train as run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -72,15 +69,7 @@ def train(
     folder = output or Path("runs") / _name_of(config.resolve())
     if resume and initial:
         raise UsageError("a resumed run has weights of its own: leave out --resume or --initial")
-    if (folder / CHECKPOINT).exists() and not resume:
-        raise UsageError(
-            f"{folder} already holds a run: continue it with --resume, or give -o another folder"
-        )
-    if resume and not (folder / CHECKPOINT).exists():
-        raise UsageError(
-            f"{folder / CHECKPOINT}: there is no checkpoint to continue from;"
-            " leave out --resume to start a run, or give -o the run's folder"
-        )
+    check_folder(folder, resume)
     if resume:
         state = read_checkpoint(folder / CHECKPOINT)
         given, settings = settings, with_data_of(settings, read_config(folder / CHECKPOINT, state))
@@ -92,9 +81,9 @@ def train(
         settings = on_photographs(settings, photographs)
     if validation:
         settings = dataclasses.replace(settings, validation=validation)
-    with _memory_told(config):
+    with memory_told(config):
         start = None if initial is None else _weights(initial)
-        checkpoint = run(settings, folder, device=_open_device(device), resume=resume, initial=start,
+        checkpoint = run(settings, folder, device=open_device(device), resume=resume, initial=start,
                          steps=steps, minutes=minutes)  # fmt: skip
     click.echo(str(checkpoint))
 
@@ -171,43 +160,5 @@ def _as_model(folder: Path) -> str:
     return f'"{name}"' if " " in name else name
 
 
-@contextmanager
-def _memory_told(config: Path) -> Iterator[None]:
-    """Turn a lack of memory, for which torch has an error of its own on GPUs alone, into an `EngineError`."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search("out of memory|allocate memory", str(error)):
-            raise
-        raise EngineError(
-            f"{config}: not enough memory; smaller batches or crops, a narrower network, or fewer photographs"
-            " and a smaller longest_side need less"
-        ) from error
-
-
 def _need_torch() -> None:
     refuse_not_installed(("torch", "onnx", "pytorch_msssim"), "train")
-
-
-def _open_device(name: str) -> Any:
-    """The torch.device, after a trial computation on it.
-
-    Raises
-    ------
-    EngineError
-        If it cannot be used.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.partition(":")[0] == "mps":
-        raise EngineError("device mps: training takes 64-bit numbers, which Metal lacks; use cpu or cuda")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name, re.ASCII):
-        raise EngineError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:N")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).add_(1)
-    except (RuntimeError, AssertionError) as error:
-        raise EngineError(f"device {name!r} cannot be used: {first_line(error)}") from error
-    return device

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepisp_cli.errors import UsageError
 from deepisp_cli.files import output_errors
 from deepisp_cli.interrupts import ending_signals, interrupt
 from deepisp_cli.training.config import TrainConfig
@@ -47,7 +48,7 @@ def train(
     config : what to train, and on what.
     folder : where the checkpoint, the log and the validation pictures go; made if missing.
     device : to train on.
-    resume : continue from the folder's checkpoint, if there is one.
+    resume : continue from the folder's checkpoint.
     initial : a model folder, or another run's checkpoint, to take the weights from when a run begins.
     steps, minutes : stop after so many steps in total, or minutes of this call. The schedule stays, so that a
         run continued later is the same run.
@@ -58,15 +59,18 @@ def train(
 
     Raises
     ------
+    UsageError
+        If the folder holds a run that is not to be continued, or none that could be.
     KeyboardInterrupt
         After Ctrl-C or a signal that is handled like it, once the running step is done and saved; after a
         second one at once.
     """
+    check_folder(folder, resume)
     checkpoint = folder / CHECKPOINT
     trainer = Trainer(config, device)
     validation = Validation(config, device)
     folder.mkdir(parents=True, exist_ok=True)
-    if resume and checkpoint.exists():
+    if resume:
         trainer.load(checkpoint)
         log.info("resumed at stage %d, step %d", trainer.stage + 1, trainer.step)
     elif initial:
@@ -103,6 +107,26 @@ def train(
             trainer.save(checkpoint)
             if not trainer.advance_stage():
                 return checkpoint
+
+
+def check_folder(folder: Path, resume: bool) -> None:
+    """Look, before pictures are read, whether a run can begin or, with ``resume``, continue in a folder.
+
+    Raises
+    ------
+    UsageError
+        If it cannot.
+    """
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise UsageError(
+            f"{folder} already holds a run: continue it with --resume, or give -o another folder"
+        )
+    if resume and not checkpoint.exists():
+        raise UsageError(
+            f"{checkpoint}: there is no checkpoint to continue from;"
+            " leave out --resume to start a run, or give -o the run's folder"
+        )
 
 
 @contextmanager
