@@ -8,8 +8,8 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepisp_cli.errors import DeepIspError
-from deepisp_cli.evaluation.photographs import find_photographs
+from deepisp_cli.errors import DeepIspError, InputError
+from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files
 
 
 def run_script(command: click.Command) -> None:
@@ -21,5 +21,8 @@ def run_script(command: click.Command) -> None:
 
 
 def photographs_in(folders: Iterable[Path]) -> list[Path]:
-    """All photographs in these folders; each folder has to hold some."""
-    return [path for folder in folders for _, path in find_photographs(folder)]
+    """All photographs in these folders."""
+    files = list_files(folders, PHOTOGRAPH_SUFFIXES)
+    if not files:
+        raise InputError(f"no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)}) in these folders")
+    return files

@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+import re
 import statistics
 import sys
 import tempfile
@@ -216,8 +217,9 @@ def peak_memory() -> float | None:
     if sys.platform == "win32":
         return None
     if sys.platform == "linux":  # where ru_maxrss begins with that of the process that started this one
-        facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return round(int(facts["VmHWM"].split()[0]) * 1024 / 1e6)
+        with suppress(OSError):
+            if found := re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE):
+                return round(int(found[1]) * 1024 / 1e6)
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -21,6 +21,7 @@ from deepisp_cli import __version__
 from deepisp_cli.cli_options import Format, devices_option, engine_option, memory_option, tile_option
 from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, UsageError, joint_exit_code
 from deepisp_cli.evaluation.commands import benchmark, evaluate
+from deepisp_cli.files import let_wait
 from deepisp_cli.interrupts import ending_signals, heed_endings, raise_if_interrupted
 from deepisp_cli.talk import Talk, fact_text, is_terminal, need_stdout, printable, progress_on, tell, told
 from deepisp_cli.training.commands import export, train
@@ -61,6 +62,7 @@ def main() -> None:
     """
     heed_endings()
     _fill_descriptors()
+    let_wait(sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that its encoding cannot represent
 
@@ -293,8 +295,8 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
 
     need_stdout()
     codes = []
-    sources, missing, empty = find_sources(raws, recursive)
-    for _, remark in empty:
+    sources, missing, passed_over = find_sources(raws, recursive)
+    for _, remark in passed_over:
         tell(printable(remark))
     found = [*((source, None) for source, _ in sources), *missing]
     for raw, problem in found:

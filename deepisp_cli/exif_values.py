@@ -54,10 +54,11 @@ def _to_date(values: Any) -> str | None:
     moment = parse_date(text)
     if moment is not None:
         return f"{moment.year:04}:{moment:%m:%d %H:%M:%S}"  # %Y has no leading zeros on Linux
-    try:
-        return str(to_moment(text)[Tag.DateTimeOriginal])  # as XMP has it
-    except ValueError as error:
-        raise ValueError(f"{text[:40]!r} is not a date") from error
+    with contextlib.suppress(ValueError):
+        as_in_xmp = to_moment(text)
+        if len(as_in_xmp) == 1:  # neither a time zone nor sub-seconds, for which there are other tags
+            return str(as_in_xmp[Tag.DateTimeOriginal])
+    raise ValueError(f"{text[:40]!r} is not a date")
 
 
 def _to_number(values: Any) -> Value | None:
@@ -177,8 +178,8 @@ def to_place(
     ):
         text = text.strip()
         if side and not text.endswith(tuple(sides)):
-            degrees = _ratio(text)
-            text = f"{int(degrees)},{float(degrees % 1 * 60):.9f}{side.strip()}"
+            minutes = round(60 * _ratio(text), 9)
+            text = f"{minutes // 60},{float(minutes % 60):.9f}{side.strip()}"
         *parts, last = text.split(",")
         angle = [_ratio(part) for part in (*parts, last[:-1])]
         sensible = angle[0] >= 0 and all(0 <= part < 60 for part in angle[1:])

@@ -37,7 +37,7 @@ NAMED_WITHIN = 1 << 16  # bytes
 CLOSED = "cannot be searched; check its permissions"
 DEAD_LINK = "is a link to a file that is not there; mount its disk or fetch it"
 STANDARD_INPUT = "/dev/stdin"
-EMPTY_FOLDER = "no raw files in this folder"
+WITHOUT_RAWS = "no raw files in this folder"
 EMPTY = "the name of a file or folder is empty; is a variable not set?"
 
 
@@ -57,16 +57,16 @@ class Sources(NamedTuple):
     """Each file once, and the folder that its sub-folders are relative to."""
     missing: list[tuple[str, InputError]]
     """What cannot be read or is no raw, and what is wrong with it."""
-    empty: list[tuple[str, str]]
-    """Folders without raws, as "card/*" finds them beside others, and a remark."""
+    passed_over: list[tuple[str, str]]
+    """Folders of other things, as "card/*" finds them beside raws, and a remark."""
 
 
 @_access_errors()
 def find_sources(inputs: Sequence[str], recursive: bool = False) -> Sources:
     """Search the inputs for raw files.
 
-    Sidecars, pictures beside a raw of the same name that is also an input, and this program's pictures are
-    passed over: they are what "card/*" finds.
+    Sidecars, pictures beside a raw of the same name that is also an input, this program's pictures, and
+    folders of other things beside other inputs are passed over: they are what "card/*" finds.
 
     Parameters
     ----------
@@ -89,6 +89,7 @@ def find_sources(inputs: Sequence[str], recursive: bool = False) -> Sources:
         return Sources([(STANDARD_STREAM, Path())], [], [])
     files: list[tuple[Path, Path]] = []
     missing: list[tuple[str, InputError]] = []
+    without: list[str] = []  # folders of other things than raws
 
     def miss(name: object, reason: str) -> None:
         missing.append((str(name), InputError(f"{name}: {reason}")))
@@ -96,24 +97,34 @@ def find_sources(inputs: Sequence[str], recursive: bool = False) -> Sources:
     for given in inputs:
         try:
             with _access_errors():
-                files += _expand(given, recursive, miss)
+                files += _expand(given, recursive, miss, without)
         except InputError as error:  # the others can be developed
             missing.append((given, error))
     found = _raws_among(files, miss)
-    empty = [(name, str(error)) for name, error in missing if found and str(error).endswith(EMPTY_FOLDER)]
-    return Sources(found, [each for each in missing if (each[0], str(each[1])) not in empty], empty)
+    if not found:
+        for name in without:
+            miss(name, WITHOUT_RAWS)
+    return Sources(found, missing, [(name, f"{name}: {WITHOUT_RAWS}") for name in without if found])
 
 
-def _expand(given: str, recursive: bool, miss: Callable[[object, str], None]) -> list[tuple[Path, Path]]:
-    """The files that an input stands for, each with the folder that its sub-folders are relative to."""
+def _expand(
+    given: str, recursive: bool, miss: Callable[[object, str], None], without: list[str]
+) -> list[tuple[Path, Path]]:
+    """The files that an input stands for, each with the folder that its sub-folders are relative to. A folder
+    of other things is added to ``without``; one that holds nothing at all may be where a card should be."""
     path = Path(given) if str(Path(given)) != STANDARD_STREAM else Path(given).absolute()
     if path.is_dir():
         raws, unreadable = search_folder(path, recursive)
         for name, reason in unreadable.items():
             miss(name, reason)
         if not raws and not unreadable:
-            deeper = not recursive and any(child.is_dir() for child in path.iterdir())
-            miss(given, EMPTY_FOLDER + ("; -r searches its sub-folders" if deeper else ""))
+            children = list(path.iterdir())
+            if not recursive and any(child.is_dir() for child in children):
+                miss(given, f"{WITHOUT_RAWS}; -r searches its sub-folders")
+            elif children:
+                without.append(given)
+            else:
+                miss(given, WITHOUT_RAWS)
         return [(raw, path) for raw in raws]
     if path.exists():
         return [(path, path.parent)]

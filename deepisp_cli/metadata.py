@@ -71,11 +71,11 @@ GPS_TAGS: dict[int, str] = {
     **dict.fromkeys(GPS, "text"),
     **{tag: kind for kind, tags in GPS_KINDS.items() for tag in tags},
 }
-CARRIED = IMAGE_TAGS.keys() | EXIF_TAGS.keys() | GPS_TAGS.keys()
 DNG_TWINS: dict[int, int] = {
     Tag.CameraSerialNumber: Tag.BodySerialNumber,
     Tag.LensInfo: Tag.LensSpecification,
 }
+CARRIED = IMAGE_TAGS.keys() | EXIF_TAGS.keys() | GPS_TAGS.keys() | DNG_TWINS.keys()
 
 # What the XMP says, too: the tags that then say the same, and those that go.
 XMP_TWINS: dict[str, int] = {

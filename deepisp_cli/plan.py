@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from glob import escape, glob, has_magic
+from glob import has_magic
 from itertools import combinations
 from pathlib import Path
 
@@ -103,8 +103,11 @@ def plan_jobs(
         check_template(template)
         if not model and "model" in fields_of(template):
             raise UsageError("{model} in the template: give plan_jobs a model's name, too")
-    _refuse_output_among(names)
-    sources, missing, empty = find_sources(names, recursive)
+    if output is None:
+        _refuse_output_among(names)
+    sources, missing, passed_over = find_sources(names, recursive)
+    if output is not None and sources and os.path.isdir(output):  # "card/*" finds it, too
+        missing = [(name, error) for name, error in missing if _key(name) != _key(output)]
     if len(missing) == 1 and not sources:
         raise missing[0][1]
     output = STANDARD_STREAM if output in STANDARD_OUTPUT else output
@@ -127,19 +130,21 @@ def plan_jobs(
             jobs.append(_job(source, folder, output, name, FORMATS[format].suffixes[0], model))
     _refuse_clashes(jobs, name)
     jobs = _settle_existing(jobs, overwrite, skip_existing)
-    passed_over = [Job(name, "", skip=True, note=remark) for name, remark in empty]
-    return [*jobs, *restored, *passed_over, *(Job(name, "", error=error) for name, error in missing)], format
+    others = [Job(name, "", skip=True, note=remark) for name, remark in passed_over]
+    return [*jobs, *restored, *others, *(Job(name, "", error=error) for name, error in missing)], format
 
 
 def _refuse_output_among(inputs: Sequence[str]) -> None:
     """Other programs take it as the last argument."""
     last = inputs[-1] if len(inputs) > 1 else ""
-    if last.endswith(("/", os.sep)):
-        holds_nothing = not glob(os.path.join(escape(last), "*"))
-    else:
-        holds_nothing = Path(last).suffix.lower() in PICTURE_SUFFIXES and not os.path.lexists(last)
-    if holds_nothing and not has_magic(last):
-        what = "is empty" if os.path.isdir(last) else "no such file or folder"
+    looks_like_one = last.endswith(("/", os.sep)) or Path(last).suffix.lower() in PICTURE_SUFFIXES
+    what = ""
+    if looks_like_one and not has_magic(last) and not os.path.lexists(last):
+        what = "no such file or folder"
+    elif looks_like_one and os.path.isdir(last) and not any(map(os.path.isdir, inputs[:-1])):
+        with suppress(OSError):
+            what = "" if os.listdir(last) else "is empty"
+    if what:
         raise UsageError(f"{last}: {what}; if it is to be written, name it with -o: -o {last}")
 
 
@@ -261,7 +266,8 @@ def _kept(job: Job, picture: Path | None) -> Job:
         return replace(job, skip_existing=True)
     times, shown = _captured(Path(job.source)), _captured(picture)
     if times and shown and all(abs(one - other) > SAME_SHOT for one in times for other in shown):
-        corrected = ", or, if it is that one and its sidecar has changed, use --overwrite" * (len(times) > 1)
+        corrected = ", or, if it is that one and its sidecar has changed, use --overwrite"
+        corrected = corrected if times[0] != times[-1] else ""
         error = UsageError(
             f"{picture}: shows another photograph, taken {shown[0]:%Y-%m-%d %H:%M:%S}, {job.source}"
             f" {times[-1]:%Y-%m-%d %H:%M:%S}; choose another folder with -o or another --name{corrected}"

@@ -110,16 +110,15 @@ def progress_on(bar: Any) -> Callable[[int, float], None]:
     """A ``progress`` for `develop_many` that updates a bar of `click`; it does nothing if that is None.
     Several jobs may be in progress at a time."""
     shares: dict[int, float] = {}  # of jobs in progress
-    done = 0
+    done: set[int] = set()
 
     def move(index: int, share: float) -> None:
-        nonlocal done
         if bar is not None:
             shares[index] = share
             if share == 1.0:
                 del shares[index]
-                done += 1
-            bar.update(max(0, int(1000 * (done + sum(shares.values()))) - bar.pos), done)
+                done.add(index)
+            bar.update(max(0, int(1000 * (len(done) + sum(shares.values()))) - bar.pos), len(done))
 
     return move
 

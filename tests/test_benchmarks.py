@@ -147,10 +147,10 @@ def test_msr_names_what_is_wrong(dataset):
     truth.write_bytes(whole)
     (dataset / "colortrans.npy").write_bytes(b"nothing")
     (dataset / "gammaparams.npy").write_bytes(b"nothing")
-    with pytest.raises(
-        InputError, match=r"colortrans\.npy: is not an array of \(3, 3\) numbers; copy it again$"
-    ):
-        open_benchmark("msr", dataset, Settings())
+    for damaged in (b"nothing", b"", b"PK\3\4"):
+        (dataset / "colortrans.npy").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"npy: is not an array of \(3, 3\) numbers; copy it again$"):
+            open_benchmark("msr", dataset, Settings())
     (folder / "test.txt").write_text(" \n")
     with pytest.raises(InputError, match=r"test\.txt: lists no picture"):
         open_benchmark("msr", dataset, Settings())

@@ -245,9 +245,9 @@ def test_the_progress_bar_counts_finished_files():
             shown.append((self.pos, done))
 
     move = progress_on(Bar())
-    for index, share in ((0, 0.5), (1, 0.25), (0, 1.0), (1, 1.0)):
+    for index, share in ((0, 0.5), (1, 0.25), (0, 1.0), (0, 1.0), (1, 1.0), (1, 1.0)):  # network, then file
         move(index, share)
-    assert shown == [(500, 0), (750, 0), (1250, 1), (2000, 2)]
+    assert shown == [(500, 0), (750, 0), (1250, 1), (1250, 1), (2000, 2), (2000, 2)]
 
 
 def test_info(run, night, tmp_path):

@@ -502,6 +502,8 @@ def test_what_is_no_finished_picture_is_not_measured(folder, wrong):
     }
     with pytest.raises(UsageError, match="a method returned"):
         evaluate(LowLight(folder, Settings()), {"mine": returned[wrong]})
+    with pytest.raises(UsageError, match="not uint8"):
+        evaluate(Demosaic(folder, Settings()), {"mine": lambda mosaic: np.zeros((96, 128, 3), np.uint8)})
     rows = evaluate(LowLight(folder, Settings()), {"mine": lambda raw: plain(raw)[4:-4, 4:-4]})
     assert len(rows[0]["images"]) == 3  # as RawTherapee trims
 
@@ -641,7 +643,7 @@ def test_a_picture_on_which_one_method_fails_is_left_out_for_all(folder, tmp_pat
     def fails_once(path):
         calls.append(path)
         if len(calls) == 2:
-            raise EngineError("it crashed")
+            raise EngineError(f"{path}: it crashed")
         return RAW_BASELINES["libraw-dcb"](path)
 
     monkeypatch.setattr(LowLight, "baselines", {**RAW_BASELINES, "libraw": fails_once})

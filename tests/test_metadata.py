@@ -357,7 +357,7 @@ def test_a_date_of_another_kind_does_not_become_the_original_one(where):
     assert found.captured == datetime(2020, 1, 2, 3, 4, 5)
 
 
-@pytest.mark.parametrize("stated", ["2024-05-17 06:07:08", "2024-05-17T06:07:08Z", "2024:05:17 06:07"])
+@pytest.mark.parametrize("stated", ["2024-05-17 06:07:08", "2024-05-17T06:07:08", "2024:05:17 06:07"])
 def test_a_date_that_is_not_written_as_in_exif_is_read(stated):
     found = read(tiff({}, {0x9003: stated}, None))
     assert found.exif[0x9003] == ("2024:05:17 06:07:08" if len(stated) > 16 else "2024:05:17 06:07:00")
@@ -370,6 +370,9 @@ def test_nothing_is_made_of_a_date_that_does_not_exist():
     found = read(data, fallback={"timestamp": datetime(2025, 1, 6, 7, 8, 9), "iso": 100})
     assert found.captured is None and 0x9003 not in found.exif and found.iso == 100
     assert len(found.notes) == 1
+    assert (
+        len(read(tiff({}, {0x9003: "2024-05-17T06:07:08Z"}, None)).notes) == 1
+    )  # EXIF has no time zone here
     found = read(tiff({}, {0x8827: "high", 0x829D: "wide"}, None), fallback={"iso": 100, "f_number": 8.0})
     assert found.exif == {} and len(found.notes) == 2
 
@@ -439,6 +442,7 @@ def test_values_that_are_cut_off_are_noted_not_invented(endian):
 def test_a_value_that_is_cut_off_is_not_replaced_but_one_that_is_not_carried_is_nothing_to_note():
     data = tiff({0x010F: "Maker", 0x0131: "Software of the camera"}, None, None)
     assert read(data[:-2]) == Metadata(image={0x010F: "Maker"})
+    assert read(tiff({0xC62F: "a serial number"}, None, None)[:-4]).notes
     data = tiff({}, {0x920A: IFDRational(50)}, None)
     assert read(data[:-4], fallback={"focal_length": 35.0}).focal_length is None
 

@@ -491,11 +491,17 @@ def test_several_inputs_need_a_folder(card):
 
 def test_what_is_missing_among_others_fails_alone(card):
     (card / "empty").mkdir()
+    (card / "empty" / "readme.txt").touch()
     given = ["card/gone.dng", "card/top.cr2", "card/empty", "card/*.zip", "card/a/one.jpg"]
     jobs, _ = plan_jobs(given, "out")
     assert targets(jobs)[0] == "out/top.jpg"
     assert [str(job.source) for job in jobs[1:]] == [given[2], given[0], *given[3:]]
     assert (jobs[1].skip, jobs[1].note) == (True, "card/empty: no raw files in this folder")
+    (card / "empty" / "readme.txt").unlink()  # where a card should be, perhaps
+    emptied, _ = plan_jobs(given, "out")
+    assert "no raw files in this folder" in str(emptied[2].error)
+    found, _ = plan_jobs(given, "card/empty")  # found where it is to be written to
+    assert [str(job.source) for job in found[1:]] == [given[0], *given[3:]]
     for job, reason in zip(jobs[2:], ("no such file", "no file matches", "not a raw"), strict=True):
         assert reason in str(job.error)
     (card / "empty" / "sub").mkdir()
@@ -613,9 +619,10 @@ def test_an_output_without_its_option_is_refused_before_any_work(card, last):
     with pytest.raises(InputError, match="no raw files" if last == "empty/" else "no such file or folder"):
         plan_jobs([last])
     assert len(plan_jobs(["card/top.cr2", "card/a/"], "out")[0]) == 3
+    assert len(plan_jobs(["card/b", "empty/"])[0]) == 2  # as "*/" gives them
+    assert len(plan_jobs(["card/top.cr2", last], "out")[0]) == 2
     assert len(plan_jobs(["card/top.cr2", "lost.dng"], "out")[0]) == 2
-    found = find_sources(["card/top.cr2", last])
-    assert len([*found.missing, *found.empty]) == 1  # for ``deepisp info`` it is just missing
+    assert len(find_sources(["card/top.cr2", last]).missing) == 1  # for ``deepisp info`` it is just missing
 
 
 def test_what_is_hidden_is_passed_over(card):

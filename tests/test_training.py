@@ -428,7 +428,7 @@ def test_data_without_a_share_and_shares_without_data_are_told(folder, tmp_path,
     assert f"{tmp_path}: not used, because its share is 0" in caplog.messages
     caplog.clear()
     new_trainer(config(folder, shares=(0.5, 0.5, 0.0)))
-    assert caplog.messages == ["shares = [0.5, 0.5, 0.0]: for one of these no folders are named"]
+    assert caplog.messages == ["no folders of panoramas are named, though they have a share"]
     caplog.clear()
     new_trainer(config(folder))
     assert not caplog.messages

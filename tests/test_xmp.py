@@ -500,6 +500,9 @@ def test_a_place_in_degrees_is_read(side, sign):
     assert minutes == pytest.approx(50.4825)
     assert (metadata.gps[3], metadata.gps[4][0]) == ("E", 166)
     assert not metadata.xmp and not metadata.notes
+    almost = body.replace("24.841374999999999", "24.999999999999")
+    metadata = read_metadata(exif_of(), "a.nef", sidecars=[("a.xmp", packet(almost))])
+    assert metadata.gps[2] == (25, 0, 0)
     for wrong in (body.replace("24.8", "-24.8"), body.replace(f">{side}<", ">up<")):
         metadata = read_metadata(exif_of(), "a.nef", sidecars=[("a.xmp", packet(wrong))])
         assert not metadata.gps and len(metadata.notes) == 1

@@ -72,7 +72,7 @@ def evaluate(
     refuse_not_installed(("torch", "pytorch_msssim", "skimage"), "evaluate")
     from deepisp_cli.evaluation import report
     from deepisp_cli.evaluation.baselines import RAW_BASELINES, program_version
-    from deepisp_cli.evaluation.benchmarks import Settings
+    from deepisp_cli.evaluation.benchmarks import Case, Settings
     from deepisp_cli.evaluation.evaluate import choose_baselines, open_benchmark, open_models
     from deepisp_cli.evaluation.evaluate import evaluate as run
 
@@ -108,9 +108,11 @@ def evaluate(
     strips: list[Any] = []  # arrays, of the contact sheet
     left_out: list[dict[str, str]] = []
 
-    def failed(case: str, method: str, error: DeepIspError) -> None:
-        left_out.append({"name": case, "method": method, "error": str(error)})
-        click.echo(f"{case}: left out, because {method} failed: {error}", err=True)
+    def failed(case: Case, method: str, error: DeepIspError) -> None:
+        made = f"{case.input}: " if isinstance(case.input, Path) else ""  # may be a temporary file
+        reason = str(error).removeprefix(made)
+        left_out.append({"name": case.name, "method": method, "error": reason})
+        click.echo(f"{case.name}: left out, because {method} failed: {reason}", err=True)
 
     results = run(
         chosen,

@@ -150,7 +150,7 @@ def evaluate(
     methods: Mapping[str, Method | None],
     progress: Callable[[str], None] = lambda name: None,
     strips: list[np.ndarray] | None = None,
-    failed: Callable[[str, str, DeepIspError], None] | None = None,
+    failed: Callable[[Case, str, DeepIspError], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure each method on each case.
 
@@ -161,7 +161,7 @@ def evaluate(
     progress : called with each case's name.
     strips : is given the rows of a contact sheet: the middle of the first pictures as they go in, by each
         method, and the truth.
-    failed : called with a case's name, a method's and its error if that method fails on that case, which is
+    failed : called with a case, a method's name and its error if that method fails on that case, which is
         then left out for all of them: means over different pictures cannot be compared. None: the error is
         raised.
 
@@ -190,7 +190,7 @@ def evaluate(
             except DeepIspError as error:
                 if failed is None:
                     raise
-                failed(case.name, name, error)
+                failed(case, name, error)
                 break
         else:
             for name, measured in of_case.items():

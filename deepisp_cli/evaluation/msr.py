@@ -182,5 +182,5 @@ def _read_transform(data: Path) -> Transform | None:
 def _read_numbers(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False).astype(np.float64).reshape(shape)
-    except (OSError, ValueError) as error:  # which advises to load it unsafely
+    except Exception as error:  # NumPy meets damage in many ways, and advises to load it unsafely
         raise InputError(f"{path}: is not an array of {shape} numbers; copy it again") from error

@@ -29,8 +29,8 @@ from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_
 from deepisp_cli.training.sensor import LOW_LIGHT, Sensor, usual_read_noise
 from deepisp_cli.xtrans import X_TRANS
 
-SMALLEST = 22  # pixels of a side: LibRaw takes no smaller raws
-LARGEST_TRIM = 16  # pixels that programs leave out of a picture's rows or columns: RawTherapee does 8
+SMALLEST = 22  # pixels of a side: LibRaw takes no smaller Bayer raws; of X-Trans ones, none below 512
+LARGEST_TRIM = 32  # pixels that programs leave out of a picture's rows or columns: RawTherapee does 8 or 14
 PATTERNS = dict(zip(CFAS, ("RGGB", X_TRANS, None), strict=True))
 
 
@@ -97,6 +97,8 @@ class Demosaic(_OfPhotographs):
         return restored(engine)
 
     def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
+        if not np.issubdtype(picture.dtype, np.floating):
+            raise UsageError(f"restored mosaics are floating-point, 1.0 being white, not {picture.dtype}")
         return super().measure(eight_bit(picture), case)
 
     def show(self, picture: np.ndarray) -> np.ndarray:
@@ -139,7 +141,7 @@ class LowLight(_OfPhotographs):
         return developed(engine)
 
     def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
-        """Measured on what both show: RawTherapee leaves out four pixels at each border."""
+        """Measured on what both show: RawTherapee leaves out some pixels at each border."""
         assert case.truth is not None
         check_picture(picture)
         if max(np.abs(np.subtract(picture.shape, case.truth.shape))) > LARGEST_TRIM:

@@ -73,7 +73,7 @@ def train(
     if resume:
         state = read_checkpoint(folder / CHECKPOINT)
         given, settings = settings, with_data_of(settings, read_config(folder / CHECKPOINT, state))
-        if settings != given and not photographs:
+        if settings != dataclasses.replace(given, validation=settings.validation) and not photographs:
             logging.getLogger(__name__).warning(
                 "%s: trained on the data that the run began with, not on that of %s", folder, config
             )

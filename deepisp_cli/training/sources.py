@@ -95,8 +95,11 @@ def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[
         )
     if not opened:
         raise InputError("nothing to train on: name folders of photographs, panoramas or raw_pairs")
-    if len(opened) < sum(share > 0 for share in config.shares):
-        log.warning("shares = %s: for one of these no folders are named", list(config.shares))
+    names = ("photographs", "panoramas", "raw_pairs")
+    lacking = [name for name, (folders, _), share in zip(names, kinds, config.shares, strict=True)
+               if share > 0 and not folders]  # fmt: skip
+    if lacking:
+        log.warning("no folders of %s are named, though they have a share", " and ".join(lacking))
     return opened, shares
 
 
