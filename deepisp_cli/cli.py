@@ -107,7 +107,7 @@ A_PATH = click.Path(readable=False, allow_dash=True)
 )
 @click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders, but not links to them.")
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
-@click.option("--skip-existing", is_flag=True, help="Skip inputs whose picture exists, by its name.")
+@click.option("--skip-existing", is_flag=True, help="Skip inputs whose output exists, however it was made; that of another shot is an error.")
 @click.option(
     "--model",
     default="deepisp",
@@ -156,7 +156,7 @@ A_PATH = click.Path(readable=False, allow_dash=True)
     type=click.Choice(["learned", "neutral"]),
     default="learned",
     show_default=True,
-    help="neutral leaves out the learned tone and colour.",
+    help="neutral leaves out light meter and learned tone and colour.",
 )
 @click.option(
     "--long-side",

@@ -37,7 +37,7 @@ engine_option = click.option(
     type=click.Choice(ENGINES),
     default="auto",
     show_default=True,
-    help="Library and precision of the network.",
+    help="ONNX Runtime in float32 or 8 bits, or torch; auto: the fastest that works.",
 )
 DEVICES = "auto, cpu, cuda, cuda:N or mps. Naming a device that is missing is an error."
 device_option = click.option("--device", default="auto", metavar="DEVICE", show_default=True, help=DEVICES)

@@ -18,7 +18,7 @@ from deepisp_cli.errors import UsageError, refuse_not_installed
     "--output",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Folder of the run. [runs/NAME: CONFIG's name; of train.toml, or beside a card.json, its folder's]",
+    help="Folder of the run. [runs/NAME, that of CONFIG; for train.toml, or beside a card.json, of its folder]",
 )
 @click.option(
     "--photographs",
@@ -88,7 +88,7 @@ def train(
     click.echo(str(checkpoint))
 
 
-@click.command(short_help="Make a model folder of a checkpoint.")
+@click.command(short_help="Make a model folder from a checkpoint.")
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("name")
 @click.option(
@@ -105,7 +105,7 @@ def train(
     help="Average the weights with those of this model or checkpoint: legs of one model are often better "
     "together. Naming one twice counts it twice.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a model that is there, but for what a person wrote.")
+@click.option("--overwrite", is_flag=True, help="Replace a model that exists; what a person wrote into its card is kept.")
 def export(
     checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tuple[str, ...], overwrite: bool
 ) -> None:
