@@ -107,7 +107,11 @@ A_PATH = click.Path(readable=False, allow_dash=True)
 )
 @click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders, but not links to them.")
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
-@click.option("--skip-existing", is_flag=True, help="Skip inputs whose output exists, however it was made; that of another shot is an error.")
+@click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="Skip inputs whose output exists, however it was made; that of another shot is an error.",
+)
 @click.option(
     "--model",
     default="deepisp",

@@ -28,14 +28,17 @@ from deepisp_cli.evaluation import CFAS, PROTOCOLS
 @click.option(
     "--baseline", "baselines", multiple=True, metavar="NAME|FILE",
     help="For mosaics: bilinear, malvar, menon. For raws: libraw, libraw-denoised, libraw-dcb, "
-    "libraw-dcb-denoised, darktable, rawtherapee; for s7 also phone. Or an .onnx or .pt file. [bilinear or libraw, for s7 phone]",
+    "libraw-dcb-denoised, darktable, rawtherapee; for s7 also phone. Or an .onnx or .pt file. "
+    "[bilinear or libraw, for s7 phone]",
 )  # fmt: skip
 @click.option(
     "--sigma", "sigmas", multiple=True, type=click.FloatRange(min=0), metavar="N",
     help="Noise for 'demosaic', out of 255. [0, 5, 10, 15, 20]",
 )  # fmt: skip
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help=f"For 'msr'. [{PROTOCOLS[0]}]")
-@click.option("--cfa", type=click.Choice(CFAS), help=f"Mosaic of the raws of 'lowlight'; none: linear DNGs. [{CFAS[0]}]")
+@click.option(
+    "--cfa", type=click.Choice(CFAS), help=f"Mosaic of 'lowlight' raws; none: linear DNGs. [{CFAS[0]}]"
+)
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Use only N pictures, of 'msr' of each camera."
 )

@@ -18,7 +18,7 @@ from deepisp_cli.errors import UsageError, refuse_not_installed
     "--output",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Folder of the run. [runs/NAME, that of CONFIG; for train.toml, or beside a card.json, of its folder]",
+    help="Folder of the run. [runs/NAME of CONFIG; of train.toml, or beside a card.json, its folder's]",
 )
 @click.option(
     "--photographs",
@@ -105,7 +105,11 @@ def train(
     help="Average the weights with those of this model or checkpoint: legs of one model are often better "
     "together. Naming one twice counts it twice.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a model that exists; what a person wrote into its card is kept.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace a model that exists; what a person wrote into its card is kept.",
+)
 def export(
     checkpoint: Path, name: str, calibrate: tuple[str, ...], average: tuple[str, ...], overwrite: bool
 ) -> None:
