@@ -1,6 +1,8 @@
 """Which colour matrix holds under which light: a DNG may state up to three, each measured under its own."""
 
+import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ LIGHTS = {  # K, of EXIF's codes of light sources
     **{12: 6400.0, 13: 5050.0, 15: 3525.0, 16: 2925.0},  # fluorescent: daylight, day white, white, warm
     **{23: 5000.0, 24: 3200.0},  # D50, studio tungsten
 }
+D65_LIGHT, OTHER_LIGHT = 21, 255
+CHROMATICITY = 0  # the kind of IlluminantData that is a chromaticity, x and y
 STANDARD = (20, 21, 22, 23)  # preferred among lights of one temperature: laboratories' own
 TURNS = 30  # of the search for a light, which mostly ends after a few
 LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
@@ -43,30 +47,33 @@ class Calibration(NamedTuple):
 def colour_matrix(tags: Tags) -> np.ndarray | None:
     """Return the DNG's AnalogBalance x CameraCalibration x ColorMatrix for the known light nearest D65.
 
-    (colours, 3) float64, XYZ to the RGB of the samples, not checked; None if there is none.
+    (colours, 3) float64, XYZ to the RGB of the samples, usable if one is; None if there is none.
     """
     numbers = _stated(tags)
     if not numbers:
         return None
 
     def from_d65(number: str) -> tuple[float, bool]:
-        light = _light(tags, number)
-        distance = abs(1 / LIGHTS[light] - 1 / LIGHTS[21]) if light in LIGHTS else np.inf
-        return distance, light not in STANDARD
+        kelvin = _kelvin(tags, number)
+        distance = abs(1 / kelvin - 1 / LIGHTS[D65_LIGHT]) if kelvin else np.inf
+        return distance, _light(tags, number) not in STANDARD
 
-    return _calibrated(tags, min(numbers, key=from_d65))
+    usable = [number for number in numbers if is_usable(_calibrated(tags, number))]
+    return _calibrated(tags, min(usable or numbers, key=from_d65))
 
 
 def read_calibrations(tags: Tags) -> tuple[Calibration, ...]:
-    """The matrices of a DNG that states several for different lights, by colour temperature; () for others,
-    of which `colour_matrix` is all that is known."""
+    """The matrices of a DNG that states several for different lights, or one for another light than D65, by
+    colour temperature; () for others, of which `colour_matrix` is all that is known."""
     found: dict[float, np.ndarray] = {}
     for number in _stated(tags):
-        kelvin = LIGHTS.get(_light(tags, number))
+        kelvin = _kelvin(tags, number)
         matrix = _calibrated(tags, number).astype(np.float32)
         if kelvin and is_usable(matrix):
             found.setdefault(kelvin, matrix)
-    return tuple(Calibration(*each) for each in sorted(found.items())) if len(found) > 1 else ()
+    if found.keys() <= {LIGHTS[D65_LIGHT]}:
+        return ()
+    return tuple(Calibration(*each) for each in sorted(found.items()))
 
 
 def is_usable(matrix: np.ndarray) -> bool:
@@ -90,6 +97,20 @@ def _light(tags: Tags, number: str) -> int:
     return int(tags.get(f"CalibrationIlluminant{number}", [0])[0])
 
 
+def _kelvin(tags: Tags, number: str) -> float | None:
+    """The colour temperature of the light of one of the matrices; None: not known. A light that has no code
+    may have its chromaticity instead; a spectrum is not read."""
+    light, data = _light(tags, number), tags.get(f"IlluminantData{number}")
+    if light != OTHER_LIGHT or data is None:
+        return LIGHTS.get(light)
+    with suppress(struct.error, ZeroDivisionError, ValueError):
+        kind, *parts = struct.unpack("<H4I", data.tobytes())
+        x, y = parts[0] / parts[1], parts[2] / parts[3]
+        if kind == CHROMATICITY and 0 < x < 1 and 0 < y < 1:
+            return temperature(np.array([x / y, 1.0, (1 - x - y) / y]))
+    return None
+
+
 def _calibrated(tags: Tags, number: str) -> np.ndarray:
     matrix: np.ndarray = tags[f"ColorMatrix{number}"].reshape(-1, 3)
     camera, profile = (text(tags, tag) for tag in SIGNATURES)
@@ -99,7 +120,8 @@ def _calibrated(tags: Tags, number: str) -> np.ndarray:
 
 
 def matrix_at(kelvin: float, calibrations: Sequence[Calibration]) -> np.ndarray:
-    """The matrix for a light: interpolated in 1 / K between the two nearest (DNG 1.7, chapter 6).
+    """The matrix for a light: interpolated in 1 / K between the two nearest, as DNG 1.7 (chapter 6) has it
+    for two; for three it names no rule, and Adobe's programs mix all of them.
 
     Parameters
     ----------

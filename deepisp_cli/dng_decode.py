@@ -15,13 +15,13 @@ _INTERLEAVE_FACTORS = ("RowInterleaveFactor", "ColumnInterleaveFactor")  # by ax
 
 
 def is_decoded_here(tags: Tags) -> bool:
-    """Whether it is a DNG of integers that LibRaw does not read, in JPEG XL (DNG 1.7) or Deflate; or that it
-    gets wrong: in lossy JPEG, of which it does not tell the levels, with interleaved fields, in tiles that
-    are wider than the picture, or of a few pixels."""
+    """Whether it is a DNG of integers that LibRaw does not read, in JPEG XL (DNG 1.7) or Deflate, or of more
+    than 16 bits; or that it gets wrong: in lossy JPEG, of which it does not tell the levels, with interleaved
+    fields, in tiles that are wider than the picture, or of a few pixels."""
     compression = first_number(tags, "Compression", 1)
     if not is_dng(tags):
         return False
-    if compression in _DECODED_HERE:
+    if compression in _DECODED_HERE or first_number(tags, "BitsPerSample", 1) > 16:
         return True
     small = min(first_number(tags, f"Image{side}", _SMALLEST) for side in ("Width", "Length")) < _SMALLEST
     wide = first_number(tags, "TileWidth", 0) > first_number(tags, "ImageWidth", 0)

@@ -10,6 +10,7 @@ import numpy as np
 from deepisp_cli.dng_tags import Tags, is_dng
 from deepisp_cli.errors import UnsupportedRawError
 
+DELTAS = ("BlackLevelDeltaV", "BlackLevelDeltaH")  # of rows, of columns
 _LARGEST_TILE = 64  # sides of a tile of black levels
 
 
@@ -69,7 +70,8 @@ def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarra
     Returns
     -------
     black : (rows, columns) float32 counts, at least 2x2, repeating from the crop's first sample.
-    white : (2, 2) float32 counts, repeating likewise.
+    white : (rows, columns) float32 counts, repeating likewise: all samples have one scale, from the highest
+        level of black to white (DNG 1.7, chapter 5).
     """
     levels = tags.get("BlackLevel", np.zeros(1))
     likely = (2, 2) if levels.size == 4 else (1, 1)
@@ -80,7 +82,9 @@ def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarra
         rows, columns = likely
     tile = np.roll(levels.reshape(rows, columns), -offset, axis=(0, 1))  # repeats from the active area
     tile = np.tile(tile, (2 if rows == 1 else 1, 2 if columns == 1 else 1))
-    return tile.astype(np.float32), np.full((2, 2), _white_level(tags)[0], np.float32)
+    deltas = (tags[tag].max() for tag in DELTAS if tag in tags)
+    scale = _white_level(tags)[0] - tile.max() - sum(max(0.0, delta) for delta in deltas)
+    return tile.astype(np.float32), (tile + scale).astype(np.float32)
 
 
 def subtract_deltas(samples: np.ndarray, tags: Tags, offset: np.ndarray) -> np.ndarray:
@@ -96,7 +100,7 @@ def subtract_deltas(samples: np.ndarray, tags: Tags, offset: np.ndarray) -> np.n
     -------
     (H, W), ``samples`` themselves if nothing is added, else float32.
     """
-    for axis, tag in enumerate(("BlackLevelDeltaV", "BlackLevelDeltaH")):
+    for axis, tag in enumerate(DELTAS):
         if tag in tags and tags[tag].any():
             if not np.isfinite(tags[tag]).all():
                 raise ValueError(f"{tag} holds a value that is not a number")
@@ -110,7 +114,7 @@ def linear_levels(tags: Tags) -> tuple[np.ndarray, np.ndarray]:
     black = tags.get("BlackLevel", np.zeros(1))
     if black.size % 3 == 0 and (black.reshape(-1, 3) == black[:3]).all():  # a tile of equal levels
         black = black[:3]
-    deltas = [tags[tag].any() for tag in ("BlackLevelDeltaH", "BlackLevelDeltaV") if tag in tags]
+    deltas = [tags[tag].any() for tag in DELTAS if tag in tags]
     if black.size not in (1, 3) or any(deltas):
         raise UnsupportedRawError(
             "a linear DNG whose black level varies over the picture is not supported; save it with"

@@ -34,12 +34,15 @@ def opcodes(tags: Tags, number: int) -> list[Opcode]:
     tag = f"OpcodeList{number}"
     data = tags[tag].tobytes() if tag in tags else b""
     entries: list[Opcode] = []
-    position = 4  # after the count
+    position, newer = 4, False  # after the count; whether the last entry is one that old programs skip
     while position + 16 <= len(data):
         code, _version, flags, length = struct.unpack_from(">4I", data, position)
         if len(entries) == MOST_OPCODES:
             raise ValueError(f"more than {MOST_OPCODES} entries in {tag}")
-        entries.append(Opcode(code, bool(flags & _OPTIONAL), data[position + 16 : position + 16 + length]))
+        optional = bool(flags & _OPTIONAL)
+        if not (newer and code in (WARP_RECTILINEAR, WARP_FISHEYE)):  # else it is for these programs
+            entries.append(Opcode(code, optional, data[position + 16 : position + 16 + length]))
+        newer = optional and code == WARP_RECTILINEAR_2
         position += 16 + length
     return entries
 

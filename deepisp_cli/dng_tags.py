@@ -33,10 +33,13 @@ _LOOK = frozenset(
     (
         *("UniqueCameraModel", "LocalizedCameraModel", "CameraSerialNumber"),
         *("BaselineExposure", "BaselineExposureOffset", "DefaultBlackRender", "ProfileToneCurve"),
+        *("ProfileDynamicRange", "ProfileGroupName", "ColorimetricReference"),
     )
 )
 _COLOR_MATRICES = (50721, 50722, 52531)
 _ILLUMINANT_DATA_3 = 52535  # which tifffile does not name
+_DYNAMIC_RANGE = 52551
+_STRUCTURES = {52533: 2, 52534: 2, _ILLUMINANT_DATA_3: 2, _DYNAMIC_RANGE: 4}  # bytes that are SHORTs
 _RATIONAL, _SIGNED_RATIONAL, _DOUBLE = 5, 10, 12  # TIFF 6.0's types, of which the last is the last
 # What the first directory says about its own data, usually a preview, and not about the raw data.
 _OWN_TAGS = (
@@ -62,9 +65,9 @@ def read_tags(source: BinaryIO) -> Tags:
     source.seek(0)
     try:
         with tifffile.TiffFile(source) as tif:
-            tags = {tag.name: _value(tag) for tag in tif.pages.first.tags if tag.name not in _OWN_TAGS}
+            tags = {_name(tag): _value(tag) for tag in tif.pages.first.tags if tag.name not in _OWN_TAGS}
             raw = raw_page(tif)
-            return tags if raw is None else tags | {tag.name: _value(tag) for tag in raw.tags}
+            return tags if raw is None else tags | {_name(tag): _value(tag) for tag in raw.tags}
     except MemoryError:
         raise
     except Exception:  # tifffile fails on damage in many ways; LibRaw then decides alone
@@ -114,7 +117,18 @@ def _name(tag: tifffile.TiffTag) -> str:
     return "IlluminantData3" if tag.code == _ILLUMINANT_DATA_3 else tag.name
 
 
+def _little_endian(tag: tifffile.TiffTag) -> bytes:
+    """A value of numbers in bytes, which are in the file's byte order: a few SHORTs, then LONGs."""
+    value, start = bytes(tag.value), _STRUCTURES[tag.code]
+    if tag.parent.tiff.byteorder == "<" or len(value) < start or (len(value) - start) % 4:
+        return value
+    shorts, longs = np.frombuffer(value[:start], ">u2"), np.frombuffer(value[start:], ">u4")
+    return shorts.astype("<u2").tobytes() + longs.astype("<u4").tobytes()
+
+
 def _stored(tag: tifffile.TiffTag) -> RawTag:
+    if tag.code in _STRUCTURES:
+        return RawTag(tag.code, int(tag.dtype), tag.count, _little_endian(tag))
     if not isinstance(tag.value, str):
         return RawTag(tag.code, int(tag.dtype), tag.count, tag.value)
     text = tag.value.encode("utf-8", "replace") + b"\0"
@@ -153,7 +167,7 @@ def _value(tag: tifffile.TiffTag) -> Any:
     if isinstance(value, str | dict):
         return value
     if isinstance(value, bytes):
-        return np.frombuffer(value, np.uint8)
+        return np.frombuffer(_little_endian(tag) if tag.code in _STRUCTURES else value, np.uint8)
     numbers = np.atleast_1d(np.asarray(value, np.float64))
     if tag.dtype not in (_RATIONAL, _SIGNED_RATIONAL):
         return numbers

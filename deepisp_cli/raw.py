@@ -52,8 +52,8 @@ class RawImage:
     black : float32
         Counts. Mosaic: a tile (rows, columns), at least 2x2; linear: (3,).
     white : float32
-        Counts, lower than the file's if the sensor clips below that. Mosaic: a tile, repeating likewise, of
-        (2, 2) or (6, 6); linear: (3,).
+        Counts at which light is white, which may differ as black does; lower than the file's if the sensor
+        clips below that. Mosaic: a tile, repeating likewise; linear: (3,).
     camera_white_balance, daylight_white_balance : (3,) float32 or None
         RGB gains, the smallest 1, as shot and for D65. None: unknown.
     xyz_to_camera : (3, 3) float32 or None
@@ -257,8 +257,7 @@ def _clipped_white(samples: np.ndarray, black: np.ndarray, stated: np.ndarray) -
     """The level at which a mosaic's sensor clips, where that is below the white that the file states, and its
     share of it."""
     share = clipping_level(samples, black, stated)
-    white = np.float32(black.min()) + np.float32(share) * (stated - np.float32(black.min()))
-    return (stated, 1.0) if share == 1 or white.min() <= black.max() else (white, share)
+    return black + np.float32(share) * (stated - black), share
 
 
 def _levels(
@@ -272,8 +271,10 @@ def _levels(
         black, white = dng_levels.mosaic_levels(tags, offset)
     else:
         black, white = decoded.black[colours], decoded.white[colours]
-    if not (white.min() > black.max() and np.isfinite([white.max(), black.min()]).all()):
-        raise InputError(f"damaged: black level {black.max():g}, white level {white.min():g}; copy it again")
+    if not ((white > black).all() and np.isfinite([white.max(), black.min()]).all()):
+        worst = np.where(white > black, -np.inf, black).argmax()
+        levels = f"black level {black.ravel()[worst]:g}, white level {white.ravel()[worst]:g}"
+        raise InputError(f"damaged: {levels}; copy it again")
     return black, white
 
 
@@ -298,7 +299,7 @@ def _check_tail(samples: np.ndarray, mosaic: bool) -> list[str]:
 
 
 def _mosaic_colours(decoded: Decoded, tags: Tags) -> np.ndarray | None:
-    """Return ``decoded.colours`` if they are a Bayer or X-Trans mosaic; None for a linear DNG."""
+    """The colours of a Bayer or X-Trans mosaic, (2, 2) or (6, 6); None for a linear DNG."""
     linear = dng_tags.is_linear(tags)
     if decoded.colours is None:
         if linear and decoded.samples.ndim == 3 and dng_tags.first_number(tags, "SamplesPerPixel", 1) == 3:
@@ -308,14 +309,18 @@ def _mosaic_colours(decoded: Decoded, tags: Tags) -> np.ndarray | None:
         raise UnsupportedRawError(f"a file with {kind} is not supported; {remedy}")
     if linear or decoded.colours.shape == (1, 1):
         raise UnsupportedRawError(f"a monochrome raw has no colours to develop; {_ELSEWHERE}")
-    pattern = "".join(decoded.letters[colour] for colour in decoded.colours.ravel())
+    colours = decoded.colours
+    cell = colours[:2, :2]
+    if np.array_equal(np.tile(cell, -(-np.array(colours.shape) // 2)), colours):  # several of its cells
+        colours = cell
+    pattern = "".join(decoded.letters[colour] for colour in colours.ravel())
     if pattern not in BAYER_PATTERNS and not is_x_trans(pattern):
-        quad = decoded.colours.shape == (4, 4)
+        quad = colours.shape == (4, 4)
         kind = "a mosaic of 4x4 samples (quad Bayer, SuperCCD)" if quad else f"a mosaic of {pattern}"
         raise UnsupportedRawError(
             f"{kind} is not supported, only Bayer and X-Trans mosaics are; {_ELSEWHERE}"
         )
-    return decoded.colours
+    return colours
 
 
 def _notes(image: RawImage, tags: Tags) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from deepisp_cli.errors import InputError, UnsupportedRawError
 
 _VC5 = 9  # Compression
 _PLANAR = 2  # PlanarConfiguration
+_FURTHER_PREDICTORS = (34892, 34893)  # Predictor: two and four samples to the left
 _LARGEST = 1 << 31  # bytes of samples, as LibRaw has it
 # Panasonic's own tags, as tifffile calls them: its numbers mean other things in other files.
 _SENSOR_WIDTH, _SENSOR_HEIGHT, _RAW_FORMAT, _RAW_DATA_OFFSET = "2", "3", "45", "MinSampleValue"
@@ -38,6 +39,8 @@ def refuse_by_tags(tags: Tags, size: int) -> None:
         )
     if first_number(tags, "SampleFormat", 1) == tifffile.SAMPLEFORMAT.IEEEFP:
         raise UnsupportedRawError("floating-point samples are not supported; save it with integers")
+    if first_number(tags, "Predictor", 1) in _FURTHER_PREDICTORS:
+        raise UnsupportedRawError("samples predicted from further away are not supported; save it without")
     if is_dng(tags) and first_number(tags, "Compression", 1) == _VC5:
         raise UnsupportedRawError("GoPro's VC-5 cannot be decoded; convert it with Adobe DNG Converter")
     if is_dng(tags) and (tags.get("SubTileBlockSize", np.ones(1)) != 1).any():

@@ -30,7 +30,8 @@ BAND = 256  # rows whose highlights are put back at a time, which bounds the mem
 PREVIEW_QUALITY = 90
 LARGEST_EXPOSURE = 100.0  # EV of a BaselineExposure that is believed
 # the numbers of these tags
-NOISE_REDUCTION_APPLIED, BASELINE_EXPOSURE, DEFAULT_SCALE = 50935, 50730, 50718
+NOISE_REDUCTION_APPLIED, BASELINE_EXPOSURE, DEFAULT_SCALE, DNG_VERSION = 50935, 50730, 50718, 50706
+VERSIONS = ((52525, b"\1\6\0\0"), (52550, b"\1\7\0\0"))  # of DNG, from the first of their tags on
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,8 @@ def encode_dng(restored: RestoredRaw, camera: str) -> bytes:
         RawTag(NOISE_REDUCTION_APPLIED, 5, 1, strength),
         RawTag(DEFAULT_SCALE, 5, 2, (aspect.numerator, aspect.denominator, 1, 1)),
     ]
+    newest = max((tag.code for tag in restored.profile), default=0)
+    tags += [RawTag(DNG_VERSION, 1, 4, version) for code, version in VERSIONS if newest >= code][-1:]
     write_dng(
         file,
         restored.samples,

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepisp_cli import dng_decode, libraw
+from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.dng import write_dng
 from deepisp_cli.dng_tags import raw_page
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
@@ -309,7 +310,25 @@ def test_black_repeats_from_the_active_area(dng, tile, origin):
     laid = image.black[rows % image.black.shape[0], columns % image.black.shape[1]]
     np.testing.assert_array_equal(laid, meant.astype(np.float32))
     assert min(image.black.shape) >= 2 and image.black.dtype == np.float32
-    np.testing.assert_array_equal(image.white, np.full((2, 2), 16000, np.float32))
+    scale = np.full(image.black.shape, 16000 - tile.max(), np.float32)  # one for all: DNG 1.7, chapter 5
+    np.testing.assert_array_equal(image.white - image.black, scale)
+
+
+@pytest.mark.parametrize("tile", [[[60, 70], [70, 80]], [[200, 256], [256, 300]]])
+@pytest.mark.parametrize("deltas", [False, True])
+def test_grey_is_grey_whatever_the_black_of_its_samples(dng, tile, deltas):
+    """And what is clipped white: each sample is on the scale from the highest black to white."""
+    tile = np.array(tile)
+    rows = np.where(np.arange(40) % 2, 20, -20) if deltas else np.zeros(40)
+    black = np.tile(tile, (20, 20)) + rows[:, None]
+    scale = 1023 - tile.max() - rows.max()
+    counts = np.round(black + 0.3 * scale)
+    counts[:, 20:] = 1023
+    extra = [(50716, SRATIONAL, 40, rationals(rows))] if deltas else []
+    image = dng(counts.astype(np.uint16), black=tile, white=1023, extra=extra)
+    linear = linear_rgb(image, np.ones(3, np.float32))
+    np.testing.assert_allclose(linear[2:-2, 2:18], 0.3, atol=1e-3)
+    assert (linear[2:-2, 22:-2] == 1).all()
 
 
 def test_darkness_is_told_as_a_share_of_white(dng):
@@ -403,7 +422,11 @@ def test_white_is_the_largest_count_unless_stated(dtype, white, shape):
             [(50713, SHORT, 2, (2, 2)), (50714, SHORT, 4, (0, 0, 0, 16000))],
             "black level 16000, white level 16000",
         ),
-        (None, [(50717, LONG, 3, (16000, 16000, 500)), (50714, SHORT, 3, (0, 600, 0))], "black level 600"),
+        (
+            None,
+            [(50717, LONG, 3, (16000, 500, 16000)), (50714, SHORT, 3, (0, 600, 0))],
+            "black level 600, .* 500",
+        ),
     ],
     ids=["all", "one sample", "one colour"],
 )
@@ -1087,7 +1110,7 @@ def test_white_stays_above_every_black(dng):
     samples = clipped_scene(780)
     samples[1::2, 1::2] = np.maximum(samples[1::2, 1::2], 905)
     image = dng(samples, black=np.array([[0, 0], [0, 900]]), white=1000)
-    assert image.white.min() == 1000 and image.clipped_at == 1
+    assert (image.white - image.black > 0).all() and image.clipped_at == 1
 
 
 def test_green_may_clip_where_red_and_blue_do_not(dng):
