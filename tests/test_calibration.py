@@ -1,7 +1,10 @@
 """Files that state colour matrices for several lights: which holds, and what colours come out."""
 
+import struct
+
 import numpy as np
 import pytest
+import tifffile
 from conftest import MATRIX, mosaic_of, raw_with
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,6 +152,41 @@ def test_white_stays_white_and_no_gains_make_colours_explode(red, green, blue, c
     matrix = srgb_from_calibrated(calibrations, np.array([red, green, blue]))
     np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-5)
     assert np.abs(matrix).max() < 8
+
+
+def chromaticity(number, x, y, kind=0):
+    """The tag IlluminantData1, 2 or 3."""
+    parts = (kind, round(x * 10**6), 10**6, round(y * 10**6), 10**6)
+    return (52532 + number, 7, 18, struct.pack("<H4I", *parts))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ([chromaticity(1, 0.4476, 0.4074), chromaticity(2, 0.3127, 0.3290)], [2856, 6500]),
+        ([chromaticity(1, 0.4476, 0.4074)], [2856]),
+        ([chromaticity(1, 0.4476, 0.4074, kind=1)], []),  # a spectrum
+        ([chromaticity(1, 0, 0.4)], []),
+        ([(52533, 7, 3, b"abc")], []),
+        ([], []),
+    ],
+)
+def test_a_light_without_a_code_is_known_by_its_chromaticity(read, data, expected):
+    extra = [*tags_of((255, WARM), (255, MATRIX)), *data]
+    found = [each.kelvin for each in read(extra).calibrations]
+    assert found == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_chromaticity_is_read_in_either_byte_order(tmp_path, order):
+    parts = (0, 4476, 10000, 4074, 10000)
+    tags = [(50706, 1, 4, bytes((1, 6, 0, 0))), (33421, SHORT, 2, (2, 2)), (33422, 1, 4, bytes((0, 1, 1, 2)))]
+    tags += [*tags_of((255, WARM)), (52533, 7, 18, struct.pack(f"{order}H4I", *parts))]
+    with tifffile.TiffWriter(tmp_path / "a.dng", byteorder=order) as writer:
+        writer.write(np.full((24, 24), 900, np.uint16), photometric="cfa", metadata=None, extratags=tags)
+    assert [each.kelvin for each in read_raw(tmp_path / "a.dng").calibrations] == pytest.approx(
+        [2856], rel=0.01
+    )
 
 
 def test_a_file_with_two_lights_is_read_and_developed_by_the_right_one(read, identity_engine, tmp_path):

@@ -120,6 +120,16 @@ def test_a_warp_of_nothing_changes_nothing(read):
     np.testing.assert_allclose(corrected(read(samples, warp(NOTHING))), samples, atol=0.05)
 
 
+@pytest.mark.parametrize("older", [warp(BARREL), warp(FISHEYE)])
+def test_a_warp_for_older_programs_is_not_a_second_one(read, older):
+    """DNG 1.7, chapter 7: an optional WarpRectilinear2 stands for the older one that follows it."""
+    samples = photographed([HIGH], [HIGH], [HIGH])
+    once = corrected(read(samples, warp(HIGH)))
+    np.testing.assert_array_equal(corrected(read(samples, warp(HIGH), older, flags=1)), once)
+    for flags, entries in ((0, (warp(HIGH), older)), (1, (older, warp(HIGH)))):
+        assert np.abs(corrected(read(samples, *entries, flags=flags)) - once).max() > 500
+
+
 def test_without_a_warp_there_is_nothing_to_correct(read):
     image = read(photographed([NOTHING], [NOTHING], [NOTHING]))
     assert image.lens_warp is None and image.size == SIZE

@@ -937,6 +937,31 @@ def test_what_libraw_cannot_decode_is_decoded(compression, options, shape):
     assert image.pattern == ("GBRG" if len(shape) == 2 else None)  # RGGB from the second row on
 
 
+def test_samples_of_more_than_16_bits_are_read():
+    samples = noise((60, 62)).astype(np.uint32) * 1000
+    for compression in (None, "zlib"):
+        np.testing.assert_array_equal(read_bytes(coded(samples, compression)).samples, samples)
+
+
+@pytest.mark.parametrize("sides", [(4, 4), (2, 4), (4, 2)])
+def test_a_bayer_mosaic_may_be_stated_as_several_of_its_cells(sides):
+    colours = np.tile([[0, 1], [1, 2]], (sides[0] // 2, sides[1] // 2))
+    cfa = [(33421, SHORT, 2, sides), (33422, BYTE, colours.size, bytes(colours.ravel().tolist()))]
+    assert read_bytes(coded(noise((60, 62)), "zlib", cfa=cfa)).pattern == "RGGB"
+    colours[0, 1] = 2
+    cfa[1] = (33422, BYTE, colours.size, bytes(colours.ravel().tolist()))
+    with pytest.raises(UnsupportedRawError, match="only Bayer and X-Trans mosaics are"):
+        read_bytes(coded(noise((60, 62)), "zlib", cfa=cfa))
+
+
+def test_a_predictor_that_cannot_be_undone_is_not_damage():
+    data = bytearray(coded(noise((60, 62)), "zlib", predictor=True))
+    entry = data.index(struct.pack("<HHII", 317, 3, 1, 2))
+    data[entry + 8 : entry + 12] = struct.pack("<I", 34892)
+    with pytest.raises(UnsupportedRawError, match="predicted from further away"):
+        read_bytes(bytes(data))
+
+
 @pytest.mark.parametrize("compression", ["none", "lossless JPEG", "lossless JPEG in pairs"])
 @pytest.mark.parametrize("shape", [(60, 40), (60, 40, 3)])
 def test_a_tile_may_be_wider_than_the_picture(compression, shape):

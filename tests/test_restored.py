@@ -1,5 +1,6 @@
 """The restored raw as a linear DNG: samples, highlights, colours, preview, names."""
 
+import struct
 from dataclasses import replace
 from io import BytesIO
 
@@ -242,7 +243,39 @@ def test_what_the_source_says_about_its_colours_is_kept(write_raw, tmp_path, ide
     names = ("BaselineExposure", "UniqueCameraModel", "ProfileName", "ProfileToneCurve", "AnalogBalance")
     for name in (*names, "ColorMatrix1", "CalibrationIlluminant1"):
         assert after[name] == before[name], name
+    assert bytes(after["DNGVersion"]) == bytes((1, 4, 0, 0))
     np.testing.assert_allclose(read_raw(target).xyz_to_camera, read_raw(path).xyz_to_camera, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("order", "dynamic_range"), [("<", True), (">", True), (">", False)])
+def test_tags_that_are_numbers_in_bytes_are_kept(tmp_path, identity_engine, order, dynamic_range):
+    """In the byte order of the new file; and its version of DNG is theirs."""
+    light, most = (0, 4476, 10000, 4074, 10000), (1, 1, 16.0)
+    tags = [(50706, 1, 4, bytes((1, 7, 0, 0))), (33421, 3, 2, (2, 2)), (33422, 1, 4, bytes((0, 1, 1, 2)))]
+    tags += [(50721, 10, 9, SECOND_MATRIX[3]), (50778, 3, 1, 255), (50728, 5, 3, (1, 2, 1, 1, 2, 3))]
+    tags += [(52533, 7, 18, struct.pack(f"{order}H4I", *light))]
+    if dynamic_range:
+        tags.append((52551, 7, 8, struct.pack(f"{order}HHf", *most)))
+    with tifffile.TiffWriter(tmp_path / "a.dng", byteorder=order) as writer:
+        writer.write(np.full((48, 64), 900, np.uint16), photometric="cfa", metadata=None, extratags=tags)
+    target, _ = restored(tmp_path / "a.dng", tmp_path, identity_engine)
+    found = tags_of(target)
+    assert struct.unpack("<H4I", found["IlluminantData1"]) == light
+    assert bytes(found["DNGVersion"]) == bytes((1, 7 if dynamic_range else 6, 0, 0))
+    if dynamic_range:
+        assert struct.unpack("<HHf", found["ProfileDynamicRange"]) == most
+
+
+def test_the_matrix_nearest_daylight_may_be_useless(write_raw, tmp_path, identity_engine):
+    """Then the others hold, before and after."""
+    matrix = SECOND_MATRIX[3]
+    extra = [(50721, 10, 9, matrix), (50778, 3, 1, 17), (50722, 10, 9, matrix), (50779, 3, 1, 23)]
+    extra += [(52531, 10, 9, (0, 1) * 9), (52529, 3, 1, 21)]
+    path = write_raw("a.dng", scene_of(), xyz_to_camera=None, extra=extra)
+    target, _ = restored(path, tmp_path, identity_engine)
+    assert len(read_raw(target).calibrations) == len(read_raw(path).calibrations) == 2
+    again, first = (develop_array(each, identity_engine, PLAIN).astype(int) for each in (target, path))
+    assert np.abs(again - first).max() <= 2
 
 
 def test_a_camera_without_dngs_is_named_as_others_name_it():
