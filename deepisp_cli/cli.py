@@ -338,7 +338,12 @@ def models(as_json: bool) -> None:
         return
     for model in found:
         card = model.card
-        click.echo(f"{model.name}  {card['parameters'] / 1e6:.2f} M parameters, {model.size / 1e6:.1f} MB")
+        try:
+            size = f"{model.size / 1e6:.1f} MB"
+        except DeepIspError as error:  # the others can be used
+            tell(f"deepisp: {printable(str(error))}")
+            continue
+        click.echo(f"{model.name}  {card['parameters'] / 1e6:.2f} M parameters, {size}")
         click.echo(f"    {card['summary']}")
         click.echo(f"    {model.folder}")
         for result in card["results"]:

@@ -24,8 +24,8 @@ from PIL import Image
 from deepisp_cli import batch, engine, interrupts, reading
 from deepisp_cli.cli import main, process
 from deepisp_cli.cli_options import Bytes
-from deepisp_cli.errors import UsageError
-from deepisp_cli.models import find_model
+from deepisp_cli.errors import ModelError, UsageError
+from deepisp_cli.models import Model, find_model
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop
 from deepisp_cli.raw import read_raw
@@ -339,6 +339,21 @@ def test_models_lists_the_default(run):
     assert find_model("deepisp").card["summary"] in listed
     assert str(find_model("deepisp").folder) in listed
     assert json.loads(run("models", "--json").stdout)[0]["name"] == "deepisp"
+
+
+def test_a_model_without_its_network_is_named_and_the_others_listed(run, monkeypatch):
+    size = Model.size.fget
+
+    def gone(model):
+        if model.name == "deepisp":
+            raise ModelError("model.onnx: cannot be read")
+        return size(model)
+
+    monkeypatch.setattr(Model, "size", property(gone))
+    result = run("models")
+    assert result.exit_code == 0
+    assert result.stderr == "deepisp: model.onnx: cannot be read\n"
+    assert "deepisp-paper  0." in result.stdout and "deepisp  0." not in result.stdout
 
 
 def test_doctor_passes_here(run):
