@@ -1,7 +1,7 @@
 """What the scripts in this folder share: they run from a checkout, and tell errors as the program does."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -20,9 +20,12 @@ def run_script(command: click.Command) -> None:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
 
-def photographs_in(folders: Iterable[Path]) -> list[Path]:
+def photographs_in(folders: Sequence[Path]) -> list[Path]:
     """All photographs in these folders."""
     files = list_files(folders, PHOTOGRAPH_SUFFIXES)
     if not files:
-        raise InputError(f"no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)}) in these folders")
+        names = ", ".join(map(str, folders))
+        raise InputError(
+            f"{names}: no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)}); sub-folders are not searched"
+        )
     return files

@@ -71,7 +71,9 @@ def read_calibrations(tags: Tags) -> tuple[Calibration, ...]:
         matrix = _calibrated(tags, number).astype(np.float32)
         if kelvin and is_usable(matrix):
             found.setdefault(kelvin, matrix)
-    if found.keys() <= {LIGHTS[D65_LIGHT]}:
+    if all(
+        abs(1e6 / kelvin - 1e6 / LIGHTS[D65_LIGHT]) < 1 for kelvin in found
+    ):  # it may be D65's chromaticity
         return ()
     return tuple(Calibration(*each) for each in sorted(found.items()))
 
@@ -101,7 +103,7 @@ def _kelvin(tags: Tags, number: str) -> float | None:
     """The colour temperature of the light of one of the matrices; None: not known. A light that has no code
     may have its chromaticity instead; a spectrum is not read."""
     light, data = _light(tags, number), tags.get(f"IlluminantData{number}")
-    if light != OTHER_LIGHT or data is None:
+    if light != OTHER_LIGHT or not isinstance(data, np.ndarray):
         return LIGHTS.get(light)
     with suppress(struct.error, ZeroDivisionError, ValueError):
         kind, *parts = struct.unpack("<H4I", data.tobytes())

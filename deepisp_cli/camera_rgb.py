@@ -97,7 +97,7 @@ def at_each_pixel(mosaic: np.ndarray, pattern: str, out: np.ndarray | None = Non
 def camera_matrix(raw: RawImage, gains: np.ndarray) -> tuple[np.ndarray, str]:
     """The camera's colours.
 
-    Of a file with matrices for several lights the one for the light of the shot; one for D65 alone is scaled
+    Of a file with matrices for other lights the one for the light of the shot; one for D65 alone is scaled
     to white.
 
     Parameters

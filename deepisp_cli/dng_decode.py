@@ -17,7 +17,7 @@ _INTERLEAVE_FACTORS = ("RowInterleaveFactor", "ColumnInterleaveFactor")  # by ax
 def is_decoded_here(tags: Tags) -> bool:
     """Whether it is a DNG of integers that LibRaw does not read, in JPEG XL (DNG 1.7) or Deflate, or of more
     than 16 bits; or that it gets wrong: in lossy JPEG, of which it does not tell the levels, with interleaved
-    fields, in tiles that are wider than the picture, or of a few pixels."""
+    fields, in tiles that are wider than the picture, of a few pixels, or with an unusual mosaic."""
     compression = first_number(tags, "Compression", 1)
     if not is_dng(tags):
         return False
@@ -25,8 +25,9 @@ def is_decoded_here(tags: Tags) -> bool:
         return True
     small = min(first_number(tags, f"Image{side}", _SMALLEST) for side in ("Width", "Length")) < _SMALLEST
     wide = first_number(tags, "TileWidth", 0) > first_number(tags, "ImageWidth", 0)
+    repeats = tuple(tags.get("CFARepeatPatternDim", (2, 2)))  # LibRaw garbles larger ones of Bayer's
     interleaved = any(first_number(tags, tag, 1) != 1 for tag in _INTERLEAVE_FACTORS)
-    return small or wide or interleaved
+    return small or wide or interleaved or repeats not in ((2, 2), (6, 6))
 
 
 def decode(source: BinaryIO, tags: Tags) -> Decoded:

@@ -80,11 +80,21 @@ def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarra
         raise ValueError(f"{rows}x{columns} black levels")
     if levels.size in (1, 4) and rows * columns != levels.size:  # some writers contradict themselves
         rows, columns = likely
-    tile = np.roll(levels.reshape(rows, columns), -offset, axis=(0, 1))  # repeats from the active area
+    tile = levels.reshape(rows, columns)
+    scale = _white_level(tags)[0] - _highest(tile, tags)
+    tile = np.roll(tile, -offset, axis=(0, 1))  # repeats from the active area
     tile = np.tile(tile, (2 if rows == 1 else 1, 2 if columns == 1 else 1))
-    deltas = (tags[tag].max() for tag in DELTAS if tag in tags)
-    scale = _white_level(tags)[0] - tile.max() - sum(max(0.0, delta) for delta in deltas)
     return tile.astype(np.float32), (tile + scale).astype(np.float32)
+
+
+def _highest(tile: np.ndarray, tags: Tags) -> float:
+    """The highest black level of any sample: that of a place of the tile, and the most that is added to its
+    rows and columns."""
+    rows, columns = tile.shape
+    down, across = (np.atleast_1d(tags.get(tag, np.zeros(1))) for tag in DELTAS)
+    most_down = [max(down[row::rows], default=down.max()) for row in range(rows)]
+    most_across = [max(across[column::columns], default=across.max()) for column in range(columns)]
+    return float((tile + np.array(most_down)[:, None] + np.array(most_across)).max())
 
 
 def subtract_deltas(samples: np.ndarray, tags: Tags, offset: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ def opcodes(tags: Tags, number: int) -> list[Opcode]:
         optional = bool(flags & _OPTIONAL)
         if not (newer and code in (WARP_RECTILINEAR, WARP_FISHEYE)):  # else it is for these programs
             entries.append(Opcode(code, optional, data[position + 16 : position + 16 + length]))
-        newer = optional and code == WARP_RECTILINEAR_2
+            newer = optional and code == WARP_RECTILINEAR_2
         position += 16 + length
     return entries
 

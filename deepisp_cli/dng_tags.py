@@ -45,6 +45,7 @@ _RATIONAL, _SIGNED_RATIONAL, _DOUBLE = 5, 10, 12  # TIFF 6.0's types, of which t
 _OWN_TAGS = (
     *("PhotometricInterpretation", "Compression", "SampleFormat", "BitsPerSample", "SamplesPerPixel"),
     *("StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts", "ImageWidth", "ImageLength"),
+    "Predictor",
 )
 
 
@@ -127,7 +128,7 @@ def _little_endian(tag: tifffile.TiffTag) -> bytes:
 
 
 def _stored(tag: tifffile.TiffTag) -> RawTag:
-    if tag.code in _STRUCTURES:
+    if tag.code in _STRUCTURES and isinstance(tag.value, bytes):
         return RawTag(tag.code, int(tag.dtype), tag.count, _little_endian(tag))
     if not isinstance(tag.value, str):
         return RawTag(tag.code, int(tag.dtype), tag.count, tag.value)

@@ -54,11 +54,10 @@ def _to_date(values: Any) -> str | None:
     moment = parse_date(text)
     if moment is not None:
         return f"{moment.year:04}:{moment:%m:%d %H:%M:%S}"  # %Y has no leading zeros on Linux
-    with contextlib.suppress(ValueError):
-        as_in_xmp = to_moment(text)
-        if len(as_in_xmp) == 1:  # neither a time zone nor sub-seconds, for which there are other tags
-            return str(as_in_xmp[Tag.DateTimeOriginal])
-    raise ValueError(f"{text[:40]!r} is not a date")
+    try:
+        return str(to_moment(text)[Tag.DateTimeOriginal])  # as XMP has it
+    except ValueError as error:
+        raise ValueError(f"{text[:40]!r} is not a date") from error
 
 
 def _to_number(values: Any) -> Value | None:

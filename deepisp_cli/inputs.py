@@ -118,7 +118,7 @@ def _expand(
         for name, reason in unreadable.items():
             miss(name, reason)
         if not raws and not unreadable:
-            children = list(path.iterdir())
+            children = [child for child in path.iterdir() if not child.name.startswith(".")]
             if not recursive and any(child.is_dir() for child in children):
                 miss(given, f"{WITHOUT_RAWS}; -r searches its sub-folders")
             elif children:

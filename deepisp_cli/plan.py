@@ -141,9 +141,9 @@ def _refuse_output_among(inputs: Sequence[str]) -> None:
     what = ""
     if looks_like_one and not has_magic(last) and not os.path.lexists(last):
         what = "no such file or folder"
-    elif looks_like_one and os.path.isdir(last) and not any(map(os.path.isdir, inputs[:-1])):
-        with suppress(OSError):
-            what = "" if os.listdir(last) else "is empty"
+    elif looks_like_one and os.path.isdir(last) and not all(given.endswith(last[-1]) for given in inputs):
+        with suppress(OSError):  # "*/" yields empty ones, too
+            what = "is empty" if all(name.startswith(".") for name in os.listdir(last)) else ""
     if what:
         raise UsageError(f"{last}: {what}; if it is to be written, name it with -o: -o {last}")
 

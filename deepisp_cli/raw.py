@@ -78,7 +78,7 @@ class RawImage:
     profile : tuple of RawTag
         A DNG's own tags about its colours; with its matrices if ``xyz_to_camera`` is from there.
     calibrations : tuple of Calibration
-        Of a file with matrices for several lights, by colour temperature.
+        Of a file with matrices for several lights, or one for another than D65, by colour temperature.
     pixel_aspect : float
         Width of a pixel over its height.
     """
@@ -256,8 +256,10 @@ def _cut(samples: np.ndarray, area: _Area, colours: np.ndarray | None) -> np.nda
 def _clipped_white(samples: np.ndarray, black: np.ndarray, stated: np.ndarray) -> tuple[np.ndarray, float]:
     """The level at which a mosaic's sensor clips, where that is below the white that the file states, and its
     share of it."""
-    share = clipping_level(samples, black, stated)
-    return black + np.float32(share) * (stated - black), share
+    # at one count for all, whatever the black of a sample: on the scale that begins at the highest one
+    highest = np.full_like(black, black.max())
+    share = clipping_level(samples, highest, np.minimum(highest + (stated - black), stated.max()))
+    return (stated, 1.0) if share == 1 else (black + np.float32(share) * (stated - black), share)
 
 
 def _levels(

@@ -8,6 +8,7 @@ from deepisp_cli.errors import InputError, UnsupportedRawError
 
 _VC5 = 9  # Compression
 _PLANAR = 2  # PlanarConfiguration
+_DEFLATE = (8, 32946)  # Compression
 _FURTHER_PREDICTORS = (34892, 34893)  # Predictor: two and four samples to the left
 _LARGEST = 1 << 31  # bytes of samples, as LibRaw has it
 # Panasonic's own tags, as tifffile calls them: its numbers mean other things in other files.
@@ -39,8 +40,11 @@ def refuse_by_tags(tags: Tags, size: int) -> None:
         )
     if first_number(tags, "SampleFormat", 1) == tifffile.SAMPLEFORMAT.IEEEFP:
         raise UnsupportedRawError("floating-point samples are not supported; save it with integers")
-    if first_number(tags, "Predictor", 1) in _FURTHER_PREDICTORS:
-        raise UnsupportedRawError("samples predicted from further away are not supported; save it without")
+    deflated = first_number(tags, "Compression", 1) in _DEFLATE
+    if deflated and first_number(tags, "Predictor", 1) in _FURTHER_PREDICTORS:
+        raise UnsupportedRawError(
+            "samples predicted from further away are not supported; convert it with Adobe DNG Converter"
+        )
     if is_dng(tags) and first_number(tags, "Compression", 1) == _VC5:
         raise UnsupportedRawError("GoPro's VC-5 cannot be decoded; convert it with Adobe DNG Converter")
     if is_dng(tags) and (tags.get("SubTileBlockSize", np.ones(1)) != 1).any():

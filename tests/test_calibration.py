@@ -165,6 +165,7 @@ def chromaticity(number, x, y, kind=0):
     [
         ([chromaticity(1, 0.4476, 0.4074), chromaticity(2, 0.3127, 0.3290)], [2856, 6500]),
         ([chromaticity(1, 0.4476, 0.4074)], [2856]),
+        ([chromaticity(2, 0.3127, 0.3290)], []),  # D65 alone, as without its chromaticity
         ([chromaticity(1, 0.4476, 0.4074, kind=1)], []),  # a spectrum
         ([chromaticity(1, 0, 0.4)], []),
         ([(52533, 7, 3, b"abc")], []),

@@ -502,10 +502,16 @@ def test_what_is_no_finished_picture_is_not_measured(folder, wrong):
     }
     with pytest.raises(UsageError, match="a method returned"):
         evaluate(LowLight(folder, Settings()), {"mine": returned[wrong]})
-    with pytest.raises(UsageError, match="not uint8"):
-        evaluate(Demosaic(folder, Settings()), {"mine": lambda mosaic: np.zeros((96, 128, 3), np.uint8)})
     rows = evaluate(LowLight(folder, Settings()), {"mine": lambda raw: plain(raw)[4:-4, 4:-4]})
     assert len(rows[0]["images"]) == 3  # as RawTherapee trims
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((96, 128, 3), np.uint8), np.zeros((90, 128, 3)), np.zeros((96, 128))]
+)
+def test_what_is_no_restored_mosaic_is_not_measured(folder, wrong):
+    with pytest.raises(UsageError, match="restored mosaics are floating-point of shape"):
+        evaluate(Demosaic(folder, Settings()), {"mine": lambda mosaic: wrong})
 
 
 def test_the_model_fits_the_benchmark(folder):

@@ -126,6 +126,8 @@ def test_a_warp_for_older_programs_is_not_a_second_one(read, older):
     samples = photographed([HIGH], [HIGH], [HIGH])
     once = corrected(read(samples, warp(HIGH)))
     np.testing.assert_array_equal(corrected(read(samples, warp(HIGH), older, flags=1)), once)
+    several = read(samples, warp(HIGH), older, older, flags=1)
+    np.testing.assert_array_equal(corrected(several), once)
     for flags, entries in ((0, (warp(HIGH), older)), (1, (older, warp(HIGH)))):
         assert np.abs(corrected(read(samples, *entries, flags=flags)) - once).max() > 500
 

@@ -497,7 +497,7 @@ def test_what_is_missing_among_others_fails_alone(card):
     assert targets(jobs)[0] == "out/top.jpg"
     assert [str(job.source) for job in jobs[1:]] == [given[2], given[0], *given[3:]]
     assert (jobs[1].skip, jobs[1].note) == (True, "card/empty: no raw files in this folder")
-    (card / "empty" / "readme.txt").unlink()  # where a card should be, perhaps
+    (card / "empty" / "readme.txt").rename(card / "empty" / ".hidden")  # where a card should be, perhaps
     emptied, _ = plan_jobs(given, "out")
     assert "no raw files in this folder" in str(emptied[2].error)
     found, _ = plan_jobs(given, "card/empty")  # found where it is to be written to
@@ -613,13 +613,14 @@ def test_files_that_may_be_listed_but_not_entered_are_named_by_their_folder(card
 def test_an_output_without_its_option_is_refused_before_any_work(card, last):
     """As darktable-cli and ocrmypdf take it."""
     Path("empty").mkdir()
+    Path("empty/.DS_Store").touch()
     what = "is empty" if last == "empty/" else "no such file or folder"
     with pytest.raises(UsageError, match=rf"{last}: {what}; .* name it with -o: -o {last}"):
         plan_jobs(["card/top.cr2", last])
     with pytest.raises(InputError, match="no raw files" if last == "empty/" else "no such file or folder"):
         plan_jobs([last])
     assert len(plan_jobs(["card/top.cr2", "card/a/"], "out")[0]) == 3
-    assert len(plan_jobs(["card/b", "empty/"])[0]) == 2  # as "*/" gives them
+    assert len(plan_jobs(["card/b/", "empty/"])[0]) == 2  # as "*/" gives them
     assert len(plan_jobs(["card/top.cr2", last], "out")[0]) == 2
     assert len(plan_jobs(["card/top.cr2", "lost.dng"], "out")[0]) == 2
     assert len(find_sources(["card/top.cr2", last]).missing) == 1  # for ``deepisp info`` it is just missing

@@ -315,20 +315,20 @@ def test_black_repeats_from_the_active_area(dng, tile, origin):
 
 
 @pytest.mark.parametrize("tile", [[[60, 70], [70, 80]], [[200, 256], [256, 300]]])
-@pytest.mark.parametrize("deltas", [False, True])
-def test_grey_is_grey_whatever_the_black_of_its_samples(dng, tile, deltas):
+@pytest.mark.parametrize("even", [0, 20, -20])
+def test_grey_is_grey_whatever_the_black_of_its_samples(dng, tile, even):
     """And what is clipped white: each sample is on the scale from the highest black to white."""
     tile = np.array(tile)
-    rows = np.where(np.arange(40) % 2, 20, -20) if deltas else np.zeros(40)
+    rows = np.where(np.arange(40) % 2, -even, even)
     black = np.tile(tile, (20, 20)) + rows[:, None]
-    scale = 1023 - tile.max() - rows.max()
+    scale = 1023 - black.max()
     counts = np.round(black + 0.3 * scale)
     counts[:, 20:] = 1023
-    extra = [(50716, SRATIONAL, 40, rationals(rows))] if deltas else []
+    extra = [(50716, SRATIONAL, 40, rationals(rows))] if even else []
     image = dng(counts.astype(np.uint16), black=tile, white=1023, extra=extra)
     linear = linear_rgb(image, np.ones(3, np.float32))
     np.testing.assert_allclose(linear[2:-2, 2:18], 0.3, atol=1e-3)
-    assert (linear[2:-2, 22:-2] == 1).all()
+    np.testing.assert_allclose(linear[2:-2, 22:-2], 1, atol=1e-6)
 
 
 def test_darkness_is_told_as_a_share_of_white(dng):
@@ -939,15 +939,18 @@ def test_what_libraw_cannot_decode_is_decoded(compression, options, shape):
 
 def test_samples_of_more_than_16_bits_are_read():
     samples = noise((60, 62)).astype(np.uint32) * 1000
-    for compression in (None, "zlib"):
-        np.testing.assert_array_equal(read_bytes(coded(samples, compression)).samples, samples)
+    for compression, tile in ((None, (16, 16)), (None, None), ("zlib", (64, 64))):
+        np.testing.assert_array_equal(read_bytes(coded(samples, compression, tile=tile)).samples, samples)
 
 
 @pytest.mark.parametrize("sides", [(4, 4), (2, 4), (4, 2)])
 def test_a_bayer_mosaic_may_be_stated_as_several_of_its_cells(sides):
     colours = np.tile([[0, 1], [1, 2]], (sides[0] // 2, sides[1] // 2))
     cfa = [(33421, SHORT, 2, sides), (33422, BYTE, colours.size, bytes(colours.ravel().tolist()))]
-    assert read_bytes(coded(noise((60, 62)), "zlib", cfa=cfa)).pattern == "RGGB"
+    for compression, tile in (("zlib", (64, 64)), (None, None)):
+        image = read_bytes(coded(noise((60, 62)), compression, cfa=cfa, tile=tile))
+        assert image.pattern == "RGGB"
+        np.testing.assert_array_equal(image.samples, noise((60, 62)))
     colours[0, 1] = 2
     cfa[1] = (33422, BYTE, colours.size, bytes(colours.ravel().tolist()))
     with pytest.raises(UnsupportedRawError, match="only Bayer and X-Trans mosaics are"):
@@ -960,6 +963,8 @@ def test_a_predictor_that_cannot_be_undone_is_not_damage():
     data[entry + 8 : entry + 12] = struct.pack("<I", 34892)
     with pytest.raises(UnsupportedRawError, match="predicted from further away"):
         read_bytes(bytes(data))
+    plain = coded(noise((60, 62)), None, [(317, SHORT, 1, 34892)])  # has no meaning there
+    assert read_bytes(plain).pattern == "RGGB"
 
 
 @pytest.mark.parametrize("compression", ["none", "lossless JPEG", "lossless JPEG in pairs"])
@@ -1129,6 +1134,28 @@ def test_what_the_sensor_clips_is_white(dng, share):
     np.testing.assert_allclose(image.white, level, rtol=0.005)
     (stated,) = re.findall(r"the sensor clips at ([0-9.]+)% of", image.notes[0])
     assert float(stated) / 100 == pytest.approx(share, abs=0.004)
+
+
+@pytest.mark.parametrize("spread", [0, 4, 16])
+def test_what_clips_is_white_whatever_the_black_of_its_samples(dng, spread):
+    black = 64 + np.arange(16).reshape(4, 4) * spread / 15
+    level = int(64 + spread + 0.87 * (4095 - 64 - spread))
+    samples = np.minimum(clipped_scene(30000) / 4 + 64, level).astype(np.uint16)
+    image = dng(samples, black=black, white=4095)
+    assert image.clipped_at == pytest.approx(0.87, abs=0.004)
+    linear = linear_rgb(image, np.ones(3, np.float32))
+    assert (linear[2:28, 2:-2] == 1).all()
+
+
+def test_where_nothing_clips_white_is_as_stated(dng):
+    # to the last bit: polynomials ask whether it is
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        black = rng.uniform(5, 15, (2, 2))
+        image = dng(noise((24, 24)) // 8, black=black, white=16000)
+        assert image.clipped_at == 1
+        tile = image.black.astype(np.float64)
+        np.testing.assert_allclose(image.white, tile + 16000 - tile.max(), rtol=1e-7)
 
 
 def test_white_stays_above_every_black(dng):

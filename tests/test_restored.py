@@ -266,6 +266,15 @@ def test_tags_that_are_numbers_in_bytes_are_kept(tmp_path, identity_engine, orde
         assert struct.unpack("<HHf", found["ProfileDynamicRange"]) == most
 
 
+@pytest.mark.parametrize("odd", [(4, 1, 300_000_000), (3, 1, 7), (6, 1, -3), (12, 1, 0.5), (2, 4, "abc")])
+def test_a_structure_of_another_type_does_no_harm(write_raw, tmp_path, identity_engine, odd):
+    kind, count, value = odd
+    path = write_raw("a.dng", scene_of(), extra=[(50778, 3, 1, 255), (52533, kind, count, value)])
+    target, _ = restored(path, tmp_path, identity_engine)
+    assert target.stat().st_size < 100_000
+    assert read_raw(target).samples.shape == (48, 64, 3)
+
+
 def test_the_matrix_nearest_daylight_may_be_useless(write_raw, tmp_path, identity_engine):
     """Then the others hold, before and after."""
     matrix = SECOND_MATRIX[3]

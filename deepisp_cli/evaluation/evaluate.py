@@ -174,7 +174,7 @@ def evaluate(
     Raises
     ------
     UsageError
-        If a method needs what is not installed.
+        If a method needs what is not installed, or returns something else than the benchmark measures.
     DeepIspError
         If one fails, unless ``failed`` is given.
     """

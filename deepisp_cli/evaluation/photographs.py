@@ -97,8 +97,10 @@ class Demosaic(_OfPhotographs):
         return restored(engine)
 
     def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
-        if not np.issubdtype(picture.dtype, np.floating):
-            raise UsageError(f"restored mosaics are floating-point, 1.0 being white, not {picture.dtype}")
+        assert case.truth is not None
+        if not np.issubdtype(picture.dtype, np.floating) or picture.shape != case.truth.shape:
+            wanted = f"floating-point of shape {case.truth.shape}, 1.0 being white"
+            raise UsageError(f"restored mosaics are {wanted}, not {picture.dtype} of shape {picture.shape}")
         return super().measure(eight_bit(picture), case)
 
     def show(self, picture: np.ndarray) -> np.ndarray:
@@ -110,8 +112,8 @@ class Demosaic(_OfPhotographs):
 
 class LowLight(_OfPhotographs):
     """Photographs as raws at a quarter of their exposure: back to linear light, seen by one of three cameras
-    that training never saw, -2 EV, shot noise of 0.002, 0.006 or 0.015 of full scale and the read noise that
-    goes with it, a 14-bit DNG: Bayer, X-Trans or linear. Developed with each program's defaults."""
+    that training never saw, -2 EV, shot noise of a variance of 0.002, 0.006 or 0.015 of the signal and the
+    read noise that goes with it, a 14-bit DNG: Bayer, X-Trans or linear. Developed with each program's defaults."""
 
     name = "lowlight"
     metrics = metrics.FULL_REFERENCE
