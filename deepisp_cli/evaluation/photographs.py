@@ -113,7 +113,8 @@ class Demosaic(_OfPhotographs):
 class LowLight(_OfPhotographs):
     """Photographs as raws at a quarter of their exposure: back to linear light, seen by one of three cameras
     that training never saw, -2 EV, shot noise of a variance of 0.002, 0.006 or 0.015 of the signal and the
-    read noise that goes with it, a 14-bit DNG: Bayer, X-Trans or linear. Developed with each program's defaults."""
+    read noise that goes with it, a 14-bit DNG: Bayer, X-Trans or linear. Developed with each program's
+    defaults."""
 
     name = "lowlight"
     metrics = metrics.FULL_REFERENCE
