@@ -712,6 +712,17 @@ def test_without_a_stderr_the_work_is_done(night, tiny_model, tmp_path, stderr):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes block there")
+def test_who_reads_the_messages_may_be_slow():
+    end, start = os.pipe()
+    os.set_blocking(start, False)
+    command = [sys.executable, "-m", "deepisp_cli", "models", "--json"]
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=start, check=True)
+    assert os.get_blocking(start)  # of the pipe, which both share
+    os.close(end)
+    os.close(start)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes block there")
 def test_who_reads_the_picture_may_be_slow(identity_engine, night, monkeypatch):
     """Another program may have set the pipe to fail rather than wait."""
     end, start = os.pipe()
