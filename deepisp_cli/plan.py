@@ -137,15 +137,15 @@ def plan_jobs(
 def _refuse_output_among(inputs: Sequence[str]) -> None:
     """Other programs take it as the last argument."""
     last = inputs[-1] if len(inputs) > 1 else ""
-    looks_like_one = last.endswith(("/", os.sep)) or Path(last).suffix.lower() in PICTURE_SUFFIXES
-    what = ""
-    if looks_like_one and not has_magic(last) and not os.path.lexists(last):
-        what = "no such file or folder"
-    elif looks_like_one and os.path.isdir(last) and not all(given.endswith(last[-1]) for given in inputs):
-        with suppress(OSError):  # "*/" yields empty ones, too
-            what = "is empty" if all(name.startswith(".") for name in os.listdir(last)) else ""
-    if what:
-        raise UsageError(f"{last}: {what}; if it is to be written, name it with -o: -o {last}")
+    is_folder = last.endswith(("/", os.sep))
+    remedy = f"if it is to be written, name it with -o: -o {last}"
+    if not os.path.lexists(last) and not has_magic(last):
+        if is_folder or Path(last).suffix.lower() in PICTURE_SUFFIXES:
+            raise UsageError(f"{last}: no such file or folder; {remedy}")
+    elif is_folder and not (len(inputs) > 2 and all(map(os.path.isdir, inputs))):  # else "*/" has found it
+        with suppress(OSError):
+            if all(name.startswith(".") for name in os.listdir(last)):
+                raise UsageError(f"{last}: is empty; {remedy}")
 
 
 def _output_file(output: str | None, names: Sequence[str], count: int, template: str | None) -> Path | None:

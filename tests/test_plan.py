@@ -620,7 +620,10 @@ def test_an_output_without_its_option_is_refused_before_any_work(card, last):
     with pytest.raises(InputError, match="no raw files" if last == "empty/" else "no such file or folder"):
         plan_jobs([last])
     assert len(plan_jobs(["card/top.cr2", "card/a/"], "out")[0]) == 3
-    assert len(plan_jobs(["card/b/", "empty/"])[0]) == 2  # as "*/" gives them
+    assert len(plan_jobs(["card/", "card/b/", "empty/"])[0]) == 3  # as "*/" gives them
+    if last == "empty/":
+        with pytest.raises(UsageError, match="empty/: is empty"):
+            plan_jobs(["card/b/", "empty/"])
     assert len(plan_jobs(["card/top.cr2", last], "out")[0]) == 2
     assert len(plan_jobs(["card/top.cr2", "lost.dng"], "out")[0]) == 2
     assert len(find_sources(["card/top.cr2", last]).missing) == 1  # for ``deepisp info`` it is just missing
