@@ -73,7 +73,8 @@ def _header(source: BinaryIO) -> bytes:
 
 
 class _BoundedReader:
-    """The three methods that exifread uses, with limits on the number and size of reads."""
+    """The three methods that exifread uses, with limits on the number and size of reads; beyond the end of the
+    file there are zeros, because not every version of exifread expects one."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -85,7 +86,8 @@ class _BoundedReader:
         self._reads += 1
         if self._reads > MAX_READS:
             raise ValueError("its directories never end")
-        return self._stream.read(min(size, MAX_VALUE))
+        size = min(size, MAX_VALUE)
+        return self._stream.read(size).ljust(size, b"\0")
 
 
 class TiffValues(NamedTuple):
