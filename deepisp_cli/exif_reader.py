@@ -73,8 +73,8 @@ def _header(source: BinaryIO) -> bytes:
 
 
 class _BoundedReader:
-    """The three methods that exifread uses, with limits on the number and size of reads; beyond the end of the
-    file there are zeros, because not every version of exifread expects one."""
+    """The three methods that exifread uses, with limits on the number and size of reads. Beyond the end of
+    the file there are zeros, because not every version of exifread expects one."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
