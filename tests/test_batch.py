@@ -523,3 +523,45 @@ def test_a_drive_that_is_missing_is_told(tmp_path, monkeypatch):
         windows.setattr(batch.Path, "is_dir", lambda path: False)
         with pytest.raises(OutputError, match="is not a folder; choose another with -o"):
             batch.check_target(tmp_path / "out" / "a.jpg", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("devices", "cores", "threads"),
+    [
+        (["cpu"], 16, 1),
+        (["cpu", "cpu"], 16, 1),
+        (["cuda:0"], 16, 8),
+        (["cpu", "cuda:0"], 16, 8),
+        (["mps"], 1, 1),
+    ],
+)
+def test_half_of_the_cores_feed_a_device_and_one_thread_the_cpu(monkeypatch, devices, cores, threads):
+    engines = [IdentityEngine() for _ in devices]
+    for engine, device in zip(engines, devices, strict=True):
+        engine.device = device
+    monkeypatch.setattr(batch, "available_cores", lambda: cores)
+    assert batch.reading_threads(engines) == threads
+
+
+def test_memory_may_be_taken_to_the_last_byte():
+    memory, stop = Memory(10), threading.Event()
+    stop.set()  # nobody waits
+    memory.take(4, stop)
+    memory.take(6, stop)
+    with pytest.raises(batch._Stopped):
+        memory.take(1, stop)
+    memory.give(10)
+    memory.take(11, stop)  # alone a picture may be larger
+
+
+def test_only_an_output_that_exists_is_skipped_when_asked_and_not_what_fails(raws, tmp_path, identity_engine):
+    raws[0].write_bytes(b"no raw")
+    jobs = [Job(path, tmp_path / "out" / f"{path.stem}.jpg", skip_existing=True) for path in raws[:2]]
+    results = list(develop_many(jobs, identity_engine, NEUTRAL))
+    assert [(result.status, result.exit_code) for result in results] == [("failed", 3), ("written", 0)]
+
+
+def test_a_report_of_nothing_says_so():
+    assert str(Report([])) == "nothing to do"
+    counted = [Result("a", "b", status=status) for status in ("planned", "failed", "written", "failed")]
+    assert str(Report(counted)) == "1 written, 2 failed, 1 planned"

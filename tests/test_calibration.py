@@ -15,11 +15,13 @@ from deepisp_cli.calibration import (
     LIGHTS,
     Calibration,
     adaptation,
+    is_usable,
     kelvin_of,
     matrix_at,
     neutral_gains,
     srgb_from_calibrated,
     temperature,
+    to_gains,
 )
 from deepisp_cli.camera_rgb import camera_matrix
 from deepisp_cli.colour import XYZ_FROM_SRGB, srgb_decode, srgb_from_camera, white_xyz
@@ -284,3 +286,59 @@ def test_the_scale_of_a_matrix_does_not_matter(read, scale):
         assert not any("colour matrix" in note for note in image.notes)
     matrices = [camera_matrix(image, np.ones(3, np.float32))[0] for image in (expected, found)]
     np.testing.assert_allclose(*matrices, atol=1e-3)
+
+
+def test_every_light_of_exif_has_a_temperature():
+    """EXIF 2.32, LightSource."""
+    assert LIGHTS.keys() == {1, 2, 3, 4, *range(9, 25)}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("order", "<>")
+def test_each_chromaticity_is_read_in_either_byte_order(tmp_path, number, order):
+    matrix, light = ((50721, 50778), (50722, 50779), (52531, 52529))[number - 1]
+    parts = (0, 4476, 10000, 4074, 10000)
+    tags = [(50706, 1, 4, bytes((1, 6, 0, 0))), (33421, SHORT, 2, (2, 2)), (33422, 1, 4, bytes((0, 1, 1, 2)))]
+    tags += [(matrix, SRATIONAL, 9, fractions(WARM)), (light, SHORT, 1, 255)]
+    tags += [(52532 + number, 7, 18, struct.pack(f"{order}H4I", *parts))]
+    with tifffile.TiffWriter(tmp_path / "a.dng", byteorder=order) as writer:
+        writer.write(np.full((24, 24), 900, np.uint16), photometric="cfa", metadata=None, extratags=tags)
+    assert [each.kelvin for each in read_raw(tmp_path / "a.dng").calibrations] == pytest.approx(
+        [2856], rel=0.01
+    )
+
+
+@pytest.mark.parametrize("data", [b"", b"a", b"abc", b"abcdefg"])
+def test_a_chromaticity_of_an_odd_length_is_none_in_either_byte_order(tmp_path, data):
+    tags = [(50706, 1, 4, bytes((1, 6, 0, 0))), (33421, SHORT, 2, (2, 2)), (33422, 1, 4, bytes((0, 1, 1, 2)))]
+    tags += [*tags_of((255, WARM)), (52533, 7, len(data), data)]
+    with tifffile.TiffWriter(tmp_path / "a.dng", byteorder=">") as writer:
+        writer.write(np.full((24, 24), 900, np.uint16), photometric="cfa", metadata=None, extratags=tags)
+    raw = read_raw(tmp_path / "a.dng")
+    assert raw.calibrations == () and raw.xyz_to_camera is not None
+
+
+def test_a_light_with_a_code_needs_no_chromaticity(read):
+    extra = [*tags_of((17, WARM), (21, MATRIX)), chromaticity(1, 0.3127, 0.3290)]
+    assert [each.kelvin for each in read(extra).calibrations] == [2850, 6500]
+
+
+def test_of_two_matrices_for_one_light_the_first_counts(read):
+    raw = read(tags_of((17, WARM), (3, np.eye(3)), (21, MATRIX)))
+    np.testing.assert_allclose(raw.matrix_at(2850), WARM, atol=1e-5)
+
+
+@pytest.mark.parametrize("kelvin", [1700, 2000, 15000, 23000])
+def test_every_light_of_the_scale_has_its_temperature(kelvin):
+    assert temperature(white_xyz(kelvin)) == pytest.approx(kelvin, rel=0.015)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1, 1e3])
+@pytest.mark.parametrize(("smallest", "usable"), [(1e-5, True), (1e-7, False), (0, False)])
+def test_a_matrix_that_can_hardly_be_inverted_is_useless(scale, smallest, usable):
+    assert is_usable(scale * np.diag([1, 1, smallest])) == usable
+
+
+def test_a_gain_may_be_32_times_another_and_no_more():
+    np.testing.assert_array_equal(to_gains(np.array([64.0, 2.0, 2.0])), [32, 1, 1])
+    assert to_gains(np.array([64.1, 2.0, 2.0])) is None

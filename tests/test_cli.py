@@ -25,11 +25,12 @@ from deepisp_cli import batch, engine, interrupts, reading
 from deepisp_cli.cli import main, process
 from deepisp_cli.cli_options import Bytes
 from deepisp_cli.errors import ModelError, UsageError
+from deepisp_cli.frame import Result
 from deepisp_cli.models import Model, find_model
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop
 from deepisp_cli.raw import read_raw
-from deepisp_cli.talk import progress_on
+from deepisp_cli.talk import Talk, fact_text, progress_on, told
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -783,3 +784,60 @@ def test_a_killed_program_leaves_whole_files_only(write_raw, grey_ramp, tiny_mod
             assert picture.size == (scene.shape[1], scene.shape[0])
     if kind != "SIGKILL":
         assert sorted(out.iterdir()) == sorted(written)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("exposure_time", 0.001, "1/1000 s"),
+        ("exposure_time", 0.25, "1/4 s"),
+        ("exposure_time", 0.4, "0.4 s"),
+        ("exposure_time", 2.5, "2.5 s"),
+        ("f_number", 2.8, "f/2.8"),
+        ("white_balance", [2.0, 1.0, 1.5], "2.0,1.0,1.5"),
+        ("notes", ["one", "two"], "one; two"),
+        ("xmp", {"dc:title": "x", "xmp:Rating": "5"}, "dc:title x; xmp:Rating 5"),
+        ("supported", True, "yes"),
+    ],
+)
+def test_facts_are_told_as_people_write_them(key, value, text):
+    assert fact_text(key, value) == text
+
+
+def written(**known) -> Result:
+    return Result("a.dng", "a.jpg", status="written", notes=["a note"], **known)
+
+
+@pytest.mark.parametrize(
+    ("result", "options", "told"),
+    [
+        (written(), {}, "a.dng -> a.jpg: written (0.0 s)\n  a note\n"),
+        (written(), {"quiet": True}, ""),
+        (Result("a.dng", None, status="skipped"), {"verbose": True}, "a.dng: skipped\n"),
+        (
+            Result("a", None, status="failed", error="a: \x1b[2J", notes=["b"]),
+            {"quiet": True},
+            "deepisp: a: \\x1b[2J\n",
+        ),
+        (
+            Result("a", None, status="failed", error="a: bad", seconds={"read": 0.25}),
+            {"verbose": True},
+            "deepisp: a: bad\n  not developed; read 0.25 s\n",
+        ),
+        (
+            written(model="m", engine="onnx", device="cpu", metered=1.25, seconds={"read": 0.25}),
+            {"verbose": True},
+            "a.dng -> a.jpg: written (0.2 s)\n  a note\n  m on onnx/cpu; metered +1.25 EV; read 0.25 s\n",
+        ),
+    ],
+)
+def test_what_became_of_a_file_is_told_in_words(capsys, result, options, told):
+    Talk(**{"as_json": False, "quiet": False, "verbose": False, **options})(result)
+    assert capsys.readouterr() == ("", told)
+
+
+def test_an_interrupt_is_told(capsys):
+    with pytest.raises(click.exceptions.Exit) as caught, told(click.Context(main)):
+        raise KeyboardInterrupt
+    assert caught.value.exit_code == 130
+    assert capsys.readouterr().err == "deepisp: interrupted\n"

@@ -201,3 +201,44 @@ def test_the_smallest_mosaic_and_the_widest_gains_are_written(tmp_path):
     write_dng(tmp_path / "a.dng", noise((2, 2)), pattern="RGGB", white_balance=(1000, 1, 0.001))
     with tifffile.TiffFile(tmp_path / "a.dng") as tif:
         assert tif.pages.first.tags[50728].value == (1, 1000, 1, 1, 1000, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "name"),
+    [("", "", "unknown"), ("Acme", "", "Acme"), ("", "One", "One"), ("A", "B", "A B")],
+)
+def test_every_dng_names_a_camera(tmp_path, make, model, name):
+    """Which DNG wants."""
+    write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", make=make, model=model)
+    assert tags_of(tmp_path / "a.dng")["Image Tag 0xC614"] == name
+
+
+def test_older_programs_may_read_it(tmp_path):
+    """DNGBackwardVersion 1.1, which has all that is needed."""
+    write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB")
+    with tifffile.TiffFile(tmp_path / "a.dng") as tif:
+        assert bytes(tif.pages.first.tags[50707].value) == bytes((1, 1, 0, 0))
+
+
+@pytest.mark.parametrize("width", [16, 31, 33, 600])
+def test_tiles_are_no_wider_than_the_picture(tmp_path, width):
+    """LibRaw wraps what is beyond it."""
+    write_dng(tmp_path / "a.dng", noise((40, width, 3)), pattern=None, compression="ljpeg")
+    with tifffile.TiffFile(tmp_path / "a.dng") as tif:
+        page = tif.pages.first
+        assert page.tilewidth <= width and page.tilewidth % 16 == page.tilelength % 16 == 0
+    np.testing.assert_array_equal(read_raw(tmp_path / "a.dng").samples, noise((40, width, 3)))
+
+
+def test_any_matrix_is_written(tmp_path):
+    """Its ratios are signed: they have a bit less than those of levels."""
+    matrix = np.array([[3000.1234567, -1, 0], [0, 2, -4000.7654321], [0.5, 0, 1]])
+    write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", xyz_to_camera=matrix)
+    with tifffile.TiffFile(tmp_path / "a.dng") as tif:
+        parts = np.array(tif.pages.first.tags[50721].value, float)
+    np.testing.assert_allclose((parts[::2] / parts[1::2]).reshape(3, 3), matrix, atol=1e-5)
+
+
+def test_a_tile_of_no_black_levels_is_none(tmp_path):
+    with pytest.raises(ValueError, match="black must be"):
+        write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", black=np.zeros((0, 2)))

@@ -314,3 +314,48 @@ def test_what_clips_in_the_corners_stays_white(corrected):
     ]
     image = corrected(samples, gains)
     assert image.samples.min() >= image.white.max()
+
+
+@pytest.mark.parametrize(("gain", "allowed"), [(0.0, True), (200.0, True), (5e3, True), (3e4, False)])
+def test_light_may_become_nothing_or_ten_thousand_times_white(corrected, gain, allowed):
+    samples = np.full(SIZE, 16000, np.uint16)
+    samples[:, :30] = BLACK + 100
+    entry = gain_map([[[gain]]], area=(0, 0, 40, 60))
+    if not allowed:
+        with pytest.raises(InputError, match="too large"):
+            corrected(samples, [entry])
+        return
+    image = corrected(samples, [entry])
+    np.testing.assert_allclose(light(image.samples)[:, :30], 100 * gain, rtol=1e-4, atol=0.01)
+
+
+def test_a_polynomial_may_be_of_the_eighth_degree(corrected):
+    samples = random_samples()
+    image = corrected(samples, [polynomial((0,) * 8 + (1,))])
+    x = light(samples) / (16000 - BLACK)
+    np.testing.assert_allclose(light(image.samples), x**8 * (16000 - BLACK), rtol=1e-3, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "entry", [gain_map([[[1]]], pitch=(1, 0)), polynomial((-2e4,)), polynomial((0, 1), pitch=(1, 0))]
+)
+def test_more_damage_is_told(corrected, entry):
+    with pytest.raises(InputError, match=r"test\.dng: damaged: its tags make no sense"):
+        corrected(random_samples(), [entry])
+
+
+def test_a_polynomial_for_the_demosaiced_picture_is_told(corrected):
+    """Of the third list only gains are applied."""
+    samples = random_samples()
+    image = corrected(samples, third=[polynomial((0, 0.5), planes=(0, 3))])
+    np.testing.assert_array_equal(image.samples, samples)
+    assert image.notes == ("the corrections in its OpcodeList3 are not applied",)
+
+
+def test_what_stays_white_is_where_the_sensor_clips(corrected):
+    """And not more: a restored raw would have highlights that nobody saw."""
+    samples = np.minimum(random_samples((200, 300)), 15000)
+    samples[:100] = 15000
+    image = corrected(samples, [gain_map([[[0.8]]], area=(0, 0, 200, 300))])
+    assert image.clipped_at < 0.99
+    np.testing.assert_allclose(image.samples[:100], image.white.max(), rtol=1e-6)

@@ -281,3 +281,32 @@ DAMAGED = {
 def test_damaged_warps_are_told(read, entry):
     with pytest.raises(InputError, match=r"test\.dng: damaged: its tags make no sense"):
         read(np.full((*SIZE, 3), 30000, np.uint16), entry)
+
+
+def test_a_warp_may_be_for_four_colours_but_not_for_five(read):
+    samples = photographed([BARREL], [BARREL], [BARREL])
+    np.testing.assert_array_equal(
+        corrected(read(samples, warp(*[BARREL] * 4))), corrected(read(samples, warp(BARREL)))
+    )
+    with pytest.raises(InputError, match="lens distortion is for 5 colours"):
+        read(samples, warp(*[BARREL] * 5))
+
+
+def test_beyond_the_corners_of_a_fisheye_the_distortion_is_that_of_the_corners():
+    """Polynomials of high degrees run away; places beyond are where another warp has moved them."""
+    radial, everywhere = np.tile((0.0, 1.0, 0.0, 0.3), (3, 1)), np.tile((0.0, 1.0), (3, 1))
+    distortion = lens_warp.Distortion((0.5, 0.5), radial, np.zeros((3, 2)), everywhere, fisheye=True)
+    ratio = np.pi / 4 + 0.3 * (np.pi / 4) ** 3
+    centre, corner = np.array(SIZE) / 2, np.array(SIZE, float)
+    for distance in (1.0, 1.2, 3.0):
+        found = distortion.sources(centre + distance * (corner - centre), 0, SIZE)
+        np.testing.assert_allclose(found, centre + ratio * distance * (corner - centre))
+
+
+def test_places_beyond_the_sensor_repeat_its_edge_from_there_on(read):
+    """Also where a cell of the mesh is partly beyond it."""
+    x, y = grid()
+    image = read(np.rint(100 * np.stack([x, y, x], -1)).astype(np.uint16), warp((1.8, 0, 0, 0, 0, 0)))
+    x, y = source(x, y, (1.8, 0, 0, 0, 0, 0))
+    expected = np.stack([x.clip(0.5, SIZE[1] - 0.5), y.clip(0.5, SIZE[0] - 0.5)], -1)
+    np.testing.assert_allclose(corrected(image)[..., :2] / 100, expected, atol=0.12)

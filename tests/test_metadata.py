@@ -521,3 +521,129 @@ def test_what_cannot_be_negative_is_not_taken_for_zero(kind):
 def test_a_number_written_as_text_is_none():
     with pytest.raises(ValueError, match="'400' is a text"):
         READERS["number"]("400")
+
+
+@pytest.mark.parametrize("date", ["1970:01:01 01:00:00", "1969:12:31 19:00:00"])
+def test_placeholders_that_libraw_writes_for_a_preview_are_nothing(date):
+    """Into one without EXIF: its zero of time, which the time zone may move to the day before."""
+    placeholders = {0x0131: "dcraw v9.26", 0x0132: date, 0x010F: "unknown", 0x0110: "M"}
+    assert read(b"", preview=jpeg(tiff(placeholders, None, None))).image == {0x0110: "M"}
+    dated = {0x0131: "dcraw v9.26", 0x0132: "1970:06:01 12:00:00", 0x010F: "Maker"}
+    assert read(b"", preview=jpeg(tiff(dated, None, None))).image == {0x0132: dated[0x0132], 0x010F: "Maker"}
+    cameras = {**placeholders, 0x0131: "firmware"}
+    del placeholders[0x0131]
+    assert read(tiff(cameras, None, None)).image == placeholders
+
+
+def test_each_date_has_its_own_zone_and_fraction():
+    original = {0x9011: "+09:00", 0x9291: "7"}
+    digitised = {0x9004: "2024:05:17 06:07:08", 0x9012: "+02:00", 0x9292: "5", **original}
+    moment = datetime(2024, 5, 17, 6, 7, 8, 500000)
+    assert Metadata(exif=digitised).captured == moment.replace(tzinfo=timezone(timedelta(hours=2)))
+    changed = Metadata({0x0132: "2024:05:17 06:07:08"}, {0x9010: "-01:00", 0x9290: "5", **original})
+    assert changed.captured == moment.replace(tzinfo=timezone(-timedelta(hours=1)))
+
+
+@pytest.mark.parametrize("fraction", ["²", "٣", "5²"])
+def test_digits_of_another_kind_are_no_fraction(fraction):
+    metadata = Metadata(exif={0x9003: "2024:05:17 06:07:08", 0x9291: fraction})
+    assert metadata.captured == datetime(2024, 5, 17, 6, 7, 8)
+
+
+@pytest.mark.parametrize("behind", [".50", "Z", "+02:00", " UTC"])
+def test_what_stands_behind_a_date_is_passed_over(behind):
+    found = read(tiff({}, {0x9003: f"2024:05:17 06:07:08{behind}"}, None))
+    assert (found.exif, found.notes) == ({0x9003: "2024:05:17 06:07:08"}, ())
+
+
+def test_a_fault_of_source_and_preview_is_noted_once():
+    wrong = tiff(IMAGE, {0x9003: "yesterday"}, None)
+    assert len(read(wrong, preview=jpeg(wrong)).notes) == 1
+
+
+def test_numbers_that_libraw_has_rounded_are_the_usual_ones_again():
+    known = {
+        **{"exposure_time": np.float32(1 / 8000), "f_number": np.float32(0.95)},
+        **{"focal_length": np.float32(4.38), "iso": np.float32(199.99)},
+    }
+    expected = {0x829A: Fraction(1, 8000), 0x829D: Fraction(19, 20), 0x920A: Fraction(219, 50), 0x8827: 200}
+    assert read(b"", fallback=known).exif == expected
+
+
+@pytest.mark.parametrize("key", ["exposure_time", "f_number", "focal_length", "iso"])
+@pytest.mark.parametrize("number", [float("inf"), float("nan"), 10**400])
+def test_numbers_that_are_none_are_not_known(key, number):
+    assert read(b"", fallback={key: number}) == Metadata()
+
+
+@pytest.mark.parametrize(
+    ("stored", "text"),
+    [
+        (b"ASCII   padded", "padded"),
+        (b"        of no encoding", "of no encoding"),
+        (b"UNICODE\0" + "\ufeffschön 山".encode("utf-16-le"), "schön 山"),
+        (b"UNICODE " + "\ufeffschön 山".encode("utf-16-be"), "schön 山"),
+    ],
+)
+def test_comments_may_be_padded_with_spaces_or_begin_with_a_mark(stored, text):
+    assert read(tiff(IMAGE, {0x9286: stored})).exif == {0x9286: text}
+
+
+@pytest.mark.parametrize(("kind", "largest"), [("number", 2**32 - 1), ("byte", 255)])
+def test_numbers_have_the_range_of_their_types(kind, largest):
+    assert READERS[kind]([largest]) == largest
+    with pytest.raises(ValueError, match="out of range"):
+        READERS[kind]([largest + 1])
+
+
+def test_one_of_several_numbers_may_be_unknown():
+    """As of a lens whose aperture is not known; exifread has floats in tuples."""
+    found = READERS["ratio"]([Fraction(24), (float("inf"),), (2.5,)])
+    assert str(found) == str((Fraction(24), float("nan"), Fraction(5, 2)))
+    assert READERS["ratio"]([(float("inf"),)]) is None
+    assert READERS["bytes"](b"") is None
+
+
+def directory_at(data: bytes, tag: int) -> int:
+    """Where the directory begins that a tag of the first one points to."""
+    (count,) = struct.unpack_from("<H", data, 8)
+    (entry,) = (at for at in range(10, 10 + 12 * count, 12) if struct.unpack_from("<H", data, at) == (tag,))
+    return struct.unpack_from("<I", data, entry + 8)[0]
+
+
+def test_a_directory_of_values_of_no_known_type_is_noted():
+    data = bytearray(tiff(gps=None))
+    start = directory_at(data, 0x8769)
+    (count,) = struct.unpack_from("<H", data, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        struct.pack_into("<H", data, entry + 2, 99)
+    found = read(bytes(data))
+    assert (found.image[0x010F], found.exif) == ("Maker", {})
+    assert found.notes == ("x.dng: its EXIF directory is damaged and was dropped",)
+
+
+def test_a_directory_may_end_with_the_file():
+    """Without the place of a next one, which EXIF's has not, either."""
+    data = struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<HHHIII", 1, 0x8769, 4, 1, 26, 0)
+    data += struct.pack("<HHHII", 1, 0x8827, 3, 1, 400)
+    found = read(data)
+    assert (found.iso, found.notes) == (400, ())
+
+
+def test_a_copyright_of_four_bytes_is_within_its_entry():
+    """And no offset, though that lies within this file."""
+    data = tiff({0x8298: "xyz"}, None, None).replace(b"xyz\0", b"ab\0\0")
+    assert read(data + bytes(30_000)).image == {0x8298: "ab"}
+
+
+def test_the_place_of_a_cr3_is_found_behind_a_long_maker_note():
+    data = cr3().replace(b"maker note", bytes(300_000))
+    assert read(data).gps == read(cr3()).gps != {}
+
+
+def test_xmp_that_cannot_be_read_is_noted():
+    class Broken(io.BytesIO):
+        def read(self, *_):
+            raise OSError("I/O error")
+
+    assert "x.dng: XMP cannot be read (I/O error)" in read_metadata(Broken(), "x.dng").notes

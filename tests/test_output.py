@@ -731,3 +731,108 @@ def test_an_unknown_suffix_lists_the_known(name):
         format_of_suffix(name)
     for known in FORMATS.values():
         assert all(suffix in str(caught.value) for suffix in known.suffixes)
+
+
+@pytest.mark.parametrize("tag", [27, 28])
+@pytest.mark.parametrize("format", FORMATS)
+def test_texts_about_a_place_name_their_encoding(tag, format):
+    field = picture_ifds(Metadata(gps={tag: "Turm"}), 8, 8, "test", format)["gps"][tag]
+    assert (field.type, field.data) == (7, b"ASCII\0\0\0Turm")
+
+
+@pytest.mark.parametrize("tag", range(0x9C9B, 0x9CA0))
+def test_what_windows_shows_is_of_bytes(tag):
+    fields = picture_ifds(Metadata({tag: b"a\0\0\0"}), 8, 8, "test", "jpeg")["image"]
+    assert (fields[tag].type, fields[tag].length) == (1, 4)
+
+
+def test_a_dng_has_its_size_and_colours_in_its_image_directory_alone():
+    exif = picture_ifds(Metadata(), 8, 8, "test", "dng")["exif"]
+    assert not exif.keys() & {0xA001, 0xA002, 0xA003}
+
+
+def test_numbers_are_as_exact_as_a_million_parts_can_be():
+    exif = Image.open(io.BytesIO(written("png", noise(8), Metadata(exif={0x920A: np.pi})))).getexif()
+    assert float(exif.get_ifd(0x8769)[0x920A]) == pytest.approx(np.pi, abs=1e-11)
+
+
+def test_ratios_may_have_all_that_32_bits_hold():
+    largest, signed = 2**32 - 1, 2**31 - 1
+    exact = {0x829A: Fraction(1, largest), 0x829D: Fraction(largest, 2), 0x9204: Fraction(-1, signed)}
+    exif = Image.open(io.BytesIO(written("png", noise(8), Metadata(exif=exact)))).getexif()
+    assert {tag: exif.get_ifd(0x8769)[tag] for tag in exact} == exact
+
+
+def test_odd_letters_in_texts_do_no_harm():
+    """A zero would end them, and half of a pair has no encoding."""
+    metadata = Metadata({0x010E: "one\0two", 0x8298: "\ud800 me"}, {0x9286: "ä\udc00"})
+    again = read_metadata(io.BytesIO(written("tiff", noise(8), metadata)), "x")
+    assert again.image == {0x010E: "one two", 0x8298: "? me"} and again.exif[0x9286][0] == "ä"
+
+
+def test_a_long_description_is_dropped_before_a_longer_copyright():
+    metadata = Metadata({**METADATA.image, 0x8298: "r" * 40_000, 0x010E: "d" * 30_000})
+    notes = []
+    exif = Image.open(io.BytesIO(written("jpeg", noise(8), metadata, notes=notes))).getexif()
+    assert [note.split(":")[0] for note in notes] == ["EXIF tag 0x010E dropped"]
+    assert len(exif[0x8298]) == 40_000 and 0x010E not in exif
+
+
+@pytest.mark.parametrize(("count", "more"), [(5, ""), (7, " and 2 more")])
+def test_of_many_dropped_properties_five_are_named(count, more):
+    longs = "".join(f"<dc:p{number}>{'x' * 66_000}</dc:p{number}>" for number in range(count))
+    rdf = (
+        'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:dc="http://purl.org/dc/elements/1.1/"'
+    )
+    packet = f"<rdf:RDF {rdf}><rdf:Description>{longs}<dc:short>x</dc:short></rdf:Description></rdf:RDF>"
+    notes = []
+    data = written("jpeg", noise(8), Metadata(xmp=packet.encode()), notes=notes)
+    assert b"<dc:short>" in data
+    (note,) = notes
+    assert note.count("dc:p") == 5 and f"{more} dropped: a JPEG has no room for it" in note
+    assert (" more " in note) == bool(more)
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS[3:])
+def test_a_tiff_has_a_resolution(format, bit_depth):
+    """Which the standard wants, though nobody knows it."""
+    exif = Image.open(io.BytesIO(written(format, noise(bit_depth)))).getexif()
+    assert [exif[tag] for tag in (0x011A, 0x011B, 0x0128)] == [72, 72, 2]
+
+
+@pytest.mark.parametrize(("shape", "rows"), [((900, 700), 499), ((3, 400_000), 1)])
+def test_a_tiff_is_in_strips_of_a_mebibyte_at_most_or_of_a_row(shape, rows):
+    data = written("tiff", np.zeros((*shape, 3), np.uint8))
+    with tifffile.TiffFile(io.BytesIO(data)) as tif:
+        assert tif.pages.first.rowsperstrip == rows
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_dng_is_of_a_restored_raw_and_no_other_format_is(format):
+    raw = RestoredRaw(noise(16), noise(8), np.ones(3, np.float32), np.eye(3), (), 1.0)
+    other = raw if format != "dng" else noise(16)
+    with pytest.raises(ValueError, match=f"{format} cannot hold {type(other).__name__}"):
+        written(format, other)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need a privilege elsewhere")
+def test_a_link_to_nowhere_is_told_before_the_work(tmp_path):
+    (tmp_path / "x.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UsageError, match=r"x\.png.*exists"):
+        files.check_target(tmp_path / "x.png", overwrite=False)
+    files.check_target(tmp_path / "x.png", overwrite=True)
+
+
+def test_a_stream_has_everything_before_it_is_closed(tmp_path):
+    with (tmp_path / "x.png").open("wb") as stream:
+        size = write(stream)
+        assert (tmp_path / "x.png").stat().st_size == size
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"), [(OSError("out of paper"), "out of paper"), (OSError(5, "I/O error"), "I/O error")]
+)
+def test_an_odd_failure_is_told_with_its_reason_and_what_to_look_at(failure, reason):
+    with pytest.raises(OutputError) as caught, files.output_errors("x.png"):
+        raise failure
+    assert str(caught.value) == f"x.png: cannot be written ({reason}); check the disk and the path"

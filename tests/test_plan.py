@@ -719,3 +719,73 @@ def test_a_name_without_a_pattern_is_looked_for_as_it_is_spelled(card):
     (card / "b" / "two.dng").write_bytes(b"")
     jobs, _ = plan_jobs(["card/*/two.DNG"], "out")
     assert [str(job.source) for job in jobs] == [str(Path("card/a/two.DNG"))]
+
+
+def test_standard_input_may_be_given_twice(card):
+    assert len(plan_jobs(["-", "/dev/stdin"])[0]) == 1
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".TIF", ".tiff"])
+def test_pictures_of_tiffs_are_passed_over_where_these_are_the_raws(card, suffix):
+    Path("card/b/one.dng").unlink()
+    for name in (f"a{suffix}", "a.jpg"):
+        Path("card/b", name).write_bytes(b"x")
+    jobs, _ = plan_jobs(["card/b/*"], "out")
+    assert targets(jobs) == ["out/a.jpg"] and not jobs[0].error
+
+
+@pytest.mark.parametrize("suffix", [".heif", ".HIF"])
+def test_a_heif_picture_beside_its_raw_is_no_input(card, suffix):
+    Path("card/b/one").with_suffix(suffix).write_bytes(b"x")
+    assert targets(plan_jobs(["card/b/*"], "out")[0]) == ["out/one.jpg"]
+
+
+RAWS = """
+    3fr arw cr2 cr3 crw dcr dng erf fff gpr iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf
+    srw x3f
+"""
+
+
+@pytest.mark.parametrize("suffix", RAWS.split())
+def test_a_folder_is_searched_for_every_kind_of_raw(card, suffix):
+    for name in (f"one.{suffix}", f"two.{suffix.upper()}"):
+        path = card / "new" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    assert targets(plan_jobs([card / "new"], "out")[0]) == ["out/one.jpg", "out/two.jpg"]
+
+
+def test_the_folder_that_windows_keeps_on_cards_is_passed_over(card):
+    (card / "System Volume Information").mkdir()
+    (card / "System Volume Information" / "old.dng").write_bytes(b"x")
+    assert len(plan_jobs(["card"], "out", recursive=True)[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("software", "ours"), [(b"deepisp 1.0", True), (b"deepispy 1.0", False), (b"", False)]
+)
+def test_a_picture_is_ours_if_it_names_the_program(card, software, ours):
+    (card / "x.jpg").write_bytes(bytes(100) + software + bytes(100))
+    assert is_ours(card / "x.jpg") == ours
+
+
+def test_names_that_fold_to_the_same_clash(card):
+    """For some file systems ß is ss."""
+    for folder, name in (("a", "stra\u00dfe.dng"), ("b", "STRASSE.dng")):
+        (card / folder / name).write_bytes(b"x")
+    with pytest.raises(UsageError, match="would both become"):
+        plan_jobs(["card/a/stra\u00dfe.dng", "card/b/STRASSE.dng"], "out")
+
+
+@pytest.mark.parametrize("end", ["/", "\\"])
+def test_a_folder_may_be_named_with_either_slash(card, end):
+    (job,), _ = plan_jobs(["card/top.cr2"], f"new.jpg{end}")
+    assert Path(job.target) == Path(f"new.jpg{end}", "top.jpg")
+
+
+def test_only_a_jpeg_may_be_the_cameras(card):
+    (card / "b/one.png").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"one\.png: exists; choose .*--skip-existing"):
+        plan_jobs(["card/b/one.dng"], format="png")
+    (job,), _ = plan_jobs(["card/b/one.dng"], format="png", skip_existing=True)
+    assert (job.skip, job.note) == (True, "")

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from deepisp_cli import dng_decode, libraw
 from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.dng import write_dng
-from deepisp_cli.dng_tags import raw_page
+from deepisp_cli.dng_levels import active_area, default_crop
+from deepisp_cli.dng_tags import RawTag, first_number, raw_page, text
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.libraw import Decoded, read_capture, read_preview
 from deepisp_cli.naming import fill
 from deepisp_cli.raw import _assemble, read_raw
 from deepisp_cli.reading import read_source
+from deepisp_cli.refusals import refuse_by_tags
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 LEVELS = {"R": 3000, "G": 2000, "B": 1000}
@@ -1374,3 +1376,225 @@ def test_fields_of_more_rows_than_there_are_is_damage(monkeypatch, fields):
     for tag in ("RowInterleaveFactor", "ColumnInterleaveFactor"):
         with pytest.raises(ValueError, match=tag):
             dng_decode.decode(io.BytesIO(), {tag: np.array([float(fields)])})
+
+
+DNG = {"DNGVersion": np.float64([1, 4, 0, 0])}
+
+
+def tag_values(**values):
+    """As `read_tags` returns them."""
+    return {name: np.atleast_1d(np.asarray(value, np.float64)) for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("area", "fits"),
+    [
+        ((0, 0, 8, 9), True),
+        ((1, 2, 3, 4), True),
+        ((0, 0, 9, 9), False),
+        ((0, 0, 8, 10), False),
+        ((-1, 0, 8, 9), False),
+        ((0, -1, 8, 9), False),
+        ((4, 0, 4, 9), False),
+        ((0, 5, 8, 4), False),
+    ],
+)
+def test_an_active_area_that_does_not_fit_is_none(area, fits):
+    found = active_area({**DNG, **tag_values(ActiveArea=area)}, (8, 9))
+    top, left, bottom, right = area
+    assert (found is not None) == fits
+    assert not fits or (tuple(found[0]), found[1]) == ((top, left), (bottom - top, right - left))
+
+
+@pytest.mark.parametrize(
+    ("crop", "expected"),
+    [
+        ((0.25, 0.5, 0.5, 0.7), (2, 5, 2, 2)),
+        ((0.25, 0.5, 0.375, 0.7), None),  # one row
+        ((0.25, 0.5, 0.5, 0.6), None),  # one column
+        ((0.24, 0.51, 0.99, 0.97), (2, 5, 6, 5)),  # rounded
+        ((-0.5, 0, 1, 1), None),
+        ((0, 0, 1, 1.5), None),
+    ],
+)
+def test_the_crop_of_the_photographer_is_of_whole_samples_within_the_other(crop, expected):
+    (top, left), shape = default_crop({**DNG, **tag_values(DefaultUserCrop=crop)}, (8, 10))
+    assert (top, left, *shape) == (expected or (0, 0, 8, 10))
+
+
+@pytest.mark.parametrize(
+    ("origin", "size", "expected"),
+    [
+        ((1.6, 2.4), (4.6, 3.4), (2, 2, 3, 5)),
+        ((-1, 0), (4, 4), None),
+        ((0, -1), (4, 4), None),
+        ((1, 1), (2, 2), (1, 1, 2, 2)),
+        ((1, 1), (1, 2), None),
+    ],
+)
+def test_a_crop_is_of_whole_samples_within_the_active_area(origin, size, expected):
+    tags = {**DNG, **tag_values(DefaultCropOrigin=origin, DefaultCropSize=size)}
+    (top, left), shape = default_crop(tags, (8, 10))
+    assert (top, left, *shape) == (expected or (0, 0, 8, 10))
+
+
+def test_numbers_of_dng_mean_other_things_in_other_files():
+    tags = tag_values(
+        ActiveArea=(1, 1, 4, 4), DefaultCropOrigin=(1, 1), DefaultCropSize=(2, 2),
+        DefaultUserCrop=(0.25, 0.25, 0.75, 0.75), Compression=9, SubTileBlockSize=(2, 2),
+        ImageWidth=1e6, ImageLength=1e6, BitsPerSample=16, StripByteCounts=100, StripOffsets=0,
+    )  # fmt: skip
+    assert active_area(tags, (8, 10)) is None
+    assert default_crop(tags, (8, 10))[1] == (8, 10)
+    refuse_by_tags(tags, 1000)
+    refuse_by_tags({**tags, **tag_values(Compression=1)}, 1000)
+    refuse_by_tags(tag_values(**{"2": 6000, "3": 4000, "45": 0, "MinSampleValue": 9}), 1000)  # no Panasonic's
+    mosaic = {**DNG, **tag_values(PlanarConfiguration=2), "PhotometricInterpretation": np.float64([32803])}
+    refuse_by_tags(mosaic, 1000)  # which has one plane
+
+
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        ({"SubTileBlockSize": (2, 1)}, "samples in blocks"),
+        ({"SubTileBlockSize": (1, 2)}, "samples in blocks"),
+        ({"Compression": 8, "Predictor": 34892}, "predicted from further away"),
+        ({"Compression": 32946, "Predictor": 34893}, "predicted from further away"),
+        ({"ImageWidth": 32769, "ImageLength": 32768}, "pixels are too many"),
+        ({"ImageWidth": 20000, "ImageLength": 20000, "SamplesPerPixel": 3}, "pixels are too many"),
+        ({"ImageWidth": 40, "ImageLength": 44, "BitsPerSample": 16, "TileByteCounts": 3519}, "3519 bytes of"),
+    ],
+)
+def test_what_is_refused_by_its_tags_is_refused_from_the_limit_on(tags, told):
+    with pytest.raises(InputError, match=told):
+        refuse_by_tags({**DNG, **tag_values(**tags)}, 10**6)
+    allowed = {"ImageWidth": 32768, "ImageLength": 32768, "SubTileBlockSize": (1, 1), "Predictor": 3}
+    if "TileByteCounts" in tags:
+        allowed = {**tags, "TileByteCounts": 3520}
+    refuse_by_tags({**DNG, **tag_values(**allowed)}, 10**6)
+
+
+@pytest.mark.parametrize("dimensions", [(65, 1), (1, 65)])
+def test_a_tile_of_black_levels_has_a_limit_on_both_sides(dng, dimensions):
+    extra = [(50713, SHORT, 2, dimensions), (50714, SHORT, 65, list(range(65)))]
+    with pytest.raises(InputError, match="{}x{} black levels".format(*dimensions)):
+        dng(noise((130, 130)), extra=extra)
+
+
+def test_black_deltas_of_nothing_leave_the_samples_as_stored(dng):
+    samples = noise((24, 24))
+    image = dng(samples, extra=[(50716, SRATIONAL, 24, [0, 1] * 24)])
+    assert image.samples.dtype == np.uint16
+    np.testing.assert_array_equal(image.samples, samples)
+
+
+def test_black_deltas_below_zero_lengthen_the_scale(dng):
+    """It begins at the highest black level."""
+    image = dng(noise((24, 24)), black=500, extra=[(50716, SRATIONAL, 24, [-20, 1] * 24)])
+    assert (image.white - image.black == 16000 - 480).all()
+
+
+def test_black_deltas_of_many_rows_may_be_below_zero(dng):
+    """As many as tifffile does not read."""
+    samples, down = noise((1300, 32)), (np.arange(1300) - 650) / 100
+    image = dng(samples, black=500, extra=[(50716, SRATIONAL, 1300, rationals(down))])
+    np.testing.assert_allclose(image.samples, samples - down[:, None], rtol=1e-6)
+
+
+def with_previews(samples, previews, raw_tags=(), first_tags=()):
+    """A DNG whose directories hold previews, and the last of them the raw below it."""
+    file = io.BytesIO()
+    version = [(50706, BYTE, 4, bytes((1, 4, 0, 0))), (50708, ASCII, 0, "Test")]
+    with tifffile.TiffWriter(file) as writer:
+        for number in range(previews):
+            last = number == previews - 1
+            tags = [*version, *first_tags] if number == 0 else []
+            writer.write(
+                np.zeros((16, 16, 3), np.uint8), photometric="rgb", subfiletype=1, subifds=int(last),
+                extratags=tags, metadata=None,
+            )  # fmt: skip
+        writer.write(
+            samples, photometric="cfa", subfiletype=0, extratags=[*RGGB, *raw_tags], metadata=None,
+            compression="zlib", tile=(64, 64),
+        )  # fmt: skip
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("previews", [1, 5])
+def test_a_raw_below_previews_has_the_colours_of_the_first_directory(previews):
+    colours = [(50721, SRATIONAL, 9, rationals(MATRIX)), (50728, RATIONAL, 3, (1, 2, 1, 1, 2, 3))]
+    samples = noise((40, 40))
+    image = read_bytes(with_previews(samples, previews, first_tags=[*colours, (271, ASCII, 0, "Acme")]))
+    np.testing.assert_array_equal(image.samples, samples)
+    np.testing.assert_allclose(image.camera_white_balance, (2, 1, 1.5))
+    np.testing.assert_allclose(image.xyz_to_camera, MATRIX, atol=1e-3)
+    assert image.make == "Acme"
+
+
+def test_a_text_in_bytes_ends_with_its_first_zero():
+    tags = {"Model": np.frombuffer(b"One\0\0\0", np.uint8), "Make": np.frombuffer(b"Acme\0x", np.uint8)}
+    assert [text(tags, name) for name in ("Make", "Model", "Software")] == ["Acme", "One", ""]
+
+
+def test_the_first_of_several_numbers_counts():
+    assert first_number(tag_values(BitsPerSample=(8, 16)), "BitsPerSample", 1) == 8
+    assert RawTag(50730, DOUBLE, 2, (0.5, 4.0)).number == 0.5
+    assert RawTag(50730, SRATIONAL, 1, (-1, 2)).number == -0.5
+
+
+def test_a_calibration_is_applied_before_the_camera_sees(dng):
+    """CameraCalibration x ColorMatrix, which need not be diagonal."""
+    calibration = np.array([[0.9, 0.1, 0], [0, 1, -0.05], [0.02, 0, 1.1]])
+    image = dng(noise((24, 24)), extra=[(50723, SRATIONAL, 9, rationals(calibration))])
+    np.testing.assert_allclose(image.xyz_to_camera, calibration @ MATRIX, atol=1e-3)
+
+
+@pytest.mark.parametrize("nearer_first", [True, False])
+def test_lights_are_compared_by_the_reciprocal_of_their_temperature(dng, nearer_first):
+    """7500 K looks more like 6500 K than 5500 K does."""
+    lights, matrices = (22, 20), (MATRIX, MATRIX[::-1])
+    order = 1 if nearer_first else -1
+    extra = [(50721 + n, SRATIONAL, 9, rationals(matrix)) for n, matrix in enumerate(matrices[::order])]
+    extra += [(50778 + n, SHORT, 1, light) for n, light in enumerate(lights[::order])]
+    np.testing.assert_allclose(dng(noise((24, 24)), extra=extra).xyz_to_camera, MATRIX, atol=1e-3)
+
+
+def test_only_the_bad_pixels_that_are_counted_are_replaced(dng):
+    """The numbers of an area are no points, and what stands behind the last one is nothing."""
+    samples = noise((40, 44))
+    parameters = struct.pack(">3I2I4I", 1, 1, 1, 30, 10, 12, 14, 15, 17) + struct.pack(">4I", 0, 0, 9, 9)
+    codes = opcode_list((5, parameters))
+    image = dng(samples, extra=[(51008, UNDEFINED, len(codes), codes)])
+    expected = np.zeros(samples.shape, bool)
+    expected[30, 10] = expected[12:15, 14:17] = True
+    np.testing.assert_array_equal(image.samples != samples, expected)
+
+
+def piles(*levels, spread=0):
+    """Half of the samples are of an even scene, the others at these levels, as many at each."""
+    random = np.random.default_rng(7)
+    samples = random.integers(600, 9000, (200, 200))
+    bright = random.choice(np.array(levels), samples.shape) + random.integers(
+        -spread, spread + 1, samples.shape
+    )
+    return np.where(random.random(samples.shape) < 0.5, samples, bright).astype(np.uint16)
+
+
+BIN = 15500 / 1024  # counts from black, 500, to white, 16000
+
+
+def test_what_is_clipped_may_lie_on_both_sides_of_a_bin(dng):
+    image = dng(piles(round(500 + 870 * BIN), spread=2), black=500)
+    np.testing.assert_allclose(image.white, 500 + 870 * BIN, rtol=0.005)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        piles(14000 - round(10 * BIN), 14000, 14000),
+        piles(*[14000 - round(number * BIN) for number in range(1, 20)], *[14000] * 5),
+    ],
+    ids=["two even things", "not much more than what is a little darker"],
+)
+def test_what_does_not_tower_over_what_is_a_little_darker_is_not_clipped(dng, samples):
+    np.testing.assert_array_equal(dng(samples, black=500).white, 16000)

@@ -115,3 +115,11 @@ def test_a_nan_anywhere_is_refused(bit_depth):
     picture[66, 4, 1] = np.nan
     with pytest.raises(ValueError, match="NaN in rows 64"):
         render(picture, 1, bit_depth)
+
+
+def test_the_dither_of_a_row_is_not_that_of_a_row_nearby():
+    """Rows are worked on in blocks, which must not show."""
+    pixels = render(np.full((128, 64, 3), 0.5, np.float32), 1, 8).astype(float)
+    rows = pixels[..., 1] - pixels[..., 1].mean()
+    alike = [(rows[:64] * rows[by : by + 64]).mean() / (rows**2).mean() for by in range(1, 65)]
+    assert max(map(abs, alike)) < 0.5

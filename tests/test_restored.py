@@ -518,3 +518,90 @@ def test_the_source_is_never_replaced(write_raw, tmp_path):
     link.symlink_to(path)
     with pytest.raises(UsageError, match="replace an input"):
         plan_jobs([path], None, format="dng", overwrite=True)
+
+
+@pytest.mark.parametrize(("level", "share"), [(0.5, 0), (0.75, 0), (0.8125, 0.25), (0.875, 0.5), (1.0, 1)])
+def test_highlights_come_back_the_more_the_brighter_what_the_network_sees(level, share):
+    raw = raw_with(np.full((8, 8), 0.9, np.float32), "RGGB")
+    image = encode(np.full((8, 8, 3), level, np.float32))
+    restore_highlights(image, raw, GAINS)
+    expected = level + share * (0.9 * GAINS - 1).clip(0, None)
+    np.testing.assert_allclose(decode(image), np.broadcast_to(expected, (8, 8, 3)), atol=1e-4)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_pixels_that_are_not_square_stay_so(write_raw, tmp_path, identity_engine, orientation):
+    path = write_raw("a.dng", scene_of(), orientation=orientation, extra=[(50718, 5, 2, (2, 1, 1, 1))])
+    target, _ = restored(path, tmp_path, identity_engine)
+    assert read_raw(target).pixel_aspect == (2 if orientation == 1 else 0.5)
+    again, first = (develop_array(each, identity_engine, PLAIN) for each in (target, path))
+    assert again.shape == first.shape == preview_in(target).shape
+
+
+@pytest.mark.parametrize(("stated", "believed"), [(99, 99), (-99, -99), (100, 0), (-100, 0)])
+def test_an_exposure_of_less_than_a_hundred_stops_is_believed(stated, believed):
+    (tag,) = _darkened((RawTag(50730, 10, 1, (stated, 1)),), 0.5)
+    assert tag.number == pytest.approx(believed - 1)
+
+
+def test_a_third_matrix_alone_is_the_sources(write_raw, tmp_path, identity_engine):
+    extra = [(52531, *SECOND_MATRIX[1:]), (52529, 3, 1, 21), ANALOG_BALANCE]
+    path = write_raw("a.dng", scene_of(), xyz_to_camera=None, extra=extra)
+    target, _ = restored(path, tmp_path, identity_engine)
+    assert "ColorMatrix1" not in tags_of(target)
+    np.testing.assert_allclose(read_raw(target).xyz_to_camera, read_raw(path).xyz_to_camera, rtol=1e-4)
+
+
+def test_directories_are_pointed_to_as_readers_of_exif_expect(write_raw, tmp_path, identity_engine):
+    """With LONG; tifffile writes a newer type."""
+    target, _ = restored(write_raw("a.dng", scene_of()), tmp_path, identity_engine)
+    with tifffile.TiffFile(target) as tif:
+        tags = tif.pages.first.tags
+        assert {tags[name].dtype for name in ("SubIFDs", "ExifTag")} == {4}
+
+
+DIAGONAL = (9, 10, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 11, 10)
+KEPT = {
+    "UniqueCameraModel": (50708, 2, 0, "Test Camera Mark II"),
+    "LocalizedCameraModel": (50709, 2, 0, "Testkamera"),
+    "CameraSerialNumber": (50735, 2, 0, "0815"),
+    "BaselineExposure": (50730, 10, 1, (1, 2)),
+    "BaselineExposureOffset": (51109, 10, 1, (-1, 4)),
+    "DefaultBlackRender": (51110, 4, 1, 1),
+    "ProfileToneCurve": (50940, 11, 4, (0.0, 0.0, 1.0, 1.0)),
+    "ForwardMatrix1": (50964, 10, 9, DIAGONAL),
+    "ForwardMatrix2": (50965, 10, 9, DIAGONAL),
+    "ColorMatrix2": (50722, 10, 9, DIAGONAL),
+    "ColorMatrix3": (52531, 10, 9, DIAGONAL),
+    "CalibrationIlluminant1": (50778, 3, 1, 21),
+    "CalibrationIlluminant2": (50779, 3, 1, 17),
+    "CalibrationIlluminant3": (52529, 3, 1, 23),
+    "CameraCalibration1": (50723, 10, 9, DIAGONAL),
+    "CameraCalibration2": (50724, 10, 9, DIAGONAL),
+    "CameraCalibrationSignature": (50931, 2, 0, "com.test"),
+    "ProfileCalibrationSignature": (50932, 2, 0, "com.test"),
+    "AnalogBalance": (50727, 5, 3, (2, 1, 1, 1, 3, 2)),
+    "AsShotProfileName": (50934, 2, 0, "Vivid"),
+    "ProfileName": (50936, 2, 0, "Vivid"),
+    "ProfileCopyright": (50942, 2, 0, "me"),
+    "ProfileEmbedPolicy": (50941, 4, 1, 3),
+    "ProfileHueSatMapDims": (50937, 4, 3, (1, 2, 1)),
+    "ProfileHueSatMapData1": (50938, 11, 6, (0.0, 1.0, 1.0, 0.0, 1.0, 1.0)),
+    "ProfileHueSatMapData2": (50939, 11, 6, (0.0, 1.0, 1.0, 0.0, 1.0, 1.0)),
+    "ProfileHueSatMapEncoding": (51107, 4, 1, 1),
+    "ProfileLookTableDims": (50981, 4, 3, (1, 2, 1)),
+    "ProfileLookTableData": (50982, 11, 6, (0.0, 1.0, 1.0, 0.0, 1.0, 1.0)),
+    "ProfileLookTableEncoding": (51108, 4, 1, 1),
+}
+
+
+def test_every_tag_of_a_profile_is_kept(write_raw, tmp_path, identity_engine):
+    """Lacking one, other programs would develop the restored raw to other colours."""
+    path = write_raw("a.dng", scene_of(), extra=KEPT.values())
+    target, _ = restored(path, tmp_path, identity_engine)
+    before, after = tags_of(path), tags_of(target)
+    assert {name: after.get(name) for name in KEPT} == {name: before[name] for name in KEPT}
+    plain = write_raw(
+        "b.dng", scene_of(), xyz_to_camera=None, extra=[KEPT["ProfileName"], KEPT["ProfileCopyright"]]
+    )
+    assert "ProfileName" not in tags_of(restored(plain, tmp_path, identity_engine)[0])  # of other matrices

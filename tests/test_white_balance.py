@@ -286,3 +286,73 @@ def test_the_arguments_in_a_picture_can_be_given_to_the_command_again():
     assert asked == "--white-balance '2.1, 1, 1.6' --exposure -0.5"
     assert Options(white_balance=(2.1, 1, 1.6)).arguments() == "--white-balance 2.1,1,1.6"
     assert Options().arguments() == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"), [("1667K", True), ("1666K", False), ("25000", True), ("25001", False)]
+)
+def test_temperatures_are_those_for_which_there_are_lights(given, allowed):
+    if allowed:
+        assert parse_kelvin(given) == float(given.rstrip("K"))
+    else:
+        with pytest.raises(UsageError, match="1667 to 25000 K"):
+            parse_kelvin(given)
+
+
+def test_gains_are_above_nothing_and_at_most_32_times_another():
+    np.testing.assert_array_equal(parse_gains("64,2,2"), [32, 1, 1])
+    for wrong in ("64.1,2,2", "0,0,0", "0,1,1", "-1,1,1"):
+        with pytest.raises(UsageError, match="white balance"):
+            parse_gains(wrong)
+
+
+def estimated(picture):
+    return estimated_gains(np.asarray(picture, np.float32), None, np.zeros(3), np.ones(3))
+
+
+def test_an_estimate_is_the_mean_of_the_sixth_power():
+    """Of a picture in which green varies, and red and blue do not."""
+    picture = np.full((64, 64, 3), 0.3)
+    picture[::2, :, 1], picture[1::2, :, 1] = 0.2, 0.4
+    green = ((0.2**6 + 0.4**6) / 2) ** (1 / 6)
+    np.testing.assert_allclose(estimated(picture), (green / 0.3, 1, green / 0.3), rtol=1e-5)
+
+
+def test_what_is_dark_but_not_black_is_judged():
+    np.testing.assert_allclose(estimated(np.full((64, 64, 3), (4e-4, 8e-4, 2e-4))), (2, 1, 4), rtol=1e-4)
+
+
+def test_what_is_bright_but_not_clipped_is_judged():
+    picture = np.full((64, 64, 3), (0.2, 0.1, 0.1))
+    picture[:32] = (0.48, 0.96, 0.24)
+    np.testing.assert_allclose(estimated(picture), (2, 1, 4), rtol=1e-3)
+
+
+def test_a_bright_place_of_half_a_hundredth_is_judged():
+    """Hot pixels are fewer."""
+    picture = np.full((64, 64, 3), (0.04, 0.02, 0.02))
+    picture[20:25, 20:24] = (0.45, 0.9, 0.225)
+    np.testing.assert_allclose(estimated(picture), (2, 1, 4), rtol=0.02)
+
+
+def test_noise_below_black_is_no_light():
+    picture = np.full((64, 64, 3), (0.2, 0.4, 0.3))
+    picture[::2, :, 0], dark = -0.3, picture.copy()
+    dark[::2, :, 0] = 0
+    picture[1::2, :, 0] = dark[1::2, :, 0] = 0.35  # its mean is above black
+    np.testing.assert_allclose(estimated(picture), estimated(dark), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kelvin", [2300, 12000])
+def test_candles_and_blue_skies_are_lights_there_are(kelvin):
+    raw = raw_with(np.zeros((8, 8), np.float32), "RGGB", xyz_to_camera=MATRIX)
+    light = gains_at(kelvin, raw)
+    found = near_daylight(light, raw)
+    np.testing.assert_allclose(found, light, rtol=0.01)
+    assert found.min() == 1  # whichever colour that is
+
+
+def test_without_a_matrix_the_note_is_of_what_is_used():
+    raw = raw_with(np.full((8, 8), 0.5, np.float32), "RGGB", daylight_white_balance=np.float32([2, 1, 1.5]))
+    gains, remark = choose_white_balance(raw, "5500K")
+    assert (gains[0], remark) == (2, "daylight white balance is used")

@@ -778,3 +778,85 @@ def test_a_raw_is_read_with_its_sidecars(write_raw, grey_ramp, tmp_path):
     result = Result(str(raw), "")
     load(raw, result)
     assert any("a.xmp: cannot be read" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(("rating", "found"), [("0", 0), ("5", 5), ("6", None)])
+def test_ratings_are_none_to_five_stars(rating, found):
+    sidecars = [("a.xmp", packet("", f'xmp:Rating="{rating}"'))]
+    metadata = read_metadata(exif_of(), "a.nef", sidecars=sidecars)
+    assert metadata.image == ({} if found is None else {0x4746: found})
+    assert metadata.notes == ()  # of time and place, which it does not state
+
+
+@pytest.mark.parametrize(("seconds", "same"), [("42.02", True), ("42.05", False)])
+def test_a_place_less_than_a_metre_away_is_the_same(seconds, same):
+    stated = PLACE.replace("2,17,42W", f"2,17,{seconds}W")
+    here = {**THERE, 5: b"\0", 17: 90}
+    found = read_metadata(exif_of(gps=here), "a.nef", sidecars=[("a", packet("", stated))]).gps
+    assert (found[4] == THERE[4]) == (17 in found) == same
+
+
+@pytest.mark.parametrize(("height", "same"), [("36.4", True), ("36.6", False)])
+def test_a_height_less_than_a_metre_away_is_the_same(height, same):
+    stated = PLACE.replace("71/2", height)
+    here = {**THERE, 5: b"\0"}
+    found = read_metadata(exif_of(gps=here), "a.nef", sidecars=[("a", packet("", stated))]).gps
+    assert (found[6] == THERE[6]) == same
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude"), [("90,0N", "180,0E"), ("90,0,0S", "180,0,0W"), ("0,0N", "0,0E")]
+)
+def test_poles_and_the_date_line_are_places(latitude, longitude):
+    stated = PLACE.replace("48,51.5S", latitude).replace("2,17,42W", longitude)
+    found = read_metadata(exif_of(), "a.nef", sidecars=[("a", packet("", stated))])
+    angle, side = latitude.split(",")[0], latitude[-1]
+    assert (found.gps[1], found.gps[2], found.notes) == (side, (int(angle), 0, 0), ())
+
+
+def test_the_time_of_the_fix_outlives_a_corrected_place():
+    moment = {7: (21, 30, 5), 29: "2024:05:06"}
+    sidecars = [("a.xmp", packet("", PLACE))]
+    found = read_metadata(exif_of(gps={**ELSEWHERE, **moment}), "a.nef", sidecars=sidecars).gps
+    assert found == {**THERE, **moment}
+
+
+def test_a_corrected_time_without_a_fraction_leaves_none_of_the_old_one():
+    block = Image.Exif()
+    block[0x8769] = {**CLOCK, 0x9292: "43"}
+    sidecar = packet("", 'exif:DateTimeOriginal="2026-11-22T22:45:10"')
+    found = read_metadata(io.BytesIO(block.tobytes()[6:]), "a.nef", sidecars=[("a.xmp", sidecar)])
+    assert not found.exif.keys() & {0x9291, 0x9292}
+
+
+def test_of_dates_without_a_time_of_day_the_first_counts():
+    dates = ("2019-05-04", "2018")
+    sidecars = [("a.xmp", packet("", f'photoshop:DateCreated="{date}"')) for date in dates]
+    assert values_in(kept(b"", sidecars)) == {"photoshop:DateCreated": dates[0]}
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_a_packet_in_utf_16_is_read_in_either_byte_order(order):
+    text = packet(title("Ä")).decode().lstrip("\ufeff")
+    assert texts(kept(f"\ufeff{text}".encode(f"utf-16-{order}")), "dc:title") == ["Ä"]
+
+
+def test_settings_of_megabytes_do_not_hide_what_comes_after_them(tmp_path):
+    """Adobe's masks."""
+    mask = f"<crs:Mask>{'0' * 3_000_000}</crs:Mask>"
+    (tmp_path / "a.xmp").write_bytes(packet(mask + title("x")))
+    found, notes = read_sidecars(tmp_path / "a.nef")
+    assert (texts(kept(b"", found), "dc:title"), notes) == (["x"], [])
+    xmp = packet(mask + title("x"))
+    ifd = struct.pack("<HHHIII", 1, 700, 1, len(xmp), 26, 0)
+    raw = b"II" + struct.pack("<HI", 42, 8) + ifd + xmp
+    assert texts(read_metadata(io.BytesIO(raw), "a.nef").xmp, "dc:title") == ["x"]
+
+
+def test_keywords_of_darktable_for_itself_are_left_out_of_a_hierarchy_alone():
+    paths = ("birds|Wren", "software|darktable|styles")
+    found = kept(packet(hierarchy(*paths, "darktable|exported")))
+    assert texts(found, "lr:hierarchicalSubject") == list(paths)
+    both = kept(packet(keywords("styles", "darktable", "exported") + hierarchy(*paths, "darktable|exported")))
+    assert texts(both, "lr:hierarchicalSubject") == list(paths)
+    assert texts(both, "dc:subject") == ["styles", "darktable"]
