@@ -200,7 +200,7 @@ def pour(stream: BinaryIO, data: bytes) -> None:
     """Write everything to a stream: an unbuffered one may accept only part at a time."""
     rest = memoryview(data)
     while rest:
-        rest = rest[stream.write(rest) or 0 :]
+        rest = rest[stream.write(rest) :]
     stream.flush()
 
 

@@ -273,3 +273,10 @@ def test_skin_of_every_colour_stays_skin(develop, exposure):
     strength = np.hypot(*found[:, 1:].T) / np.hypot(*wanted[:, 1:].T)
     assert strength.min() > 0.6
     assert strength.max() < 1.7
+
+
+def test_the_light_meters_gain_is_for_the_learned_look_alone():
+    image = np.random.default_rng(0).random((4, 4, 3)).astype(np.float32)
+    matrix = np.eye(3, dtype=np.float32)
+    plain, metered = (develop_colour(image, matrix, None, gain=gain) for gain in (None, 4.0))
+    np.testing.assert_array_equal(metered, plain)

@@ -605,3 +605,12 @@ def test_every_tag_of_a_profile_is_kept(write_raw, tmp_path, identity_engine):
         "b.dng", scene_of(), xyz_to_camera=None, extra=[KEPT["ProfileName"], KEPT["ProfileCopyright"]]
     )
     assert "ProfileName" not in tags_of(restored(plain, tmp_path, identity_engine)[0])  # of other matrices
+
+
+def test_a_tag_without_values_is_left_out(write_raw, tmp_path, identity_engine):
+    path = write_raw("a.dng", scene_of(), extra=[(50940, 11, 4, (0.0, 0.0, 1.0, 1.0))])  # ProfileToneCurve
+    contents = bytearray(path.read_bytes())
+    struct.pack_into("<I", contents, contents.index(struct.pack("<HHI", 50940, 11, 4)) + 4, 0)
+    path.write_bytes(contents)
+    target, _ = restored(path, tmp_path, identity_engine)
+    assert "ProfileToneCurve" not in tags_of(target)
