@@ -10,7 +10,7 @@ from deepisp_cli.colour import srgb_decode, srgb_encode
 from deepisp_cli.engine import open_engine
 from deepisp_cli.evaluation.baselines import developed
 from deepisp_cli.grain import limit_outliers
-from deepisp_cli.look import add_contrast, brighten
+from deepisp_cli.look import add_contrast, brighten, develop_colour
 from deepisp_cli.models import DEFAULT_MODEL, find_model
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop_array
