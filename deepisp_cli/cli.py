@@ -21,8 +21,8 @@ from deepisp_cli import __version__
 from deepisp_cli.cli_options import Format, devices_option, engine_option, memory_option, tile_option
 from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, UsageError, joint_exit_code
 from deepisp_cli.evaluation.commands import benchmark, evaluate
-from deepisp_cli.files import let_wait
 from deepisp_cli.interrupts import ending_signals, heed_endings, raise_if_interrupted
+from deepisp_cli.streams import let_wait
 from deepisp_cli.talk import Talk, fact_text, is_terminal, need_stdout, printable, progress_on, tell, told
 from deepisp_cli.training.commands import export, train
 

@@ -10,7 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from deepisp_cli.errors import OutputError, OutputExistsError
 
@@ -186,14 +186,6 @@ def is_device(path: Path) -> bool:
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def let_wait(stream: Any) -> None:
-    """Make a standard stream wait for the other end of its pipe: whoever has it open, too, may have changed
-    that."""
-    if sys.platform != "win32":
-        with contextlib.suppress(OSError, AttributeError):  # no real file
-            os.set_blocking(stream.fileno(), True)
 
 
 def pour(stream: BinaryIO, data: bytes) -> None:

@@ -15,7 +15,7 @@ from deepisp_cli.colour import LUMINANCE, encode
 from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, ResidentEngine, as_engine
 from deepisp_cli.errors import UsageError, told_of
-from deepisp_cli.files import STANDARD_STREAM, check_target, let_wait, make_parent
+from deepisp_cli.files import STANDARD_STREAM, check_target, make_parent
 from deepisp_cli.frame import Frame, Result
 from deepisp_cli.grain import leave_noise, leave_noise_in_linear
 from deepisp_cli.look import develop_colour, exposure_of, frame_gain
@@ -29,6 +29,7 @@ from deepisp_cli.reading import read_source
 from deepisp_cli.render import render, upright_aspect
 from deepisp_cli.resize import reduce_to, with_square_pixels
 from deepisp_cli.restored import RestoredRaw, preview_of, restore_highlights, restored_raw
+from deepisp_cli.streams import let_wait
 from deepisp_cli.tiling import run_tiled
 from deepisp_cli.white_balance import choose_white_balance, find_balanced
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from deepisp_cli.errors import InputError, UsageError, input_errors
-from deepisp_cli.files import STANDARD_STREAM, is_device, let_wait
+from deepisp_cli.files import STANDARD_STREAM, is_device
 from deepisp_cli.libraw import read_preview
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.raw import RawImage, read_raw
+from deepisp_cli.streams import let_wait
 from deepisp_cli.xmp import read_sidecars
 
 LARGEST_FILE = 1 << 32  # bytes: TIFF, and so DNG, ends there

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from deepisp_cli.errors import INTERRUPTED, DeepIspError, OutputError
-from deepisp_cli.files import let_wait
+from deepisp_cli.streams import let_wait
 
 if TYPE_CHECKING:
     from deepisp_cli.frame import Result

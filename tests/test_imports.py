@@ -36,7 +36,7 @@ LAYERS = [
     ["metering", "fused"],
     ["colour", "network", "exif_values", "kernels"],
     ["joining"],
-    ["errors", "machine", "xmp", "interrupts", "__init__"],
+    ["errors", "machine", "xmp", "interrupts", "streams", "__init__"],
 ]
 LATE = {"joining", "kernels", "network", "fused", "resident"}  # are themselves imported when an engine opens
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
