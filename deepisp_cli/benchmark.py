@@ -162,9 +162,7 @@ def _measure_batch(
         "slowest": slowest,
         "ratio": round(wall / threads[slowest], 3),
         "peak_mb": late,
-        "grown_mb": None
-        if early is None or late is None
-        else max(0, round(late - early)),  # Linux's is rough
+        "grown_mb": None if early is None or late is None else max(0, round(late - early)),  # may be rough
     }
 
 

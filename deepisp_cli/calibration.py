@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepisp_cli.colour import XYZ_FROM_SRGB, white_xyz
+from deepisp_cli.colour import XYZ_FROM_SRGB, white_xyz, xyz_of
 from deepisp_cli.dng_tags import SIGNATURES, Tags, is_dng, text
 
 LIGHTS = {  # K, of EXIF's codes of light sources
@@ -71,11 +71,9 @@ def read_calibrations(tags: Tags) -> tuple[Calibration, ...]:
         matrix = _calibrated(tags, number).astype(np.float32)
         if kelvin and is_usable(matrix):
             found.setdefault(kelvin, matrix)
-    if all(
-        abs(1e6 / kelvin - 1e6 / LIGHTS[D65_LIGHT]) < 1 for kelvin in found
-    ):  # it may be D65's chromaticity
-        return ()
-    return tuple(Calibration(*each) for each in sorted(found.items()))
+    d65 = 1e6 / LIGHTS[D65_LIGHT]  # or its chromaticity, which is not exactly as warm
+    others = any(abs(1e6 / kelvin - d65) >= 1 for kelvin in found)
+    return tuple(Calibration(*each) for each in sorted(found.items())) if others else ()
 
 
 def is_usable(matrix: np.ndarray) -> bool:
@@ -109,7 +107,7 @@ def _kelvin(tags: Tags, number: str) -> float | None:
         kind, *parts = struct.unpack("<H4I", data.tobytes())
         x, y = parts[0] / parts[1], parts[2] / parts[3]
         if kind == CHROMATICITY and 0 < x < 1 and 0 < y < 1:
-            return temperature(np.array([x / y, 1.0, (1 - x - y) / y]))
+            return temperature(xyz_of(x, y))
     return None
 
 

@@ -19,7 +19,7 @@ import click
 
 from deepisp_cli import __version__
 from deepisp_cli.cli_options import Format, devices_option, engine_option, memory_option, tile_option
-from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, UsageError, joint_exit_code
+from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, ModelError, UsageError, joint_exit_code
 from deepisp_cli.evaluation.commands import benchmark, evaluate
 from deepisp_cli.interrupts import ending_signals, heed_endings, raise_if_interrupted
 from deepisp_cli.streams import let_wait
@@ -340,7 +340,7 @@ def models(as_json: bool) -> None:
         card = model.card
         try:
             size = f"{model.size / 1e6:.1f} MB"
-        except DeepIspError as error:  # the others can be used
+        except ModelError as error:  # the others can be used
             tell(f"deepisp: {printable(str(error))}")
             continue
         click.echo(f"{model.name}  {card['parameters'] / 1e6:.2f} M parameters, {size}")

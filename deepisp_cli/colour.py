@@ -145,6 +145,11 @@ def white_xyz(kelvin: float) -> np.ndarray:
     """
     share = min(max((kelvin - 4000) / 1000, 0.0), 1.0)
     x, y = (1 - share) * _black_body(kelvin) + share * _daylight(kelvin)
+    return xyz_of(x, y)
+
+
+def xyz_of(x: float, y: float) -> np.ndarray:
+    """A chromaticity of CIE 1931 as (3,) float64 XYZ with Y = 1."""
     return np.array([x / y, 1, (1 - x - y) / y])
 
 

@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -93,10 +95,8 @@ class Model:
             If it is missing.
         """
         path = self.folder / ONNX_FILE
-        try:
+        with _read_errors(path):
             return path.stat().st_size
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror}); install the model again") from error
 
     def activations(self, size: int) -> float:
         """Bytes of activations for each pixel of a tile, with ``size`` bytes per number."""
@@ -112,13 +112,20 @@ class Model:
             If it is missing or is not the file that the card describes.
         """
         path = self.folder / file
-        try:
+        with _read_errors(path):
             contents = path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror}); install the model again") from error
         if hashlib.sha256(contents).hexdigest() != self.card["files"].get(file):
             raise ModelError(f"{path}: is not the file that card.json describes; install the model again")
         return contents
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """Turn the system's errors about one of a model's files into `ModelError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); install the model again") from error
 
 
 def find_model(name: str | os.PathLike[str]) -> Model:

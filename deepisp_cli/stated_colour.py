@@ -16,6 +16,7 @@ from deepisp_cli.calibration import (
     temperature,
     to_gains,
 )
+from deepisp_cli.colour import xyz_of
 from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.dng_tags import RawTag, Tags
 from deepisp_cli.libraw import Decoded
@@ -78,6 +79,5 @@ def _as_shot_neutral(
     """
     if "AsShotNeutral" in tags or "AsShotWhiteXY" not in tags or matrix is None:
         return tags.get("AsShotNeutral")
-    x, y = tags["AsShotWhiteXY"]
-    light = np.array([x / y, 1.0, (1 - x - y) / y])
+    light = xyz_of(*tags["AsShotWhiteXY"])
     return (matrix_at(temperature(light), calibrations) if calibrations else matrix) @ light

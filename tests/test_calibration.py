@@ -180,18 +180,6 @@ def test_a_light_without_a_code_is_known_by_its_chromaticity(read, data, expecte
     assert found == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.parametrize("order", "<>")
-def test_a_chromaticity_is_read_in_either_byte_order(tmp_path, order):
-    parts = (0, 4476, 10000, 4074, 10000)
-    tags = [(50706, 1, 4, bytes((1, 6, 0, 0))), (33421, SHORT, 2, (2, 2)), (33422, 1, 4, bytes((0, 1, 1, 2)))]
-    tags += [*tags_of((255, WARM)), (52533, 7, 18, struct.pack(f"{order}H4I", *parts))]
-    with tifffile.TiffWriter(tmp_path / "a.dng", byteorder=order) as writer:
-        writer.write(np.full((24, 24), 900, np.uint16), photometric="cfa", metadata=None, extratags=tags)
-    assert [each.kelvin for each in read_raw(tmp_path / "a.dng").calibrations] == pytest.approx(
-        [2856], rel=0.01
-    )
-
-
 def test_a_file_with_two_lights_is_read_and_developed_by_the_right_one(read, identity_engine, tmp_path):
     light = white_xyz(2850)
     gains = neutral_gains(WARM, light)

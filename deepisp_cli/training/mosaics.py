@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deepisp_cli.demosaic import demosaic
 from deepisp_cli.training.ranges import check_order, check_range
-from deepisp_cli.training.synthesis import PATTERN, Pairs, sample_mosaic
+from deepisp_cli.training.synthesis import PATTERN, Pairs, sample_planes
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class MosaicSynthesis:
         low, high = self.options.sigma
         draws = torch.rand(2, count, generator=self.generator, device=device)
         sigma = (low + (high - low) * draws[0]) / 255 * (draws[1] >= self.options.clean_share)
-        mosaic = sample_mosaic(target)
+        mosaic = sample_planes(target)
         noise = torch.randn(mosaic.shape, generator=self.generator, device=device)
         picture = demosaic(mosaic + sigma[:, None, None] * noise, PATTERN).permute(0, 3, 1, 2).contiguous()
         return Pairs(

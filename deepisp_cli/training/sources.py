@@ -96,9 +96,8 @@ def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[
     if not opened:
         raise InputError("nothing to train on: name folders of photographs, panoramas or raw_pairs")
     names = ("photographs", "panoramas", "raw_pairs")
-    lacking = [name for name, (folders, _), share in zip(names, kinds, config.shares, strict=True)
-               if share > 0 and not folders]  # fmt: skip
-    if lacking:
+    given = zip(names, config.shares, strict=True)
+    if lacking := [name for name, share in given if share > 0 and not getattr(config, name)]:
         log.warning("no folders of %s are named, though they have a share", " and ".join(lacking))
     return opened, shares
 

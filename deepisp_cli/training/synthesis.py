@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepisp_cli import demosaic as demosaicing
 from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_encode, srgb_from_camera
-from deepisp_cli.demosaic import demosaic, normalise
+from deepisp_cli.demosaic import demosaic, normalise, sample_mosaic
 from deepisp_cli.metering import expose, metered_gains
 from deepisp_cli.training import cameras
 from deepisp_cli.training.ranges import check_order, check_range
@@ -230,7 +229,7 @@ class Synthesis:
     def _expose(self, scene: Tensor, gains: Tensor, x_trans: Tensor | None = None) -> Tensor:
         """Camera RGB of the scene (N, 3, H, W), white level 1, to the white-balanced mosaic (N, H, W)."""
         count, _, height, width = scene.shape
-        scene = sample_mosaic(scene, x_trans)
+        scene = sample_planes(scene, x_trans)
         options = self.options
         if options.dead_share:  # or the random numbers of older configurations would be others
             scene = scene * (self._uniform(0, 1, count, height, width) >= options.dead_share)
@@ -251,13 +250,13 @@ class Synthesis:
         true_black = black + options.black_error * full * self._normal(count, 1, 1)
         counts = torch.round(noisy * (full - black) + true_black).clamp(min=0)
         counts = torch.minimum(counts, full)
-        gain = sample_mosaic(gains[:, :, None, None].expand(-1, -1, height, width), x_trans)
+        gain = sample_planes(gains[:, :, None, None].expand(-1, -1, height, width), x_trans)
         return normalise(counts, black, gain / (full - black))
 
 
-def sample_mosaic(planes: Tensor, x_trans: Tensor | None = None) -> Tensor:
+def sample_planes(planes: Tensor, x_trans: Tensor | None = None) -> Tensor:
     """Sample (N, 3, H, W) planes in `PATTERN`, or where ``x_trans`` (N, 3, H, W) bool says: (N, H, W)."""
-    mosaic = demosaicing.sample_mosaic(planes.permute(0, 2, 3, 1), PATTERN)
+    mosaic = sample_mosaic(planes.permute(0, 2, 3, 1), PATTERN)
     return mosaic if x_trans is None else torch.where(x_trans.any(1), (planes * x_trans).sum(1), mosaic)
 
 
