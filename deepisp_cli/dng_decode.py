@@ -5,7 +5,7 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from deepisp_cli.dng_tags import Tags, cfa_pattern, first_number, is_dng, raw_page
+from deepisp_cli.dng_tags import Tags, cfa_pattern, first_number, is_dng, is_floating, raw_page
 from deepisp_cli.errors import InputError
 from deepisp_cli.libraw import Decoded, read_capture
 
@@ -15,13 +15,14 @@ _INTERLEAVE_FACTORS = ("RowInterleaveFactor", "ColumnInterleaveFactor")  # by ax
 
 
 def is_decoded_here(tags: Tags) -> bool:
-    """Whether it is a DNG of integers that LibRaw does not read, in JPEG XL (DNG 1.7) or Deflate, or of more
-    than 16 bits; or that it gets wrong: in lossy JPEG, of which it does not tell the levels, with interleaved
-    fields, in tiles that are wider than the picture, of a few pixels, or with an unusual mosaic."""
+    """Whether it is a DNG that LibRaw does not read, in JPEG XL (DNG 1.7) or Deflate, or of more than 16
+    bits; or that it gets wrong: of floating-point samples, in lossy JPEG, of which it does not tell the
+    levels, with interleaved fields, in tiles that are wider than the picture, of a few pixels, or with an
+    unusual mosaic."""
     compression = first_number(tags, "Compression", 1)
     if not is_dng(tags):
         return False
-    if compression in _DECODED_HERE or first_number(tags, "BitsPerSample", 1) > 16:
+    if compression in _DECODED_HERE or is_floating(tags) or first_number(tags, "BitsPerSample", 1) > 16:
         return True
     small = min(first_number(tags, f"Image{side}", _SMALLEST) for side in ("Width", "Length")) < _SMALLEST
     wide = first_number(tags, "TileWidth", 0) > first_number(tags, "ImageWidth", 0)
@@ -59,8 +60,8 @@ def decode(source: BinaryIO, tags: Tags) -> Decoded:
 
 
 def _samples(source: BinaryIO, tags: Tags) -> np.ndarray:
-    """The raw image, (H, W) or (H, W, 3), unsigned integers: with margins, interleaved fields in order,
-    LinearizationTable applied."""
+    """The raw image, (H, W) or (H, W, 3), unsigned integers or float32: with margins, interleaved fields in
+    order, LinearizationTable applied."""
     stored = _stored(source)
     for axis, tag in enumerate(_INTERLEAVE_FACTORS):
         fields, length = int(first_number(tags, tag, 1)), stored.shape[axis]
@@ -68,7 +69,11 @@ def _samples(source: BinaryIO, tags: Tags) -> np.ndarray:
             raise ValueError(f"{tag} {fields} of {length}")
         order = np.concatenate([np.arange(field, length, fields) for field in range(fields)])
         stored = np.take(stored, np.argsort(order), axis)
-    return _linearised(stored, tags)
+    if not is_floating(tags):
+        return _linearised(stored, tags)
+    if not np.isfinite(stored).all():
+        raise ValueError("a sample that is not a number")
+    return stored.astype(np.float32, copy=False)
 
 
 def _linearised(stored: np.ndarray, tags: Tags) -> np.ndarray:

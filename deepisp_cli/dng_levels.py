@@ -7,7 +7,7 @@ width); levels are counts.
 
 import numpy as np
 
-from deepisp_cli.dng_tags import Tags, is_dng
+from deepisp_cli.dng_tags import Tags, is_dng, is_floating
 from deepisp_cli.errors import UnsupportedRawError
 
 DELTAS = ("BlackLevelDeltaV", "BlackLevelDeltaH")  # of rows, of columns
@@ -134,4 +134,6 @@ def linear_levels(tags: Tags) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _white_level(tags: Tags) -> np.ndarray:
-    return tags["WhiteLevel"] if "WhiteLevel" in tags else 2.0 ** tags["BitsPerSample"] - 1
+    if "WhiteLevel" in tags:
+        return tags["WhiteLevel"]
+    return np.ones(1) if is_floating(tags) else 2.0 ** tags["BitsPerSample"] - 1

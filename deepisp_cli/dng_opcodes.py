@@ -121,5 +121,7 @@ def fix_bad_pixels(samples: np.ndarray, tags: Tags, period: int) -> np.ndarray:
         good += usable
     fixed = samples.copy()
     found = good > 0
-    fixed[rows[found], columns[found]] = np.rint(total[found] / good[found]).astype(samples.dtype)
+    means = total[found] / good[found]
+    whole = np.issubdtype(samples.dtype, np.integer)
+    fixed[rows[found], columns[found]] = np.rint(means) if whole else means
     return fixed

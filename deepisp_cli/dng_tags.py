@@ -193,6 +193,11 @@ def is_linear(tags: Tags) -> bool:
     return is_dng(tags) and bool(tags.get("PhotometricInterpretation") == _LINEAR_RAW)
 
 
+def is_floating(tags: Tags) -> bool:
+    """Whether the samples are floating-point numbers, as in merged exposures."""
+    return first_number(tags, "SampleFormat", 1) == tifffile.SAMPLEFORMAT.IEEEFP
+
+
 def first_number(tags: Tags, tag: str, default: float) -> float:
     """The first of a tag's numbers; ``default`` if it is missing."""
     return tags[tag][0] if tag in tags else default

@@ -44,8 +44,9 @@ class RawImage:
     Attributes
     ----------
     samples : (H, W) or (H, W, 3)
-        Counts of a mosaic, or linear ones. Unsigned integers; float32 where the file lists corrections of
-        them, and where rows or columns have their own black levels, which are already subtracted.
+        Counts of a mosaic, or linear ones. Unsigned integers; float32 where the file has such numbers, where
+        it lists corrections, and where rows or columns have their own black levels, which are already
+        subtracted.
     pattern : str or None
         Colours of ``samples[:side, :side]`` in reading order: RGGB, BGGR, GRBG, GBRG or 36 letters. None:
         linear.

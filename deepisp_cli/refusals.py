@@ -1,15 +1,15 @@
 """What the tags of a raw file already give away: that it is cut off, or of a kind that is not developed."""
 
 import numpy as np
-import tifffile
 
-from deepisp_cli.dng_tags import Tags, first_number, is_dng, is_linear
+from deepisp_cli.dng_tags import Tags, first_number, is_dng, is_floating, is_linear
 from deepisp_cli.errors import InputError, UnsupportedRawError
 
 _VC5 = 9  # Compression
 _PLANAR = 2  # PlanarConfiguration
 _DEFLATE = (8, 32946)  # Compression
 _FURTHER_PREDICTORS = (34892, 34893)  # Predictor: two and four samples to the left
+_FLOATING = (16, 32)  # BitsPerSample
 _LARGEST = 1 << 31  # bytes of samples, as LibRaw has it
 # Panasonic's own tags, as tifffile calls them: its numbers mean other things in other files.
 _SENSOR_WIDTH, _SENSOR_HEIGHT, _RAW_FORMAT, _RAW_DATA_OFFSET = "2", "3", "45", "MinSampleValue"
@@ -38,8 +38,11 @@ def refuse_by_tags(tags: Tags, size: int) -> None:
         raise UnsupportedRawError(
             "a linear DNG with one plane for each colour is not supported; save it with interleaved colours"
         )
-    if first_number(tags, "SampleFormat", 1) == tifffile.SAMPLEFORMAT.IEEEFP:
-        raise UnsupportedRawError("floating-point samples are not supported; save it with integers")
+    bits = first_number(tags, "BitsPerSample", 16)
+    if is_floating(tags) and bits not in _FLOATING:
+        raise UnsupportedRawError(
+            f"floating-point samples of {bits:g} bits are not supported; save it with 16 or 32 bits"
+        )
     deflated = first_number(tags, "Compression", 1) in _DEFLATE
     if deflated and first_number(tags, "Predictor", 1) in _FURTHER_PREDICTORS:
         raise UnsupportedRawError(

@@ -620,16 +620,6 @@ def test_all_colours_at_each_pixel_are_refused():
         _assemble(frame, {}, io.BytesIO())
 
 
-def test_floating_point_is_refused():
-    file = io.BytesIO()
-    cfa = [(33421, SHORT, 2, (2, 2)), (33422, BYTE, 4, bytes((0, 1, 1, 2)))]
-    version = [(50706, BYTE, 4, bytes((1, 4, 0, 0))), (50708, ASCII, 0, "Test")]
-    samples = noise((32, 32)).astype(np.float32) / 16000
-    tifffile.imwrite(file, samples, photometric="cfa", metadata=None, extratags=[*version, *cfa])
-    with pytest.raises(UnsupportedRawError, match="floating-point"):
-        read_bytes(file.getvalue())
-
-
 def test_gopros_compression_is_named(tmp_path):
     path = tmp_path / "test.dng"
     write_dng(path, noise((24, 24)), pattern="RGGB", white=16000)

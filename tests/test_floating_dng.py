@@ -1,0 +1,135 @@
+"""DNGs of floating-point samples: merged exposures."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import opcode_list
+
+from deepisp_cli import develop_array
+from deepisp_cli.errors import InputError, UnsupportedRawError
+from deepisp_cli.raw import read_raw
+
+BYTE, ASCII, SHORT, FLOAT = 1, 2, 3, 11  # TIFF types
+TILE = 64
+VERSION = [(50706, BYTE, 4, bytes((1, 4, 0, 0))), (50708, ASCII, 0, "Test")]
+RGGB = [(33421, SHORT, 2, (2, 2)), (33422, BYTE, 4, bytes((0, 1, 1, 2)))]
+PREDICTORS = {1: 0, 3: 1, 34894: 2, 34895: 4}  # by TIFF's number: how many pixels to the left
+PLACE_OF_PREDICTOR = 316  # a tag that is stored there, and renamed: tifffile writes no other's predictor
+
+
+def noise(shape, dtype=np.float32):
+    return np.random.default_rng(0).random(shape).astype(dtype)
+
+
+def with_tag(data, code, new_code, value=None):
+    """A little-endian TIFF of which one tag has another code, and perhaps value."""
+    data = bytearray(data)
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    (entry,) = (
+        place
+        for place in range(start + 2, start + 2 + 12 * count, 12)
+        if struct.unpack_from("<H", data, place) == (code,)
+    )
+    struct.pack_into("<H", data, entry, new_code)
+    if value is not None:
+        struct.pack_into("<H", data, entry + 8, value)
+    return bytes(data)
+
+
+def deflated(tile, distance):
+    """A tile as DNG stores it: bytes of equal weight beside each other, the highest first, and of each the
+    difference from the one so many samples to the left (DNG SDK, EncodeFPDelta)."""
+    rows = tile.reshape(len(tile), -1)
+    stored = rows.astype(rows.dtype.newbyteorder(">")).view(np.uint8).reshape(*rows.shape, -1)
+    stored = stored.transpose(0, 2, 1).reshape(len(tile), -1)
+    differences = stored.copy()
+    differences[:, distance:] -= stored[:, :-distance]
+    return zlib.compress(differences.tobytes())
+
+
+def floating_dng(samples, predictor=1, extra=(), compression="zlib"):
+    """A DNG of these samples, in one tile."""
+    file, mosaic = io.BytesIO(), samples.ndim == 2
+    options = {"photometric": "cfa"} if mosaic else {"photometric": "linear_raw", "planarconfig": "contig"}
+    tags = [*VERSION, *(RGGB if mosaic else []), *extra]
+    data = samples
+    if predictor != 1:
+        data = np.zeros((TILE, TILE, *samples.shape[2:]), samples.dtype)
+        data[: samples.shape[0], : samples.shape[1]] = samples
+        data = iter([deflated(data, PREDICTORS[predictor] * (1 if mosaic else 3))])
+        tags.append((PLACE_OF_PREDICTOR, SHORT, 1, predictor))
+        options |= {"shape": samples.shape, "dtype": samples.dtype}
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(
+            data, tile=(TILE, TILE), metadata=None, extratags=tags, compression=compression, **options
+        )
+    stored = file.getvalue()
+    return stored if predictor == 1 else with_tag(stored, PLACE_OF_PREDICTOR, 317)
+
+
+def read(data):
+    return read_raw(io.BytesIO(data), "test.dng")
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("shape", [(60, 62), (60, 62, 3)], ids=["mosaic", "linear"])
+def test_samples_are_read_as_stored(shape, dtype, predictor):
+    samples = noise(shape, dtype)
+    image = read(floating_dng(samples, predictor))
+    assert image.samples.dtype == np.float32
+    np.testing.assert_array_equal(image.samples, samples)
+    assert image.pattern == ("RGGB" if len(shape) == 2 else None)
+
+
+def test_uncompressed_samples_are_read():
+    """LibRaw makes whole numbers of them."""
+    np.testing.assert_array_equal(
+        read(floating_dng(noise((60, 62)), compression=None)).samples, noise((60, 62))
+    )
+
+
+@pytest.mark.parametrize("shape", [(60, 62), (60, 62, 3)], ids=["mosaic", "linear"])
+def test_white_is_one_unless_stated(shape):
+    image = read(floating_dng(noise(shape)))
+    assert (image.white == 1).all() and (image.black == 0).all()
+    stated = read(floating_dng(8 * noise(shape), extra=[(50717, SHORT, 1, 8)]))
+    assert (stated.white == 8).all()
+
+
+@pytest.mark.parametrize("shape", [(130, 134), (130, 134, 3)], ids=["mosaic", "linear"])
+def test_they_come_out_as_the_same_counts_do(shape):
+    counts = np.random.default_rng(0).integers(0, 4096, shape, dtype=np.uint16)
+    white = [(50717, SHORT, 1, 4096)]
+    whole = develop_array(read(floating_dng(counts, extra=white)), "deepisp")
+    floating = develop_array(read(floating_dng((counts / 4096).astype(np.float32))), "deepisp")
+    np.testing.assert_array_equal(floating, whole)
+
+
+def test_a_bad_pixel_becomes_the_mean_of_its_neighbours():
+    """Which is not rounded."""
+    samples = noise((24, 24)) / 4 + 0.5
+    samples[8, 9] = 0
+    listed = struct.pack(">5I", 0, 1, 0, 8, 9)  # one point, no areas
+    image = read(floating_dng(samples, extra=[(51008, 7, len(op := opcode_list((5, listed))), op)]))
+    around = [samples[8 + down, 9 + right] for down in (-2, 0, 2) for right in (-2, 0, 2) if down or right]
+    assert image.samples[8, 9] == pytest.approx(np.mean(around), rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_is_damage(value):
+    samples = noise((60, 62))
+    samples[30, 31] = value
+    with pytest.raises(InputError, match=r"test\.dng: damaged.*not a number"):
+        read(floating_dng(samples))
+
+
+def test_24_bits_are_refused():
+    data = with_tag(floating_dng(noise((60, 62))), 258, 258, 24)
+    with pytest.raises(UnsupportedRawError, match="floating-point samples of 24 bits"):
+        read(data)
