@@ -12,6 +12,7 @@ from deepisp_cli.machine import on_blocks
 from deepisp_cli.raw import RawImage
 from deepisp_cli.xtrans import SIDE, interpolate
 
+GREY = np.array([0.25, 0.5, 0.25], np.float32)  # by which all samples of a Bayer mosaic count alike
 REACH = 2  # rows above and below that a demosaic looks at; even, which keeps the CFA's phase
 
 
@@ -98,7 +99,7 @@ def camera_matrix(raw: RawImage, gains: np.ndarray) -> tuple[np.ndarray, str]:
     """The camera's colours.
 
     Of a file with matrices for other lights the one for the light of the shot; one for D65 alone is scaled
-    to white.
+    to white. Of a monochrome sensor one that makes grey of any colour.
 
     Parameters
     ----------
@@ -110,6 +111,8 @@ def camera_matrix(raw: RawImage, gains: np.ndarray) -> tuple[np.ndarray, str]:
     matrix : (3, 3) float32, white-balanced camera RGB to linear sRGB; each row sums to 1.
     note : what is wrong with the file's, or "".
     """
+    if raw.monochrome:
+        return np.tile(GREY, (3, 1)), ""
     try:
         if raw.calibrations:
             return srgb_from_calibrated(raw.calibrations, gains), ""

@@ -189,7 +189,16 @@ def is_dng(tags: Tags) -> bool:
 
 
 def is_linear(tags: Tags) -> bool:
-    """Whether it is a LinearRaw DNG: colours already interpolated, or monochrome."""
+    """Whether it is a DNG with all colours at each pixel."""
+    return _is_linear_raw(tags) and first_number(tags, "SamplesPerPixel", 1) > 1
+
+
+def is_monochrome(tags: Tags) -> bool:
+    """Whether it is a DNG without colours."""
+    return _is_linear_raw(tags) and first_number(tags, "SamplesPerPixel", 1) == 1
+
+
+def _is_linear_raw(tags: Tags) -> bool:
     return is_dng(tags) and bool(tags.get("PhotometricInterpretation") == _LINEAR_RAW)
 
 
@@ -207,9 +216,11 @@ def cfa_pattern(tags: Tags) -> np.ndarray | None:
     """Return the CFA's colours (n, n) from the first stored sample, margins included: 0 red, 1 green, 2 blue.
     None for a linear DNG, (1, 1) for a monochrome one."""
     if is_linear(tags):
-        return None if first_number(tags, "SamplesPerPixel", 1) > 1 else np.zeros((1, 1), np.uint8)
-    if "CFAPattern" not in tags:
+        return None
+    if is_monochrome(tags):
         return np.zeros((1, 1), np.uint8)
+    if "CFAPattern" not in tags:
+        raise ValueError("no CFAPattern")
     rows, columns = (int(number) for number in tags.get("CFARepeatPatternDim", (2, 2)))
     top, left = tags.get("ActiveArea", np.zeros(4)).astype(int)[:2]
     return np.roll(tags["CFAPattern"].astype(np.uint8).reshape(rows, columns), (top, left), (0, 1))

@@ -36,7 +36,7 @@ class InputError(DeepIspError):
 
 
 class UnsupportedRawError(InputError):
-    """An input is intact, but of a kind that is not developed: monochrome, Foveon, quad Bayer, ..."""
+    """An input is intact, but of a kind that is not developed: Foveon, quad Bayer, ..."""
 
 
 class ModelError(DeepIspError):

@@ -105,6 +105,8 @@ class Frame:
     plain : (H, W, 3) float32 or None
         A linear DNG in full colour, in the form of ``picture``, where ``strength`` puts back what the network
         took off it; of mosaics it is put back from ``picture``.
+    monochrome : bool
+        Whether the finished picture is to be grey.
     """
 
     picture: np.ndarray | None
@@ -118,3 +120,4 @@ class Frame:
     strength: float
     pixel_aspect: float
     plain: np.ndarray | None = None
+    monochrome: bool = False

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from deepisp_cli.errors import DeepIspError, InputError, told_of
+from deepisp_cli.raw import RawImage
 from deepisp_cli.reading import read_source
 from deepisp_cli.xmp import values_in
 
@@ -40,7 +41,7 @@ def describe(source: Path | str) -> dict[str, Any]:
         "width": raw.size[1],
         "height": raw.size[0],
         "orientation": raw.orientation,
-        "cfa": "X-Trans" if raw.x_trans else raw.pattern or "none (linear)",
+        "cfa": _mosaic(raw),
         "black": np.unique(np.round(raw.black.astype(float), 4)).tolist(),
         "white": np.unique(np.round(raw.white.astype(float), 4)).tolist(),
         "white_balance": _rounded(raw.camera_white_balance),
@@ -58,6 +59,12 @@ def not_supported(source: Path | str, error: DeepIspError) -> dict[str, Any]:
     """What `describe` says of a file that is none of ours."""
     reason = str(error).removeprefix(f"{source}: ")
     return {"file": str(source), "supported": False, "reason": reason, "exit_code": error.exit_code}
+
+
+def _mosaic(raw: RawImage) -> str:
+    if raw.monochrome:
+        return "none (monochrome)"
+    return "X-Trans" if raw.x_trans else raw.pattern or "none (linear)"
 
 
 def _rounded(array: np.ndarray | None) -> list | None:

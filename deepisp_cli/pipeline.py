@@ -26,7 +26,7 @@ from deepisp_cli.options import Options
 from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
 from deepisp_cli.raw import RawImage
 from deepisp_cli.reading import read_source
-from deepisp_cli.render import render, upright_aspect
+from deepisp_cli.render import make_grey, render, upright_aspect
 from deepisp_cli.resize import reduce_to, with_square_pixels
 from deepisp_cli.restored import RestoredRaw, preview_of, restore_highlights, restored_raw
 from deepisp_cli.streams import let_wait
@@ -153,6 +153,7 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
             strength=strength,
             pixel_aspect=upright_aspect(raw.pixel_aspect, raw.orientation),
             plain=plain,
+            monochrome=raw.monochrome,
         )
 
 
@@ -221,6 +222,8 @@ def finish(
         pixels = _finish_here(frame, engine, options, result, progress)
     if isinstance(pixels, np.ndarray):
         with result.timed("render"):
+            if frame.monochrome:
+                make_grey(pixels)
             pixels = with_square_pixels(pixels, frame.pixel_aspect)
             if options.long_side is not None:
                 pixels = reduce_to(pixels, options.long_side)
@@ -265,6 +268,8 @@ def _finish_here(
     if raw is not None:
         with result.timed("render"):
             preview = preview_of(image, frame.orientation, frame.matrix, transform, gain)
+            if frame.monochrome:
+                make_grey(preview)
             preview = with_square_pixels(preview, frame.pixel_aspect)
             return restored_raw(image, raw, frame.gains, preview, raw.restored or frame.strength)
     with result.timed("colour"):

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from deepisp_cli import dng_decode, dng_levels, dng_tags, libraw
-from deepisp_cli.calibration import Calibration, matrix_at, read_calibrations
+from deepisp_cli.calibration import Calibration, matrix_at
 from deepisp_cli.clipping import clipping_level
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.dng_corrections import correct
@@ -26,7 +26,7 @@ from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError, inpu
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded
 from deepisp_cli.refusals import refuse_by_tags
-from deepisp_cli.stated_colour import profile, white_balances, xyz_to_camera
+from deepisp_cli.stated_colour import COLOURLESS, stated_colours
 from deepisp_cli.xtrans import SIDE, SMALLEST, is_x_trans
 
 LARGEST_ASPECT = 4.0  # of pixels; cameras have up to 2, the Nikon D1X and old Kodaks
@@ -48,8 +48,8 @@ class RawImage:
         it lists corrections, and where rows or columns have their own black levels, which are already
         subtracted.
     pattern : str or None
-        Colours of ``samples[:side, :side]`` in reading order: RGGB, BGGR, GRBG, GBRG or 36 letters. None:
-        linear.
+        Colours of ``samples[:side, :side]`` in reading order: RGGB, BGGR, GRBG, GBRG or 36 letters; RGGB if
+        the sensor is monochrome, which is a mosaic of a grey scene. None: linear.
     black : float32
         Counts. Mosaic: a tile (rows, columns), at least 2x2; linear: (3,).
     white : float32
@@ -82,6 +82,8 @@ class RawImage:
         Of a file with matrices for several lights, or one for another than D65, by colour temperature.
     pixel_aspect : float
         Width of a pixel over its height.
+    monochrome : bool
+        Whether all samples see the same colours. White balances are then 1, and there is no matrix.
     """
 
     samples: np.ndarray
@@ -102,6 +104,7 @@ class RawImage:
     profile: tuple[RawTag, ...] = ()
     calibrations: tuple[Calibration, ...] = ()
     pixel_aspect: float = 1.0
+    monochrome: bool = False
 
     @property
     def x_trans(self) -> bool:
@@ -136,7 +139,7 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
     InputError
         If the file cannot be read, is not a raw file, or is damaged or cut off.
     UnsupportedRawError
-        If it is intact, but not a Bayer or X-Trans mosaic or a linear DNG that can be decoded.
+        If it is intact, but not a Bayer or X-Trans mosaic, monochrome or a linear DNG that can be decoded.
     UsageError
         If ``source`` is neither a path nor a file that is open in binary mode and can be rewound.
     """
@@ -179,29 +182,23 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
     area = _picture_area(decoded, tags)
     samples = _cut(decoded.samples, area, colours)
     notes = _check_tail(samples, colours is not None)
-    pattern = None
+    pattern, monochrome = None, colours is not None and bool(np.ptp(colours) == 0)
     if colours is not None:
         colours = np.roll(colours, -area.corner, axis=(0, 1))
-        pattern = "".join(decoded.letters[colour] for colour in colours.ravel())
+        pattern = "RRRR" if monochrome else _letters(decoded, colours)  # one plane
         samples = dng_levels.subtract_deltas(samples, tags, area.offset)
     black, stated = _levels(decoded, tags, colours, area.offset)
     white, share = (stated, 1.0) if pattern is None else _clipped_white(samples, black, stated)
     samples = correct(samples, pattern, black, (stated, white), tags, area.offset, area.visible)
-    matrix = xyz_to_camera(decoded, tags, source)
-    calibrations = read_calibrations(tags)
-    camera, daylight = white_balances(decoded, tags, matrix, calibrations)
     aspect = decoded.pixel_aspect
     if not 1 / LARGEST_ASPECT <= aspect <= LARGEST_ASPECT:
         notes.append(f"pixels {aspect:g} times as wide as high are not believed: they are taken as square")
         aspect = 1.0
     image = RawImage(
         samples=samples,
-        pattern=pattern,
+        pattern="RGGB" if monochrome else pattern,
         black=black,
         white=white,
-        camera_white_balance=camera,
-        daylight_white_balance=daylight,
-        xyz_to_camera=matrix,
         orientation=_orientation(decoded, tags),
         lens_warp=area.lens_warp,
         clipped_at=share,
@@ -210,9 +207,9 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         model=dng_tags.text(tags, "Model"),
         capture=decoded.capture,
         notes=(),
-        profile=profile(source, tags),
-        calibrations=calibrations,
         pixel_aspect=aspect,
+        monochrome=monochrome,
+        **(COLOURLESS if monochrome else stated_colours(decoded, tags, source))._asdict(),
     )
     return replace(image, notes=(*notes, *_notes(image, tags)))
 
@@ -302,7 +299,8 @@ def _check_tail(samples: np.ndarray, mosaic: bool) -> list[str]:
 
 
 def _mosaic_colours(decoded: Decoded, tags: Tags) -> np.ndarray | None:
-    """The colours of a Bayer or X-Trans mosaic, (2, 2) or (6, 6); None for a linear DNG."""
+    """The colours of a Bayer or X-Trans mosaic, (2, 2) or (6, 6), equal ones of a monochrome sensor; None for
+    a linear DNG."""
     linear = dng_tags.is_linear(tags)
     if decoded.colours is None:
         if linear and decoded.samples.ndim == 3 and dng_tags.first_number(tags, "SamplesPerPixel", 1) == 3:
@@ -310,13 +308,13 @@ def _mosaic_colours(decoded: Decoded, tags: Tags) -> np.ndarray | None:
         kind = "all colours at each pixel (Foveon, sRAW, YCC, multi-shot)"
         remedy = _ELSEWHERE if linear else "convert it to a linear DNG"
         raise UnsupportedRawError(f"a file with {kind} is not supported; {remedy}")
-    if linear or decoded.colours.shape == (1, 1):
-        raise UnsupportedRawError(f"a monochrome raw has no colours to develop; {_ELSEWHERE}")
+    if dng_tags.is_monochrome(tags) or decoded.colours.shape == (1, 1):
+        return np.zeros((2, 2), int)
     colours = decoded.colours
     cell = colours[:2, :2]
     if np.array_equal(np.tile(cell, -(-np.array(colours.shape) // 2)), colours):  # several of its cells
         colours = cell
-    pattern = "".join(decoded.letters[colour] for colour in colours.ravel())
+    pattern = _letters(decoded, colours)
     if pattern not in BAYER_PATTERNS and not is_x_trans(pattern):
         quad = colours.shape == (4, 4)
         kind = "a mosaic of 4x4 samples (quad Bayer, SuperCCD)" if quad else f"a mosaic of {pattern}"
@@ -324,6 +322,10 @@ def _mosaic_colours(decoded: Decoded, tags: Tags) -> np.ndarray | None:
             f"{kind} is not supported, only Bayer and X-Trans mosaics are; {_ELSEWHERE}"
         )
     return colours
+
+
+def _letters(decoded: Decoded, colours: np.ndarray) -> str:
+    return "".join(decoded.letters[colour] for colour in colours.ravel())
 
 
 def _notes(image: RawImage, tags: Tags) -> tuple[str, ...]:
@@ -334,7 +336,8 @@ def _notes(image: RawImage, tags: Tags) -> tuple[str, ...]:
         f"the sensor clips at {image.clipped_at:.1%} of the white level that the file states; this is used as"
         " white": image.clipped_at < 1,
         "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None
-        and not image.calibrations,
+        and not (image.calibrations or image.monochrome),
+        "a monochrome sensor: the picture is grey": image.monochrome,
         "no as-shot white balance": image.camera_white_balance is None,
         "an X-Trans mosaic: fine detail is softer than from a Bayer mosaic": image.x_trans,
         "no black level: 0 is assumed": not image.black.any() and not dng_tags.is_dng(tags),

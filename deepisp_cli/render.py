@@ -114,6 +114,17 @@ def orient(array: NDArray, orientation: int) -> NDArray:
     return turned.swapaxes(0, 1) if swapped else turned
 
 
+def make_grey(pixels: Pixels) -> None:
+    """Give red and blue the values of green, in place.
+
+    Parameters
+    ----------
+    pixels : (H, W, 3), the finished picture of a monochrome sensor, whose channels differ by dither and the
+        learned look's tint.
+    """
+    pixels[..., 0] = pixels[..., 2] = pixels[..., 1]
+
+
 def upright_aspect(aspect: float, orientation: int) -> float:
     """Width over height of the pixels of a picture turned upright; ``aspect`` is that of the stored ones."""
     _, swapped = TURNS[orientation]

@@ -14,7 +14,7 @@ from io import BytesIO
 import imagecodecs
 import numpy as np
 
-from deepisp_cli.camera_rgb import clipped_off
+from deepisp_cli.camera_rgb import GREY, clipped_off
 from deepisp_cli.colour import XYZ_FROM_SRGB, decode, encode
 from deepisp_cli.dng import write_dng
 from deepisp_cli.dng_tags import RawTag
@@ -108,6 +108,8 @@ def restored_raw(
 
     def fill(rows: slice) -> None:
         counts = decode(image[rows]) * scale
+        if raw.monochrome:
+            counts[:] = (counts @ GREY)[..., None]
         samples[rows] = np.rint(counts.clip(0, WHITE, out=counts), out=counts)
 
     on_blocks(fill, len(image))

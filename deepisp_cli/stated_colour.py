@@ -1,7 +1,7 @@
 """What a raw file states about its colours: the camera's matrix, white balances, a DNG's profile."""
 
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from deepisp_cli.calibration import (
     is_usable,
     matrix_at,
     neutral_gains,
+    read_calibrations,
     temperature,
     to_gains,
 )
@@ -23,7 +24,35 @@ from deepisp_cli.libraw import Decoded
 from deepisp_cli.xtrans import SIDE
 
 
-def xyz_to_camera(decoded: Decoded, tags: Tags, source: BinaryIO) -> np.ndarray | None:
+class Colours(NamedTuple):
+    """The fields of `RawImage` of these names."""
+
+    camera_white_balance: np.ndarray | None
+    daylight_white_balance: np.ndarray | None
+    xyz_to_camera: np.ndarray | None
+    calibrations: tuple[Calibration, ...] = ()
+    profile: tuple[RawTag, ...] = ()
+
+
+COLOURLESS = Colours(np.ones(3, np.float32), np.ones(3, np.float32), None)  # of a monochrome sensor
+
+
+def stated_colours(decoded: Decoded, tags: Tags, source: BinaryIO) -> Colours:
+    """What the file states.
+
+    Parameters
+    ----------
+    decoded : by `deepisp_cli.libraw` or `deepisp_cli.dng_decode`.
+    tags : of the same file.
+    source : the file.
+    """
+    matrix = _xyz_to_camera(decoded, tags, source)
+    calibrations = read_calibrations(tags)
+    balances = _white_balances(decoded, tags, matrix, calibrations)
+    return Colours(*balances, matrix, calibrations, _profile(source, tags))
+
+
+def _xyz_to_camera(decoded: Decoded, tags: Tags, source: BinaryIO) -> np.ndarray | None:
     """From XYZ to the camera's RGB, (3, 3) float32: the DNG's matrix, else the one that LibRaw states or, if
     it states none, uses; None if there is none that is usable."""
     matrix = decoded.xyz_to_camera if (own := colour_matrix(tags)) is None else own
@@ -38,7 +67,7 @@ def xyz_to_camera(decoded: Decoded, tags: Tags, source: BinaryIO) -> np.ndarray 
     return used if used is None or balanced is None else used / balanced[:, None]
 
 
-def profile(source: BinaryIO, tags: Tags) -> tuple[RawTag, ...]:
+def _profile(source: BinaryIO, tags: Tags) -> tuple[RawTag, ...]:
     """A DNG's tags for its colours, as stored, for a DNG that is made of it."""
     if not dng_tags.is_dng(tags):
         return ()
@@ -46,7 +75,7 @@ def profile(source: BinaryIO, tags: Tags) -> tuple[RawTag, ...]:
     return dng_tags.profile_tags(source, matrices=matrix is not None and is_usable(matrix))
 
 
-def white_balances(
+def _white_balances(
     decoded: Decoded, tags: Tags, matrix: np.ndarray | None, calibrations: Sequence[Calibration]
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The gains of R, G and B, each (3,), as shot and for D65; None: unknown, for which LibRaw's are all one.
@@ -55,7 +84,7 @@ def white_balances(
     ----------
     decoded : by `deepisp_cli.libraw` or `deepisp_cli.dng_decode`.
     tags : of the same file.
-    matrix : from `xyz_to_camera`.
+    matrix : from `_xyz_to_camera`.
     calibrations : from `deepisp_cli.calibration.read_calibrations`.
     """
     camera = None if np.ptp(decoded.camera_gains) == 0 else to_gains(decoded.camera_gains)

@@ -72,6 +72,8 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
     gains : (3,) float32 for R, G, B, the smallest 1.
     note : what they are if not what was wanted, else "".
     """
+    if raw.monochrome:
+        return np.ones(3, np.float32), "" if wanted == "camera" else "monochrome: no white balance is applied"
     if isinstance(wanted, str) and (kelvin := parse_kelvin(wanted)):
         gains = gains_at(kelvin, raw)
         if gains is not None:

@@ -108,6 +108,22 @@ def opcode_list(*entries, flags=0):
     return struct.pack(">I", len(entries)) + b"".join(codes)
 
 
+def with_tag(data, code, new_code, value=None):
+    """A little-endian TIFF of which one tag has another code, and perhaps value."""
+    data = bytearray(data)
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    (entry,) = (
+        place
+        for place in range(start + 2, start + 2 + 12 * count, 12)
+        if struct.unpack_from("<H", data, place) == (code,)
+    )
+    struct.pack_into("<H", data, entry, new_code)
+    if value is not None:
+        struct.pack_into("<H", data, entry + 8, value)
+    return bytes(data)
+
+
 def random_model(folder, dilations, pictures=()):
     """A model folder of a small random network, fold 2 with a high-level stage."""
     torch = pytest.importorskip("torch")

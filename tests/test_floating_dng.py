@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from conftest import opcode_list
+from conftest import opcode_list, with_tag
 
 from deepisp_cli import develop_array
 from deepisp_cli.errors import InputError, UnsupportedRawError
@@ -23,22 +23,6 @@ PLACE_OF_PREDICTOR = 316  # a tag that is stored there, and renamed: tifffile wr
 
 def noise(shape, dtype=np.float32):
     return np.random.default_rng(0).random(shape).astype(dtype)
-
-
-def with_tag(data, code, new_code, value=None):
-    """A little-endian TIFF of which one tag has another code, and perhaps value."""
-    data = bytearray(data)
-    (start,) = struct.unpack_from("<I", data, 4)
-    (count,) = struct.unpack_from("<H", data, start)
-    (entry,) = (
-        place
-        for place in range(start + 2, start + 2 + 12 * count, 12)
-        if struct.unpack_from("<H", data, place) == (code,)
-    )
-    struct.pack_into("<H", data, entry, new_code)
-    if value is not None:
-        struct.pack_into("<H", data, entry + 8, value)
-    return bytes(data)
 
 
 def deflated(tile, distance):
@@ -89,9 +73,8 @@ def test_samples_are_read_as_stored(shape, dtype, predictor):
 
 def test_uncompressed_samples_are_read():
     """LibRaw makes whole numbers of them."""
-    np.testing.assert_array_equal(
-        read(floating_dng(noise((60, 62)), compression=None)).samples, noise((60, 62))
-    )
+    samples = noise((64, 64), np.float16)
+    np.testing.assert_array_equal(read(floating_dng(samples, compression=None)).samples, samples)
 
 
 @pytest.mark.parametrize("shape", [(60, 62), (60, 62, 3)], ids=["mosaic", "linear"])

@@ -627,12 +627,6 @@ def test_gopros_compression_is_named(tmp_path):
         read_bytes(patched(path, 259, 9))
 
 
-def test_monochrome_is_refused(tmp_path):
-    write_dng(tmp_path / "test.dng", noise((32, 32)), pattern="RGGB")
-    with pytest.raises(UnsupportedRawError, match="monochrome"):
-        read_bytes(patched(tmp_path / "test.dng", 262, 34892))  # PhotometricInterpretation: LinearRaw
-
-
 def patched(path, code, value):
     """Return a DNG of write_dng with another value of a one-number tag."""
     contents = bytearray(path.read_bytes())
@@ -1007,8 +1001,6 @@ def test_what_is_wrong_with_a_mosaic_is_said_whoever_decodes_it():
     )  # 2x2 if nothing is said
     with pytest.raises(UnsupportedRawError, match="a mosaic of CGYM"):
         read_bytes(coded(noise((40, 40)), "zlib", cfa=[cmy]))
-    with pytest.raises(UnsupportedRawError, match="monochrome"):
-        read_bytes(coded(noise((40, 40)), "zlib", cfa=[]))
     scales = {
         (1, 0, 1, 1): (1, []),
         (1, 1, 1, 1): (1, []),
