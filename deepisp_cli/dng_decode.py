@@ -5,30 +5,49 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from deepisp_cli.dng_tags import Tags, cfa_pattern, first_number, is_dng, is_floating, raw_page
+from deepisp_cli.dng_tags import Tags, cfa_pattern, first_number, is_dng, is_floating, is_linear, raw_page
 from deepisp_cli.errors import InputError
 from deepisp_cli.libraw import Decoded, read_capture
 
 _DECODED_HERE = (8, 32946, 34892, 52546)  # Compression: Deflate, the old and the new; lossy JPEG; JPEG XL
+_LOSSLESS_JPEG = 7  # Compression
 _SMALLEST = 22  # pixels a side that LibRaw takes for a raw
 _INTERLEAVE_FACTORS = ("RowInterleaveFactor", "ColumnInterleaveFactor")  # by axis
 
 
 def is_decoded_here(tags: Tags) -> bool:
-    """Whether it is a DNG that LibRaw does not read, in JPEG XL (DNG 1.7) or Deflate, or of more than 16
-    bits; or that it gets wrong: of floating-point samples, in lossy JPEG, of which it does not tell the
-    levels, with interleaved fields, in tiles that are wider than the picture, of a few pixels, or with an
-    unusual mosaic."""
-    compression = first_number(tags, "Compression", 1)
-    if not is_dng(tags):
-        return False
-    if compression in _DECODED_HERE or is_floating(tags) or first_number(tags, "BitsPerSample", 1) > 16:
-        return True
-    small = min(first_number(tags, f"Image{side}", _SMALLEST) for side in ("Width", "Length")) < _SMALLEST
-    wide = first_number(tags, "TileWidth", 0) > first_number(tags, "ImageWidth", 0)
-    repeats = tuple(tags.get("CFARepeatPatternDim", (2, 2)))  # LibRaw garbles larger ones of Bayer's
+    """Whether it is a DNG that LibRaw does not read, or gets wrong."""
+    return is_dng(tags) and (_is_unknown_to_libraw(tags) or _is_misread_by_libraw(tags))
+
+
+def _is_unknown_to_libraw(tags: Tags) -> bool:
+    """JPEG XL (DNG 1.7) and Deflate, samples of more than 16 bits, pictures of a few pixels, and lossy JPEG,
+    of which LibRaw does not tell the levels."""
+    compression, bits = first_number(tags, "Compression", 1), first_number(tags, "BitsPerSample", 1)
+    smallest = min(first_number(tags, f"Image{side}", _SMALLEST) for side in ("Width", "Length"))
+    return compression in _DECODED_HERE or bits > 16 or smallest < _SMALLEST
+
+
+def _is_misread_by_libraw(tags: Tags) -> bool:
+    """Floating-point samples, of which LibRaw makes whole numbers; interleaved fields; large cells of Bayer's
+    mosaic; tiles wider than the picture; and two layouts that it takes for others: mosaics of a few tiles in
+    lossless JPEG, whose lines of several components it joins, and strips of which it reads the first, and
+    then on."""
+    repeats = tuple(tags.get("CFARepeatPatternDim", (2, 2)))
     interleaved = any(first_number(tags, tag, 1) != 1 for tag in _INTERLEAVE_FACTORS)
-    return small or wide or interleaved or repeats not in ((2, 2), (6, 6))
+    lossless = first_number(tags, "Compression", 1) == _LOSSLESS_JPEG
+    width, tile = first_number(tags, "ImageWidth", 0), first_number(tags, "TileWidth", 0)
+    joined = lossless and not is_linear(tags) and width in (2 * tile, 4 * tile, 8 * tile)
+    starts, counts = (tags.get(tag, np.zeros(1)) for tag in ("StripOffsets", "StripByteCounts"))
+    strips = len(starts) > 1 and (lossless or not np.array_equal(starts[1:], (starts + counts)[:-1]))
+    return (
+        is_floating(tags)
+        or interleaved
+        or repeats not in ((2, 2), (6, 6))
+        or tile > width
+        or joined
+        or strips
+    )
 
 
 def decode(source: BinaryIO, tags: Tags) -> Decoded:

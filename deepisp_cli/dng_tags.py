@@ -68,7 +68,10 @@ def read_tags(source: BinaryIO) -> Tags:
         with tifffile.TiffFile(source) as tif:
             tags = {_name(tag): _value(tag) for tag in tif.pages.first.tags if tag.name not in _OWN_TAGS}
             raw = raw_page(tif)
-            return tags if raw is None else tags | {_name(tag): _value(tag) for tag in raw.tags}
+            own = {} if raw is None else {_name(tag): _value(tag) for tag in raw.tags}
+            if first_number(tags, "Orientation", 1) != 1:
+                own.pop("Orientation", None)  # belongs into the first; what is here may be TIFF's default
+            return tags | own
     except MemoryError:
         raise
     except Exception:  # tifffile fails on damage in many ways; LibRaw then decides alone
@@ -205,6 +208,11 @@ def _is_linear_raw(tags: Tags) -> bool:
 def is_floating(tags: Tags) -> bool:
     """Whether the samples are floating-point numbers, as in merged exposures."""
     return first_number(tags, "SampleFormat", 1) == tifffile.SAMPLEFORMAT.IEEEFP
+
+
+def stored_size(tags: Tags) -> tuple[float, float]:
+    """(height, width) of the raw image as stored, margins included; 0: not stated."""
+    return first_number(tags, "ImageLength", 0), first_number(tags, "ImageWidth", 0)
 
 
 def first_number(tags: Tags, tag: str, default: float) -> float:

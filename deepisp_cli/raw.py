@@ -159,8 +159,7 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
     tags = dng_tags.read_tags(source)
     with _named(name), np.errstate(all="ignore"):  # what comes of absurd numbers is checked
         refuse_by_tags(tags, size)
-        decode = dng_decode.decode if dng_decode.is_decoded_here(tags) else libraw.decode
-        return _assemble(decode(source, tags), tags, source)
+        return _assemble(_decode(source, tags), tags, source)
 
 
 @contextmanager
@@ -172,6 +171,14 @@ def _named(name: str) -> Iterator[None]:
         raise type(error)(f"{name}: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         raise InputError(f"{name}: damaged: its tags make no sense ({error}); copy it again") from error
+
+
+def _decode(source: BinaryIO, tags: Tags) -> Decoded:
+    if not dng_decode.is_decoded_here(tags):
+        decoded = libraw.decode(source, tags)
+        if not dng_tags.is_dng(tags) or decoded.samples.shape[:2] == dng_tags.stored_size(tags):
+            return decoded  # else LibRaw took another of the file's images for the raw
+    return dng_decode.decode(source, tags)
 
 
 def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
@@ -340,7 +347,8 @@ def _notes(image: RawImage, tags: Tags) -> tuple[str, ...]:
         "a monochrome sensor: the picture is grey": image.monochrome,
         "no as-shot white balance": image.camera_white_balance is None,
         "an X-Trans mosaic: fine detail is softer than from a Bayer mosaic": image.x_trans,
-        "no black level: 0 is assumed": not image.black.any() and not dng_tags.is_dng(tags),
+        "no black level: 0 is assumed": not image.black.any()
+        and (not dng_tags.is_dng(tags) or ("MaskedAreas" in tags and "BlackLevel" not in tags)),
         f"very dark: nothing is brighter than {brightest:.2%} of white": brightest < 0.01,
         f"pixels are not square ({image.pixel_aspect:g}): the picture is stretched": image.pixel_aspect != 1,
         f"the corrections in its {' and '.join(unapplied)} are not applied": unapplied,

@@ -1,8 +1,10 @@
 """What the tags of a raw file already give away: that it is cut off, or of a kind that is not developed."""
 
+import math
+
 import numpy as np
 
-from deepisp_cli.dng_tags import Tags, first_number, is_dng, is_floating, is_linear
+from deepisp_cli.dng_tags import Tags, first_number, is_dng, is_floating, is_linear, stored_size
 from deepisp_cli.errors import InputError, UnsupportedRawError
 
 _VC5 = 9  # Compression
@@ -59,6 +61,7 @@ def refuse_by_tags(tags: Tags, size: int) -> None:
         raise UnsupportedRawError(f"{width:.0f}x{height:.0f} pixels are too many; develop a part of it")
     if first_number(tags, "CFALayout", 1) != 1:
         raise UnsupportedRawError("a staggered mosaic is not supported; convert it to a linear DNG")
+    _refuse_too_few_parts(tags)
 
 
 def _refuse_short_panasonic(tags: Tags, size: int) -> None:
@@ -72,6 +75,20 @@ def _refuse_short_panasonic(tags: Tags, size: int) -> None:
         raise InputError(
             f"cut off: its raw data ends at byte {end} or later, the file at {size}; copy it again"
         )
+
+
+def _refuse_too_few_parts(tags: Tags) -> None:
+    """Refuse fewer tiles or strips than the picture consists of: LibRaw would leave memory unfilled."""
+    if not is_dng(tags):
+        return
+    height, width = stored_size(tags)
+    tiles = first_number(tags, "TileLength", 0), first_number(tags, "TileWidth", 0)
+    strips = first_number(tags, "RowsPerStrip", height), width
+    for kind, (rows, columns) in (("Tile", tiles), ("Strip", strips)):
+        if (offsets := tags.get(f"{kind}Offsets")) is not None and rows > 0 and columns > 0:
+            needed = math.ceil(height / rows) * math.ceil(width / columns)
+            if len(offsets) < needed:
+                raise InputError(f"damaged: {len(offsets)} {kind.lower()}s of {needed}; copy it again")
 
 
 def _refuse_too_few_bytes(tags: Tags) -> None:

@@ -895,18 +895,6 @@ def test_an_enhanced_picture_beside_the_raw_is_not_the_raw():
         assert raw_page(tif).shape == (40, 40)
 
 
-@pytest.mark.parametrize("sides", [(40, 64), (64, 40)], ids=["small first", "large first"])
-def test_of_several_raw_images_the_largest_is_the_raw(sides):
-    """Some cameras add a small one for quick previews."""
-    file = io.BytesIO()
-    with tifffile.TiffWriter(file) as writer:
-        for side in sides:
-            options = {"compression": "zlib", "tile": (64, 64), "photometric": "cfa", "metadata": None}
-            version = [(50706, BYTE, 4, bytes((1, 7, 1, 0))), (50708, ASCII, 0, "Test")]
-            writer.write(noise((side, side)), subfiletype=0, extratags=[*version, *RGGB], **options)
-    np.testing.assert_array_equal(read_bytes(file.getvalue()).samples, noise((64, 64)))
-
-
 @pytest.mark.parametrize(
     ("compression", "options"),
     [
