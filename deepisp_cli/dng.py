@@ -14,7 +14,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from deepisp_cli.dng_tags import RawTag
+from deepisp_cli.dng_tags import UNKNOWN_CAMERA, RawTag
 from deepisp_cli.exif import nearest_ratio, to_fields, with_metadata
 from deepisp_cli.machine import on_all_cores
 
@@ -102,7 +102,7 @@ def write_dng(
         RawTag(274, 3, 1, orientation),
         RawTag(50706, 1, 4, bytes((1, 4, 0, 0))),  # DNGVersion
         RawTag(50707, 1, 4, bytes((1, 1, 0, 0))),  # DNGBackwardVersion
-        _ascii(50708, unique_camera_model or f"{make} {model}".strip() or "unknown"),
+        _ascii(50708, unique_camera_model or f"{make} {model}".strip() or UNKNOWN_CAMERA),
         *_level_tags(pattern, black, white),
     ]
     if xyz_to_camera is not None:

@@ -37,7 +37,7 @@ def _is_misread_by_libraw(tags: Tags) -> bool:
     interleaved = any(first_number(tags, tag, 1) != 1 for tag in _INTERLEAVE_FACTORS)
     lossless = first_number(tags, "Compression", 1) == _LOSSLESS_JPEG
     width, tile = first_number(tags, "ImageWidth", 0), first_number(tags, "TileWidth", 0)
-    joined = lossless and not is_linear(tags) and width in (2 * tile, 4 * tile, 8 * tile)
+    joined = lossless and not is_linear(tags) and width in (2 * tile, 4 * tile)
     starts, counts = (tags.get(tag, np.zeros(1)) for tag in ("StripOffsets", "StripByteCounts"))
     strips = len(starts) > 1 and (lossless or not np.array_equal(starts[1:], (starts + counts)[:-1]))
     return (

@@ -18,6 +18,7 @@ Tags = Mapping[str, Any]
 
 _CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
 _MOST_PAGES = 100  # directories, of which files have a few
+UNKNOWN_CAMERA = "unknown"  # UniqueCameraModel, which must be there
 SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
 _MATRICES = frozenset(
     (
@@ -232,6 +233,12 @@ def cfa_pattern(tags: Tags) -> np.ndarray | None:
     rows, columns = (int(number) for number in tags.get("CFARepeatPatternDim", (2, 2)))
     top, left = tags.get("ActiveArea", np.zeros(4)).astype(int)[:2]
     return np.roll(tags["CFAPattern"].astype(np.uint8).reshape(rows, columns), (top, left), (0, 1))
+
+
+def camera_model(tags: Tags) -> str:
+    """UniqueCameraModel, which a DNG states even if it has no Make and Model; "" if it tells nothing."""
+    model = text(tags, "UniqueCameraModel")
+    return "" if model == UNKNOWN_CAMERA else model
 
 
 def text(tags: Tags, name: str) -> str:

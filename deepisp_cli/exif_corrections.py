@@ -9,7 +9,7 @@ from typing import Any
 from PIL.ExifTags import GPS
 from PIL.ExifTags import Base as Tag
 
-from deepisp_cli.exif_values import Value, parse_date, parse_offset, to_moment, to_place
+from deepisp_cli.exif_values import Value, parse_date, parse_offset, states_seconds, to_moment, to_place
 from deepisp_cli.xmp import PLACE, TIMES
 
 DIGITISED: dict[int, int] = {
@@ -27,6 +27,9 @@ def correct_time(exif: dict[int, Value], texts: Mapping[str, str]) -> None:
     if not stated:
         return
     moment, before = to_moment(stated[0]), exif.get(Tag.DateTimeOriginal)
+    if not states_seconds(stated[0]):
+        seconds = str(before or "")[-2:] or "00"
+        moment[Tag.DateTimeOriginal] = str(moment[Tag.DateTimeOriginal])[:-2] + seconds
     instant = _instant(moment)
     if moment[Tag.DateTimeOriginal] == before or (instant and instant == _instant(exif)):
         exif |= {**moment, **exif}

@@ -16,6 +16,7 @@ from deepisp_cli.xmp import LARGEST_PACKET, XMP_IN_JPEG
 
 DIRECTORIES = {"EXIF": Tag.ExifOffset, "GPS": Tag.GPSInfo}
 
+UTF8 = 129  # the type of a value, since EXIF 3.0
 MAX_READS = 50_000  # a sound file needs a few thousand; a damaged one could keep exifread busy for hours
 MAX_VALUE = 1 << 16
 HEADER = 1 << 20  # where JPEG, Canon CR3 and Minolta MRW keep their EXIF
@@ -121,6 +122,9 @@ def read_tiff(stream: BinaryIO, is_gps: bool) -> TiffValues:
         else:
             found["GPS" if is_gps else ifd].setdefault(tag.tag, tag.values)
     pointers = {directory: found["Image"].get(tag) for directory, tag in DIRECTORIES.items()}
+    with contextlib.suppress(struct.error, TypeError):  # damaged
+        for directory, pointer in (("Image", [first]), ("EXIF", pointers["EXIF"])):
+            found[directory] |= _utf8_texts(stream, order, pointer[0]) if pointer else {}
     lost = []
     for directory, pointer in pointers.items():
         count = _count(stream, order, pointer[0], end) if pointer else 0
@@ -150,6 +154,22 @@ def _find(stream: BinaryIO, order: str, ifd: int, wanted: int, largest: int = MA
             value = _read_at(stream, offset, min(size, largest))
             return {tag: value} if len(value) == min(size, largest) else {}
     return {}
+
+
+def _utf8_texts(stream: BinaryIO, order: str, ifd: int) -> dict[int, bytes]:
+    """The texts of EXIF 3.0's type UTF-8, which exifread does not know, that are within the file."""
+    (count,) = struct.unpack(order + "H", _read_at(stream, ifd, 2))
+    entries = struct.iter_unpack(order + "HHI4s", _read_at(stream, ifd + 2, 12 * count))
+    texts = {}
+    for tag, kind, size, value in entries:
+        if kind != UTF8:
+            continue
+        if size > len(value):
+            (offset,) = struct.unpack(order + "I", value)
+            value = _read_at(stream, offset, min(size, MAX_VALUE))
+        if len(value) >= min(size, MAX_VALUE):
+            texts[tag] = value[:size]
+    return texts
 
 
 def _read_at(stream: BinaryIO, offset: int, size: int) -> bytes:

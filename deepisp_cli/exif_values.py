@@ -208,6 +208,12 @@ _MOMENT = re.compile(
 )
 
 
+def states_seconds(moment: str) -> bool:
+    """Whether a text that `to_moment` understands does: in XMP they may be left out."""
+    match = _MOMENT.fullmatch(moment.strip())
+    return match is not None and match[6] is not None
+
+
 def to_moment(text: str) -> dict[int, Value]:
     """EXIF's tags of the original time, from one in XMP such as "2026-11-22T23:30:00.25+01:00"; programs also
     write it as EXIF does.

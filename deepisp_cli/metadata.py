@@ -91,6 +91,10 @@ OUTDATED_BY_XMP: dict[str, tuple[int, ...]] = {
     "xmp:Rating": (Tag.Rating, Tag.RatingPercent),
 }
 
+OF_COMPANIES = (  # the ends of their names
+    *("corporation", "corp", "company", "co", "ltd", "inc", "ag", "gmbh"),
+    *("imaging", "camera", "optical", "electric", "electronics", "photo"),
+)
 ZERO_IS_UNKNOWN = (Tag.ExposureTime, Tag.FNumber, Tag.ISOSpeedRatings, Tag.FocalLength)
 # Where these are zero LibRaw takes the APEX value, which is a placeholder, too: 0 of it are 1 s and f/1.
 ZERO_MEANS_APEX = (Tag.ExposureTime, Tag.FNumber)
@@ -127,11 +131,14 @@ class Metadata:
 
     @property
     def camera(self) -> str:
-        """Make and model; the make is left out if the model repeats it ("Canon", "Canon EOS R5")."""
+        """Make and model; the make without "CORPORATION" and the like, and left out if the model repeats it
+        ("Canon", "Canon EOS R5")."""
         make, model = str(self.image.get(Tag.Make, "")), str(self.image.get(Tag.Model, ""))
-        brand = make.partition(" ")[0]
+        brand, *words = make.split(" ")
+        while words and words[-1].strip(".,").lower() in OF_COMPANIES:
+            words.pop()
         repeated = model.lower().startswith(brand.lower())
-        return model if repeated else f"{make} {model}".strip()
+        return model if repeated else " ".join((brand, *words, model)).strip()
 
     @property
     def lens(self) -> str:

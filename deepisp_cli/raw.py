@@ -211,7 +211,7 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         clipped_at=share,
         restored=dng_tags.restored_share(tags),
         make=dng_tags.text(tags, "Make"),
-        model=dng_tags.text(tags, "Model"),
+        model=dng_tags.text(tags, "Model") or dng_tags.camera_model(tags),
         capture=decoded.capture,
         notes=(),
         pixel_aspect=aspect,

@@ -275,6 +275,11 @@ def test_what_makes_no_sense_is_dropped_and_noted():
         ("Canon", "Canon EOS R5", "Canon EOS R5"),
         ("NIKON CORPORATION", "NIKON D850", "NIKON D850"),
         ("SONY", "ILCE-7M3", "SONY ILCE-7M3"),
+        ("OLYMPUS IMAGING CORP.", "E-M5", "OLYMPUS E-M5"),
+        ("RICOH IMAGING COMPANY, LTD.", "PENTAX K-1", "RICOH PENTAX K-1"),
+        ("Leica Camera AG", "M9 Digital Camera", "Leica M9 Digital Camera"),
+        ("EASTMAN KODAK COMPANY", "DCS Pro 14N", "EASTMAN KODAK DCS Pro 14N"),
+        ("CORPORATION", "X", "CORPORATION X"),
         ("Konica", "KONICA MINOLTA 7D", "KONICA MINOLTA 7D"),
         ("", "X", "X"),
         ("M", "", "M"),
@@ -283,6 +288,35 @@ def test_what_makes_no_sense_is_dropped_and_noted():
 )
 def test_camera_names(make, model, camera):
     assert Metadata(image={0x010F: make, 0x0110: model}).camera == camera
+
+
+def with_utf8(block: bytes, *tags: int) -> bytes:
+    """The same TIFF structure, whose texts of these tags are of EXIF 3.0's type UTF-8."""
+    block = bytearray(block)
+    for tag in tags:
+        entry = block.index(struct.pack("<HH", tag, 2))
+        struct.pack_into("<H", block, entry + 2, 129)
+    return bytes(block)
+
+
+def test_texts_of_exif_3_are_read():
+    spelled = {"Berenice": "Bérénice", "Jose": "José", "O": "Ö", "Objektiv": "Öbjektiv"}
+    padded = {plain: plain.ljust(len(text.encode()), "~") for plain, text in spelled.items()}  # Pillow: ASCII
+    image, exif = {0x010E: "Berenice", 0x8298: "Jose", 0x013B: "O"}, {0xA434: "Objektiv"}
+    block = tiff(*({tag: padded[text] for tag, text in ifd.items()} for ifd in (image, exif)))
+    for plain, text in spelled.items():
+        block = block.replace(padded[plain].encode() + b"\0", text.encode() + b"\0")
+    for data in (block, with_utf8(block, *image, *exif)):
+        found = read(data)
+        assert {tag: found.image[tag] for tag in image} == {tag: spelled[image[tag]] for tag in image}
+        assert found.lens == "Öbjektiv"
+        assert found.notes == ()
+
+
+def test_a_text_of_exif_3_beyond_the_end_is_not_invented():
+    block = with_utf8(tiff({0x010E: "x" * 40}, None, None), 0x010E)
+    assert read(block).image[0x010E] == "x" * 40
+    assert 0x010E not in read(block[:-20]).image
 
 
 def test_zero_means_unknown():

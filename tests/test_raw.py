@@ -598,6 +598,13 @@ def test_a_calibration_is_that_of_the_profile_or_left_out(dng, kind, profile, ap
     np.testing.assert_allclose(image.xyz_to_camera, expected, atol=1e-3)
 
 
+def test_a_dng_without_make_and_model_has_its_unique_model(dng):
+    assert (dng(noise((24, 24)), unique_camera_model="Cinema 4K").model) == "Cinema 4K"
+    assert dng(noise((24, 24))).model == ""  # "unknown" is stored then
+    named = dng(noise((24, 24)), unique_camera_model="Cinema 4K", model="C4")
+    assert named.model == "C4"
+
+
 # What is refused
 
 

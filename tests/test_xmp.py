@@ -588,6 +588,18 @@ def exif_times(**options) -> dict:
     return read_metadata(io.BytesIO(block.tobytes()[6:]), "a.nef", **options)
 
 
+@pytest.mark.parametrize("stated", ["2026-11-22T21:30", "2026-11-22T20:30Z"])
+def test_a_time_without_seconds_that_is_the_same_corrects_nothing(stated):
+    clock = {0x9003: "2026:11:22 21:30:09", 0x9291: "43", 0x9011: "+01:00"}
+    sidecars = [("a.xmp", packet("", f'photoshop:DateCreated="{stated}"'))]
+    block = Image.Exif()
+    block[0x8769] = clock
+    assert read_metadata(io.BytesIO(block.tobytes()[6:]), "a.nef", sidecars=sidecars).exif == clock
+    block[0x8769] = {}
+    found = read_metadata(io.BytesIO(block.tobytes()[6:]), "a.nef", sidecars=sidecars).exif
+    assert found[0x9003] == stated.replace("-", ":").replace("T", " ").rstrip("Z") + ":00"
+
+
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [
@@ -610,6 +622,7 @@ def exif_times(**options) -> dict:
             {0x9003: "2026:11:22 22:45:10", 0x9011: "+01:00", 0x9004: "2026:11:22 22:45:10"},
         ),
         ('exif:DateTimeOriginal="2026-11-22T21:30:00"', CLOCK),
+        ('exif:DateTimeOriginal="2026-11-22T21:30"', CLOCK),
         ('exif:DateTimeOriginal="2026-11-22T20:30:00Z"', CLOCK),
         ('exif:DateTimeOriginal="2026-11-23T02:00:00.1+05:30"', CLOCK),
         ('exif:DateTimeOriginal="2026-11-22T21:30:00.00+03:00"', CLOCK),
