@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,11 +20,30 @@ import click
 
 from deepisp_cli import __version__
 from deepisp_cli.cli_options import Format, devices_option, engine_option, memory_option, tile_option
-from deepisp_cli.errors import INTERRUPTED, DeepIspError, EngineError, ModelError, UsageError, joint_exit_code
+from deepisp_cli.errors import (
+    INTERRUPTED,
+    DeepIspError,
+    EngineError,
+    ModelError,
+    OutputError,
+    UsageError,
+    joint_exit_code,
+)
 from deepisp_cli.evaluation.commands import benchmark, evaluate
 from deepisp_cli.interrupts import ending_signals, heed_endings, raise_if_interrupted
 from deepisp_cli.streams import let_wait
-from deepisp_cli.talk import Talk, fact_text, is_terminal, need_stdout, printable, progress_on, tell, told
+from deepisp_cli.talk import (
+    Talk,
+    duration,
+    fact_text,
+    give_up,
+    is_terminal,
+    need_stdout,
+    printable,
+    progress_on,
+    tell,
+    told,
+)
 from deepisp_cli.training.commands import export, train
 
 if TYPE_CHECKING:
@@ -51,7 +71,11 @@ class _Commands(click.Group):
             return super().invoke(context)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+# defaults may be set in the environment: DEEPISP_PROCESS_QUALITY=90
+CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DEEPISP"}
+
+
+@click.group(cls=_Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="deepisp")
 def main() -> None:
     """Develop noisy, dark raw photographs into finished pictures.
@@ -157,7 +181,7 @@ A_PATH = click.Path(readable=False, allow_dash=True)
 )
 @click.option(
     "--look",
-    type=click.Choice(["learned", "neutral"]),
+    type=click.Choice(["learned", "neutral"], case_sensitive=False),
     default="learned",
     show_default=True,
     help="neutral leaves out light meter and learned tone and colour.",
@@ -186,6 +210,7 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     deepisp process night.dng --format dng        writes night-deepisp.dng, still raw
     cat night.dng | deepisp process - > night.jpg
     """
+    from deepisp_cli.engine import check_devices
     from deepisp_cli.models import find_model
     from deepisp_cli.options import Options
     from deepisp_cli.plan import plan_jobs
@@ -195,9 +220,9 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     if quiet and verbose:
         raise UsageError("-q and -v contradict each other; give only one")
     options = Options(
-        white_balance=white_balance, exposure=exposure, contrast=contrast, strength=strength, look=look,
-        long_side=long_side, format=format, quality=quality, bit_depth=int(bit_depth), tile=tile,
-        overwrite=overwrite,
+        white_balance=white_balance.lower(), exposure=exposure, contrast=contrast, strength=strength,
+        look=look, long_side=long_side, format=format, quality=quality, bit_depth=int(bit_depth),
+        tile=tile, overwrite=overwrite,
     )  # fmt: skip
     chosen = find_model(model)
     jobs, format = plan_jobs(
@@ -213,18 +238,21 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     if to_stdout and not dry_run and sys.stdout.isatty():
         raise UsageError("a picture would go to the terminal; redirect it, or name a file with -o")
     talk = Talk(as_json, quiet, verbose)
+    started = time.monotonic()
     if dry_run:
-        report = _plan_only(jobs, overwrite, talk)
+        check_devices(device)
+        report, took = _plan_only(jobs, overwrite, talk), ""
     else:
         report = _develop(jobs, chosen, engine, device, options, memory, talk)
+        took = f" in {duration(time.monotonic() - started)}"
     if len(jobs) > 1 and not quiet:
-        tell(str(report))
+        tell(f"{report}{took}")
     sys.exit(report.exit_code)
 
 
 def _plan_only(jobs: Sequence["Job"], overwrite: bool, talk: Talk) -> "Report":
     from deepisp_cli.batch import Report
-    from deepisp_cli.files import check_target
+    from deepisp_cli.files import check_target, is_taken
 
     report = Report()
     for job in jobs:
@@ -232,6 +260,8 @@ def _plan_only(jobs: Sequence["Job"], overwrite: bool, talk: Talk) -> "Report":
         if result.status == "planned" and job.target != "-":
             try:
                 check_target(Path(job.target), overwrite)
+                if is_taken(Path(job.target)):
+                    result.notes.append("replaces the one that is there")
             except DeepIspError as error:
                 result.fail(error)
         report.add(result)
@@ -272,14 +302,23 @@ def _develop(
                 if not hidden:
                     tell("\r\033[K", newline=False)
                 talk(result)
+    except BrokenPipeError as error:
+        give_up(sys.stdout)
+        raise OutputError(
+            f"standard output: its reader has closed the pipe; {_progress(report, jobs, options)}"
+        ) from error
     except KeyboardInterrupt:
         for number in ending_signals():  # one more would tear Python apart while it ends
             signal.signal(number, signal.SIG_IGN)
-        written = f"at least {report.count('written')} of {len(jobs)} written"
-        goes_on = "; --skip-existing goes on" if len(jobs) > 1 and not options.overwrite else ""
-        tell(f"\ndeepisp: interrupted; {written}{goes_on}")
+        tell(f"\ndeepisp: interrupted; {_progress(report, jobs, options)}")
         sys.exit(INTERRUPTED)
     return report
+
+
+def _progress(report: "Report", jobs: Sequence["Job"], options: "Options") -> str:
+    """How far a batch that has ended early has come."""
+    goes_on = "; --skip-existing goes on" if len(jobs) > 1 and not options.overwrite else ""
+    return f"at least {report.count('written')} of {len(jobs)} written{goes_on}"
 
 
 @main.command(short_help="Show what is read from raw files.")
@@ -312,6 +351,8 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
             continue
         codes.append(facts.pop("exit_code", 0))
         if as_json:
+            if not facts["supported"]:
+                tell(f"deepisp: {printable('{file}: {reason}'.format(**facts))}")
             click.echo(json.dumps(facts))
         else:
             for key, value in facts.items():
@@ -334,7 +375,7 @@ def models(as_json: bool) -> None:
     need_stdout()
     found = list_models()
     if as_json:
-        click.echo(json.dumps([model.card for model in found]))
+        click.echo(json.dumps([{**model.card, "folder": str(model.folder)} for model in found]))
         return
     for model in found:
         card = model.card

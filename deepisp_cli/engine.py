@@ -207,6 +207,12 @@ def open_engines(model: Model | str, engine: str = "auto", devices: str = "auto"
     return [open_engine(model, engine, device) for device in devices.split(",")]
 
 
+def check_devices(devices: str) -> None:
+    """Raise `EngineError` if these are no names that `open_engines` takes; nothing is opened."""
+    for device in devices.split(","):
+        _check_device_name(device)
+
+
 def _candidates(model: Model, engine: str, device: str) -> list[tuple[str, str]]:
     """(engine, device) pairs to try in turn, fastest first."""
     on_cpu = on_gpu = [engine]

@@ -172,7 +172,7 @@ class Metadata:
     def rating(self) -> int | None:
         """0 to 5 stars; -1: rejected, which EXIF cannot say."""
         with contextlib.suppress(TypeError, ValueError, OverflowError):
-            return int(float(values_in(self.xmp).get("xmp:Rating") or str(self.image.get(Tag.Rating))))
+            return int(float(str(values_in(self.xmp).get("xmp:Rating") or self.image.get(Tag.Rating))))
         return None
 
 

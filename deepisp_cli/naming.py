@@ -38,6 +38,9 @@ def check_template(template: str) -> None:
             known = ", ".join("{" + field + "}" for field in FIELDS)
             raise UsageError(f"--name: unknown field {{{unknown[0]}}}; known: {known}")
         date = _Moment(datetime(2000, 1, 1))
+        for form in (form for _, field, form, _ in parsed if field == "date" and form):
+            if "%" not in form or re.search("%[A-Za-z]", format(date, form)):
+                raise UsageError(f"--name: {{date:{form}}}: dates are given as in {{date:%Y-%m-%d_%H-%M-%S}}")
         sample = template.format(stem="a", suffix="a", folder="a", model="a", date=date, camera="a", iso=100)
     except (ValueError, IndexError, KeyError, AttributeError, MemoryError) as error:
         raise UsageError(f"--name {template!r}: {error}") from error

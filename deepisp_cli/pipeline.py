@@ -35,7 +35,7 @@ from deepisp_cli.white_balance import choose_white_balance, find_balanced
 
 FLOAT_BYTES = 12  # of a pixel of a float32 picture
 FINISHED_BYTES = 6  # of a 16-bit one
-DARK = 0.02  # mean luma of a finished picture below which a note says that it is dark
+DARK, BRIGHT = 0.02, 0.98  # mean luma of a finished picture: below and above, a note says so
 
 
 def develop(
@@ -228,11 +228,12 @@ def finish(
             if options.long_side is not None:
                 pixels = reduce_to(pixels, options.long_side)
     result.height, result.width = pixels.shape[:2]
-    if (
-        isinstance(pixels, np.ndarray)
-        and float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) < DARK * np.iinfo(pixels.dtype).max
-    ):
-        result.notes.append("the picture is very dark; --exposure brightens it")
+    if isinstance(pixels, np.ndarray):
+        luma = float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) / np.iinfo(pixels.dtype).max
+        if luma < DARK:
+            result.notes.append("the picture is very dark; --exposure brightens it")
+        if luma > BRIGHT:
+            result.notes.append("the picture is almost white; a lower --exposure darkens it")
     return pixels
 
 

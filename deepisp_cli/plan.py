@@ -128,7 +128,7 @@ def plan_jobs(
             restored.append(Job(source, "", skip=True, note=note))
         else:
             jobs.append(_job(source, folder, output, name, FORMATS[format].suffixes[0], model))
-    _refuse_clashes(jobs, name)
+    _refuse_clashes(jobs, name, model)
     jobs = _settle_existing(jobs, overwrite, skip_existing)
     others = [Job(name, "", skip=True, note=remark) for name, remark in passed_over]
     return [*jobs, *restored, *others, *(Job(name, "", error=error) for name, error in missing)], format
@@ -193,20 +193,19 @@ def _job(source: Path | str, folder: Path, output: str | None, template: str, su
         return Job(source, "", error=error)
 
 
-def _refuse_clashes(jobs: Sequence[Job], template: str) -> None:
+def _refuse_clashes(jobs: Sequence[Job], template: str, model: str) -> None:
     targets = Counter(_key(job.target) for job in jobs if not job.error and job.target != STANDARD_STREAM)
     clashes = {key for key, count in targets.items() if count > 1}
     if clashes:
         first = [job for job in jobs if _key(job.target) in clashes]
         same = [str(job.source) for job in first if _key(job.target) == _key(first[0].target)]
-        added = _distinguishing(same) or ({"date"} - fields_of(template))  # which is likely to help
-        longer = template + "".join(f"_{{{field}}}" for field in added)
-        name = f'use another --name, for instance "{longer}", or ' if added else "give them in "
+        longer = _distinguishing(same, template, model)
+        name = f'use another --name, for instance "{longer}", or ' if longer else "give them in "
         which = f"{same[0]} and {same[1] if len(same) == 2 else f'{len(same) - 1} more'}"
         raise UsageError(
             f"{which} would {'both' if len(same) == 2 else 'all'} become {first[0].target}"
             + (", and other names clash, too" if len(clashes) > 1 else "")
-            + f"; {name}separate commands{'' if added else ' with other folders'}"
+            + f"; {name}separate commands{'' if longer else ' with other folders'}"
         )
     sources = {_key(job.source) for job in jobs}
     for job in jobs:
@@ -220,18 +219,16 @@ def _refuse_clashes(jobs: Sequence[Job], template: str) -> None:
             )
 
 
-def _distinguishing(sources: Sequence[str]) -> Sequence[str]:
-    """The fewest fields of a template by which files differ; none if all are alike."""
-    paths = [Path(os.path.abspath(source)) for source in sources]
-    fields = {
-        "stem": [_folded(path.stem) for path in paths],
-        "suffix": [_folded(path.suffix) for path in paths],
-        "folder": [_folded(path.parent.name) for path in paths],
-    }
-    for chosen in (names for count in (1, 2, 3) for names in combinations(fields, count)):
-        if len(set(zip(*(fields[name] for name in chosen), strict=True))) == len(paths):
-            return chosen
-    return ()
+def _distinguishing(sources: Sequence[str], template: str, model: str) -> str:
+    """The template with the fewest fields by which these files get different names; "" if none do."""
+    fields = [field for field in ("stem", "suffix", "folder", "date") if field not in fields_of(template)]
+    for added in (names for count in (1, 2, 3) for names in combinations(fields, count)):
+        longer = template + "".join(f"_{{{field}}}" for field in added)
+        with suppress(DeepIspError):  # one has no such field
+            names = {_folded(fill(longer, Path(source), model)) for source in sources}
+            if len(names) == len(sources):
+                return longer
+    return ""
 
 
 def _key(path: Path | str) -> str:
@@ -264,6 +261,10 @@ def _kept(job: Job, picture: Path | None) -> Job:
     """The job, skipped if its picture exists; but that may be of another shot: cameras use names again."""
     if picture is None:
         return replace(job, skip_existing=True)
+    if picture.is_dir() or (picture.is_file() and not picture.stat().st_size):
+        what = "is a folder" if picture.is_dir() else "is empty"
+        error = UsageError(f"{picture}: {what}, not a picture; remove it, or choose another --name")
+        return replace(job, error=error)
     times, shown = _captured(Path(job.source)), _captured(picture)
     if times and shown and all(abs(one - other) > SAME_SHOT for one in times for other in shown):
         corrected = ", or, if it is that one and its sidecar has changed, use --overwrite"

@@ -59,7 +59,9 @@ def read_bytes(source: Path | str) -> bytes:
         if sys.stdin is None:  # closed before the program started
             raise InputError("-: standard input is closed; pipe a raw file into it")
         let_wait(sys.stdin)
-        return _read_all(sys.stdin.buffer, too_large)
+        if contents := _read_all(sys.stdin.buffer, too_large):
+            return contents
+        raise InputError("-: standard input is empty; did the program before the pipe fail?")
 
 
 def _read_all(stream: Any, too_large: InputError) -> bytes:

@@ -33,7 +33,7 @@ def told(context: click.Context) -> Iterator[None]:
     except BrokenPipeError:
         raise  # nobody is reading: click ends quietly, with 1
     except OSError as error:
-        _give_up(sys.stdout)
+        give_up(sys.stdout)
         unnamed = "the current folder" if isinstance(error, FileNotFoundError) else "standard output"
         message = f"{error.filename or unnamed}: {error.strerror}; check the disk and the path"
         tell(f"deepisp: {printable(message)}")
@@ -45,13 +45,21 @@ def tell(text: str, newline: bool = True) -> None:
     try:
         click.echo(text, nl=newline, err=True)
     except OSError:
-        _give_up(sys.stderr)
+        give_up(sys.stderr)
 
 
-def _give_up(stream: TextIO) -> None:
+def give_up(stream: TextIO) -> None:
     """Discard what is still buffered: Python would try, and fail, to write it when it exits."""
     with suppress(OSError, AttributeError):  # it may not be a real file, or closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def duration(seconds: float) -> str:
+    """A time such as "8.2 s", "3 min 20 s" or "2 h 5 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def need_stdout() -> None:
@@ -128,7 +136,7 @@ def fact_text(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return "; ".join(f"{name} {text}" for name, text in value.items())
+        return "; ".join(f"{name} {fact_text('', text)}" for name, text in value.items())
     if isinstance(value, list):  # gains as --white-balance takes them
         separator = "," if all(isinstance(item, float) for item in value) else "; "
         return separator.join(map(str, value))

@@ -209,9 +209,14 @@ def shortened(packet: bytes, size: int) -> tuple[bytes, list[str]]:
     return packet, dropped
 
 
-def values_in(packet: bytes) -> dict[str, str]:
-    """The texts of the properties of a packet from `gather`, by name: {"xmp:Rating": "5"}."""
-    return {_short_name(key): _text(value) for key, value in _parse(packet).items()} if packet else {}
+def values_in(packet: bytes) -> dict[str, str | list[str]]:
+    """The texts of the properties of a packet from `gather`, by name, and lists of them: {"xmp:Rating": "5",
+    "dc:subject": ["night", "lamp"]}."""
+    properties = _parse(packet) if packet else {}
+    return {
+        _short_name(key): _entries(value) if _is_list(value) else _text(value)
+        for key, value in properties.items()
+    }
 
 
 def _parse(packet: bytes) -> Properties:
@@ -291,14 +296,23 @@ def _attributes(element: ElementTree.Element) -> list[str]:
 def _text(element: ElementTree.Element) -> str:
     """A property's text: in the default language, if there are several; of a list all entries, of a structure
     all fields."""
+    return "; ".join(_entries(element))
+
+
+def _is_list(element: ElementTree.Element) -> bool:
+    return element.find(_RDF + "Bag") is not None or element.find(_RDF + "Seq") is not None
+
+
+def _entries(element: ElementTree.Element) -> list[str]:
+    """The texts of a list; of other properties the only one."""
     entries = element.findall(f"*/{_RDF}li")
     if element.find(_RDF + "Alt") is not None:
         entries = [entry for entry in entries if entry.get(_LANGUAGE) == "x-default"] or entries
         entries = entries[:1]
-    return "; ".join(
+    return [
         ", ".join(filter(None, map(str.strip, entry.itertext()))) or ", ".join(_attributes(entry))
         for entry in entries or [element]
-    )
+    ]
 
 
 def _short_name(key: str) -> str:

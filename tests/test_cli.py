@@ -30,7 +30,7 @@ from deepisp_cli.models import Model, find_model
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop
 from deepisp_cli.raw import read_raw
-from deepisp_cli.talk import Talk, fact_text, progress_on, told
+from deepisp_cli.talk import Talk, duration, fact_text, progress_on, told
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -841,3 +841,108 @@ def test_an_interrupt_is_told(capsys):
         raise KeyboardInterrupt
     assert caught.value.exit_code == 130
     assert capsys.readouterr().err == "deepisp: interrupted\n"
+
+
+def test_several_files_take_a_time(run, night, tmp_path):
+    other = tmp_path / "other.dng"
+    shutil.copy(night, other)
+    told = run("process", night, other, "-o", tmp_path / "out").stderr.splitlines()[-1]
+    assert re.fullmatch(r"2 written in \d+\.\d s", told)
+    assert run("process", night, other, "-o", tmp_path / "new", "--dry-run").stderr.endswith("2 planned\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (60, "1 min 0 s"),
+        (3599.4, "59 min 59 s"),
+        (3600, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+    ],
+)
+def test_durations(seconds, told):
+    assert duration(seconds) == told
+
+
+def test_a_reader_that_ends_is_told_how_far_the_batch_has_come(night, tiny_model, tmp_path):
+    copies = [shutil.copy(night, tmp_path / f"{number}.dng") for number in range(8)]
+    read, write = os.pipe()
+    os.close(read)
+    process = program("process", "--json", *copies, "--model", tiny_model.folder, stdout=write)
+    _, err = process.communicate(timeout=60)
+    os.close(write)
+    assert process.returncode == 5
+    said = err.decode().splitlines()[-1]
+    assert re.fullmatch(
+        r"deepisp: standard output: its reader has closed the pipe; at least \d of 8 written; "
+        "--skip-existing goes on",
+        said,
+    )
+
+
+def test_a_dry_run_tells_what_would_be_replaced(run, night, tmp_path):
+    other = tmp_path / "other.dng"
+    shutil.copy(night, other)
+    (tmp_path / "other.jpg").write_bytes(b"x")
+    planned = run("process", night, other, "--overwrite", "--dry-run", "--json").stdout.splitlines()
+    assert [json.loads(line)["notes"] for line in planned] == [[], ["replaces the one that is there"]]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:0,gpu", "cuda:x"])
+def test_a_dry_run_knows_the_names_of_devices(run, night, device):
+    refused = run("process", night, "--dry-run", "--device", device)
+    assert refused.exit_code == 4
+    assert "unknown device" in refused.stderr
+    assert run("process", night, "--dry-run", "--device", "cuda:0,cuda:1").exit_code == 0
+
+
+def test_words_may_be_in_capitals(run, night, tmp_path):
+    first, second = tmp_path / "a.png", tmp_path / "b.png"
+    run("process", night, "-o", first, "--white-balance", "daylight", "--look", "neutral")
+    run("process", night, "-o", second, "--white-balance", "Daylight", "--look", "NEUTRAL")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_defaults_may_be_in_the_environment(run, night, tmp_path):
+    bright, usual = tmp_path / "a.png", tmp_path / "b.png"
+    environment = {"DEEPISP_PROCESS_EXPOSURE": "2", "DEEPISP_PROCESS_QUIET": "1"}
+    assert run("process", night, "-o", bright, env=environment).stderr == ""
+    run("process", night, "-o", usual, "--exposure", "0", env=environment)
+    assert np.asarray(Image.open(bright)).mean() > np.asarray(Image.open(usual)).mean() + 20
+
+
+def test_info_in_json_tells_people_what_it_cannot_read(run, night, tmp_path):
+    (tmp_path / "no.dng").write_bytes(b"x" * 100)
+    found = run("info", "--json", night, tmp_path / "no.dng")
+    assert [json.loads(line)["supported"] for line in found.stdout.splitlines()] == [True, False]
+    assert found.stderr.startswith(f"deepisp: {tmp_path / 'no.dng'}: not a raw file")
+    assert run("info", night, tmp_path / "no.dng").stderr == ""
+
+
+def test_models_say_where_they_are(run, tiny_model):
+    folders = [Path(card["folder"]) for card in json.loads(run("models", "--json").stdout)]
+    assert all((folder / "card.json").is_file() for folder in folders) and folders
+
+
+@pytest.mark.parametrize(("exposure", "told"), [("-10", "very dark"), ("10", "almost white"), ("0", None)])
+def test_a_picture_of_nothing_gets_a_note(run, night, exposure, told):
+    said = run("process", night, "--exposure", exposure, "--overwrite").stderr
+    for words in ("very dark", "almost white"):
+        assert (words in said) == (words == told)
+
+
+def test_an_empty_pipe_is_told_as_such(run):
+    refused = run("process", "-", input=b"")
+    assert refused.exit_code == 3
+    assert "-: standard input is empty; did the program before the pipe fail?" in refused.stderr
+
+
+@pytest.mark.parametrize("kind", ["is empty", "is a folder"])
+def test_what_is_no_picture_is_not_kept_as_one(run, night, kind):
+    there = night.with_suffix(".jpg")
+    there.mkdir() if kind == "is a folder" else there.write_bytes(b"")
+    refused = run("process", night, "--skip-existing")
+    assert refused.exit_code == 2
+    assert f"{there}: {kind}, not a picture; remove it" in refused.stderr

@@ -178,3 +178,10 @@ def test_a_field_may_have_hundreds_of_letters_but_not_a_thousand():
     check_template("{stem:>999}")
     with pytest.raises(UsageError, match="a field of a thousand letters is too long"):
         check_template("{stem:>1000}")
+
+
+@pytest.mark.parametrize("form", ["YYYY-MM-DD", "%Q", "%Y-%Q", "x"])
+def test_a_form_of_dates_that_is_none_is_refused(form):
+    with pytest.raises(UsageError, match=r"dates are given as in \{date:%Y"):
+        check_template("{stem}_{date:" + form + "}")
+    check_template("{date}_{date:%Y/%m}_100%_{stem}")

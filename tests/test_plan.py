@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from deepisp_cli import naming
+from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.exif import exif_block, picture_ifds
 from deepisp_cli.inputs import find_sources, is_ours
@@ -146,15 +147,21 @@ def test_a_clash_is_not_remedied_by_the_name_that_clashes(card):
     for paths, template, remedy in (
         (["card/a/one.dng", "card/a/TWO.NEF"], "x/y", '"x/y_{stem}"'),
         (["card/a/one.dng", "card/b/one.dng"], "{stem}", '"{stem}_{folder}"'),
-        (["card/a/x/one.dng", "card/b/x/one.dng"], "{folder}_{stem}", '"{folder}_{stem}_{date}"'),
         (
             ["card/a/x/one.dng", "card/b/x/one.dng"],
-            "{date}_{folder}_{stem}",
+            "{folder}_{stem}",
             "; give them in separate commands with other folders",
         ),
     ):
         with pytest.raises(UsageError, match=re.escape(remedy)):
             plan_jobs(paths, "out", template=template)
+    for minute, folder in enumerate(("card/a/x", "card/b/x")):
+        exif = {0x9003: f"2024:05:06 21:0{minute}:00"}
+        write_dng(Path(folder, "one.dng"), np.ones((24, 24), np.uint16), pattern="RGGB", exif=exif)
+    with pytest.raises(UsageError, match=re.escape('"{folder}_{stem}_{date}"')):
+        plan_jobs(paths, "out", template="{folder}_{stem}")
+    with pytest.raises(UsageError, match="separate commands with other folders"):
+        plan_jobs(paths, "out", template="{date:%Y}_{stem}_{folder}")
     (card / "a" / "one.cr2").write_bytes(b"x")
     with pytest.raises(UsageError, match=re.escape('"{stem}_{suffix}"')):
         plan_jobs(["card/a/one.dng", "card/a/one.cr2"], "out")

@@ -70,7 +70,7 @@ def test_info_lists_what_people_wrote():
     """So that a shell can choose by rating or keyword."""
     keywords = "<dc:subject><rdf:Bag><rdf:li>night</rdf:li><rdf:li>lamp</rdf:li></rdf:Bag></dc:subject>"
     found = kept(packet(keywords, 'xmp:Rating="-1"'))
-    assert values_in(found) == {"dc:subject": "night; lamp", "xmp:Rating": "-1"}
+    assert values_in(found) == {"dc:subject": ["night", "lamp"], "xmp:Rating": "-1"}
     assert values_in(b"") == {}
     for image, packed, rating in (
         ({}, found, -1),
@@ -374,7 +374,7 @@ def test_structures_and_links_have_their_fields_as_text():
     )
     licence = '<cc:license rdf:resource="http://example.org/by"/>'
     assert values_in(kept(packet(place + contact + licence))) == {
-        "Iptc4xmpExt:LocationCreated": "Gotha, Germany",
+        "Iptc4xmpExt:LocationCreated": ["Gotha, Germany"],
         "Iptc4xmpCore:CreatorContactInfo": "Gotha, 0049",
         "cc:license": "http://example.org/by",
     }
@@ -385,7 +385,7 @@ def test_picks_colours_and_notes_of_other_programs_are_kept():
     declared = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in uris.items())
     labels = "<darktable:colorlabels><rdf:Seq><rdf:li>2</rdf:li></rdf:Seq></darktable:colorlabels>"
     found = kept(packet(labels, f'{declared} xmpDM:pick="1" acdsee:notes="dusk" darktable:history_end="9"'))
-    assert values_in(found) == {"xmpDM:pick": "1", "acdsee:notes": "dusk", "darktable:colorlabels": "2"}
+    assert values_in(found) == {"xmpDM:pick": "1", "acdsee:notes": "dusk", "darktable:colorlabels": ["2"]}
 
 
 def test_a_lens_that_exif_lacks_comes_from_the_xmp():
