@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from queue import Empty, Full, Queue, SimpleQueue
 from threading import Condition, Event, Semaphore, Thread, current_thread
@@ -117,7 +118,7 @@ def develop_many(
     options = as_options(options)
     if not engines:
         raise EngineError('no engine to develop with; give open_engine("deepisp")')
-    if memory is not None and not memory > 0:
+    if memory is not None and not (isinstance(memory, Real) and memory > 0):
         raise UsageError(f"memory is above 0 bytes, got {memory!r}")
     jobs = list(jobs)
     if not all(isinstance(job, Job) for job in jobs):

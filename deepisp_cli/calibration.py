@@ -45,9 +45,10 @@ class Calibration(NamedTuple):
 
 
 def colour_matrix(tags: Tags) -> np.ndarray | None:
-    """Return the DNG's AnalogBalance x CameraCalibration x ColorMatrix for the known light nearest D65.
+    """Return the DNG's AnalogBalance x CameraCalibration x ColorMatrix: the one whose known light is nearest
+    D65, among those that can be inverted if any can.
 
-    (colours, 3) float64, XYZ to the RGB of the samples, usable if one is; None if there is none.
+    (colours, 3) float64, XYZ to the RGB of the samples; None if there is none.
     """
     numbers = _stated(tags)
     if not numbers:
@@ -188,7 +189,7 @@ def srgb_from_calibrated(calibrations: Sequence[Calibration], gains: np.ndarray)
 
 
 def temperature(xyz: np.ndarray) -> float:
-    """The colour temperature in K, to a micro reciprocal degree, of the light nearest in chromaticity.
+    """The colour temperature in K, to a mired (1e6 / K), of the light nearest in chromaticity.
 
     Parameters
     ----------

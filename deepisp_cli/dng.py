@@ -6,6 +6,7 @@ Tag names and meanings: Adobe DNG Specification 1.4, which every DNG reader supp
 import io
 import math
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -152,6 +153,8 @@ def _check_levels(pattern: str | None, black: Any, white: int) -> None:
         shape, fits = "(rows, columns)", levels.ndim in (0, 2) and levels.size > 0
     if not fits:
         raise ValueError(f"black must be a number or of shape {shape}, not {levels.shape}")
+    if not (isinstance(white, Integral) and white < 2**32):
+        raise ValueError(f"white must be a whole number of 32 bits, not {white!r}")
     if not 0 <= levels.min() <= levels.max() < white:  # false for NaN, too
         raise ValueError(f"black must be from 0 to below white ({white!r}), not {black!r}")
 

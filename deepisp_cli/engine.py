@@ -141,7 +141,7 @@ def open_engine(model: Model | str | os.PathLike[str], engine: str = "auto", dev
     UsageError
         If ``model`` is something else.
     """
-    model = _model(model)
+    model = model if isinstance(model, Model) else find_model(model)
     if engine not in ENGINES:
         raise EngineError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
     _check_device_name(device)
@@ -174,14 +174,6 @@ def as_engine(engine: Engine | Model | str | os.PathLike[str]) -> Engine:
     if not (hasattr(engine, "run") and hasattr(engine, "tile")):
         raise UsageError(f'{engine!r} is not an engine; give open_engine("deepisp"), or the name of a model')
     return engine
-
-
-def _model(given: Model | str | os.PathLike[str]) -> Model:
-    if isinstance(given, Model):
-        return given
-    if not isinstance(given, str | os.PathLike):
-        raise UsageError(f'{given!r} is not a model; give a name such as "deepisp", or a model\'s folder')
-    return find_model(given)
 
 
 def _open(model: Model, kind: str, device: str) -> Engine:

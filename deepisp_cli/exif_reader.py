@@ -1,5 +1,4 @@
-"""Where files of each kind keep EXIF and XMP, and EXIF's values as exifread, of which this is the only user,
-finds them."""
+"""Find EXIF and XMP in files of each kind; read EXIF's values with exifread, which only this module uses."""
 
 import contextlib
 import inspect
@@ -53,7 +52,7 @@ def xmp_packet(source: BinaryIO) -> bytes:
         order = "<" if header[:2] == b"II" else ">"
         with contextlib.suppress(struct.error):  # damaged
             (first,) = struct.unpack_from(order + "I", header, 4)
-            return _find(source, order, first, Tag.XMLPacket, LARGEST_PACKET).get(Tag.XMLPacket, b"")
+            return _find(source, order, first, Tag.XMLPacket, LARGEST_PACKET)
     if header[:2] == b"\xff\xd8" and (start := header.find(XMP_IN_JPEG)) > 0:
         size = int.from_bytes(header[start - 2 : start], "big")  # counts itself
         return header[start + len(XMP_IN_JPEG) : start - 2 + size]
@@ -132,8 +131,10 @@ def read_tiff(stream: BinaryIO, is_gps: bool) -> TiffValues:
             found[directory].clear()
             lost.append(directory)
     with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; keep what exifread has found
-        found["Image"].update(_find(stream, order, first, Tag.Copyright))
-        for comment in _find(stream, order, (pointers["EXIF"] or [first])[0], Tag.UserComment).values():
+        # exifread cuts Copyright off at its first zero and leaves out UserComment
+        if text := _find(stream, order, first, Tag.Copyright):
+            found["Image"][Tag.Copyright] = text
+        if comment := _find(stream, order, (pointers["EXIF"] or [first])[0], Tag.UserComment):
             found["EXIF"][Tag.UserComment] = to_comment(comment, order)
     return TiffValues(found, lost, cut_off)
 
@@ -146,14 +147,14 @@ def _count(stream: BinaryIO, order: str, pointer: Any, end: int) -> int | None:
     return count if pointer + 2 + 12 * count <= end else None
 
 
-def _find(stream: BinaryIO, order: str, ifd: int, wanted: int, largest: int = MAX_VALUE) -> dict[int, bytes]:
-    """The bytes of a long value. exifread leaves out UserComment and cuts Copyright off at its first zero."""
+def _find(stream: BinaryIO, order: str, ifd: int, wanted: int, largest: int = MAX_VALUE) -> bytes:
+    """The first ``largest`` bytes of a tag's value; none if it has four or fewer, or is cut off."""
     (count,) = struct.unpack(order + "H", _read_at(stream, ifd, 2))
     for tag, _, size, offset in struct.iter_unpack(order + "HHII", _read_at(stream, ifd + 2, 12 * count)):
         if tag == wanted and size > 4:
             value = _read_at(stream, offset, min(size, largest))
-            return {tag: value} if len(value) == min(size, largest) else {}
-    return {}
+            return value if len(value) == min(size, largest) else b""
+    return b""
 
 
 def _utf8_texts(stream: BinaryIO, order: str, ifd: int) -> dict[int, bytes]:

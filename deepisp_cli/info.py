@@ -56,7 +56,7 @@ def describe(source: Path | str) -> dict[str, Any]:
 
 
 def not_supported(source: Path | str, error: DeepIspError) -> dict[str, Any]:
-    """What `describe` says of a file that is none of ours."""
+    """What `describe` says of a file that cannot be developed."""
     reason = str(error).removeprefix(f"{source}: ")
     return {"file": str(source), "supported": False, "reason": reason, "exit_code": error.exit_code}
 

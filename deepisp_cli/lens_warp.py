@@ -26,7 +26,7 @@ from deepisp_cli.dng_opcodes import (
 from deepisp_cli.dng_tags import Tags
 from deepisp_cli.machine import on_all_cores
 
-CELL = 16  # pixels between the places that are computed; lines in between: 0.01 off at 12 megapixels
+CELL = 16  # pixels between the places that are computed; in between linear, at most 0.01 off at 12 megapixels
 BLOCK_ROWS = 16 * CELL  # corrected at a time
 PADDING = 2 * CELL  # of repeated edge, so that no cell is partly beyond it
 MARGIN = 4  # pixels around a place that the interpolation uses, and one for the lines between places

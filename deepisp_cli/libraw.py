@@ -136,8 +136,8 @@ def decode(source: BinaryIO, tags: Tags) -> Decoded:
 
 
 def _colours(raw: rawpy.RawPy) -> np.ndarray | None:
-    """``raw.raw_pattern``, but of an X-Trans mosaic with any margins: with more than six samples LibRaw looks
-    its colours up beside its table."""
+    """``raw.raw_pattern``, also of X-Trans mosaics whose margins are wider than six samples: there LibRaw
+    reads outside its table, so the visible area's colours are asked for and rolled back."""
     colours = raw.raw_pattern
     if colours is None or colours.shape != (6, 6):
         return colours

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from deepisp_cli.errors import ModelError
+from deepisp_cli.errors import ModelError, UsageError
 
 DEFAULT_MODEL = "deepisp"
 CARD_FILE = "card.json"
@@ -136,6 +136,8 @@ def find_model(name: str | os.PathLike[str]) -> Model:
     ModelError
         If there is none, or its card cannot be used.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(f'{name!r} is not a model; give a name such as "deepisp", or a model\'s folder')
     folder = Path(name)
     if isinstance(name, str) and not looks_like_a_path(name):
         folder = _models_folder() / name

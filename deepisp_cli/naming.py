@@ -29,7 +29,7 @@ def check_template(template: str) -> None:
         fields = {field for _, field, _, _ in parsed if field is not None}
         if any("{" in (form or "") for _, _, form, _ in parsed):
             raise UsageError(f"--name {template!r}: fields cannot be nested; give them one after the other")
-        if any(re.search(r"\d{4}", form or "") for _, _, form, _ in parsed):
+        if any(re.search(r"\d{4}", form or "") for _, field, form, _ in parsed if field != "date"):
             raise UsageError(
                 f"--name {template!r}: a field of a thousand letters is too long; make it shorter"
             )

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -67,9 +68,11 @@ class Options:
 
     def __post_init__(self) -> None:
         if not isinstance(self.white_balance, str):
+            with suppress(TypeError):
+                object.__setattr__(self, "white_balance", tuple(self.white_balance))  # the class is frozen
             parse_gains(self.white_balance)
             gains = tuple(float(gain) for gain in self.white_balance)  # can be compared and hashed
-            object.__setattr__(self, "white_balance", gains)  # the class is frozen
+            object.__setattr__(self, "white_balance", gains)
         elif self.white_balance not in WHITE_BALANCES and not parse_kelvin(self.white_balance):
             parse_gains(self.white_balance)
         for name, kind, words in (
@@ -80,6 +83,7 @@ class Options:
             ("bit_depth", Integral, "a whole number"),
             ("tile", Integral | None, "a whole number"),
             ("long_side", Integral | None, "a whole number"),
+            ("overwrite", bool, "True or False"),
         ):
             if not isinstance(value := getattr(self, name), kind):
                 raise UsageError(f"{name} is {words}, got {value!r}")

@@ -59,7 +59,7 @@ THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 160, 80  # pixels of the longer side, as DCF
 
 def check_format(name: str) -> None:
     """`UsageError` if it is no key of `FORMATS`."""
-    if name not in FORMATS:
+    if not isinstance(name, str) or name not in FORMATS:
         raise UsageError(f"unknown format {name!r}; known: {', '.join(FORMATS)}")
 
 

@@ -227,13 +227,12 @@ def finish(
             pixels = with_square_pixels(pixels, frame.pixel_aspect)
             if options.long_side is not None:
                 pixels = reduce_to(pixels, options.long_side)
-    result.height, result.width = pixels.shape[:2]
-    if isinstance(pixels, np.ndarray):
         luma = float(pixels[::8, ::8].mean((0, 1)) @ LUMINANCE) / np.iinfo(pixels.dtype).max
         if luma < DARK:
             result.notes.append("the picture is very dark; --exposure brightens it")
         if luma > BRIGHT:
             result.notes.append("the picture is almost white; a lower --exposure darkens it")
+    result.height, result.width = pixels.shape[:2]
     return pixels
 
 

@@ -88,7 +88,7 @@ def plan_jobs(
     Raises
     ------
     InputError
-        If nothing is found. A missing input among others becomes a job with an error.
+        If the only input is missing or holds no raw. Several that are missing become jobs with errors.
     UsageError
         If the options contradict each other, two inputs share an output, or an output exists.
     """

@@ -152,7 +152,7 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
         raise UsageError(f"{name}: give a path or a file open in binary mode, not {type(source).__name__}")
     try:
         size = source.seek(0, 2)
-    except io.UnsupportedOperation as error:
+    except ValueError as error:  # not seekable, or closed
         raise UsageError(f"{name}: cannot be rewound; give io.BytesIO with its contents") from error
     if size == 0:
         raise InputError(f"{name}: the file is empty; copy it from the camera again")
@@ -261,7 +261,7 @@ def _cut(samples: np.ndarray, area: _Area, colours: np.ndarray | None) -> np.nda
 def _clipped_white(samples: np.ndarray, black: np.ndarray, stated: np.ndarray) -> tuple[np.ndarray, float]:
     """The level at which a mosaic's sensor clips, where that is below the white that the file states, and its
     share of it."""
-    # at one count for all, whatever the black of a sample: on the scale that begins at the highest one
+    # it clips at one count everywhere, so all samples have one scale: from the highest black level on
     highest = np.full_like(black, black.max())
     share = clipping_level(samples, highest, np.minimum(highest + (stated - black), stated.max()))
     return (stated, 1.0) if share == 1 else (black + np.float32(share) * (stated - black), share)

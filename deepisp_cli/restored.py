@@ -19,14 +19,14 @@ from deepisp_cli.colour import XYZ_FROM_SRGB, decode, encode
 from deepisp_cli.dng import write_dng
 from deepisp_cli.dng_tags import RawTag
 from deepisp_cli.look import develop_colour
-from deepisp_cli.machine import by_rows, on_blocks
+from deepisp_cli.machine import on_blocks
 from deepisp_cli.raw import RawImage
 from deepisp_cli.render import Pixels, orient, render, upright_aspect
 
 WHITE = 65535  # counts; black is 0: darktable and RawTherapee ignore the black level of a linear DNG
 PREVIEW_SIDE = 2048  # pixels, at most, of its longer side
 HIGHLIGHT = 0.75  # linear light from which what was clipped off is added, at 1 all of it
-BAND = 256  # rows whose highlights are put back at a time, which bounds the memory
+BAND = 32  # rows whose highlights are put back at a time, which bounds the memory
 PREVIEW_QUALITY = 90
 LARGEST_EXPOSURE = 100.0  # EV of a BaselineExposure that is believed
 # the numbers of these tags
@@ -157,13 +157,16 @@ def preview_of(
     """
     step = min(-(-max(image.shape) // PREVIEW_SIDE), *image.shape[:2])
     height, width = (length // step for length in image.shape[:2])
-    small = np.zeros((height, width, 3), np.float32)
-    for down in range(step):
-        for right in range(step):
-            pixels = image[down::step, right::step][:height, :width]
-            small += decode(np.minimum(pixels, 1))  # highlights whose colours are not known are white
-    small /= np.float32(step**2)
-    by_rows(lambda rows: develop_colour(encode(rows), matrix, transform, 0, gain), small)
+    cells = image[: height * step, : width * step].reshape(height, step, width, step, 3)
+    small = np.empty((height, width, 3), np.float32)
+
+    def fill(rows: slice) -> None:
+        light = np.zeros(small[rows].shape, np.float32)
+        for down, right in np.ndindex(step, step):
+            light += decode(np.minimum(cells[rows, down, :, right], 1))  # colours unknown: white
+        small[rows] = develop_colour(encode(light / np.float32(step**2)), matrix, transform, 0, gain)
+
+    on_blocks(fill, height)
     return render(small, orientation, 8)
 
 

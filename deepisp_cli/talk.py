@@ -97,7 +97,6 @@ class Talk:
             took = f" ({total:.1f} s)" if result.status == "written" else ""
             names = printable(f"{result.input} -> {result.output}" if result.output else result.input)
             tell(f"{names}: {result.status}{took}")
-        if not self.quiet and not result.error:
             for note in result.notes:
                 tell(f"  {printable(note)}")
         if self.verbose and result.seconds:

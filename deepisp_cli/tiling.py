@@ -72,14 +72,13 @@ def run_tiled(
     check_picture(picture)
     height, width = picture.shape[:2]
     needs = engine.model.tile_needs
-    sides = (tile or 0, tile or 0)
-    if not tile:
-        largest = engine.tile(height * width)
-        down, across = height + origin[0], width + origin[1]
-        if engine.continues:
-            sides = best_strip(across, needs, largest, engine.workers)
-        else:
-            sides = best_tile(down, across, needs, largest, engine.workers)
+    down, across = height + origin[0], width + origin[1]
+    if tile:
+        sides = (tile, tile)
+    elif engine.continues:
+        sides = best_strip(across, needs, engine.tile(height * width), engine.workers)
+    else:
+        sides = best_tile(down, across, needs, engine.tile(height * width), engine.workers)
     row_spans = list(spans(height, origin[0], needs.cell, sides[0]))
     column_spans = list(spans(width, origin[1], needs.cell, sides[1]))
     first_seen = {

@@ -23,7 +23,7 @@ LARGEST_ESTIMATED_GAIN = 8.0
 ENOUGH_CELLS = 1_000_000
 BRIGHTEST_SHARE = 1e-3
 MINKOWSKI = 6  # the exponent of the mean; 1 is the grey world, infinity the brightest place
-MIREDS = range(80, 441, 4)  # micro reciprocal degrees of the lights there are, 12500 to 2270 K
+MIREDS = range(80, 441, 4)  # 1e6 / K of the lights there are, 12500 to 2270 K
 TINT_KEPT = 0.2  # share of what an estimate is off these lights
 
 
@@ -96,6 +96,8 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
         return camera, "white balance cannot be estimated from the picture: the camera's is used"
     if daylight is not None:
         return daylight, "daylight white balance is used"
+    if estimated is None and camera is not None:
+        return camera, "no colour matrix, which daylight needs: the camera's is used"
     if estimated is not None:
         return estimated, "white balance is estimated from the picture"
     return np.ones(3, np.float32), "no white balance is applied"

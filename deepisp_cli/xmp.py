@@ -82,6 +82,8 @@ _NAMESPACES = {**WHOLE, **PARTLY}
 _PREFIXES = {uri: prefix for prefix, uri in _NAMESPACES.items()}
 _MISSPELLED = {uri.rstrip("/"): uri for uri in _NAMESPACES.values() if uri.endswith("/")}  # by exiftool, too
 _DATE_ALONE = re.compile(r"\d{4}(-\d\d){0,2}", re.ASCII)
+_WRAPPER_END = re.compile(r"</(\w+:)?x[am]pmeta\s*>")  # xapmeta: older programs of Adobe
+_RDF_END = re.compile(r"</(\w+:)?RDF\s*>")
 _OWN_TAGS = "darktable|"  # of darktable itself, as of what it has exported
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _META = "{adobe:ns:meta/}"
@@ -225,10 +227,8 @@ def _parse(packet: bytes) -> Properties:
     text = packet.decode(encoding).strip("\0 \t\r\n")
     if not text:
         return {}
-    for end in ("</x:xmpmeta>", "</rdf:RDF>"):  # what else programs leave behind it
-        if end in text:
-            text = text[: text.index(end) + len(end)]
-            break
+    if end := _WRAPPER_END.search(text) or _RDF_END.search(text):  # what else programs leave behind it
+        text = text[: end.end()]
     if "<!DOCTYPE" in text:  # XMP has none, and its entities can blow up to gigabytes
         raise ValueError("it has a document type")
     root = ElementTree.fromstring(text)

@@ -267,6 +267,7 @@ def test_arguments_of_other_kinds_are_told(raws, tmp_path, identity_engine):
         ((raws, identity_engine), "what plan_jobs returns"),
         ((jobs, identity_engine, None, None, 0), "memory is above 0 bytes"),
         ((jobs, identity_engine, None, None, -1), "memory is above 0 bytes"),
+        ((jobs, identity_engine, None, None, "2G"), "memory is above 0 bytes"),
     ):
         with pytest.raises(UsageError, match=words):
             list(develop_many(*wrong))

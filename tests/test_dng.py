@@ -151,6 +151,8 @@ def test_what_does_not_fit_together_is_refused(tmp_path, samples, options, words
         {"black": 4095, "white": 4095},
         {"black": [[64, 64], [64, 5000]], "white": 4095},
         {"black": -1},
+        {"white": 4095.0},
+        {"white": 2**32},
         {"black": np.nan},
         {"black": [[[64]]]},
         {"white_balance": (2, 1)},
@@ -169,7 +171,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path, samples, options, words
     ids=str,
 )
 def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
-    (name,) = wrong.keys() - {"white"}
+    (name,) = wrong.keys() - {"white"} or wrong
     with pytest.raises(ValueError, match=f"{name} must be"):
         write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", **wrong)
     assert not (tmp_path / "a.dng").exists()

@@ -184,4 +184,4 @@ def test_a_field_may_have_hundreds_of_letters_but_not_a_thousand():
 def test_a_form_of_dates_that_is_none_is_refused(form):
     with pytest.raises(UsageError, match=r"dates are given as in \{date:%Y"):
         check_template("{stem}_{date:" + form + "}")
-    check_template("{date}_{date:%Y/%m}_100%_{stem}")
+    check_template("{date}_{date:%Y/%m}_100%_{stem}_{date:Summer 2024, %d}")

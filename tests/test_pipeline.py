@@ -171,6 +171,18 @@ def test_gains_may_be_numbers(write_raw, identity_engine, grey_ramp, gains):
     np.testing.assert_array_equal(pixels, text)
 
 
+def test_gains_may_come_from_an_iterator():
+    assert Options(white_balance=iter((3, 2, 4))).white_balance == (3, 2, 4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"overwrite": "no"}, {"overwrite": 1}, {"format": []}, {"white_balance": 3}]
+)
+def test_values_of_other_kinds_are_refused(wrong):
+    with pytest.raises(UsageError, match=r"overwrite is True or False|unknown format|white balance 3"):
+        Options(**wrong)
+
+
 def test_numbers_of_numpy_are_numbers():
     Options(exposure=np.float32(1), strength=np.float64(0.5), quality=np.int64(90), tile=np.uint16(64))
 

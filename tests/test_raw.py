@@ -192,6 +192,10 @@ def test_what_is_neither_a_path_nor_a_binary_file_is_told(tmp_path):
                 read_raw(wrong)
     with pytest.raises(UsageError, match="cannot be rewound"):
         read_raw(io.RawIOBase())  # like a pipe
+    closed = (tmp_path / "a.dng").open("rb")
+    closed.close()
+    with pytest.raises(UsageError, match="cannot be rewound"):
+        read_raw(closed)
 
 
 # Pattern, area and crop

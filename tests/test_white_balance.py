@@ -76,6 +76,14 @@ def test_daylight_that_is_not_known_is_estimated_not_the_cameras():
     assert remark == "white balance is estimated from the picture"
 
 
+@pytest.mark.parametrize("wanted", ["daylight", "5500K", "camera"])
+def test_a_linear_file_without_a_matrix_has_the_cameras_white_balance(wanted):
+    samples, camera = np.full((8, 8, 3), 0.5, np.float32), np.float32([3, 1, 2])
+    gains, remark = choose_white_balance(raw_with(samples, None, camera_white_balance=camera), wanted)
+    np.testing.assert_array_equal(gains, camera)
+    assert ("no colour matrix" in remark) == (wanted != "camera")
+
+
 def test_samples_that_look_balanced_get_no_gains():
     """Near grey whatever the gain of green, which need not be the smallest."""
     assert _nearer_to_one(np.array([1, 1.8, 1]), np.array([2, 1, 1.5]))

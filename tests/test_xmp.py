@@ -243,6 +243,15 @@ def test_what_comes_after_a_packet_is_passed_over(change):
     assert texts(kept(change(packet(title("x")).decode()).encode()), "dc:title") == ["x"]
 
 
+@pytest.mark.parametrize("name", ["x:xmpmeta", "x:xapmeta", "meta:xmpmeta", "x:xmpmeta "])
+def test_the_wrapper_of_a_packet_may_be_spelled_in_several_ways(name):
+    """Adobe's first programs, Microsoft's."""
+    prefix, _, rest = name.partition(":")
+    text = packet(title("x")).decode().replace("</x:xmpmeta>", f"</{name}>\0junk<")
+    text = text.replace("<x:xmpmeta xmlns:x=", f"<{prefix}:{rest.strip()} xmlns:{prefix}=")
+    assert texts(kept(text.encode()), "dc:title") == ["x"]
+
+
 def test_several_rdfs_are_one():
     first = packet(title("x")).decode()
     second = packet("", 'xmp:Rating="3"').decode()
