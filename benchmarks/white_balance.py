@@ -16,8 +16,9 @@ import numpy as np
 from script import photographs_in, run_script
 
 from deepisp_cli.calibration import neutral_gains
-from deepisp_cli.colour import srgb_decode, white_xyz
+from deepisp_cli.colour import srgb_decode
 from deepisp_cli.evaluation.photographs import load_even
+from deepisp_cli.lights import white_xyz
 from deepisp_cli.raw import read_raw
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.sensor import Sensor, usual_read_noise

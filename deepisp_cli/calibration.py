@@ -3,13 +3,13 @@
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from deepisp_cli.colour import XYZ_FROM_SRGB, white_xyz, xyz_of
+from deepisp_cli.colour import XYZ_FROM_SRGB
 from deepisp_cli.dng_tags import SIGNATURES, Tags, is_dng, text
+from deepisp_cli.lights import chromatic_adaptation, correlated_temperature, white_xyz, xyz_of
 
 LIGHTS = {  # K, of EXIF's codes of light sources
     **dict.fromkeys((1, 4, 9, 18, 20), 5500.0),  # daylight, flash, fine weather, B, D55
@@ -25,8 +25,6 @@ CHROMATICITY = 0  # the kind of IlluminantData that is a chromaticity, x and y
 STANDARD = (20, 21, 22, 23)  # preferred among lights of one temperature: laboratories' own
 TURNS = 30  # of the search for a light, which mostly ends after a few
 LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
-BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-D65 = XYZ_FROM_SRGB.sum(1)  # white of sRGB
 
 
 class Calibration(NamedTuple):
@@ -108,7 +106,7 @@ def _kelvin(tags: Tags, number: str) -> float | None:
         kind, *parts = struct.unpack("<H4I", data.tobytes())
         x, y = parts[0] / parts[1], parts[2] / parts[3]
         if kind == CHROMATICITY and 0 < x < 1 and 0 < y < 1:
-            return temperature(xyz_of(x, y))
+            return correlated_temperature(xyz_of(x, y))
     return None
 
 
@@ -153,7 +151,7 @@ def kelvin_of(neutral: np.ndarray, calibrations: Sequence[Calibration]) -> float
     kelvin = 6500.0
     for _ in range(TURNS):
         before = kelvin
-        kelvin = temperature(np.linalg.solve(matrix_at(kelvin, calibrations), neutral))
+        kelvin = correlated_temperature(np.linalg.solve(matrix_at(kelvin, calibrations), neutral))
         if kelvin == before:
             return kelvin
     return 2 / (1 / before + 1 / kelvin)  # some matrices let two take turns; the light is between them
@@ -184,45 +182,8 @@ def srgb_from_calibrated(calibrations: Sequence[Calibration], gains: np.ndarray)
     if not (matrix @ light).min() > 0:
         raise ValueError("the colour matrix cannot be inverted")
     to_xyz = np.linalg.inv(matrix) * (matrix @ light)
-    srgb: np.ndarray = np.linalg.inv(XYZ_FROM_SRGB) @ adaptation(light) @ to_xyz
+    srgb: np.ndarray = np.linalg.inv(XYZ_FROM_SRGB) @ chromatic_adaptation(light) @ to_xyz
     return srgb.astype(np.float32)
-
-
-def temperature(xyz: np.ndarray) -> float:
-    """The colour temperature in K, to a mired (1e6 / K), of the light nearest in chromaticity.
-
-    Parameters
-    ----------
-    xyz : (3,) XYZ, of any brightness.
-    """
-    kelvins, locus = _locus()
-    return float(kelvins[np.square(locus - _chromaticity(xyz)).sum(1).argmin()])
-
-
-@cache
-def _locus() -> tuple[np.ndarray, np.ndarray]:
-    kelvins = 1e6 / np.arange(40, 600)
-    return kelvins, np.array([_chromaticity(white_xyz(kelvin)) for kelvin in kelvins])
-
-
-def _chromaticity(xyz: np.ndarray) -> np.ndarray:
-    """CIE 1960 u and v, in which distances to the black body are measured."""
-    x, y, z = xyz
-    return np.array([4 * x, 6 * y]) / (x + 15 * y + 3 * z)
-
-
-def adaptation(light: np.ndarray) -> np.ndarray:
-    """What colours under a light look like under D65, by Bradford's transform.
-
-    Parameters
-    ----------
-    light : (3,) XYZ, of natural or incandescent light.
-
-    Returns
-    -------
-    (3, 3) float64, XYZ to XYZ.
-    """
-    return np.linalg.inv(BRADFORD) @ np.diag((BRADFORD @ D65) / (BRADFORD @ light)) @ BRADFORD
 
 
 def neutral_gains(xyz_to_camera: np.ndarray, light: np.ndarray) -> np.ndarray | None:

@@ -380,7 +380,7 @@ def models(as_json: bool) -> None:
     for model in found:
         card = model.card
         try:
-            size = f"{model.size / 1e6:.1f} MB"
+            size = f"{model.graph_bytes / 1e6:.1f} MB"
         except ModelError as error:  # the others can be used
             tell(f"deepisp: {printable(str(error))}")
             continue

@@ -113,28 +113,6 @@ def black_and_scale(
     return black, (gains[channels] / (white - black)).astype(np.float32)
 
 
-def mirror(start: int, stop: int, length: int) -> np.ndarray:
-    """Indices into an axis, mirrored about its first and last element.
-
-    Mirroring keeps parity, and so the CFA's phase: at the front -1 becomes 1, at the back ``length`` becomes
-    length - 2, whatever the length.
-
-    Parameters
-    ----------
-    start, stop : the first index, and that after the last; may be outside of the axis.
-    length : of the axis.
-
-    Returns
-    -------
-    (N,) integers, 0 to ``length`` - 1; N is stop - start.
-    """
-    if length == 1:
-        return np.zeros(stop - start, np.intp)
-    period = 2 * (length - 1)
-    index = np.arange(start, stop) % period
-    return np.where(index < length, index, period - index)
-
-
 def demosaic(mosaic: Array, pattern: str) -> Array:
     """Interpolate a Bayer mosaic bilinearly to linear camera RGB.
 

@@ -148,7 +148,7 @@ def _makes_sense(tag: tifffile.TiffTag) -> bool:
     return bool(np.isfinite(value).all() and value.size) if isinstance(value, np.ndarray) else bool(value)
 
 
-def restored_share(tags: Tags) -> float:
+def restored_strength(tags: Tags) -> float:
     """NoiseReductionApplied of restored raws that this program wrote (with its version and the model's name);
     0 for others."""
     ours = str(tags.get("Software", "")).startswith("deepisp ")

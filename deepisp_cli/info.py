@@ -47,7 +47,7 @@ def describe(source: Path | str) -> dict[str, Any]:
         "white_balance": _rounded(raw.camera_white_balance),
         "daylight_white_balance": _rounded(raw.daylight_white_balance),
         "xyz_to_camera": _rounded(raw.xyz_to_camera),
-        "restored": raw.restored > 0,
+        "restored": raw.restored_strength > 0,
         "rating": metadata.rating,
         "xmp": values_in(metadata.xmp),
         "gps": {2, 4} <= metadata.gps.keys(),  # latitude and longitude

@@ -21,6 +21,7 @@ OPSET = 17  # of our ONNX graphs
 IR_VERSION = 8  # of their files, the one that came with this opset
 WEIGHTS_FILE = "weights.safetensors"
 TILE = 768  # pixels a side, where neither memory nor the user ask for another
+STRIP = 128  # pixels: tile height for an engine that continues; low tiles stay in the cache
 ACTIVATIONS = 4  # tensors of a block alive at a time: its joined input, its output, features, image
 
 NOT_INSTALLED = "the program's models are not installed; install deepisp again"
@@ -86,7 +87,7 @@ class Model:
         return EIGHT_BIT_FILE in self.card["files"]
 
     @property
-    def size(self) -> int:
+    def graph_bytes(self) -> int:
         """Bytes of the ONNX graph.
 
         Raises

@@ -10,9 +10,8 @@ import numpy as np
 
 from deepisp_cli.errors import EngineError, first_line, loading
 from deepisp_cli.machine import available_cores
-from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, TILE, Model
+from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, STRIP, TILE, Model
 
-STRIP = 128  # pixels: tile height for an engine that continues; low tiles stay in the cache
 MOST_WORKERS = 8  # tiles at a time on a CPU; more cores are shared among them
 CPU_TILES = (256, 1024)  # smallest and largest width: long rows do not fit into a core's cache (measured)
 CPU_MEMORY = (300e6, 500e6)  # bytes of all tiles in progress, beside a large frame and beside none

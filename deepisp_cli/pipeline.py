@@ -132,7 +132,7 @@ def to_frame(raw: RawImage, options: Options, result: Result, resident: bool = F
         matrix, matrix_remark = camera_matrix(raw, gains)
         result.notes += filter(None, (*remarks, balance_remark, matrix_remark))
         result.white_balance = [round(float(gain), 4) for gain in gains]
-        strength = 0.0 if raw.restored else options.strength
+        strength = 0.0 if raw.restored_strength else options.strength
         if strength != options.strength:
             ignored = ": --strength has no effect" if options.strength < 1 else ""
             result.notes.append(f"deepisp has restored it already and does not do so twice{ignored}")
@@ -182,7 +182,7 @@ def frame_bytes(raw: RawImage, options: Options) -> int:
     """The peak memory of a picture in progress: two float32 pictures, the finished one, the counts; a third
     float32 one where a linear DNG keeps its full colours."""
     height, width = raw.samples.shape[:2]
-    third = FLOAT_BYTES if raw.pattern is None and (options.strength < 1 or raw.restored) else 0
+    third = FLOAT_BYTES if raw.pattern is None and (options.strength < 1 or raw.restored_strength) else 0
     return height * width * (2 * FLOAT_BYTES + third + FINISHED_BYTES) + raw.samples.nbytes
 
 
@@ -271,7 +271,7 @@ def _finish_here(
             if frame.monochrome:
                 make_grey(preview)
             preview = with_square_pixels(preview, frame.pixel_aspect)
-            return restored_raw(image, raw, frame.gains, preview, raw.restored or frame.strength)
+            return restored_raw(image, raw, frame.gains, preview, raw.restored_strength or frame.strength)
     with result.timed("colour"):
         look = partial(
             develop_colour, matrix=frame.matrix, transform=transform, exposure=options.exposure, gain=gain,

@@ -74,7 +74,7 @@ class RawImage:
     clipped_at : float
         Where the sensor clips, as a share of the white level that the file states; ``white`` is lower by as
         much.
-    restored : float
+    restored_strength : float
         The strength, 0 to 1, with which this program has restored it already.
     profile : tuple of RawTag
         A DNG's own tags about its colours; with its matrices if ``xyz_to_camera`` is from there.
@@ -100,7 +100,7 @@ class RawImage:
     capture: Mapping[str, Any]
     notes: tuple[str, ...]
     clipped_at: float = 1.0
-    restored: float = 0.0
+    restored_strength: float = 0.0
     profile: tuple[RawTag, ...] = ()
     calibrations: tuple[Calibration, ...] = ()
     pixel_aspect: float = 1.0
@@ -209,7 +209,7 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         orientation=_orientation(decoded, tags),
         lens_warp=area.lens_warp,
         clipped_at=share,
-        restored=dng_tags.restored_share(tags),
+        restored_strength=dng_tags.restored_strength(tags),
         make=dng_tags.text(tags, "Make"),
         model=dng_tags.text(tags, "Model") or dng_tags.camera_model(tags),
         capture=decoded.capture,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deepisp_cli.colour import encode
-from deepisp_cli.demosaic import black_and_scale, demosaic, mirror, normalise
+from deepisp_cli.demosaic import black_and_scale, demosaic, normalise
 from deepisp_cli.engine import ResidentEngine
 from deepisp_cli.frame import Frame, Result
 from deepisp_cli.grain import as_grain, taken_off
@@ -20,7 +20,7 @@ from deepisp_cli.look import develop_colour, exposure_of, frame_gain
 from deepisp_cli.options import Options
 from deepisp_cli.raw import RawImage
 from deepisp_cli.render import LEVELS, TURNS, dither
-from deepisp_cli.tiling import spans
+from deepisp_cli.tiling import mirror, spans
 from deepisp_cli.xtrans import SIDE, measured, weighted_means
 
 BLOCK_ROWS = 512  # rows worked on at a time, so that temporaries are small beside the frame

@@ -7,20 +7,18 @@ import numpy as np
 
 from deepisp_cli import dng_tags
 from deepisp_cli.calibration import (
-    D65,
     Calibration,
     colour_matrix,
     is_usable,
     matrix_at,
     neutral_gains,
     read_calibrations,
-    temperature,
     to_gains,
 )
-from deepisp_cli.colour import xyz_of
 from deepisp_cli.developed_matrix import developed_matrix
 from deepisp_cli.dng_tags import RawTag, Tags
 from deepisp_cli.libraw import Decoded
+from deepisp_cli.lights import D65, correlated_temperature, xyz_of
 from deepisp_cli.xtrans import SIDE
 
 
@@ -109,4 +107,4 @@ def _as_shot_neutral(
     if "AsShotNeutral" in tags or "AsShotWhiteXY" not in tags or matrix is None:
         return tags.get("AsShotNeutral")
     light = xyz_of(*tags["AsShotWhiteXY"])
-    return (matrix_at(temperature(light), calibrations) if calibrations else matrix) @ light
+    return (matrix_at(correlated_temperature(light), calibrations) if calibrations else matrix) @ light

@@ -11,13 +11,33 @@ from typing import Any, cast
 
 import numpy as np
 
-from deepisp_cli.demosaic import mirror
 from deepisp_cli.engine import ContinuingEngine, Engine
-from deepisp_cli.models import TileNeeds
-from deepisp_cli.onnx_engine import STRIP
+from deepisp_cli.models import STRIP, TileNeeds
 from deepisp_cli.render import check_picture
 
 BANDS_IN_WORK = 2  # rows of tiles in progress
+
+
+def mirror(start: int, stop: int, length: int) -> np.ndarray:
+    """Indices into an axis, mirrored about its first and last element.
+
+    Mirroring keeps parity, and so the CFA's phase: at the front -1 becomes 1, at the back ``length`` becomes
+    length - 2, whatever the length.
+
+    Parameters
+    ----------
+    start, stop : the first index, and that after the last; may be outside of the axis.
+    length : of the axis.
+
+    Returns
+    -------
+    (N,) integers, 0 to ``length`` - 1; N is stop - start.
+    """
+    if length == 1:
+        return np.zeros(stop - start, np.intp)
+    period = 2 * (length - 1)
+    index = np.arange(start, stop) % period
+    return np.where(index < length, index, period - index)
 
 
 def spans(length: int, origin: int, cell: int, tile: int) -> Iterator[tuple[int, int]]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from deepisp_cli.calibration import D65, LARGEST_GAIN, neutral_gains
-from deepisp_cli.colour import white_xyz
+from deepisp_cli.calibration import LARGEST_GAIN, neutral_gains
 from deepisp_cli.demosaic import normalise, normalise_mosaic
 from deepisp_cli.errors import UsageError
+from deepisp_cli.lights import D65, white_xyz
 from deepisp_cli.raw import RawImage
 
 WHITE_BALANCES = ("camera", "daylight", "auto")

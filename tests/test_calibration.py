@@ -10,22 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepisp_cli.calibration import (
-    BRADFORD,
-    D65,
     LIGHTS,
     Calibration,
-    adaptation,
     is_usable,
     kelvin_of,
     matrix_at,
     neutral_gains,
     srgb_from_calibrated,
-    temperature,
     to_gains,
 )
 from deepisp_cli.camera_rgb import camera_matrix
-from deepisp_cli.colour import XYZ_FROM_SRGB, srgb_decode, srgb_from_camera, white_xyz
+from deepisp_cli.colour import XYZ_FROM_SRGB, srgb_decode, srgb_from_camera
 from deepisp_cli.dng import write_dng
+from deepisp_cli.lights import BRADFORD, D65, chromatic_adaptation, correlated_temperature, white_xyz
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop_array
 from deepisp_cli.raw import read_raw
@@ -86,8 +83,8 @@ def test_of_three_lights_the_two_nearest_count():
 def test_a_light_is_known_by_the_neutral_that_the_camera_sees(kelvin):
     neutral = matrix_at(kelvin, BOTH) @ white_xyz(kelvin)
     assert kelvin_of(0.37 * neutral, BOTH) == pytest.approx(kelvin, rel=0.01)
-    assert temperature(white_xyz(kelvin)) == pytest.approx(kelvin, rel=0.006)
-    assert temperature(5 * white_xyz(kelvin)) == temperature(white_xyz(kelvin))
+    assert correlated_temperature(white_xyz(kelvin)) == pytest.approx(kelvin, rel=0.006)
+    assert correlated_temperature(5 * white_xyz(kelvin)) == correlated_temperature(white_xyz(kelvin))
 
 
 @pytest.mark.parametrize("kelvin", [3600, 4000, 4500, 5500])
@@ -108,7 +105,7 @@ def test_lamps_have_the_temperature_that_is_published(x, y):
     """CIE's F2, F4 and F7, and greener ones, by McCamy's formula (1992)."""
     slope = (x - 0.3320) / (0.1858 - y)
     kelvin = 449 * slope**3 + 3525 * slope**2 + 6823.3 * slope + 5520.33
-    assert temperature(np.array([x, y, 1 - x - y])) == pytest.approx(kelvin, rel=0.005)
+    assert correlated_temperature(np.array([x, y, 1 - x - y])) == pytest.approx(kelvin, rel=0.005)
 
 
 def test_bradfords_transform_turns_lights_into_one_another():
@@ -119,9 +116,9 @@ def test_bradfords_transform_turns_lights_into_one_another():
         [-0.1366303, 1.1041226, 0.1291718],
         [0.0798489, -0.1348999, 3.1924009],
     ]
-    np.testing.assert_allclose(adaptation(a), expected, atol=2e-3)
-    np.testing.assert_allclose(adaptation(a) @ a, D65, rtol=1e-9)
-    np.testing.assert_allclose(adaptation(D65), np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(chromatic_adaptation(a), expected, atol=2e-3)
+    np.testing.assert_allclose(chromatic_adaptation(a) @ a, D65, rtol=1e-9)
+    np.testing.assert_allclose(chromatic_adaptation(D65), np.eye(3), atol=1e-9)
     assert BRADFORD.sum() == pytest.approx(3.0, abs=0.01)
 
 
@@ -130,7 +127,7 @@ def test_colours_under_any_light_come_out_as_under_daylight(kelvin):
     """Surfaces whose colours change with the light as Bradford's transform says."""
     matrix, light = matrix_at(kelvin, BOTH), white_xyz(kelvin)
     gains = neutral_gains(matrix, light)
-    under_light = COLOURS @ XYZ_FROM_SRGB.T @ np.linalg.inv(adaptation(light)).T
+    under_light = COLOURS @ XYZ_FROM_SRGB.T @ np.linalg.inv(chromatic_adaptation(light)).T
     camera = under_light @ matrix.T * gains
     raw = raw_with(np.ones((8, 8)), "RGGB", xyz_to_camera=np.float32(MATRIX), calibrations=BOTH)
     to_srgb, note = camera_matrix(raw, gains)
@@ -183,7 +180,7 @@ def test_a_light_without_a_code_is_known_by_its_chromaticity(read, data, expecte
 def test_a_file_with_two_lights_is_read_and_developed_by_the_right_one(read, identity_engine, tmp_path):
     light = white_xyz(2850)
     gains = neutral_gains(WARM, light)
-    under_light = COLOURS @ XYZ_FROM_SRGB.T @ np.linalg.inv(adaptation(light)).T @ WARM.T * gains
+    under_light = COLOURS @ XYZ_FROM_SRGB.T @ np.linalg.inv(chromatic_adaptation(light)).T @ WARM.T * gains
     scene = np.repeat(np.repeat(0.6 * under_light[None] / under_light.max(), 32, 0), 32, 1)
     counts = mosaic_of(scene, black=0, gains=gains)
     extra = tags_of((17, WARM), (21, MATRIX))
@@ -318,7 +315,7 @@ def test_of_two_matrices_for_one_light_the_first_counts(read):
 
 @pytest.mark.parametrize("kelvin", [1700, 2000, 15000, 23000])
 def test_every_light_of_the_scale_has_its_temperature(kelvin):
-    assert temperature(white_xyz(kelvin)) == pytest.approx(kelvin, rel=0.015)
+    assert correlated_temperature(white_xyz(kelvin)) == pytest.approx(kelvin, rel=0.015)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1, 1e3])

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from deepisp_cli.demosaic import (
     BAYER_PATTERNS,
     demosaic,
-    mirror,
     normalise_mosaic,
     red_position,
 )
+from deepisp_cli.tiling import mirror
 
 sizes = st.tuples(st.integers(2, 9), st.integers(2, 9))
 
@@ -119,18 +119,6 @@ def test_blown_highlights_become_white_and_negatives_stay():
     )
     assert mosaic[0, 0] < 0
     np.testing.assert_array_equal(demosaic(mosaic, "RGGB")[2:, 2:], 1.0)
-
-
-@given(length=st.integers(2, 9), start=st.integers(-30, 0), stop=st.integers(1, 40))
-@settings(deadline=None)
-def test_mirror_keeps_the_phase_and_stays_inside(length, start, stop):
-    index = mirror(start, stop, length)
-    inside = [i for i, position in enumerate(range(start, stop)) if 0 <= position < length]
-    np.testing.assert_array_equal(index[inside], np.arange(start, stop)[inside])
-    assert index.min() >= 0
-    assert index.max() < length
-    assert set(np.abs(np.diff(index))) <= {1}  # no sample repeated, none left out
-    np.testing.assert_array_equal((index - np.arange(start, stop)) % 2, 0)
 
 
 def test_red_position():

@@ -19,7 +19,7 @@ from scipy.ndimage import convolve, gaussian_filter
 from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.cli import main
 from deepisp_cli.colour import encode, srgb_encode
-from deepisp_cli.demosaic import demosaic, mirror, normalise_mosaic, sample_mosaic
+from deepisp_cli.demosaic import demosaic, normalise_mosaic, sample_mosaic
 from deepisp_cli.errors import EngineError, InputError, UsageError
 from deepisp_cli.evaluation import PROTOCOLS, metrics
 from deepisp_cli.evaluation import evaluate as evaluation
@@ -33,7 +33,7 @@ from deepisp_cli.evaluation.photographs import Demosaic, LowLight
 from deepisp_cli.evaluation.report import HEAD, as_markdown, sheet_row, table
 from deepisp_cli.evaluation.scenes import Pairs
 from deepisp_cli.raw import read_raw
-from deepisp_cli.tiling import run_tiled
+from deepisp_cli.tiling import mirror, run_tiled
 from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.pictures import spread
 

@@ -33,7 +33,7 @@ LAYERS = [
     ["metadata"],
     ["exif_reader", "exif_corrections"],
     ["dng_tags", "demosaic", "look", "render", "models"],
-    ["metering", "fused"],
+    ["metering", "fused", "lights"],
     ["colour", "network", "exif_values", "kernels"],
     ["joining"],
     ["errors", "machine", "xmp", "interrupts", "streams", "__init__"],

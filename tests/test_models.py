@@ -32,12 +32,12 @@ def test_a_changed_file_is_refused(copy):
 
 def test_the_size_of_a_missing_file_is_not_known(copy):
     model = find_model(str(copy))
-    assert model.size == (copy / ONNX_FILE).stat().st_size
+    assert model.graph_bytes == (copy / ONNX_FILE).stat().st_size
     (copy / ONNX_FILE).write_bytes(b"damaged")
-    assert model.size == 7  # a list of models shows it, too
+    assert model.graph_bytes == 7  # a list of models shows it, too
     (copy / ONNX_FILE).unlink()
     with pytest.raises(ModelError, match=r"model\.onnx: cannot be read"):
-        assert model.size
+        assert model.graph_bytes
 
 
 def test_a_missing_file_is_named(copy):

@@ -17,7 +17,7 @@ from deepisp_cli.batch import develop_many
 from deepisp_cli.camera_rgb import clipped_off, linear_rgb
 from deepisp_cli.colour import decode, encode
 from deepisp_cli.dng import write_dng
-from deepisp_cli.dng_tags import RawTag, restored_share
+from deepisp_cli.dng_tags import RawTag, restored_strength
 from deepisp_cli.errors import UsageError
 from deepisp_cli.info import describe
 from deepisp_cli.metadata import read_metadata
@@ -382,7 +382,7 @@ def test_exposures_of_any_type_are_lowered(value):
 def test_what_was_restored_in_part_stays_so(write_raw, tmp_path, identity_engine, strength):
     """A DNG written with a strength of 0 has all its noise: that one is restored."""
     target, _ = restored(write_raw("a.dng", scene_of()), tmp_path, identity_engine, strength=strength)
-    assert read_raw(target).restored == strength
+    assert read_raw(target).restored_strength == strength
     result = develop(target, tmp_path / "again.dng", identity_engine, Options(format="dng"))
     assert any("does not do so twice" in note for note in result.notes) == (strength > 0)
     assert not any("--strength" in note for note in result.notes)  # nobody has asked for another
@@ -414,7 +414,7 @@ def test_what_is_restored_is_not_restored_again(write_raw, tmp_path, identity_en
     linear = tmp_path / "linear.dng"
     extra = [(50935, 5, 1, (1, 1))]  # NoiseReductionApplied
     write_dng(linear, read_raw(target).samples, pattern=None, extra=extra)
-    assert read_raw(linear).restored == 0  # though this program wrote it
+    assert read_raw(linear).restored_strength == 0  # though this program wrote it
 
 
 @pytest.mark.parametrize(
@@ -422,8 +422,8 @@ def test_what_is_restored_is_not_restored_again(write_raw, tmp_path, identity_en
 )
 def test_only_a_share_says_that_a_raw_is_restored(stated, share):
     tags = {"Software": "deepisp 0.1.0 (deepisp)", "NoiseReductionApplied": np.array([stated])}
-    assert restored_share(tags) == share
-    assert restored_share({**tags, "Software": "deepispy"}) == 0
+    assert restored_strength(tags) == share
+    assert restored_strength({**tags, "Software": "deepispy"}) == 0
 
 
 @pytest.mark.parametrize(

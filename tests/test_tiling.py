@@ -9,9 +9,9 @@ from conftest import IdentityEngine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deepisp_cli.models import TileNeeds
-from deepisp_cli.onnx_engine import STRIP, OnnxEngine
-from deepisp_cli.tiling import best_strip, best_tile, run_tiled, spans
+from deepisp_cli.models import STRIP, TileNeeds
+from deepisp_cli.onnx_engine import OnnxEngine
+from deepisp_cli.tiling import best_strip, best_tile, mirror, run_tiled, spans
 
 
 @given(
@@ -325,3 +325,15 @@ def test_progress_rises_to_one(identity_engine):
     assert seen == sorted(seen)
     assert seen[-1] == 1
     assert len(seen) == 3 * 5
+
+
+@given(length=st.integers(2, 9), start=st.integers(-30, 0), stop=st.integers(1, 40))
+@settings(deadline=None)
+def test_mirror_keeps_the_phase_and_stays_inside(length, start, stop):
+    index = mirror(start, stop, length)
+    inside = [i for i, position in enumerate(range(start, stop)) if 0 <= position < length]
+    np.testing.assert_array_equal(index[inside], np.arange(start, stop)[inside])
+    assert index.min() >= 0
+    assert index.max() < length
+    assert set(np.abs(np.diff(index))) <= {1}  # no sample repeated, none left out
+    np.testing.assert_array_equal((index - np.arange(start, stop)) % 2, 0)

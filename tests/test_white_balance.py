@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from conftest import MATRIX, raw_with
 
-from deepisp_cli.calibration import D65, Calibration, neutral_gains
+from deepisp_cli.calibration import Calibration, neutral_gains
 from deepisp_cli.camera_rgb import camera_matrix
-from deepisp_cli.colour import white_xyz
 from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.dng_tags import RawTag
 from deepisp_cli.errors import UsageError
+from deepisp_cli.lights import D65, white_xyz
 from deepisp_cli.options import Options
 from deepisp_cli.raw import read_raw
 from deepisp_cli.white_balance import (

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import rawpy
 
-from deepisp_cli.demosaic import demosaic, mirror
+from deepisp_cli.demosaic import demosaic
 from deepisp_cli.engine import Engine
 from deepisp_cli.errors import EngineError, UsageError, first_line
 from deepisp_cli.evaluation.benchmarks import Method
@@ -25,7 +25,7 @@ from deepisp_cli.look import develop_colour
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop_array, prepare
 from deepisp_cli.render import render
-from deepisp_cli.tiling import run_tiled
+from deepisp_cli.tiling import mirror, run_tiled
 from deepisp_cli.training.pictures import load_photograph
 
 PATTERN = "RGGB"
