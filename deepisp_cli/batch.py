@@ -17,13 +17,14 @@ import numpy as np
 from deepisp_cli.engine import Engine, as_engine
 from deepisp_cli.errors import (
     DeepIspError,
+    DiskFullError,
     EngineError,
     OutputExistsError,
     UsageError,
     joint_exit_code,
     told_of,
 )
-from deepisp_cli.files import STANDARD_STREAM, check_target, is_device
+from deepisp_cli.files import STANDARD_STREAM, check_target, disk_space, is_device
 from deepisp_cli.frame import Frame, Result
 from deepisp_cli.machine import available_cores, total_memory
 from deepisp_cli.metadata import Metadata
@@ -44,6 +45,7 @@ from deepisp_cli.restored import RestoredRaw
 
 WAIT = 0.1  # seconds between a waiting thread's checks whether the batch has ended
 PIPE_PATIENCE = 1.0  # seconds that a batch, when it ends, waits for one that reads or writes a pipe
+FREED = 1 << 20  # bytes more than before: less comes and goes by itself
 M_ARENA_MAX = -8  # glibc's malloc.h
 Item = TypeVar("Item")
 
@@ -200,6 +202,7 @@ class _Batch:
         self.ahead = Semaphore(workers)
         self.stop = Event()
         self.at_pipes: set[Thread] = set()
+        self.full: dict[int, int] = {}  # disks to which a picture was too large: their free bytes
         self.todo: SimpleQueue[_Work] = SimpleQueue()
         self.prepared: SimpleQueue[_Work | None] = SimpleQueue()
         self.finished: Queue[_Work | None] = Queue(workers)
@@ -273,6 +276,7 @@ class _Batch:
         if work.job.target != STANDARD_STREAM:
             # another run may have written it since this one was planned
             check_target(Path(work.job.target), self.options.overwrite)
+            self._check_space(Path(work.job.target))
         work.options = with_format(self.options, work.job.target)  # tells before the work what cannot be
         contents = self.contents if work.job.source == STANDARD_STREAM else None
         with self._at_pipe(work.job.source):
@@ -281,6 +285,17 @@ class _Batch:
         self.memory.take(size, self.stop)
         work.size = size
         work.frame = to_frame(raw, work.options, work.result, self.resident)
+
+    def _check_space(self, target: Path) -> None:
+        """Tell before the work that a disk is full, if it was so for an earlier picture and nobody has freed
+        any space since."""
+        with suppress(OSError):
+            disk, free = disk_space(target)
+            if disk in self.full and free < self.full[disk] + FREED:
+                raise DiskFullError(
+                    f"{target}: its disk is full, as for a picture before; free some space, then"
+                    " --skip-existing goes on"
+                )
 
     def _develop(self, engine: Engine) -> None:
         with engine.lane():
@@ -344,6 +359,10 @@ class _Batch:
                 work.result.status = "skipped"
             else:
                 work.result.fail(error)
+            if isinstance(error, DiskFullError):
+                with suppress(OSError):
+                    disk, free = disk_space(Path(work.job.target))
+                    self.full[disk] = max(free, self.full.get(disk, 0))
 
 
 def reading_threads(engines: Sequence[Engine]) -> int:

@@ -57,6 +57,10 @@ class OutputError(DeepIspError):
     exit_code = 5
 
 
+class DiskFullError(OutputError):
+    """The disk that an output goes to is full, or what the user may take of it is used up."""
+
+
 def joint_exit_code(codes: Sequence[int]) -> int:
     """0: nothing failed; the error's own code if there was one input; else 1."""
     return codes[0] if len(codes) == 1 else int(any(codes))

@@ -6,13 +6,14 @@ import ctypes
 import errno
 import os
 import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from deepisp_cli.errors import OutputError, OutputExistsError
+from deepisp_cli.errors import DiskFullError, OutputError, OutputExistsError
 
 REMEDIES = {
     errno.ENOSPC: "free some space or choose another folder",
@@ -40,7 +41,8 @@ def output_errors(name: object) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "check the disk and the path")
-        raise OutputError(f"{name}: cannot be written ({error.strerror or error}); {remedy}") from error
+        kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError
+        raise kind(f"{name}: cannot be written ({error.strerror or error}); {remedy}") from error
 
 
 def replace_file(target: Path, data: bytes) -> None:
@@ -154,13 +156,24 @@ def check_target(target: Path, overwrite: bool) -> None:
     with output_errors(target), contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         os.lstat(target)  # its name may be too long
     with contextlib.suppress(OSError):  # reported when the folder is made
-        parents = target.absolute().parents
-        drive = parents[-1]  # which may be missing, too
-        folder = next((parent for parent in parents if parent.exists()), drive)
+        folder = _existing_folder(target)
         if not folder.is_dir():
             raise OutputError(f"{folder}: is not a folder; choose another with -o")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"{folder}: cannot be written to; choose another folder with -o")
+
+
+def _existing_folder(target: Path) -> Path:
+    """What there is already of the folders that a picture goes into."""
+    parents = target.absolute().parents
+    drive = parents[-1]  # which may be missing, too
+    return next((parent for parent in parents if parent.exists()), drive)
+
+
+def disk_space(target: Path) -> tuple[int, int]:
+    """The number of the disk that a picture goes to, and its free bytes; OSError if it is missing."""
+    folder = _existing_folder(target)
+    return folder.stat().st_dev, shutil.disk_usage(folder).free
 
 
 def make_parent(target: Path) -> None:

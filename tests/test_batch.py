@@ -1,5 +1,6 @@
 """Many files: overlap, order, failures, interruption."""
 
+import errno
 import gc
 import os
 import threading
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import IdentityEngine
 
-from deepisp_cli import batch, files, restored
+from deepisp_cli import batch, files, output, restored
 from deepisp_cli.batch import Memory, Report, develop_many
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import EngineError, OutputError, UnsupportedRawError, UsageError
@@ -301,6 +302,43 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
     assert asked == [(tmp_path, os.W_OK | os.X_OK)]
     assert not identity_engine.tiles
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("freed", "status"), [(0, "failed"), (batch.FREED, "written")])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_before_the_work_until_space_is_freed(
+    raws, tmp_path, identity_engine, monkeypatch, freed, status, code
+):
+    free = 5 << 20
+
+    def disk_space(target):
+        return len(target.parent.name), free  # "full" and "other" are two disks
+
+    def save(target, data, overwrite):
+        if target == first.target:
+            raise OSError(code, os.strerror(code))
+        files.save(target, data, overwrite)
+
+    monkeypatch.setattr(batch, "disk_space", disk_space)
+    monkeypatch.setattr(output, "save", save)
+    first, *others = [Job(raws[0], tmp_path / "full" / f"{index}.jpg") for index in range(2)]
+    between = [Job(raws[1], tmp_path / "other" / f"{index}.jpg") for index in range(8)]
+    results = []
+    for result in develop_many([first, *between, *others], identity_engine, NEUTRAL):
+        results.append(result)
+        if result.output == str(first.target):
+            free += freed
+    assert [result.status for result in results] == ["failed", *["written"] * 8, status]
+    assert results[0].exit_code == 5 and "cannot be written" in results[0].error
+    if status == "failed":
+        assert (results[-1].exit_code, results[-1].seconds) == (5, {})
+        assert "1.jpg: its disk is full, as for a picture before" in results[-1].error
+
+
+def test_a_disk_with_little_space_is_written_to(raws, tmp_path, identity_engine, monkeypatch):
+    monkeypatch.setattr(batch, "disk_space", lambda target: (1, 1000))
+    results = develop_many(jobs_for(raws[:2], tmp_path / "out"), identity_engine, NEUTRAL)
+    assert [result.status for result in results] == ["written"] * 2
 
 
 def test_a_format_that_cannot_be_is_told_before_the_work(raws, tmp_path, identity_engine):

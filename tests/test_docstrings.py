@@ -33,7 +33,7 @@ MODULES = (
         "inputs",
         "options",
     ),
-    *("lens_warp", "look", "metering", "models", "output", "pipeline", "plan", "raw", "resize"),
+    *("lens_warp", "lights", "look", "metering", "models", "output", "pipeline", "plan", "raw", "resize"),
     *("render", "restored", "clipping", "stated_colour", "tiling", "white_balance", "xtrans"),
 )
 
