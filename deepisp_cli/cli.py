@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepisp_cli import __version__
-from deepisp_cli.cli_options import Format, devices_option, engine_option, memory_option, tile_option
+from deepisp_cli.cli_options import Format, Number, devices_option, engine_option, memory_option, tile_option
 from deepisp_cli.errors import (
     INTERRUPTED,
     DeepIspError,
@@ -121,7 +121,10 @@ A_PATH = click.Path(readable=False, allow_dash=True)
     type=Format(["jpeg", "png", "tiff", "dng"], case_sensitive=False),
     help="Picture format; dng: restored, but left raw for other programs. [from the suffix of -o, else jpeg]",
 )
-@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="JPEG quality.")
+@click.option(
+    "--quality", type=Number(1, 100, whole=True), default=95, metavar="1..100", show_default=True,
+    help="JPEG quality.",
+)  # fmt: skip
 @click.option(
     "--bit-depth",
     type=click.Choice(["8", "16"]),
@@ -157,15 +160,15 @@ A_PATH = click.Path(readable=False, allow_dash=True)
 )
 @click.option(
     "--exposure",
-    type=click.FloatRange(-10, 10),
+    type=Number(-10, 10),
     default=0.0,
     metavar="EV",
     show_default=True,
-    help="Brighten or darken the result.",
+    help="Brighten or darken the result, by -10 to 10.",
 )
 @click.option(
     "--contrast",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.0,
     metavar="0..1",
     show_default=True,
@@ -173,7 +176,7 @@ A_PATH = click.Path(readable=False, allow_dash=True)
 )
 @click.option(
     "--strength",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=1.0,
     metavar="0..1",
     show_default=True,
@@ -188,7 +191,7 @@ A_PATH = click.Path(readable=False, allow_dash=True)
 )
 @click.option(
     "--long-side",
-    type=click.IntRange(min=1),
+    type=Number(1, whole=True),
     metavar="PIXELS",
     help="Reduce larger pictures to this longer side. [as large as the raw]",
 )

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import math
 import re
 from typing import Any
 
@@ -23,6 +24,26 @@ class Bytes(click.ParamType):
         if not match or not float(match[1]):
             self.fail(f"{value!r} is not a size; give bytes such as 1500M or 2G", parameter, context)
         return float(match[1]) * UNITS[match[2]]
+
+
+class Number(click.ParamType):
+    """A number from one to another, or upwards; a wrong one is told which would be right."""
+
+    name = "number"
+
+    def __init__(self, lowest: float, highest: float = math.inf, whole: bool = False) -> None:
+        self.lowest, self.highest, self.whole = lowest, highest, whole
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        try:
+            number = int(value) if self.whole else float(value)
+            if self.lowest <= number <= self.highest and math.isfinite(number):
+                return number
+        except ValueError:
+            pass
+        kind = "whole number" if self.whole else "number"
+        end = f"to {self.highest:g}" if math.isfinite(self.highest) else "on"
+        self.fail(f"{value!r} is no {kind} from {self.lowest:g} {end}", parameter, context)
 
 
 class Format(click.Choice):
@@ -50,7 +71,7 @@ devices_option = click.option(
 )
 tile_option = click.option(
     "--tile",
-    type=click.IntRange(min=64),
+    type=Number(64, whole=True),
     metavar="PIXELS",
     help="Tile size: smaller tiles need less memory; the picture is the same. [as memory allows]",
 )

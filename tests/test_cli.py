@@ -343,14 +343,14 @@ def test_models_lists_the_default(run):
 
 
 def test_a_model_without_its_network_is_named_and_the_others_listed(run, monkeypatch):
-    size = Model.size.fget
+    size = Model.graph_bytes.fget
 
     def gone(model):
         if model.name == "deepisp":
             raise ModelError("model.onnx: cannot be read")
         return size(model)
 
-    monkeypatch.setattr(Model, "size", property(gone))
+    monkeypatch.setattr(Model, "graph_bytes", property(gone))
     result = run("models")
     assert result.exit_code == 0
     assert result.stderr == "deepisp: model.onnx: cannot be read\n"
@@ -946,3 +946,27 @@ def test_what_is_no_picture_is_not_kept_as_one(run, night, kind):
     refused = run("process", night, "--skip-existing")
     assert refused.exit_code == 2
     assert f"{there}: {kind}, not a picture; remove it" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--exposure", "1,5", "'1,5' is no number from -10 to 10"),
+        ("--exposure", "-10.1", "'-10.1' is no number from -10 to 10"),
+        ("--exposure", "nan", "'nan' is no number from -10 to 10"),
+        ("--strength", "50%", "'50%' is no number from 0 to 1"),
+        ("--quality", "101", "'101' is no whole number from 1 to 100"),
+        ("--quality", "1.5", "'1.5' is no whole number from 1 to 100"),
+        ("--long-side", "0", "'0' is no whole number from 1 on"),
+        ("--tile", "63", "'63' is no whole number from 64 on"),
+    ],
+)
+def test_numbers_that_are_none_are_told_which_would_be(run, night, option, value, told):
+    refused = run("process", night, option, value)
+    assert refused.exit_code == 2
+    assert told in refused.stderr
+
+
+@pytest.mark.parametrize(("option", "value"), [("--exposure", "-10"), ("--quality", "1"), ("--tile", "64")])
+def test_numbers_at_the_limits_are_taken(run, night, option, value):
+    assert run("process", night, option, value).exit_code == 0

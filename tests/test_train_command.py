@@ -312,7 +312,7 @@ def test_a_run_may_begin_with_a_model_by_its_name(run, tiny_model, monkeypatch):
 def test_minutes_that_are_no_number_are_refused(run):
     result = run("--minutes", "nan")
     assert result.exit_code == 2
-    assert "--minutes nan: is no number" in result.output
+    assert "'nan' is no number from 0 on" in result.output
 
 
 def test_a_run_that_is_refused_leaves_no_folder(run, tmp_path):

@@ -1,7 +1,6 @@
 """``deepisp evaluate`` and ``deepisp benchmark``: options → one call. How good, and how fast."""
 
 import json
-import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from deepisp_cli import ENGINES
-from deepisp_cli.cli_options import device_option, engine_option, tile_option
+from deepisp_cli.cli_options import Number, device_option, engine_option, tile_option
 from deepisp_cli.errors import DeepIspError, UsageError, refuse_not_installed
 from deepisp_cli.evaluation import CFAS, PROTOCOLS
 
@@ -32,7 +31,7 @@ from deepisp_cli.evaluation import CFAS, PROTOCOLS
     "[bilinear or libraw, for s7 phone]",
 )  # fmt: skip
 @click.option(
-    "--sigma", "sigmas", multiple=True, type=click.FloatRange(min=0), metavar="N",
+    "--sigma", "sigmas", multiple=True, type=Number(0), metavar="N",
     help="Noise for 'demosaic', out of 255. [0, 5, 10, 15, 20]",
 )  # fmt: skip
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help=f"For 'msr'. [{PROTOCOLS[0]}]")
@@ -40,7 +39,7 @@ from deepisp_cli.evaluation import CFAS, PROTOCOLS
     "--cfa", type=click.Choice(CFAS), help=f"Mosaic of 'lowlight' raws; none: linear DNGs. [{CFAS[0]}]"
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Use only N pictures, of 'msr' of each camera."
+    "--limit", type=Number(1, whole=True), metavar="N", help="Use only N pictures, of 'msr' of each camera."
 )
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
@@ -86,8 +85,6 @@ def evaluate(
     ):
         if given and benchmark != wanted:
             raise UsageError(f"{option} is for {wanted} only, not for {benchmark}; leave it out")
-    if not all(map(math.isfinite, sigmas)):
-        raise UsageError("--sigma is a number, such as 10, neither nan nor inf")
     if output and output.resolve() == data.resolve():
         raise UsageError(f"{output}: holds the data; give the results another folder with -o")
     if output and not overwrite:
@@ -157,9 +154,9 @@ def evaluate(
 )  # fmt: skip
 @device_option
 @tile_option
-@click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each size.")
+@click.option("--repeat", type=Number(1, whole=True), default=3, show_default=True, help="Runs of each size.")
 @click.option(
-    "--batch", type=click.IntRange(min=0), default=0, metavar="N", show_default=True,
+    "--batch", type=Number(0, whole=True), default=0, metavar="N", show_default=True,
     help="Also develop N files of each size as one batch.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per measurement.")

@@ -2,12 +2,12 @@
 
 import dataclasses
 import logging
-import math
 import os
 from pathlib import Path
 
 import click
 
+from deepisp_cli.cli_options import Number
 from deepisp_cli.errors import UsageError, refuse_not_installed
 
 
@@ -37,8 +37,8 @@ from deepisp_cli.errors import UsageError, refuse_not_installed
     metavar="NAME|PATH",
     help="Start from the weights of a model, by its name or folder, or of another run's checkpoint.",
 )
-@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Stop after N steps in total.")
-@click.option("--minutes", type=click.FloatRange(min=0), metavar="M", help="Stop after M minutes.")
+@click.option("--steps", type=Number(1, whole=True), metavar="N", help="Stop after N steps in total.")
+@click.option("--minutes", type=Number(0), metavar="M", help="Stop after M minutes.")
 @click.option(
     "--device", default="auto", metavar="DEVICE", show_default=True, help="auto, cpu, cuda or cuda:N."
 )
@@ -63,8 +63,6 @@ def train(
     from deepisp_cli.training.train import train as run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if minutes is not None and math.isnan(minutes):
-        raise UsageError("--minutes nan: is no number; give how long to train")
     settings = load_config(config)
     folder = output or Path("runs") / _name_of(config.resolve())
     if resume and initial:
