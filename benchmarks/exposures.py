@@ -34,7 +34,7 @@ from deepisp_cli.training.cameras import HELD_OUT, matrices
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
 
 EXPOSURES = (0.5, 0.0, -1.0, -2.0, -3.0, -4.0)  # EV
-SHOT_NOISE = 5e-4  # share of full scale: a low ISO
+SHOT_NOISE = 5e-4  # its variance per unit of signal, white being 1: a low ISO
 GAINS = (2.0, 1.0, 1.6)
 RAMP = np.repeat(np.geomspace(0.01, 0.9, 384), 256).reshape(384, 256).T[..., None] * np.ones(3)
 

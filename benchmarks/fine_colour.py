@@ -30,7 +30,7 @@ FINER = 8  # drawn pixels per pixel
 GREY = 0.18
 COLOURS = ((0.8, 0.1, 0.1), (0.1, 0.6, 0.1), (0.1, 0.15, 0.8), (0.9, 0.7, 0.05), (0.7, 0.1, 0.7))  # linear
 DIAMETERS, WIDTHS = (1.5, 2, 3, 4, 6), (1, 2)  # pixels, of discs and of lines
-SHOT_NOISE = (1e-5, 5e-4, 4e-3)  # share of full scale
+SHOT_NOISE = (1e-5, 5e-4, 4e-3)  # its variance per unit of signal, white being 1
 GAINS = (2.0, 1.0, 1.6)
 Places = list[tuple[slice, slice]]
 

@@ -10,6 +10,7 @@ TRITON_INTERPRET=1 it runs without a GPU; times then mean nothing.
 """
 
 import itertools
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ SHAPES = tuple(itertools.product((64, 128, 256), (4, 8), (1, 2, 3, 4)))
 @click.option("--repeat", default=20, show_default=True, type=click.IntRange(min=1))
 def main(size: str, image: int, repeat: int) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"\d+x\d+", size):
+        raise click.BadParameter(f"{size!r}: give HEIGHTxWIDTH, such as 3000x4000", param_hint="--size")
     height, width = map(int, size.split("x"))
     stem = torch.rand(height, width, WIDTH, device=device).half()
     frame = torch.rand(height, width, image, device=device)

@@ -14,6 +14,7 @@ import torch
 from script import run_script
 
 from deepisp_cli.training.config import load_config, on_photographs
+from deepisp_cli.training.device import open_device
 from deepisp_cli.training.trainer import Trainer
 
 WARM_UP = 3  # uncounted steps
@@ -22,14 +23,14 @@ WARM_UP = 3  # uncounted steps
 @click.command(help=__doc__.split("\n")[0])
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--photographs", multiple=True, help="Folder, in place of the configuration's.")
-@click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
+@click.option("--device", default="auto", show_default=True)
 @click.option(
     "--steps", default=20, show_default=True, type=click.IntRange(min=1), help="Counted steps of each stage."
 )
 def main(config: Path, photographs: tuple[str, ...], device: str, steps: int) -> None:
     settings = load_config(config)
     settings = on_photographs(settings, photographs) if photographs else settings
-    trainer = Trainer(settings, torch.device(device))
+    trainer = Trainer(settings, open_device(device))
     more = True
     while more:
         seconds = [_step(trainer) for _ in range(WARM_UP + steps)][WARM_UP:]

@@ -122,6 +122,14 @@ def test_the_datasets_transform_is_the_published_formula():
     np.testing.assert_allclose(found, [curve(0.2), curve(0.2), -0.3 - 15 / 65535], rtol=1e-9)
 
 
+def test_the_datasets_transform_lies_beside_its_folder(dataset):
+    write_transform(dataset)
+    whole = open_benchmark("msr", dataset, Settings())
+    part = open_benchmark("msr", dataset / msr.FOLDER, Settings())
+    assert whole.transform is not None and part.transform is not None
+    assert part.files == whole.files
+
+
 def test_msr_names_what_is_wrong(dataset):
     folder = dataset / msr.FOLDER / "bayer_canon"
     truth = folder / "groundtruth" / "12.png"
@@ -129,7 +137,7 @@ def test_msr_names_what_is_wrong(dataset):
     for content, message in (
         (imagecodecs.png_encode(np.zeros((48, 60, 3), np.uint16)), "not the size"),
         (b"nothing", "cannot be read as a picture"),
-        (None, "cannot be read as a picture"),
+        (None, r"is missing, though the folder's test\.txt lists it"),
     ):
         truth.unlink()
         if content is not None:

@@ -173,3 +173,11 @@ def test_shipped_configurations_are_repeatable(path):
     """Limited by steps alone; otherwise a resumed run would differ from an uninterrupted one."""
     settings = load_config(path)
     assert all(stage.steps and stage.minutes is None for stage in settings.stages)
+
+
+@pytest.mark.parametrize("key", ["restoration_structure", "restoration_colour"])
+def test_losses_on_raws_are_not_for_mosaics_of_finished_pictures(folder, key):
+    settings = {"network": LOW_ONLY, "stages": (Stage(1e-3, 1, 64, 1, parts="low"),)}
+    config(folder, **settings, **{key: 1.0})
+    with pytest.raises(ValueError, match="are for raws, not for"):
+        config(folder, mosaic=MosaicOptions(), **settings, **{key: 1.0})

@@ -69,6 +69,12 @@ def test_the_commands_train_resume_and_export_a_model_that_loads(folder, tmp_pat
     assert float(rows[-1]["psnr"]) > 5
     assert list(Path("runs/tiny").glob("sheet-*.jpg"))
 
+    for name in ("model.onnx", "model-int8.onnx", "weights.safetensors"):
+        (mine := Path("mine") / name).parent.mkdir(exist_ok=True)
+        mine.write_bytes(b"mine")
+        refused = CliRunner().invoke(main, ["export", "runs/tiny/checkpoint.pt", "./mine"])
+        assert (refused.exit_code, mine.read_bytes()) == (2, b"mine")
+        mine.unlink()
     result = CliRunner().invoke(main, ["export", "runs/tiny/checkpoint.pt", "tiny"])
     assert result.exit_code == 0, result.output
     averaged = ["export", "runs/tiny/checkpoint.pt", "twice", "--average", "models/tiny"]
@@ -104,7 +110,7 @@ def test_an_export_can_take_the_mean_of_checkpoints(folder, tmp_path):
     for name, value in safetensors.torch.load(with_model.read(WEIGHTS_FILE)).items():
         torch.testing.assert_close(value, (second[name] + weights[name]) / 2)
     unmetered = replace(TINY, metered=not TINY.metered)
-    stages = (Stage(1e-3, 4, 32, 1, parts="high"),)
+    stages = (Stage(1e-3, 4, 32, 1, parts="joint"),)
     other = train(config(folder, network=unmetered, stages=stages), tmp_path / "metered", device=CPU)
     with pytest.raises(ModelError, match="another architecture"):
         export_checkpoint([paths[0], other], tmp_path / "model")

@@ -7,10 +7,14 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
+from runs import config
+
 from deepisp_cli.colour import srgb_from_camera
 from deepisp_cli.errors import InputError
 from deepisp_cli.render import orient
+from deepisp_cli.training.config import Stage
 from deepisp_cli.training.raw_pairs import RawPairs, cut, find_pairs, load_pair
+from deepisp_cli.training.sources import open_sources
 
 CPU = torch.device("cpu")
 
@@ -94,6 +98,15 @@ def test_crops_are_as_large_as_the_largest_scene_allows(write_pair, tmp_path):
     assert not pairs.exposure.any()
     assert torch.equal((255 * source(8, 42).target).round().unique(), torch.tensor([20.0]))
     assert torch.equal((255 * source(20, 40).target).round().unique(), torch.tensor([10.0, 20.0]))
+
+
+def test_scenes_too_narrow_for_the_largest_crops_are_named(write_pair, tmp_path, caplog):
+    write_pair("narrow", noise(70, 200), 70, 200)
+    write_pair("wide", noise(100, 200), 100, 200)
+    stages = (Stage(1e-3, 1, 64, 1, parts="joint"), Stage(1e-3, 1, 96, 1, parts="joint"))
+    settings = config("", photographs=(), raw_pairs=(str(tmp_path),), shares=(0, 0, 1), stages=stages)
+    open_sources(settings, torch.Generator())
+    assert f"less than 96 pixels a side: {tmp_path / 'narrow.dng'} (70); left out of crops" in caplog.text
 
 
 def test_scenes_too_narrow_for_the_smallest_crops_are_left_out(write_pair, tmp_path, caplog):

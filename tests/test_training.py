@@ -311,6 +311,37 @@ def test_w0_is_fitted_on_all_sources_by_their_shares(folder, shares, brightness)
     assert asked == [max(1, round(40 * share / sum(shares))) for share in shares]
 
 
+def test_w0_is_fitted_on_crops_of_the_first_stage_that_uses_it(folder):
+    stages = (Stage(1e-3, 5, 16, 1, parts="low"), Stage(1e-3, 3, 32, 1), Stage(1e-3, 1, 64, 1))
+    trainer, asked = new_trainer(config(folder, stages=stages)), []
+    source = trainer.sources[0]
+    trainer.sources = [lambda count, size: asked.append((count, size)) or source(count, size)]
+    trainer.set_w0(frames=4)
+    assert asked == [(3, 32), (1, 32)]
+
+
+def test_a_high_level_without_a_restoration_is_not_trained(folder, tmp_path):
+    settings = config(folder, stages=(Stage(1e-3, 4, 32, 1, parts="high"),))
+    with pytest.raises(UsageError, match="give --initial with a model's folder"):
+        train(settings, tmp_path / "run", device=CPU)
+    assert not (tmp_path / "run").exists()
+    initial = train(config(folder), tmp_path / "first", device=CPU)
+    assert train(settings, tmp_path / "run", device=CPU, initial=initial).exists()
+
+
+def test_a_run_leaves_no_folder_if_its_weights_do_not_fit(folder, tmp_path):
+    with pytest.raises(ModelError, match="another architecture"):
+        train(config(folder), tmp_path / "run", device=CPU, initial=ROOT / "models" / "deepisp")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_replaces_no_log(folder, tmp_path):
+    (tmp_path / "log.csv").write_text("mine")
+    with pytest.raises(UsageError, match=r"log\.csv: exists already"):
+        train(config(folder), tmp_path, device=CPU)
+    assert (tmp_path / "log.csv").read_text() == "mine"
+
+
 def test_w0_is_that_of_both_networks_and_of_frames_as_they_are_metered(folder):
     """Photographs half as bright as the metered frames."""
     trainer = new_trainer(config(folder, network=replace(TINY, metered=True)))
@@ -693,6 +724,14 @@ def test_reduced_photographs_are_means(tmp_path):
     assert (crops.float().mean((1, 2, 3)) - 100).abs().max() < 12
 
 
+def test_photographs_too_small_once_reduced_are_named(tmp_path, caplog):
+    for side in (300, 401):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{side}.png")
+    stages = (Stage(1e-3, 1, 64, steps=1), Stage(1e-3, 1, 96, steps=1))
+    new_trainer(config(tmp_path, stages=stages, reductions=(4.0, 8.0)))
+    assert f"less than 96 pixels a side: {tmp_path / '300.png'} (75); left out" in caplog.text
+
+
 def test_photographs_count_if_they_are_large_enough_at_any_scale(folder):
     """Those of ``folder`` hold 120 pixels a side, and half of it after a reduction by 2."""
     stages = (Stage(1e-3, 1, 100, steps=1),)
@@ -837,7 +876,7 @@ def test_the_commands_refuse_what_cannot_work(folder, tmp_path):
     assert not (tmp_path / "model").exists()
     with pytest.raises(ModelError, match="another architecture"):
         new_trainer(config(folder)).start_from(ROOT / "models" / "deepisp")
-    with pytest.raises(ModelError, match="another architecture"):
+    with pytest.raises(ModelError, match=r"network\.high_blocks was 2, is 0"):
         new_trainer(config(folder, network=LOW_ONLY, stages=(Stage(1e-3, 4, 32, 1, parts="low"),))).load(
             train(config(folder), tmp_path / "run", device=CPU, steps=1)
         )

@@ -1,4 +1,4 @@
-"""Write the option tables of README.md from the commands themselves: ``python tools/readme_options.py``."""
+"""Write README.md's table of options from `deepisp process` itself: ``python tools/readme_options.py``."""
 
 import sys
 from pathlib import Path

@@ -90,10 +90,12 @@ class Msr(Benchmark):
                 raise InputError(
                     f"{truth}: is not the size of the mosaic {mosaic.name} beside it; copy both again"
                 )
-        self.transform = _read_transform(data)
+        beside = data.parent if data.name == FOLDER else data
+        self.transform = _read_transform(beside)
         if self.transform is None:
             self.remarks.append(
-                f"{data}: without the dataset's own {' and '.join(TRANSFORM_FILES)} there is no PSNR in sRGB"
+                f"{beside}: without the dataset's own {' and '.join(TRANSFORM_FILES)} there is no PSNR in"
+                " sRGB"
             )
 
     def cases(self) -> Iterator[Case]:
@@ -164,6 +166,8 @@ def _read(path: Path, axes: int) -> np.ndarray:
     InputError
         If it cannot be read or is something else.
     """
+    if not path.is_file():
+        raise InputError(f"{path}: is missing, though the folder's test.txt lists it; copy the dataset again")
     with damage_told(path, "a picture"):
         samples = imagecodecs.imread(path)
     if samples.dtype != np.uint16 or samples.ndim != axes:

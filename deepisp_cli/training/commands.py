@@ -16,7 +16,7 @@ from deepisp_cli.errors import UsageError, refuse_not_installed
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
     help="Folder of the run. [runs/NAME of CONFIG; of train.toml, or beside a card.json, its folder's]",
 )
@@ -121,13 +121,14 @@ def export(
     limitations, ...) is kept, results only while the weights are the same.
     """
     _need_torch()
-    from deepisp_cli.models import WEIGHTS_FILE, looks_like_a_path
+    from deepisp_cli.models import EIGHT_BIT_FILE, ONNX_FILE, WEIGHTS_FILE, looks_like_a_path
     from deepisp_cli.training.export import export_checkpoint
 
     if not name:
         raise UsageError("the model's name is empty; is a variable not set?")
     folder = Path(name) if looks_like_a_path(name) else Path("models") / name
-    if (folder / WEIGHTS_FILE).exists() and not overwrite:
+    files = (WEIGHTS_FILE, ONNX_FILE, EIGHT_BIT_FILE)  # a person may have written the card
+    if any((folder / name).exists() for name in files) and not overwrite:
         raise UsageError(f"{folder}: holds a model already; give another name, or --overwrite to replace it")
     card = export_checkpoint([checkpoint, *map(_weights, average)], folder, calibrate)
     click.echo(str(card))

@@ -32,7 +32,7 @@ PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 @dataclass(frozen=True)
 class Stage:
-    """One leg of training with its own cosine learning rate.
+    """One part of a run with its own cosine learning rate.
 
     With ``minutes`` the rate follows the clock where that is ahead of the steps, and a resumed run differs
     from an uninterrupted one; with steps alone it does not.
@@ -122,6 +122,8 @@ class TrainConfig:
             raise ValueError(f"restoration_structure needs crops of {SSIM_SMALLEST} pixels or more")
         if self.restoration_colour and smallest < max(COLOUR_SCALES):
             raise ValueError(f"restoration_colour needs crops of {max(COLOUR_SCALES)} pixels or more")
+        if self.mosaic and (self.restoration_structure or self.restoration_colour):
+            raise ValueError("restoration_structure and restoration_colour are for raws, not for [mosaic]")
         if self.mosaic and self.network.high_blocks:
             raise ValueError("[mosaic] is for networks without high-level stage (high_blocks = 0)")
         if any(stage.crop % 2 for stage in self.stages):

@@ -35,7 +35,8 @@ def picture_loss(picture: Tensor, target: Tensor) -> Tensor:
 
 def paper_loss(picture: Tensor, target: Tensor, structure_weight: float) -> Tensor:
     """The paper's loss: L1 and multi-scale structural similarity (section 1, "Loss"), in CIE Lab and of L as
-    the journal's version has them (IEEE Transactions on Image Processing 28, 2019).
+    the journal's version has them (IEEE Transactions on Image Processing 28, 2019). Other than there, values
+    beyond white (black) are no error where the target is white (black).
 
     Parameters
     ----------

@@ -102,23 +102,24 @@ class RawPairs:
         if not files:
             raise InputError(f"{names}: no raw with a reference picture of the same scene")
 
-        def load(pair: tuple[Path, Path]) -> Scene:
+        def load(pair: tuple[Path, Path]) -> tuple[Path, Scene]:
             scene = load_pair(pair)
             if min(scene[0].shape) < smallest:
                 raise InputError(f"{pair[0]}: has less than {smallest} pixels a side, the smallest crops")
-            return scene
+            return pair[0], scene
 
-        self.scenes = load_all(files, load)
+        loaded = load_all(files, load)
+        self.scenes = [scene for _, scene in loaded]
+        self.sides = {path: min(scene[0].shape) // 2 * 2 for path, scene in loaded}  # pixels
         if not self.scenes:
             raise InputError(f"{names}: none of the {len(files)} raws with a reference picture can be used")
         self.pictures = len(self.scenes)
-        self.largest = max(min(scene[0].shape) for scene in self.scenes) // 2 * 2
+        self.largest = max(self.sides.values())
 
     def __call__(self, count: int, size: int) -> Pairs:
         device = self.generator.device
-        sides = [min(scene[0].shape) // 2 * 2 for scene in self.scenes]
         size = min(size, self.largest)
-        large = [scene for scene, side in zip(self.scenes, sides, strict=True) if side >= size]
+        large = [scene for scene, side in zip(self.scenes, self.sides.values(), strict=True) if side >= size]
         # all numbers at once: a GPU would wait for each
         drawn = torch.rand(count, 3, generator=self.generator, device=device).tolist()
         return cut([(large[int(number * len(large))], *corner) for number, *corner in drawn], size, device)

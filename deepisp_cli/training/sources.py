@@ -126,7 +126,8 @@ def _photographs(
     def load(path: Path) -> tuple[Path, int, list[np.ndarray | None]]:
         picture = load_photograph(path)
         picture.thumbnail((config.longest_side, config.longest_side), Image.Resampling.LANCZOS)
-        return path, min(picture.size), reduced(picture, config.reductions, smallest)
+        side = int(min(picture.size) / min(config.reductions))
+        return path, side, reduced(picture, config.reductions, smallest)
 
     files = list_files(folders, PHOTOGRAPH_SUFFIXES, recursive=True)
     if not files:
@@ -143,19 +144,20 @@ def _photographs(
         reduced_to = f" ({smallest} once reduced)" if least > smallest else ""
         raise InputError(f"{_names(folders)}: no photograph of at least {least} pixels a side{reduced_to}")
     crops = Crops(levels, generator)
-    _warn_of_narrow(narrow, largest, crops)
+    _warn_of_narrow(narrow, largest, crops.largest)
     if config.mosaic:
         return Synthesised(crops, MosaicSynthesis(config.mosaic, generator), count)
     return Synthesised(crops, Synthesis(config.synthesis, generator), count)
 
 
-def _warn_of_narrow(narrow: Sequence[str], largest: int, crops: Crops) -> None:
-    """Name the pictures that are smaller than the largest crops, which have ``largest`` pixels a side."""
+def _warn_of_narrow(narrow: Sequence[str], largest: int, possible: int) -> None:
+    """Name the pictures that are smaller than the largest crops, which have ``largest`` pixels a side, or
+    ``possible`` if no picture is as large."""
     if narrow:
         names = [*narrow[:NAMED], *([f"{len(narrow) - NAMED} more"] if len(narrow) > NAMED else [])]
         kept = "left out of crops of that size"
-        if crops.largest < largest:
-            kept = f"none is as large, so crops have at most {crops.largest} pixels"
+        if possible < largest:
+            kept = f"none is as large, so crops have at most {possible} pixels"
         log.warning("less than %d pixels a side: %s; %s", largest, ", ".join(names), kept)
 
 
@@ -175,14 +177,19 @@ def _panoramas(
         raise InputError(f"{_names(folders)}: no HDR file that can be used")
     sides = {path: min(scene.shape[:2]) for path, scene in loaded}
     crops = Crops([[scene for _, scene in loaded]], generator)
-    _warn_of_narrow([f"{path} ({side})" for path, side in sides.items() if side < largest], largest, crops)
+    narrow = [f"{path} ({side})" for path, side in sides.items() if side < largest]
+    _warn_of_narrow(narrow, largest, crops.largest)
     return Synthesised(crops, Synthesis(config.synthesis, generator).of_scenes, len(loaded))
 
 
 def _raw_pairs(
     config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
 ) -> Source:
-    return RawPairs(folders, smallest, generator)
+    pairs = RawPairs(folders, smallest, generator)
+    largest = max(stage.crop for stage in config.stages)
+    narrow = [f"{path} ({side})" for path, side in pairs.sides.items() if side < largest]
+    _warn_of_narrow(narrow, largest, pairs.largest)
+    return pairs
 
 
 def _names(folders: Sequence[Path]) -> str:

@@ -60,16 +60,21 @@ def train(
     Raises
     ------
     UsageError
-        If the folder holds a run that is not to be continued, or none that could be.
+        If the folder holds a run that is not to be continued, or none that could be; or if there is no
+        restoration for a stage that needs one.
     KeyboardInterrupt
         After Ctrl-C or a signal that is handled like it, once the running step is done and saved; after a
         second one at once.
     """
     check_folder(folder, resume)
+    if config.stages[0].parts == "high" and not (resume or initial):
+        raise UsageError(
+            "the first stage trains the parts 'high' alone, which need a restoration that is trained: give"
+            " --initial with a model's folder or a checkpoint"
+        )
     checkpoint = folder / CHECKPOINT
     trainer = Trainer(config, device)
     validation = Validation(config, device)
-    folder.mkdir(parents=True, exist_ok=True)
     if resume:
         trainer.load(checkpoint)
         log.info("resumed at stage %d, step %d", trainer.stage + 1, trainer.step)
@@ -77,7 +82,7 @@ def train(
         trainer.start_from(initial)
     else:
         trainer.set_w0()
-
+    folder.mkdir(parents=True, exist_ok=True)
     log.info(
         "%d pictures, %d for validation; stage %d of %d; into %s",
         trainer.pictures, len(validation.pairs), trainer.stage + 1, len(config.stages), folder,
@@ -122,6 +127,8 @@ def check_folder(folder: Path, resume: bool) -> None:
         raise UsageError(
             f"{folder} already holds a run: continue it with --resume, or give -o another folder"
         )
+    if (folder / LOG).exists() and not resume:
+        raise UsageError(f"{folder / LOG}: exists already; move it away, or give -o another folder")
     if resume and not checkpoint.exists():
         raise UsageError(
             f"{checkpoint}: there is no checkpoint to continue from;"

@@ -114,10 +114,12 @@ class Trainer:
     def set_w0(self, frames: int = 96) -> None:
         """W0: the median of the per-image least-squares transforms of noise-free frames, from each source
         its share. For real raws the network's restorations take their place: before training, the bilinear
-        demosaic."""
+        demosaic. They are as large as in the first stage that uses the transform: the light meter exposes
+        small crops to highlights of their own."""
         if not self.config.network.high_blocks:
             return
-        stage = self.config.stages[self.stage]
+        stages = self.config.stages[self.stage :]
+        stage = next((stage for stage in stages if stage.parts != "low"), stages[0])
         fits = []
         for source, share in zip(self.sources, np.array(self.shares) / sum(self.shares), strict=True):
             left = max(1, round(frames * share))
@@ -268,7 +270,7 @@ class Trainer:
         if not fits_into(theirs, ours):
             raise ModelError(
                 f"{path}: holds a network of another architecture;"
-                " [network] needs its fold, its width and its dilations, or these first"
+                " [network] needs its fold, its width and its dilations, or these with more at one place"
             )
         weights = deepen(weights, theirs, ours)
         network = replace(network, dilations=ours.dilations)
@@ -292,8 +294,6 @@ class Trainer:
         """
         state = read_checkpoint(path, self.device)
         began = read_config(path, state)
-        if began.network != self.config.network:
-            raise ModelError(f"{path}: holds a network of another architecture; train into another folder")
         self._compare(path, began)
         self.stage, self.step, self.elapsed, self.total = state["position"]
         load_weights(self.average, state["average"], path)
