@@ -265,3 +265,25 @@ def test_the_peak_of_metal_also_with_a_torch_before_is_available(monkeypatch):
     engine = IdentityEngine()
     engine.device = "mps"
     assert peak_gflops(engine) > 0
+
+
+def test_frames_are_developed_in_the_tiles_asked_for(tiny_model, tmp_path, monkeypatch):
+    tiles = []
+
+    def develop(raw, picture, engine, options):
+        tiles.append(options.tile)
+        return Result("", "", width=3, height=2, seconds={"network": 1.0})
+
+    monkeypatch.setattr(benchmark, "develop", develop)
+    monkeypatch.setattr(benchmark, "peak_gflops", lambda _: None)
+    monkeypatch.setattr(benchmark, "share_one_heap", lambda: None)  # of this process
+    benchmark._measure_frame(tiny_model.folder, "onnx", "cpu", 128, tmp_path / "a.dng", tmp_path / "b.dng", 2)
+    assert tiles == [128, 128, 128]
+
+
+def test_a_folded_network_costs_what_its_convolutions_do():
+    folded = {"fold": 2, "dilations": [1, 2, 1], "width": 20, "high_blocks": 2}
+    # per cell of 2x2 pixels, of 12 channels and 8 features; high-level outputs at 1/4 and 1/64 of these
+    low = 9 * 20 * (12 + 2 * 20)
+    high = 9 * 8 * 20 / 4 + 9 * 20 * 20 / 64
+    assert multiply_adds(folded) == (low + high) / 4

@@ -350,3 +350,39 @@ def test_networks_that_break_the_contract_are_named(tmp_path):
     with pytest.raises(EngineError, match=r"failed on a tile of shape \(1, 4, 16, 16\) .*float32") as caught:
         engine.run(np.zeros((1, 4, 16, 16)))
     assert "\n" not in str(caught.value)
+
+
+def test_the_first_output_of_a_network_is_its_picture(tmp_path):
+    torch = pytest.importorskip("torch")
+
+    class Two(torch.nn.Module):
+        def forward(self, picture):
+            return picture / 2, picture
+
+    torch.jit.trace(Two(), torch.zeros(1, 3, 32, 32)).save(str(tmp_path / "two.pt"))
+    tile = np.random.default_rng(0).random((1, 3, 144, 160), np.float32)
+    image, _ = FileEngine(tmp_path / "two.pt").run(tile)
+    np.testing.assert_array_equal(image, tile[:, :, 64:-64, 64:-64] / 2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reference_is_as_upright_as_its_raw(write_raw, tmp_path, orientation):
+    path, _ = _write_scene(write_raw, "data/night.dng", orientation, width=300)
+    lying, standing = np.zeros((96, 300, 3), np.uint8), np.zeros((300, 96, 3), np.uint8)
+    upright, turned = (lying, standing) if orientation < 5 else (standing, lying)
+    Image.fromarray(upright).save(path.with_suffix(".png"))
+    open_benchmark("pairs", tmp_path / "data", Settings())
+    Image.fromarray(turned).save(path.with_suffix(".png"))
+    with pytest.raises(InputError, match="is not the size"):
+        open_benchmark("pairs", tmp_path / "data", Settings())
+
+
+def test_raws_without_references_have_their_naturalness_alone(write_raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(scenes, "find_spec", lambda name: "there")
+    monkeypatch.setattr(metrics, "brisque", lambda picture: 12.5)
+    _write_scene(write_raw, "data/night.dng")
+    benchmark = open_benchmark("raws", tmp_path / "data", Settings())
+    [result] = evaluate(benchmark, {"grey": lambda raw: np.full((96, 120, 3), 90, np.uint8)})
+    assert result["mean"] == {"brisque": 12.5}
+    with pytest.raises(UsageError, match="uint8 of shape"):
+        evaluate(benchmark, {"grey": lambda raw: np.full((96, 120, 3), 0.3)})

@@ -970,3 +970,14 @@ def test_numbers_that_are_none_are_told_which_would_be(run, night, option, value
 @pytest.mark.parametrize(("option", "value"), [("--exposure", "-10"), ("--quality", "1"), ("--tile", "64")])
 def test_numbers_at_the_limits_are_taken(run, night, option, value):
     assert run("process", night, option, value).exit_code == 0
+
+
+@pytest.mark.parametrize("size", [" 2G", "2G\n", "\t2 GB "])
+def test_space_around_a_size_says_nothing(size):
+    assert Bytes().convert(size, None, None) == 2e9
+
+
+@pytest.mark.parametrize(("given", "suffix"), [("JPG", ".jpg"), ("Tif", ".tif"), ("PNG", ".png")])
+def test_a_format_may_be_in_capitals(run, night, tmp_path, given, suffix):
+    assert run("process", night, "-o", tmp_path / "out", "--format", given).exit_code == 0
+    assert [path.suffix for path in (tmp_path / "out").iterdir()] == [suffix]

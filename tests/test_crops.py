@@ -66,3 +66,10 @@ def test_reduced_pictures_are_means():
     assert less.shape == (71, 93, 3)
     assert np.abs(half[8:-8].astype(int) - 100).max() < 12
     assert reduced(Image.fromarray(stripes), (2.0, 2.1), 50)[1] is None
+
+
+def test_crops_begin_wherever_they_fit():
+    numbers = np.arange(5 * 6, dtype=np.float32).reshape(5, 6)
+    drawn = crops([np.stack([numbers] * 3, -1)])(400, 4)
+    corners = drawn[:, 0].amin((1, 2)).int().unique().tolist()
+    assert corners == [6 * row + column for row in range(2) for column in range(3)]

@@ -783,3 +783,35 @@ def test_the_options_reach_the_benchmark(folder, monkeypatch, name, options, exp
 
     monkeypatch.setattr(evaluation, "open_benchmark", opened)
     assert run(name, folder, *options).output == "deepisp: as expected\n"
+
+
+def test_names_stand_on_the_first_row_of_a_sheet_alone(folder):
+    strips = []
+    evaluate(
+        Demosaic(folder, Settings(sigmas=(0,))), {"bilinear": Demosaic.baselines["bilinear"]}, strips=strips
+    )
+    assert [len(strip) for strip in strips] == [HEAD + 256, 256, 256]
+
+
+def test_colours_are_matched_to_those_of_the_truth(folder):
+    """A grey picture cannot be matched to colours, but these to it."""
+    benchmark = LowLight(folder, Settings(limit=1))
+    truth = scene()
+    grey = np.repeat(truth[..., 1:2], 3, 2)
+    values = benchmark.measure(grey, Case("a", {}, None, truth))
+    assert (
+        values["matched_psnr"] == metrics.matched_psnr(grey, truth) < metrics.matched_psnr(truth, grey) - 10
+    )
+
+
+def test_results_do_not_go_among_the_data(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    for data, output in ((folder.name, folder), (folder, folder.name)):
+        refused = run("demosaic", data, "-o", output)
+        assert refused.exit_code == 2
+        assert "holds the data" in refused.output
+
+
+def test_mosaics_have_five_noises_unless_told_otherwise(folder):
+    cases = Demosaic(folder, Settings(limit=1)).cases()
+    assert [case.settings["sigma"] for case in cases] == [0, 5, 10, 15, 20]

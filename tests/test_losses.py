@@ -124,3 +124,12 @@ def test_white_and_black_in_lab():
     lightness, a, b = to_lab(colours)[0, :, 0]
     assert lightness.tolist() == pytest.approx([1, 0, 0.5339], abs=1e-3)
     assert a.abs().max() < 1e-5 and b.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("tint", [(1, 1, 1), (1, 0.9, 0.7), (0.6, 1, 0.9)])
+def test_dark_colours_are_those_of_cie_lab(tint):
+    """Also where the cube root becomes a line."""
+    skimage = pytest.importorskip("skimage.color")
+    colours = torch.linspace(0, 0.2, 50)[:, None] * torch.tensor(tint)
+    found = 100 * to_lab(colours.T[None, :, None])[0, :, 0].T
+    assert (found - torch.from_numpy(skimage.rgb2lab(colours.numpy()))).abs().max() < 0.02

@@ -185,3 +185,10 @@ def test_a_form_of_dates_that_is_none_is_refused(form):
     with pytest.raises(UsageError, match=r"dates are given as in \{date:%Y"):
         check_template("{stem}_{date:" + form + "}")
     check_template("{date}_{date:%Y/%m}_100%_{stem}_{date:Summer 2024, %d}")
+
+
+def test_the_folder_of_a_file_named_alone_is_the_current_one(tmp_path, monkeypatch):
+    (tmp_path / "card").mkdir()
+    monkeypatch.chdir(tmp_path / "card")
+    assert fill("{folder}/{stem}", Path("a.nef"), "") == "card/a"
+    assert fill("{folder}/{stem}", Path("..", "card", "a.nef"), "") == "card/a"

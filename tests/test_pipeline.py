@@ -538,3 +538,8 @@ def test_four_orders_of_a_real_frame_develop_alike(identity_engine):
         pictures[pattern] = pixels.astype(float).mean((0, 1))
     for mean in pictures.values():
         np.testing.assert_allclose(mean, pictures["RGGB"], atol=1)
+
+
+@pytest.mark.parametrize("gps", [{1: "N", 2: (1, 2, 3), 3: "E"}, {1: "N", 3: "E", 4: (4, 5, 6)}])
+def test_half_a_place_is_none(write_raw, grey_ramp, gps):
+    assert describe(write_raw("gps.dng", grey_ramp, gps=gps))["gps"] is False

@@ -380,3 +380,11 @@ def test_training_on_metal_is_refused_with_the_reason(run):
     result = CliRunner().invoke(main, ["train", "tiny/train.toml", "--device", "mps"])
     assert result.exit_code == 4, result.output
     assert "device mps: training takes 64-bit numbers, which Metal lacks" in result.output
+
+
+def test_a_run_may_begin_with_the_checkpoint_of_another(run, tmp_path):
+    assert run("-o", "first").exit_code == 0
+    result = run("--initial", tmp_path / "first" / "checkpoint.pt", "-o", "second")
+    assert result.exit_code == 0, result.output
+    second = torch.load(tmp_path / "second" / "checkpoint.pt", weights_only=True)
+    assert [entry["steps"] for entry in second["lineage"]] == [1]

@@ -891,3 +891,27 @@ def test_an_interrupted_run_says_so(folder, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["train", recipe, "-o", str(tmp_path / "run")])
     assert result.exit_code == 130
     assert "interrupted" in result.output
+
+
+def test_a_run_of_two_minutes_is_twice_as_long(folder, tmp_path, monkeypatch):
+    clock = Clock()
+
+    def train_step(trainer):
+        clock.now += 30
+        trainer.total += 1
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(training, "time", clock)
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    checkpoint = train(config(folder), tmp_path / "run", device=CPU, minutes=2)
+    assert torch.load(checkpoint, weights_only=True)["position"][3] == 5
+
+
+def test_the_last_step_of_a_stage_has_a_sheet(folder, tmp_path):
+    trainer = new_trainer(config(folder, validation=(str(folder),)))
+    reporter = _Reporter(trainer, Validation(trainer.config, CPU, size=32, count=1), tmp_path)
+    trainer.total, trainer.step = 4, 4
+    reporter.add(torch.tensor(1.0))
+    trainer.total, trainer.step = 6, 6  # the last
+    reporter.add(torch.tensor(1.0))
+    assert [path.name for path in tmp_path.glob("*.jpg")] == ["sheet-0000006.jpg"]

@@ -10,6 +10,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from deepisp_cli.colour import decode
+from deepisp_cli.errors import InputError
 from deepisp_cli.network import DeepISP, NetworkConfig
 from deepisp_cli.training.config import Stage, TrainConfig
 from deepisp_cli.training.mosaics import MosaicOptions
@@ -22,7 +23,7 @@ from deepisp_cli.training.synthesis import (
     to_linear,
     to_picture,
 )
-from deepisp_cli.training.validation import Validation, _fixed_synthesis
+from deepisp_cli.training.validation import Validation, _fixed_synthesis, dead_features
 
 NETWORK = NetworkConfig(fold=2, dilations=(1,), width=20, high_blocks=1)
 
@@ -163,3 +164,26 @@ def test_training_draws_about_the_read_noise_of_the_benchmarks(shot):
     options = SynthesisOptions()
     read = math.exp(options.read_slope * math.log(shot) + options.read_offset)
     assert read == usual_read_noise(shot) == pytest.approx(np.exp(1.2) * shot**2.18)
+
+
+@pytest.mark.parametrize("size", [(4, 90), (90, 4)])
+def test_pictures_without_room_for_a_cell_are_left_out(tmp_path, size):
+    Image.new("RGB", size).save(tmp_path / "narrow.png")
+    with pytest.raises(InputError, match="no pictures to validate on"):
+        validation(tmp_path)
+    Image.new("RGB", (90, 90)).save(tmp_path / "square.png")
+    assert len(validation(tmp_path).pairs) == 1
+
+
+def test_features_are_dead_that_are_zero_everywhere():
+    network = DeepISP(replace(NETWORK, dilations=(1, 1)))
+    with torch.no_grad():
+        for layer in network.low:
+            layer.weight.zero_()
+            layer.bias.fill_(-1)
+        network.low[0].bias[:6] = 1  # 6 of its 8 features are on everywhere
+        network.low[1].weight[0, -12:, 1, 1] = 100  # one of these where the picture is bright
+    dark, lit = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
+    lit[..., :2, :2] = 1
+    assert dead_features(network, [dark]) == pytest.approx(1 - 6 / 16)
+    assert dead_features(network, [dark, lit]) == pytest.approx(1 - 7 / 16)

@@ -259,3 +259,27 @@ def test_a_white_balance_that_is_missing_is_estimated(write_raw, grey_ramp, iden
 def test_a_frame_smaller_than_its_reach_is_refused(dng):
     with pytest.raises(InputError, match="a mosaic of 2x40"):
         dng(noise(24, 40, np.uint16), default_crop=(0, 0, 2, 40))
+
+
+def test_without_a_matrix_daylight_is_libraws():
+    colours = np.array(["RGB".index(letter) for letter in X_TRANS]).reshape(SIDE, SIDE)
+    frame = Decoded(
+        samples=noise(18, 18, np.uint16),
+        colours=colours,
+        letters="RGBG",
+        origin=np.zeros(2, int),
+        visible=(18, 18),
+        orientation=1,
+        pixel_aspect=1.0,
+        black=np.zeros(4, np.float32),
+        white=np.full(4, 15900, np.float32),
+        camera_gains=np.ones(3),
+        daylight_gains=np.array([2.0, 1.0, 1.5]),
+        xyz_to_camera=np.zeros((3, 3)),
+        capture={},
+    )
+    image = _assemble(frame, {}, io.BytesIO())
+    assert image.xyz_to_camera is None and image.camera_white_balance is None
+    np.testing.assert_allclose(image.daylight_white_balance, [2, 1, 1.5])
+    unknown = _assemble(frame._replace(daylight_gains=np.ones(3)), {}, io.BytesIO())
+    assert unknown.daylight_white_balance is None
