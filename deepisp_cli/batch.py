@@ -1,6 +1,8 @@
 """Develop many files: the next are read and the last written while the network works."""
 
 import ctypes
+import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -202,7 +204,8 @@ class _Batch:
         self.ahead = Semaphore(workers)
         self.stop = Event()
         self.at_pipes: set[Thread] = set()
-        self.full: dict[int, int] = {}  # disks to which a picture was too large: their free bytes
+        # disks to which a picture was too large: their free bytes, and the bytes of the smallest such raw
+        self.full: dict[int, tuple[float, float]] = {}
         self.todo: SimpleQueue[_Work] = SimpleQueue()
         self.prepared: SimpleQueue[_Work | None] = SimpleQueue()
         self.finished: Queue[_Work | None] = Queue(workers)
@@ -276,26 +279,38 @@ class _Batch:
         if work.job.target != STANDARD_STREAM:
             # another run may have written it since this one was planned
             check_target(Path(work.job.target), self.options.overwrite)
-            self._check_space(Path(work.job.target))
+            self._check_space(work.job)
         work.options = with_format(self.options, work.job.target)  # tells before the work what cannot be
         contents = self.contents if work.job.source == STANDARD_STREAM else None
         with self._at_pipe(work.job.source):
             raw, work.metadata = load(work.job.source, work.result, contents)
         size = frame_bytes(raw, work.options)
+        if size > total_memory():
+            raise EngineError(
+                f"it needs {size / 1e9:.1f} GB of memory, there are {total_memory() / 1e9:.1f}; develop it"
+                " on a larger machine"
+            )
         self.memory.take(size, self.stop)
         work.size = size
         work.frame = to_frame(raw, work.options, work.result, self.resident)
 
-    def _check_space(self, target: Path) -> None:
-        """Tell before the work that a disk is full, if it was so for an earlier picture and nobody has freed
-        any space since."""
+    def _check_space(self, job: Job) -> None:
+        """Tell before the work that a disk is full: it was for the picture of a raw that was no larger, and
+        nobody has freed any space since."""
         with suppress(OSError):
-            disk, free = disk_space(target)
-            if disk in self.full and free < self.full[disk] + FREED:
+            disk, free = disk_space(Path(job.target))
+            before, size = self.full.get(disk, (-math.inf, 0))
+            if free < before + FREED and os.path.getsize(job.source) >= size:
                 raise DiskFullError(
-                    f"{target}: its disk is full, as for a picture before; free some space, then"
-                    " --skip-existing goes on"
+                    f"{job.target}: its disk is full, as for a picture before; free some space, then develop"
+                    " the rest"
                 )
+
+    def _note_full_disk(self, job: Job) -> None:
+        with suppress(OSError):
+            disk, free = disk_space(Path(job.target))
+            before, size = self.full.get(disk, (-math.inf, math.inf))
+            self.full[disk] = max(free, before), min(os.path.getsize(job.source), size)
 
     def _develop(self, engine: Engine) -> None:
         with engine.lane():
@@ -360,9 +375,7 @@ class _Batch:
             else:
                 work.result.fail(error)
             if isinstance(error, DiskFullError):
-                with suppress(OSError):
-                    disk, free = disk_space(Path(work.job.target))
-                    self.full[disk] = max(free, self.full.get(disk, 0))
+                self._note_full_disk(work.job)
 
 
 def reading_threads(engines: Sequence[Engine]) -> int:

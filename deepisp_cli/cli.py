@@ -373,10 +373,12 @@ def models(as_json: bool) -> None:
     \b
     deepisp models
     """
-    from deepisp_cli.models import list_models
+    from deepisp_cli.models import NOT_INSTALLED, list_models
 
     need_stdout()
     found = list_models()
+    if not found:
+        raise ModelError(NOT_INSTALLED)
     if as_json:
         click.echo(json.dumps([{**model.card, "folder": str(model.folder)} for model in found]))
         return

@@ -156,9 +156,9 @@ def open_engine(model: Model | str | os.PathLike[str], engine: str = "auto", dev
         except EngineError as error:
             failures.append(str(error))
         except MemoryError:
-            elsewhere = "" if place == "cpu" else ", or use --device cpu"
-            failures.append(f"device {place}: not enough memory; close other programs that use it{elsewhere}")
-    raise EngineError("; ".join(failures))
+            elsewhere = "" if place == "cpu" else " that use it, or use --device cpu"
+            failures.append(f"device {place}: not enough memory; close other programs{elsewhere}")
+    raise EngineError("; ".join(dict.fromkeys(failures)))
 
 
 def as_engine(engine: Engine | Model | str | os.PathLike[str]) -> Engine:

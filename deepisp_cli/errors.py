@@ -82,7 +82,8 @@ def input_errors(name: object) -> Iterator[None]:
         if os.path.isdir(error.filename or ""):  # for which Windows says that access is denied
             raise InputError(f"{name}: is a folder; give raw files") from error
         reason = error.strerror or error
-        raise InputError(f"{name}: cannot be read ({reason}); check its permissions") from error
+        remedy = "its permissions" if isinstance(error, PermissionError) else "the disk"
+        raise InputError(f"{name}: cannot be read ({reason}); check {remedy}") from error
 
 
 @contextmanager

@@ -113,12 +113,9 @@ def _rename_to_new(temporary: str, final: str) -> None:
             raise
         except (OSError, AttributeError):  # this system, or file system, does not know it
             continue
-    os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        os.replace(temporary, final)
-    except BaseException:
-        os.unlink(final)
-        raise
+    if os.path.lexists(final):  # and hope that it does not appear now
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), final)
+    os.replace(temporary, final)
 
 
 def _rename_exclusively(old: str, new: str) -> None:
@@ -153,6 +150,8 @@ def check_target(target: Path, overwrite: bool) -> None:
         return
     if not overwrite and is_taken(target):
         raise exists_already(target)
+    if os.path.isdir(target):
+        raise OutputError(f"{target}: is a folder; choose another name")
     with output_errors(target), contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         os.lstat(target)  # its name may be too long
     with contextlib.suppress(OSError):  # reported when the folder is made

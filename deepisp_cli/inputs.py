@@ -207,6 +207,8 @@ def _files_among(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
                 unreadable[str(path)] = DEAD_LINK
         except PermissionError:
             unreadable[str(path.parent)] = CLOSED
+        except OSError as error:
+            unreadable[str(path)] = f"cannot be read ({error.strerror}); check the disk"
     return files, unreadable
 
 

@@ -15,7 +15,7 @@ MOST_THREADS = 8
 BLOCK_ROWS = 8  # rows of a frame processed at a time, an even number: temporaries stay in the cache
 Item = TypeVar("Item")
 
-CGROUP = Path("/sys/fs/cgroup")  # Linux, version 2: the limits of the container
+CGROUP = Path("/sys/fs/cgroup")  # Linux: the limits of the container, of version 2 or, in folders, 1
 
 
 def available_cores() -> int:
@@ -24,8 +24,11 @@ def available_cores() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if wanted.isdecimal() and int(wanted):
         cores = min(cores, int(wanted))
-    quota, period = _numbers("cpu.max", 2)
-    return max(1, min(cores, math.ceil(quota / period))) if quota < math.inf else cores
+    newer, older = _numbers("cpu.max", 2), (_number("cpu/cpu.cfs_quota_us"), _number("cpu/cpu.cfs_period_us"))
+    for quota, period in (newer, older):
+        if quota < math.inf and 0 < period < math.inf:
+            cores = min(cores, math.ceil(quota / period))
+    return max(1, cores)
 
 
 def processor() -> str:
@@ -73,7 +76,12 @@ def total_memory() -> float:
     else:
         with suppress(AttributeError, ValueError, OSError):
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(memory, _numbers("memory.max", 1)[0])
+    return min(memory, _number("memory.max"), _number("memory/memory.limit_in_bytes"))
+
+
+def _number(name: str) -> float:
+    """The one number in a cgroup file, likewise."""
+    return _numbers(name, 1)[0]
 
 
 def _numbers(name: str, count: int) -> list[float]:

@@ -21,6 +21,7 @@ OPSET = 17  # of our ONNX graphs
 IR_VERSION = 8  # of their files, the one that came with this opset
 WEIGHTS_FILE = "weights.safetensors"
 TILE = 768  # pixels a side, where neither memory nor the user ask for another
+LARGEST = 4096  # of what a card counts: pixels, channels, blocks
 STRIP = 128  # pixels: tile height for an engine that continues; low tiles stay in the cache
 ACTIVATIONS = 4  # tensors of a block alive at a time: its joined input, its output, features, image
 
@@ -218,8 +219,8 @@ def _check(card: dict[str, Any]) -> None:
         ("high_blocks", architecture["high_blocks"], 0),
         *(("dilations", dilation, 1) for dilation in architecture["dilations"]),
     ):
-        if not isinstance(number, int) or number < smallest:
-            raise ValueError(f"{key}: {number!r} is not a whole number from {smallest} on")
+        if not isinstance(number, int) or not smallest <= number <= LARGEST:
+            raise ValueError(f"{key}: {number!r} is not a whole number from {smallest} to {LARGEST}")
 
 
 def unknown_network(path: Path, error: Exception) -> ModelError:

@@ -207,9 +207,11 @@ def _refuse_clashes(jobs: Sequence[Job], template: str, model: str) -> None:
             + (", and other names clash, too" if len(clashes) > 1 else "")
             + f"; {name}separate commands{'' if longer else ' with other folders'}"
         )
-    sources = {_key(job.source) for job in jobs}
-    for job in jobs:
-        if _key(job.target) in sources and job.target != STANDARD_STREAM and not job.error:
+    files = [job for job in jobs if STANDARD_STREAM not in (job.source, job.target)]
+    sources = {_key(job.source) for job in files}
+    numbers = {_number(job.source) for job in files} - {None}  # also by another name, or mounted elsewhere
+    for job in (job for job in files if not job.error):
+        if _key(job.target) in sources or _number(job.target) in numbers:
             raise UsageError(f"{job.target}: the output would replace an input; choose another with -o")
         followed = os.path.realpath(job.target)
         picture = Path(followed).suffix.lower() in OUTPUT_SUFFIXES - {".dng"} or is_device(Path(job.target))
@@ -234,6 +236,14 @@ def _distinguishing(sources: Sequence[str], template: str, model: str) -> str:
 def _key(path: Path | str) -> str:
     """Equal for paths that some file system treats as the same: links followed, case and accents folded."""
     return _folded(os.path.realpath(path))
+
+
+def _number(path: Path | str) -> tuple[int, int] | None:
+    """A file's disk and number on it; None if there is none, or the system has no such numbers."""
+    with suppress(OSError):
+        status = os.stat(path)
+        return (status.st_dev, status.st_ino) if status.st_ino else None
+    return None
 
 
 def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> list[Job]:

@@ -23,6 +23,7 @@ from deepisp_cli.dng_corrections import correct
 from deepisp_cli.dng_opcodes import fix_bad_pixels, shades_after_warp, unapplied_lists
 from deepisp_cli.dng_tags import RawTag, Tags
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError, input_errors
+from deepisp_cli.jpeg_headers import refuse_damaged_jpeg
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded
 from deepisp_cli.refusals import refuse_by_tags
@@ -159,6 +160,7 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
     tags = dng_tags.read_tags(source)
     with _named(name), np.errstate(all="ignore"):  # what comes of absurd numbers is checked
         refuse_by_tags(tags, size)
+        refuse_damaged_jpeg(source, tags)
         return _assemble(_decode(source, tags), tags, source)
 
 
@@ -248,13 +250,17 @@ def _cut(samples: np.ndarray, area: _Area, colours: np.ndarray | None) -> np.nda
     Raises
     ------
     ValueError
-        If they do not reach as far, or are too few to be demosaiced.
+        If they do not reach as far.
+    UnsupportedRawError
+        If they are too few to be demosaiced.
     """
     (top, left), (height, width) = area.corner, area.shape
     samples = np.ascontiguousarray(samples[top : top + height, left : left + width])
     smallest = SMALLEST if colours is not None and len(colours) == SIDE else 2
-    if samples.shape[:2] != tuple(area.shape) or min(area.shape) < smallest:
+    if samples.shape[:2] != tuple(area.shape):
         raise ValueError(f"a {'picture' if colours is None else 'mosaic'} of {height}x{width}")
+    if min(area.shape) < smallest:
+        raise UnsupportedRawError(f"{width}x{height} pixels are too few; {smallest} a side is the least")
     return samples
 
 

@@ -125,7 +125,10 @@ def progress_on(bar: Any) -> Callable[[int, float], None]:
             if share == 1.0:
                 del shares[index]
                 done.add(index)
-            bar.update(max(0, int(1000 * (len(done) + sum(shares.values()))) - bar.pos), len(done))
+            try:
+                bar.update(max(0, int(1000 * (len(done) + sum(shares.values()))) - bar.pos), len(done))
+            except OSError:  # the terminal is gone
+                give_up(sys.stderr)
 
     return move
 

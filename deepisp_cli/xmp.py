@@ -174,6 +174,8 @@ def gather(
         except (ElementTree.ParseError, RecursionError, ValueError) as error:  # UnicodeError, too
             notes.append(f"{file}: its XMP is damaged and was dropped ({error})")
             continue
+        if file != name and not packet.strip(b"\0 \t\r\n"):
+            notes.append(f"{file}: is empty; what it said is missing from the picture")
         made_for = properties.get(_SIDECAR_OF)
         suffix = (made_for.text or "") if made_for is not None and file != name else ""
         if suffix and not name.lower().endswith(f".{suffix}".lower()):

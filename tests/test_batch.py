@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import re
 import threading
 import tracemalloc
 import weakref
@@ -333,6 +334,35 @@ def test_a_full_disk_is_told_before_the_work_until_space_is_freed(
     if status == "failed":
         assert (results[-1].exit_code, results[-1].seconds) == (5, {})
         assert "1.jpg: its disk is full, as for a picture before" in results[-1].error
+
+
+def test_a_full_disk_may_have_room_for_small_pictures(
+    raws, write_raw, grey_ramp, tmp_path, identity_engine, monkeypatch
+):
+    large = write_raw("large.dng", np.tile(grey_ramp, (2, 2, 1)))
+
+    def save(target, data, overwrite):
+        if target.stem == "large":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        files.save(target, data, overwrite)
+
+    monkeypatch.setattr(output, "save", save)
+    monkeypatch.setattr(batch, "disk_space", lambda target: (1, 1000))
+    again = tmp_path / "again"
+    jobs = [*jobs_for([large, *raws, *raws], tmp_path / "out")[:6], Job(large, again / "large.jpg")]
+    results = list(develop_many(jobs, identity_engine, NEUTRAL))
+    assert [result.status for result in results] == ["failed", *["written"] * 5, "failed"]
+    assert "as for a picture before" in results[-1].error and not results[-1].seconds
+
+
+def test_a_picture_larger_than_the_memory_fails_alone(raws, write_raw, grey_ramp, tmp_path, monkeypatch):
+    large = write_raw("large.dng", np.tile(grey_ramp, (8, 8, 1)))
+    monkeypatch.setattr(batch, "total_memory", lambda: 1e6)
+    jobs = jobs_for([raws[0], large, raws[1]], tmp_path / "out")
+    results = list(develop_many(jobs, IdentityEngine(), NEUTRAL))
+    assert [result.status for result in results] == ["written", "failed", "written"]
+    assert results[1].exit_code == 4
+    assert re.search(r"large\.dng: it needs \d\.\d GB of memory, there are 0\.0", results[1].error)
 
 
 def test_a_disk_with_little_space_is_written_to(raws, tmp_path, identity_engine, monkeypatch):

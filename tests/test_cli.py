@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from deepisp_cli import batch, engine, interrupts, reading
+from deepisp_cli import batch, engine, interrupts, models, reading, talk
 from deepisp_cli.cli import main, process
 from deepisp_cli.cli_options import Bytes
 from deepisp_cli.errors import ModelError, UsageError
@@ -759,6 +759,8 @@ def test_a_current_folder_that_was_removed_is_told(run, night, tmp_path, monkeyp
         refused = run("process", *arguments)
         assert refused.exit_code == status
         assert refused.stderr.startswith("deepisp: the current folder: ")
+    piped = run("process", "-", input=night.read_bytes())
+    assert piped.exit_code == 0 and piped.stdout_bytes.startswith(b"\xff\xd8")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
@@ -981,3 +983,36 @@ def test_space_around_a_size_says_nothing(size):
 def test_a_format_may_be_in_capitals(run, night, tmp_path, given, suffix):
     assert run("process", night, "-o", tmp_path / "out", "--format", given).exit_code == 0
     assert [path.suffix for path in (tmp_path / "out").iterdir()] == [suffix]
+
+
+def test_a_terminal_that_is_gone_stops_no_batch(monkeypatch):
+    class Bar:
+        pos = 0
+
+        def update(self, *_):
+            raise OSError(5, "Input/output error")
+
+    gone = []
+    monkeypatch.setattr(talk, "give_up", gone.append)
+    progress_on(Bar())(0, 0.5)
+    assert gone == [sys.stderr]
+
+
+def test_no_models_are_an_error(run, monkeypatch):
+    monkeypatch.setattr(models, "list_models", list)
+    for arguments in (["models"], ["models", "--json"]):
+        refused = run(*arguments)
+        assert refused.exit_code == 4
+        assert "not installed" in refused.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_an_output_that_is_a_folder_is_told_before_the_work(run, night, options):
+    night.with_suffix(".jpg").mkdir()
+    refused = run("process", night, "--overwrite", *options)
+    assert refused.exit_code == 5
+    assert "night.jpg: is a folder; choose another name" in refused.stderr
+
+
+def test_engines_are_those_that_there_are(run, night):
+    assert run("process", night, "--engine", "gpu").exit_code == 2

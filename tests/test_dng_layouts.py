@@ -145,3 +145,34 @@ def test_black_that_only_masked_samples_tell_is_noted():
     assert "no black level: 0 is assumed" in read(dng(noise(64, 64), extra=areas)).notes
     stated = [*areas, (50714, SHORT, 1, 0)]
     assert "no black level: 0 is assumed" not in read(dng(noise(64, 64), extra=stated)).notes
+
+
+def first_jpeg(data):
+    """Where the first tile or strip begins."""
+    with tifffile.TiffFile(io.BytesIO(data)) as tif:
+        return tif.pages[0].dataoffsets[0]
+
+
+@pytest.mark.parametrize("options", [{"tile": (64, 64)}, {"rowsperstrip": 64}], ids=["tile", "strip"])
+def test_a_jpeg_that_does_not_begin_as_one_is_damage(options):
+    """LibRaw would leave memory unfilled."""
+    samples = noise(128, 64)
+    data = bytearray(dng(samples, [lossless(samples[:64]), lossless(samples[64:])], **options))
+    read(bytes(data))
+    start = first_jpeg(bytes(data))
+    for lost in (slice(start, start + 2), slice(start + 2, start + 40), slice(start, start + 200)):
+        broken = data.copy()
+        broken[lost] = bytes(lost.stop - lost.start)
+        (kind,) = options
+        with pytest.raises(InputError, match=rf"damaged: {kind.removeprefix('rowsper')} 1 does not begin"):
+            read(bytes(broken))
+
+
+def test_a_jpeg_larger_than_its_tile_is_damage():
+    """LibRaw would be busy with it for minutes."""
+    samples = noise(128, 64)
+    data = bytearray(dng(samples, [lossless(samples[:64]), lossless(samples[64:])], tile=(64, 64)))
+    frame = data.rindex(b"\xff\xc3")  # of the second
+    data[frame + 5 : frame + 9] = b"\xff" * 4
+    with pytest.raises(InputError, match="damaged: tile 2 does not begin as lossless JPEG does"):
+        read(bytes(data))

@@ -31,6 +31,7 @@ MODULES = (
         "frame",
         "grain",
         "inputs",
+        "jpeg_headers",
         "options",
     ),
     *("lens_warp", "lights", "look", "metering", "models", "output", "pipeline", "plan", "raw", "resize"),

@@ -129,16 +129,16 @@ def test_auto_goes_on_where_a_gpu_does_not_work(tiny_model, monkeypatch, failure
         open_engine(tiny_model)
 
 
-@pytest.mark.parametrize(("place", "remedy"), [("mps", ", or use --device cpu"), ("cpu", "")])
+@pytest.mark.parametrize(("place", "remedy"), [("mps", " that use it, or use --device cpu"), ("cpu", "")])
 def test_a_remedy_is_another_device(tiny_model, monkeypatch, place, remedy):
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr(engines, "_candidates", lambda *_: [("torch", place)])
+    monkeypatch.setattr(engines, "_candidates", lambda *_: [("torch", place), ("onnx", place)])
     monkeypatch.setattr(engines, "_open", full)
     with pytest.raises(EngineError) as error:
         open_engine(tiny_model)
-    assert str(error.value) == f"device {place}: not enough memory; close other programs that use it{remedy}"
+    assert str(error.value) == f"device {place}: not enough memory; close other programs{remedy}"
 
 
 def test_auto_tells_all_that_failed(tiny_model, monkeypatch):

@@ -29,7 +29,7 @@ LAYERS = [
     ["stated_colour"],
     ["dng_corrections", "lens_warp", "dng_decode", "clipping", "calibration", "developed_matrix", "xtrans"],
     ["dng_levels", "refusals"],
-    ["libraw", "dng_opcodes", "resize"],
+    ["libraw", "dng_opcodes", "resize", "jpeg_headers"],
     ["metadata"],
     ["exif_reader", "exif_corrections"],
     ["dng_tags", "demosaic", "look", "render", "models"],

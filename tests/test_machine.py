@@ -40,6 +40,22 @@ def test_fewer_cores_may_be_asked_for(cgroup, monkeypatch, wanted, cores):
     assert machine.available_cores() == min(cores, 2)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux's")
+@pytest.mark.parametrize(("quota", "cores"), [("-1", 8), ("250000", 3), ("1000", 1)])
+def test_limits_of_older_containers(cgroup, monkeypatch, quota, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, text in (
+        ("cpu/cpu.cfs_quota_us", quota),
+        ("cpu/cpu.cfs_period_us", "100000"),
+        ("memory/memory.limit_in_bytes", "60000000"),
+    ):
+        (cgroup / name).parent.mkdir(exist_ok=True)
+        (cgroup / name).write_text(text + "\n")
+    assert machine.available_cores() == cores
+    assert machine.total_memory() == 6e7
+
+
 def test_memory(cgroup, monkeypatch):
     whole = machine.total_memory()
     assert whole > 1e8

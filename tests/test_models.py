@@ -88,6 +88,8 @@ def test_a_card_without_what_the_list_of_models_shows(tiny_model, copy, key):
         ("architecture", {"dilations": [1, 0]}),
         ("tile", {"cell": 0}),
         ("tile", {"before": -1}),
+        ("tile", {"after": 4097}),
+        ("architecture", {"width": 10**9}),
         ("tile", {"after": -1}),
         ("tile", {"shape": "round"}),
         ("files", {"model.onnx": 7}),

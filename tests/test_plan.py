@@ -1,5 +1,6 @@
 """Which inputs become which outputs, and what is refused before any work."""
 
+import errno
 import os
 import re
 from contextlib import nullcontext
@@ -796,3 +797,23 @@ def test_only_a_jpeg_may_be_the_cameras(card):
         plan_jobs(["card/b/one.dng"], format="png")
     (job,), _ = plan_jobs(["card/b/one.dng"], format="png", skip_existing=True)
     assert (job.skip, job.note) == (True, "")
+
+
+def test_an_input_by_another_name_is_not_replaced(card):
+    """A hard link, as a folder that is mounted twice."""
+    os.link("card/a/one.dng", "card/a/other.dng")
+    with pytest.raises(UsageError, match=r"other\.dng: the output would replace an input"):
+        plan_jobs(["card/a/one.dng"], "card/a/other.dng", overwrite=True)
+
+
+def test_a_file_that_the_disk_does_not_give_up_fails_alone(card, monkeypatch):
+    def is_file(path):
+        if path.name == "TWO.NEF":
+            raise OSError(errno.EIO, "Input/output error")
+        return os.path.isfile(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    found = find_sources(["card/a"])
+    assert [str(source) for source, _ in found.found] == [str(Path("card/a/one.dng"))]
+    [(name, error)] = found.missing
+    assert name == str(Path("card/a/TWO.NEF")) and "Input/output error); check the disk" in str(error)

@@ -882,3 +882,10 @@ def test_keywords_of_darktable_for_itself_are_left_out_of_a_hierarchy_alone():
     both = kept(packet(keywords("styles", "darktable", "exported") + hierarchy(*paths, "darktable|exported")))
     assert texts(both, "lr:hierarchicalSubject") == list(paths)
     assert texts(both, "dc:subject") == ["styles", "darktable"]
+
+
+@pytest.mark.parametrize("contents", [b"", b"\0" * 500, b" \n"])
+def test_an_empty_sidecar_is_noted(contents):
+    """A full disk leaves such."""
+    metadata = read_metadata(exif_of(), "a.nef", sidecars=[("a.xmp", contents)])
+    assert metadata.notes == ("a.xmp: is empty; what it said is missing from the picture",)
