@@ -15,7 +15,7 @@ from deepisp_cli.demosaic import sample_mosaic
 from deepisp_cli.dng import write_dng
 from deepisp_cli.dng_corrections import BLOCK_ROWS as SHADING_ROWS
 from deepisp_cli.dng_opcodes import FIX_BAD_PIXELS_LIST, FIX_VIGNETTE_RADIAL
-from deepisp_cli.errors import InputError
+from deepisp_cli.errors import UnsupportedRawError
 from deepisp_cli.info import describe
 from deepisp_cli.libraw import Decoded
 from deepisp_cli.pipeline import develop_array
@@ -257,7 +257,7 @@ def test_a_white_balance_that_is_missing_is_estimated(write_raw, grey_ramp, iden
 
 
 def test_a_frame_smaller_than_its_reach_is_refused(dng):
-    with pytest.raises(InputError, match="a mosaic of 2x40"):
+    with pytest.raises(UnsupportedRawError, match="40x2 pixels are too few; 3 a side is the least"):
         dng(noise(24, 40, np.uint16), default_crop=(0, 0, 2, 40))
 
 
