@@ -5,14 +5,23 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from deepisp_cli.dng_tags import Tags, cfa_pattern, first_number, is_dng, is_floating, is_linear, raw_page
+from deepisp_cli.dng_tags import (
+    Tags,
+    cfa_pattern,
+    first_number,
+    is_dng,
+    is_floating,
+    is_linear,
+    raw_page,
+    stored_size,
+)
 from deepisp_cli.errors import InputError
 from deepisp_cli.jpeg_headers import LOSSLESS_JPEG
 from deepisp_cli.libraw import Decoded, read_capture
 
 _DECODED_HERE = (8, 32946, 34892, 52546)  # Compression: Deflate, the old and the new; lossy JPEG; JPEG XL
 _LARGEST_FLOAT = 1e9  # counts
-_SMALLEST = 22  # pixels a side that LibRaw takes for a raw
+_SMALLEST = 22  # pixels a side of what is visible that LibRaw takes for a raw
 _INTERLEAVE_FACTORS = ("RowInterleaveFactor", "ColumnInterleaveFactor")  # by axis
 
 
@@ -25,7 +34,8 @@ def _is_unknown_to_libraw(tags: Tags) -> bool:
     """JPEG XL (DNG 1.7) and Deflate, samples of more than 16 bits, pictures of a few pixels, and lossy JPEG,
     of which LibRaw does not tell the levels."""
     compression, bits = first_number(tags, "Compression", 1), first_number(tags, "BitsPerSample", 1)
-    smallest = min(first_number(tags, f"Image{side}", _SMALLEST) for side in ("Width", "Length"))
+    top, left, bottom, right = tags.get("ActiveArea", (0, 0, *stored_size(tags)))
+    smallest = min(bottom - top, right - left, *stored_size(tags))
     return compression in _DECODED_HERE or bits > 16 or smallest < _SMALLEST
 
 

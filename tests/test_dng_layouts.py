@@ -176,3 +176,12 @@ def test_a_jpeg_larger_than_its_tile_is_damage():
     data[frame + 5 : frame + 9] = b"\xff" * 4
     with pytest.raises(InputError, match="damaged: tile 2 does not begin as lossless JPEG does"):
         read(bytes(data))
+
+
+@pytest.mark.parametrize("area", [(4, 5, 25, 60), (4, 5, 60, 26), (4, 5, 26, 27)])
+def test_an_active_area_may_be_small(area):
+    """LibRaw takes nothing below 22 rows or columns for a raw."""
+    top, left, bottom, right = area
+    samples = noise(64, 64)
+    image = read(dng(samples, extra=[(50829, SHORT, 4, area)]))
+    np.testing.assert_array_equal(image.samples, samples[top:bottom, left:right])
