@@ -4,6 +4,7 @@ A message says which file, what is wrong and what to do. The library raises; onl
 """
 
 import os
+import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -95,7 +96,10 @@ def loading(library: str) -> Iterator[None]:
     except (ImportError, OSError, AttributeError) as error:
         if is_lack_of_memory(error):
             raise MemoryError(f"{library} cannot be loaded") from error
-        raise EngineError(f"{library} cannot be loaded ({first_line(error)}); install it again") from error
+        remedy = "install it again"
+        if sys.platform == "win32":
+            remedy += ", or Microsoft's Visual C++ runtime, which it needs"
+        raise EngineError(f"{library} cannot be loaded ({first_line(error)}); {remedy}") from error
 
 
 def refuse_not_installed(libraries: Iterable[str], extra: str) -> None:

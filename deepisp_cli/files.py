@@ -9,7 +9,8 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +19,9 @@ from deepisp_cli.errors import DiskFullError, OutputError, OutputExistsError
 REMEDIES = {
     errno.ENOSPC: "free some space or choose another folder",
     errno.EDQUOT: "free some space or choose another folder",
-    errno.EACCES: "choose a folder you may write to",
+    errno.EACCES: "choose a folder you may write to, or close the program that holds the file"
+    if os.name == "nt"
+    else "choose a folder you may write to",
     errno.EPERM: "choose a folder you may write to",
     errno.EROFS: "choose a folder you may write to",
     errno.ENOENT: "create the folder first",
@@ -27,6 +30,7 @@ REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EPIPE: "the program that reads it has closed the pipe",
 }
+TRIES, PAUSE = 10 if os.name == "nt" else 1, 0.1  # of renaming a file that is complete, and seconds between
 STANDARD_STREAM = "-"  # in place of a path
 _RENAME_EXCL = 4  # macOS's stdio.h
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # Linux's fcntl.h and fs.h
@@ -65,7 +69,7 @@ def save(target: Path, data: bytes, overwrite: bool) -> None:
         with open(target, "wb", buffering=0) as device:
             return pour(device, data)
     final = os.path.realpath(target)
-    temporary = os.path.join(os.path.dirname(final), f".deepisp-{secrets.token_hex(8)}.part")
+    temporary = os.path.join(os.path.dirname(final), f".deepisp-{secrets.token_hex(4)}.part")
     _unfinished.add(temporary)
     try:
         mode = 0o666  # less the umask; tempfile's files only the owner can read
@@ -80,13 +84,23 @@ def save(target: Path, data: bytes, overwrite: bool) -> None:
             if os.name == "posix":  # elsewhere: write protection, which stops renaming and removing
                 with contextlib.suppress(OSError):
                     os.chmod(temporary, stat.S_IMODE(os.stat(final).st_mode))
-            os.replace(temporary, final)
+            _patiently(os.replace, temporary, final)
         else:
-            _rename_to_new(temporary, final)
+            _patiently(_rename_to_new, temporary, final)
     except FileExistsError as error:
         raise exists_already(target) from error
     finally:
         _remove(temporary)
+
+
+def _patiently(rename: Callable[[str, str], None], temporary: str, final: str) -> None:
+    """On Windows other programs, such as scanners for viruses, hold fresh files for a moment."""
+    for _ in range(TRIES - 1):
+        try:
+            return rename(temporary, final)
+        except PermissionError:
+            time.sleep(PAUSE)
+    rename(temporary, final)
 
 
 def _remove(temporary: str) -> None:

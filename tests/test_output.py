@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -836,3 +837,25 @@ def test_an_odd_failure_is_told_with_its_reason_and_what_to_look_at(failure, rea
     with pytest.raises(OutputError) as caught, files.output_errors("x.png"):
         raise failure
     assert str(caught.value) == f"x.png: cannot be written ({reason}); check the disk and the path"
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize(("held", "written"), [(2, True), (3, False)])
+def test_a_file_that_is_held_for_a_moment_is_waited_for(tmp_path, monkeypatch, overwrite, held, written):
+    """As scanners for viruses do on Windows."""
+    tries = []
+
+    def rename(temporary, final):
+        tries.append(final)
+        if len(tries) <= held:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        original(temporary, final)
+
+    original = os.replace
+    monkeypatch.setattr(files, "TRIES", 3)
+    monkeypatch.setattr(files, "PAUSE", 0)
+    place, name = (files.os, "replace") if overwrite else (files, "_rename_to_new")
+    monkeypatch.setattr(place, name, rename)
+    with nullcontext() if written else pytest.raises(PermissionError):
+        files.save(tmp_path / "a.jpg", b"picture", overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == (["a.jpg"] if written else [])
