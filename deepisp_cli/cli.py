@@ -76,7 +76,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DEEPISP
 
 
 @click.group(cls=_Commands, context_settings=CONTEXT)
-@click.version_option(__version__, prog_name="deepisp")
+@click.version_option(__version__, prog_name="deepisp", allow_from_autoenv=False)
 def main() -> None:
     """Develop noisy, dark raw photographs into finished pictures.
 
@@ -196,7 +196,13 @@ A_PATH = click.Path(readable=False, allow_dash=True)
     help="Reduce larger pictures to this longer side. [as large as the raw]",
 )
 @click.option("--dry-run", is_flag=True, help="List inputs and outputs, but develop nothing.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="DEEPISP_PROCESS_JSON",
+    help="One JSON object per file on stdout.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print engine, stages and seconds.")
 def process(inputs: tuple[str, ...], output: str | None, name: str | None, format: str | None, quality: int,
@@ -216,16 +222,24 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     from deepisp_cli.engine import check_devices
     from deepisp_cli.models import find_model
     from deepisp_cli.options import Options
+    from deepisp_cli.output import OUTPUT_SUFFIXES
     from deepisp_cli.plan import plan_jobs
 
+    stands = _in_environment()
+    overwrite, skip_existing = _settled(stands, overwrite=overwrite, skip_existing=skip_existing)
+    quiet, verbose = _settled(stands, quiet=quiet, verbose=verbose)
+    if "format" in stands and Path(output or "").suffix.lower() in OUTPUT_SUFFIXES:
+        format = None
+    finished = {"exposure": exposure, "contrast": contrast, "look": look, "long_side": long_side}
+    if format == "dng" or Path(output or "").suffix.lower() == ".dng":
+        finished = {name: value for name, value in finished.items() if name not in stands}
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; give only one")
     if quiet and verbose:
         raise UsageError("-q and -v contradict each other; give only one")
     options = Options(
-        white_balance=white_balance.lower(), exposure=exposure, contrast=contrast, strength=strength,
-        look=look, long_side=long_side, format=format, quality=quality, bit_depth=int(bit_depth),
-        tile=tile, overwrite=overwrite,
+        white_balance=white_balance.lower(), strength=strength, format=format, quality=quality,
+        bit_depth=int(bit_depth), tile=tile, overwrite=overwrite, **finished,  # type: ignore[arg-type]
     )  # fmt: skip
     chosen = find_model(model)
     jobs, format = plan_jobs(
@@ -251,6 +265,19 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     if len(jobs) > 1 and not quiet:
         tell(f"{report}{took}")
     sys.exit(report.exit_code)
+
+
+def _in_environment() -> set[str]:
+    """The options that the environment sets; they give way to what is given by hand."""
+    context = click.get_current_context()
+    source = click.core.ParameterSource.ENVIRONMENT
+    return {name for name in context.params if context.get_parameter_source(name) is source}
+
+
+def _settled(stands: set[str], **flags: bool) -> list[bool]:
+    """Flags that exclude each other: of two that are set, the one given by hand."""
+    both, by_hand = all(flags.values()), flags.keys() - stands
+    return [value and not (both and by_hand and name in stands) for name, value in flags.items()]
 
 
 def _plan_only(jobs: Sequence["Job"], overwrite: bool, talk: Talk) -> "Report":

@@ -39,7 +39,7 @@ class Number(click.ParamType):
             number = int(value) if self.whole else float(value)
             if self.lowest <= number <= self.highest and math.isfinite(number):
                 return number
-        except ValueError:
+        except (OverflowError, ValueError):
             pass
         kind = "whole number" if self.whole else "number"
         end = f"to {self.highest:g}" if math.isfinite(self.highest) else "on"

@@ -46,7 +46,7 @@ _RATIONAL, _SIGNED_RATIONAL, _DOUBLE = 5, 10, 12  # TIFF 6.0's types, of which t
 _OWN_TAGS = (
     *("PhotometricInterpretation", "Compression", "SampleFormat", "BitsPerSample", "SamplesPerPixel"),
     *("StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts", "ImageWidth", "ImageLength"),
-    "Predictor",
+    *("Predictor", "RowsPerStrip", "TileWidth", "TileLength"),
 )
 
 

@@ -5,6 +5,7 @@ may take minutes.
 """
 
 import struct
+from io import SEEK_CUR
 from typing import BinaryIO
 
 from deepisp_cli.dng_tags import Tags, first_number, is_dng, stored_size
@@ -12,7 +13,7 @@ from deepisp_cli.errors import InputError
 
 LOSSLESS_JPEG = 7  # Compression
 _SOI, _SOF0, _SOF3 = 0xD8, 0xC0, 0xC3  # markers: start of image, first and last of frames
-_HEADER = 1 << 16  # bytes that the markers before the frame's may take
+_MOST_MARKERS = 100  # before the frame's; files have a few
 _LARGEST = 2.0  # times as many samples as a tile has: some writers fill tiles up to whole blocks
 
 
@@ -35,25 +36,29 @@ def refuse_damaged_jpeg(source: BinaryIO, tags: Tags) -> None:
     if "TileOffsets" in tags:
         rows, columns = first_number(tags, "TileLength", height), first_number(tags, "TileWidth", width)
     else:
-        rows, columns = min(first_number(tags, "RowsPerStrip", height), height), width
+        several = len(tags.get("StripOffsets", ())) > 1
+        rows, columns = min(first_number(tags, "RowsPerStrip", height), height) if several else height, width
     most = _LARGEST * rows * columns * first_number(tags, "SamplesPerPixel", 1)
     for number, offset in enumerate(tags.get("TileOffsets", tags.get("StripOffsets", ())), 1):
-        source.seek(int(offset))
-        found = _samples(source.read(_HEADER))
+        found = _samples(source, int(offset))
         if not 0 < found <= most:
             part = "tile" if "TileOffsets" in tags else "strip"
             raise InputError(f"damaged: {part} {number} does not begin as lossless JPEG does; copy it again")
 
 
-def _samples(data: bytes) -> int:
-    """The samples that a JPEG states to hold; 0 if it does not get as far."""
-    if data[1:2] != bytes((_SOI,)):
+def _samples(source: BinaryIO, offset: int) -> int:
+    """The samples that the JPEG there states to hold; 0 if it does not get as far."""
+    source.seek(offset)
+    if source.read(2)[1:] != bytes((_SOI,)):  # LibRaw looks at the second byte alone
         return 0
-    place = 2
-    while data[place : place + 1] == b"\xff" and place + 10 <= len(data):
-        marker = data[place + 1]
-        if _SOF0 <= marker <= _SOF3:
-            height, width, components = struct.unpack_from(">HHB", data, place + 5)
-            return int(height * width * components)
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    for _ in range(_MOST_MARKERS):
+        header = source.read(9)
+        while header[:2] == b"\xff\xff":  # fill bytes
+            header = header[1:] + source.read(1)
+        if len(header) < 9 or header[0] != 0xFF:
+            return 0
+        if _SOF0 <= header[1] <= _SOF3:
+            height, width = struct.unpack_from(">HH", header, 5)
+            return height * width * (source.read(1) or b"\0")[0]
+        source.seek(int.from_bytes(header[2:4], "big") - 7, SEEK_CUR)
     return 0

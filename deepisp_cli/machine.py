@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 MOST_THREADS = 8
-BLOCK_ROWS = 8  # rows of a frame processed at a time, an even number: temporaries stay in the cache
+BLOCK_ROWS = 16  # rows of a frame processed at a time, an even number: temporaries stay in the cache
 Item = TypeVar("Item")
 
 CGROUP = Path("/sys/fs/cgroup")  # Linux: the limits of the container, of version 2 or, in folders, 1

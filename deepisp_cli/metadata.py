@@ -93,7 +93,7 @@ OUTDATED_BY_XMP: dict[str, tuple[int, ...]] = {
 
 OF_COMPANIES = (  # the ends of their names
     *("corporation", "corp", "company", "co", "ltd", "inc", "ag", "gmbh"),
-    *("imaging", "camera", "optical", "electric", "electronics", "photo"),
+    *("imaging", "camera", "optical", "electric", "electronics", "photo", "computer"),
 )
 ZERO_IS_UNKNOWN = (Tag.ExposureTime, Tag.FNumber, Tag.ISOSpeedRatings, Tag.FocalLength)
 # Where these are zero LibRaw takes the APEX value, which is a placeholder, too: 0 of it are 1 s and f/1.
@@ -134,10 +134,10 @@ class Metadata:
         """Make and model; the make without "CORPORATION" and the like, and left out if the model repeats it
         ("Canon", "Canon EOS R5")."""
         make, model = str(self.image.get(Tag.Make, "")), str(self.image.get(Tag.Model, ""))
-        brand, *words = make.split(" ")
-        while words and words[-1].strip(".,").lower() in OF_COMPANIES:
+        brand, *words = make.replace(",", " ").split() or [""]
+        while words and words[-1].strip(".").lower() in OF_COMPANIES:
             words.pop()
-        repeated = model.lower().startswith(brand.lower())
+        repeated = any(model.lower().startswith(word.lower()) for word in (brand, *words[-1:]))
         return model if repeated else " ".join((brand, *words, model)).strip()
 
     @property

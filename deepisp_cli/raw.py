@@ -191,7 +191,8 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
     area = _picture_area(decoded, tags)
     samples = _cut(decoded.samples, area, colours)
     notes = _check_tail(samples, colours is not None)
-    pattern, monochrome = None, colours is not None and bool(np.ptp(colours) == 0)
+    restored = dng_tags.restored_strength(tags)
+    pattern, monochrome = None, _is_monochrome(samples, colours, restored > 0)
     if colours is not None:
         colours = np.roll(colours, -area.corner, axis=(0, 1))
         pattern = "RRRR" if monochrome else _letters(decoded, colours)  # one plane
@@ -205,13 +206,13 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         aspect = 1.0
     image = RawImage(
         samples=samples,
-        pattern="RGGB" if monochrome else pattern,
+        pattern="RGGB" if monochrome and pattern else pattern,
         black=black,
         white=white,
         orientation=_orientation(decoded, tags),
         lens_warp=area.lens_warp,
         clipped_at=share,
-        restored_strength=dng_tags.restored_strength(tags),
+        restored_strength=restored,
         make=dng_tags.text(tags, "Make"),
         model=dng_tags.text(tags, "Model") or dng_tags.camera_model(tags),
         capture=decoded.capture,
@@ -321,8 +322,10 @@ def _mosaic_colours(decoded: Decoded, tags: Tags) -> np.ndarray | None:
         kind = "all colours at each pixel (Foveon, sRAW, YCC, multi-shot)"
         remedy = _ELSEWHERE if linear else "convert it to a linear DNG"
         raise UnsupportedRawError(f"a file with {kind} is not supported; {remedy}")
-    if dng_tags.is_monochrome(tags) or decoded.colours.shape == (1, 1):
+    if dng_tags.is_monochrome(tags) or (decoded.colours.shape == (1, 1) and not dng_tags.is_dng(tags)):
         return np.zeros((2, 2), int)
+    if decoded.colours.shape == (1, 1):
+        raise ValueError("no CFAPattern")
     colours = decoded.colours
     cell = colours[:2, :2]
     if np.array_equal(np.tile(cell, -(-np.array(colours.shape) // 2)), colours):  # several of its cells
@@ -335,6 +338,17 @@ def _mosaic_colours(decoded: Decoded, tags: Tags) -> np.ndarray | None:
             f"{kind} is not supported, only Bayer and X-Trans mosaics are; {_ELSEWHERE}"
         )
     return colours
+
+
+def _is_monochrome(samples: np.ndarray, colours: np.ndarray | None, restored: bool) -> bool:
+    """Whether the sensor sees no colours; of one whose raw has been restored, all planes are equal."""
+    if colours is not None:
+        return bool(np.ptp(colours) == 0)
+    return (
+        restored
+        and np.array_equal(samples[..., 0], samples[..., 1])
+        and np.array_equal(samples[..., 0], samples[..., 2])
+    )
 
 
 def _letters(decoded: Decoded, colours: np.ndarray) -> str:

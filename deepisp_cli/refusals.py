@@ -87,7 +87,7 @@ def _refuse_too_few_parts(tags: Tags) -> None:
     for kind, (rows, columns) in (("Tile", tiles), ("Strip", strips)):
         if (offsets := tags.get(f"{kind}Offsets")) is not None and rows > 0 and columns > 0:
             needed = math.ceil(height / rows) * math.ceil(width / columns)
-            if len(offsets) < needed:
+            if len(offsets) < needed and (kind == "Tile" or len(offsets) > 1):  # one strip is all of it
                 raise InputError(f"damaged: {len(offsets)} {kind.lower()}s of {needed}; copy it again")
 
 

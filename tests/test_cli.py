@@ -960,6 +960,7 @@ def test_what_is_no_picture_is_not_kept_as_one(run, night, kind):
         ("--quality", "101", "'101' is no whole number from 1 to 100"),
         ("--quality", "1.5", "'1.5' is no whole number from 1 to 100"),
         ("--long-side", "0", "'0' is no whole number from 1 on"),
+        ("--long-side", "9" * 400, "is no whole number from 1 on"),
         ("--tile", "63", "'63' is no whole number from 64 on"),
     ],
 )
@@ -1016,3 +1017,38 @@ def test_an_output_that_is_a_folder_is_told_before_the_work(run, night, options)
 
 def test_engines_are_those_that_there_are(run, night):
     assert run("process", night, "--engine", "gpu").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments"),
+    [
+        ({"CONTRAST": "0.5", "LONG_SIDE": "20", "LOOK": "neutral", "EXPOSURE": "1"}, ["--format", "dng"]),
+        ({"CONTRAST": "0.5"}, ["-o", "{}/a.dng"]),
+        ({"SKIP_EXISTING": "1"}, ["--overwrite"]),
+        ({"OVERWRITE": "1"}, ["--skip-existing"]),
+        ({"QUIET": "1"}, ["-v"]),
+        ({"FORMAT": "png"}, ["-o", "{}/a.jpg"]),
+    ],
+    ids=str,
+)
+def test_what_the_environment_says_gives_way_to_the_command(run, night, tmp_path, environment, arguments):
+    environment = {f"DEEPISP_PROCESS_{name}": value for name, value in environment.items()}
+    arguments = [argument.format(tmp_path) for argument in arguments]
+    done = run("process", night, *arguments, env=environment)
+    assert done.exit_code == 0, done.stderr
+
+
+def test_contradictions_within_the_environment_are_told(run, night):
+    environment = {"DEEPISP_PROCESS_OVERWRITE": "1", "DEEPISP_PROCESS_SKIP_EXISTING": "1"}
+    assert run("process", night, env=environment).exit_code == 2
+
+
+def test_every_variable_is_named_like_its_option():
+    for parameter in process.params:
+        if isinstance(parameter, click.Option):
+            longest = max(parameter.opts, key=len).removeprefix("--").replace("-", "_")
+            assert parameter.name == longest or parameter.envvar == f"DEEPISP_PROCESS_{longest.upper()}"
+
+
+def test_a_version_in_the_environment_is_another_programs(run):
+    assert run("models", env={"DEEPISP_VERSION": "0.1"}).exit_code == 0

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from conftest import with_tag
 
+from deepisp_cli.dng_tags import read_tags
 from deepisp_cli.errors import InputError
 from deepisp_cli.raw import read_raw
 
@@ -185,3 +186,35 @@ def test_an_active_area_may_be_small(area):
     samples = noise(64, 64)
     image = read(dng(samples, extra=[(50829, SHORT, 4, area)]))
     np.testing.assert_array_equal(image.samples, samples[top:bottom, left:right])
+
+
+@pytest.mark.parametrize("parts", [None, "lossless JPEG"])
+@pytest.mark.parametrize("stated", [None, 8], ids=["of the preview", "wrong"])
+def test_one_strip_is_all_of_it_whatever_its_rows(parts, stated):
+    """TIFF need not state them; what the first directory says is about its preview."""
+    samples, file = noise(96, 64), io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        preview = np.zeros((16, 16, 3), np.uint8)
+        of_preview = {"rowsperstrip": 8, "subifds": 1, "subfiletype": 1, "photometric": "rgb"}
+        writer.write(preview, metadata=None, extratags=VERSION, **of_preview)
+        options = {"photometric": "cfa", "subfiletype": 0, "metadata": None, "rowsperstrip": 96}
+        if parts:
+            options |= {"shape": samples.shape, "dtype": np.uint16, "bitspersample": 16, "compression": 7}
+        writer.write(iter([lossless(samples)]) if parts else samples, extratags=RGGB, **options)
+    data = bytearray(file.getvalue())
+    with tifffile.TiffFile(io.BytesIO(data)) as tif:
+        (raw,) = tif.pages[0].pages
+        tag = raw.tags["RowsPerStrip"]
+    if stated:
+        struct.pack_into("<H", data, tag.valueoffset, stated)
+    else:
+        struct.pack_into("<H", data, tag.offset, 65000)  # another tag
+        assert "RowsPerStrip" not in read_tags(io.BytesIO(data))
+    np.testing.assert_array_equal(read(bytes(data)).samples, samples)
+
+
+def test_headers_before_the_frame_may_be_long():
+    samples = noise(64, 64)
+    jpeg = lossless(samples)
+    long = jpeg[:2] + 3 * (b"\xff\xe5\xff\xff" + bytes(65533)) + jpeg[2:]
+    np.testing.assert_array_equal(read(dng(samples, [long], tile=(64, 64))).samples, samples)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import opcode_list, with_tag
-from PIL import Image
 
 from deepisp_cli import develop_array
 from deepisp_cli.colour import srgb_decode
+from deepisp_cli.engine import as_engine
 from deepisp_cli.errors import InputError
 from deepisp_cli.frame import Result
 from deepisp_cli.info import describe
@@ -143,23 +143,27 @@ def test_bad_pixels_are_replaced_without_a_note():
     assert len(image.notes) == 1
 
 
-def test_a_restored_dng_is_grey(path, identity_engine, tmp_path):
+@pytest.mark.parametrize("white_balance", ["camera", "3200K", "auto"])
+def test_a_restored_dng_is_grey(path, tmp_path, white_balance):
     samples = scene()
     samples[:40] = np.random.default_rng(1).integers(0, WHITE, (40, 192))
     path.write_bytes(dng(samples))
-    develop(path, tmp_path / "b.dng", identity_engine, Options(format="dng"))
-    with tifffile.TiffFile(tmp_path / "b.dng") as tif:
-        pictures = [page.asarray() for page in (tif.pages[0], *tif.pages[0].pages)]
-    assert [colour_spread(picture) for picture in pictures] == [0, 0]
-    assert read_raw(tmp_path / "b.dng").xyz_to_camera is not None
-    develop(tmp_path / "b.dng", tmp_path / "c.png", identity_engine, Options(look="neutral"))
-    assert colour_spread(Image.open(tmp_path / "c.png")) <= 1  # dither
+    develop(path, tmp_path / "b.dng", "deepisp", Options(format="dng"))
+    restored = read_raw(tmp_path / "b.dng")
+    assert colour_spread(restored.samples) == 0
+    assert restored.monochrome and restored.pattern is None
+    picture = develop_array(tmp_path / "b.dng", "deepisp", Options(white_balance=white_balance, bit_depth=16))
+    assert colour_spread(picture) == 0 and picture.std() > 1000
+    options = Options(format="dng")
+    frame = prepare(path, options)
+    assert colour_spread(finish(frame, as_engine("deepisp"), options, Result("", "")).preview) == 0
 
 
 def test_info_says_so(path):
     assert describe(path)["cfa"] == "none (monochrome)"
 
 
-def test_a_mosaic_without_a_pattern_is_not_taken_for_monochrome():
+@pytest.mark.parametrize("compression", [None, "zlib"], ids=["LibRaw", "decoded here"])
+def test_a_mosaic_without_a_pattern_is_not_taken_for_monochrome(compression):
     with pytest.raises(InputError, match=r"damaged.*no CFAPattern"):
-        read(dng(scene(), compression="zlib", photometric=CFA))
+        read(dng(scene(), compression=compression, photometric=CFA))

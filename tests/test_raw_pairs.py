@@ -125,3 +125,10 @@ def test_crops_reach_all_borders(write_pair):
     corners = [(0, 0), (16, 0), (0, 28), (8, 14)]
     for target, (top, left) in zip(targets, corners, strict=True):
         np.testing.assert_allclose(target, picture[top : top + 32, left : left + 32] / 255, atol=1e-6)
+
+
+def test_a_pair_in_two_folders_counts_once(write_pair, tmp_path):
+    write_pair("night", noise(40, 60), 40, 60)
+    source = RawPairs([tmp_path, tmp_path], 32, torch.Generator())
+    assert source.pictures == 1
+    assert source(2, 32).picture.shape == (2, 3, 32, 32)

@@ -340,6 +340,8 @@ def test_a_run_replaces_no_log(folder, tmp_path):
     with pytest.raises(UsageError, match=r"log\.csv: exists already"):
         train(config(folder), tmp_path, device=CPU)
     assert (tmp_path / "log.csv").read_text() == "mine"
+    (tmp_path / "log.csv").write_text("stage,step,minutes\n")  # of a run that has ended too early
+    assert train(config(folder), tmp_path, device=CPU).exists()
 
 
 def test_w0_is_that_of_both_networks_and_of_frames_as_they_are_metered(folder):

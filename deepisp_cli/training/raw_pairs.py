@@ -97,7 +97,7 @@ class RawPairs:
 
     def __init__(self, folders: Sequence[Path], smallest: int, generator: torch.Generator) -> None:
         self.generator = generator
-        files = [pair for folder in folders for pair in find_pairs(folder)]
+        files = list(dict.fromkeys(pair for folder in folders for pair in find_pairs(folder)))
         names = ", ".join(map(str, folders))
         if not files:
             raise InputError(f"{names}: no raw with a reference picture of the same scene")
@@ -165,7 +165,7 @@ def load_pair(pair: tuple[Path, Path]) -> Scene:
     path, reference_path = pair
     with damage_told(path, "a raw file"), path.open("rb") as file:
         raw, _ = find_balanced(read_raw(file, str(path)))
-    if raw.pattern is None or raw.x_trans:
+    if raw.pattern is None or raw.x_trans or raw.monochrome:
         raise InputError(f"{path}: is not a Bayer mosaic; training pairs need one")
     if raw.lens_warp is not None:
         raise InputError(f"{path}: has a lens correction, and its reference would not lie pixel on pixel")

@@ -127,13 +127,18 @@ def check_folder(folder: Path, resume: bool) -> None:
         raise UsageError(
             f"{folder} already holds a run: continue it with --resume, or give -o another folder"
         )
-    if (folder / LOG).exists() and not resume:
+    if not resume and _is_of_others(folder / LOG):
         raise UsageError(f"{folder / LOG}: exists already; move it away, or give -o another folder")
     if resume and not checkpoint.exists():
         raise UsageError(
             f"{checkpoint}: there is no checkpoint to continue from;"
             " leave out --resume to start a run, or give -o the run's folder"
         )
+
+
+def _is_of_others(path: Path) -> bool:
+    """Whether a file is no log: that of a run which ended before its first checkpoint may be replaced."""
+    return path.exists() and not path.read_bytes().startswith(b"stage,step")
 
 
 @contextmanager
