@@ -1,8 +1,6 @@
 """Develop many files: the next are read and the last written while the network works."""
 
 import ctypes
-import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +9,7 @@ from functools import partial
 from numbers import Real
 from pathlib import Path
 from queue import Empty, Full, Queue, SimpleQueue
-from threading import Condition, Event, Semaphore, Thread, current_thread
+from threading import Event, Semaphore, Thread, current_thread
 from typing import TypeVar
 
 import numpy as np
@@ -26,8 +24,9 @@ from deepisp_cli.errors import (
     joint_exit_code,
     told_of,
 )
-from deepisp_cli.files import STANDARD_STREAM, check_target, disk_space, is_device
+from deepisp_cli.files import STANDARD_STREAM, check_target, is_device
 from deepisp_cli.frame import Frame, Result
+from deepisp_cli.limits import WAIT, Disks, Memory, Stopped
 from deepisp_cli.machine import available_cores, total_memory
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.models import Model
@@ -45,9 +44,7 @@ from deepisp_cli.plan import Job
 from deepisp_cli.reading import read_bytes
 from deepisp_cli.restored import RestoredRaw
 
-WAIT = 0.1  # seconds between a waiting thread's checks whether the batch has ended
 PIPE_PATIENCE = 1.0  # seconds that a batch, when it ends, waits for one that reads or writes a pipe
-FREED = 1 << 20  # bytes more than before: less comes and goes by itself
 M_ARENA_MAX = -8  # glibc's malloc.h
 Item = TypeVar("Item")
 
@@ -177,10 +174,6 @@ class _Share:
     share: float
 
 
-class _Stopped(BaseException):
-    """The batch has ended: a thread drops its picture. Not an Exception, so that nothing handles it."""
-
-
 class _Batch:
     """The threads, and the queues between them: to read, to develop, to write, events.
 
@@ -204,8 +197,7 @@ class _Batch:
         self.ahead = Semaphore(workers)
         self.stop = Event()
         self.at_pipes: set[Thread] = set()
-        # disks to which a picture was too large: their free bytes, and the bytes of the smallest such raw
-        self.full: dict[int, tuple[float, float]] = {}
+        self.disks = Disks()
         self.todo: SimpleQueue[_Work] = SimpleQueue()
         self.prepared: SimpleQueue[_Work | None] = SimpleQueue()
         self.finished: Queue[_Work | None] = Queue(workers)
@@ -279,7 +271,7 @@ class _Batch:
         if work.job.target != STANDARD_STREAM:
             # another run may have written it since this one was planned
             check_target(Path(work.job.target), self.options.overwrite)
-            self._check_space(work.job)
+            self.disks.check(work.job.source, Path(work.job.target))
         work.options = with_format(self.options, work.job.target)  # tells before the work what cannot be
         contents = self.contents if work.job.source == STANDARD_STREAM else None
         with self._at_pipe(work.job.source):
@@ -293,24 +285,6 @@ class _Batch:
         self.memory.take(size, self.stop)
         work.size = size
         work.frame = to_frame(raw, work.options, work.result, self.resident)
-
-    def _check_space(self, job: Job) -> None:
-        """Tell before the work that a disk is full: it was for the picture of a raw that was no larger, and
-        nobody has freed any space since."""
-        with suppress(OSError):
-            disk, free = disk_space(Path(job.target))
-            before, size = self.full.get(disk, (-math.inf, 0))
-            if free < before + FREED and os.path.getsize(job.source) >= size:
-                raise DiskFullError(
-                    f"{job.target}: its disk is full, as for a picture before; free some space, then develop"
-                    " the rest"
-                )
-
-    def _note_full_disk(self, job: Job) -> None:
-        with suppress(OSError):
-            disk, free = disk_space(Path(job.target))
-            before, size = self.full.get(disk, (-math.inf, math.inf))
-            self.full[disk] = max(free, before), min(os.path.getsize(job.source), size)
 
     def _develop(self, engine: Engine) -> None:
         with engine.lane():
@@ -330,7 +304,7 @@ class _Batch:
 
     def _report(self, index: int, share: float) -> None:
         if self.stop.is_set():
-            raise _Stopped
+            raise Stopped
         self.events.put(_Share(index, share))
 
     def _put_finished(self, work: _Work) -> None:
@@ -375,39 +349,13 @@ class _Batch:
             else:
                 work.result.fail(error)
             if isinstance(error, DiskFullError):
-                self._note_full_disk(work.job)
+                self.disks.note_full(work.job.source, Path(work.job.target))
 
 
 def reading_threads(engines: Sequence[Engine]) -> int:
     """The number of reading threads, and of writing ones: a network on the CPU keeps all cores busy; one
     elsewhere has to be fed by them."""
     return 1 if all(engine.device == "cpu" for engine in engines) else max(1, available_cores() // 2)
-
-
-class Memory:
-    """A budget of bytes that threads share; one that asks for more than is left waits.
-
-    While nothing is taken any request is granted, so that a picture larger than the limit is developed by
-    itself.
-    """
-
-    def __init__(self, limit: float) -> None:
-        self.limit, self.taken = limit, 0
-        self.given_back = Condition()
-
-    def take(self, size: int, stop: Event) -> None:
-        """Wait until ``size`` bytes fit; give up once ``stop`` is set."""
-        with self.given_back:
-            while self.taken and self.taken + size > self.limit:
-                if stop.is_set():
-                    raise _Stopped
-                self.given_back.wait(WAIT)
-            self.taken += size
-
-    def give(self, size: int) -> None:
-        with self.given_back:
-            self.taken -= size
-            self.given_back.notify_all()
 
 
 def share_one_heap() -> None:

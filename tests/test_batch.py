@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from conftest import IdentityEngine
 
-from deepisp_cli import batch, files, output, restored
-from deepisp_cli.batch import Memory, Report, develop_many
+from deepisp_cli import batch, files, limits, output, restored
+from deepisp_cli.batch import Report, develop_many
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import EngineError, OutputError, UnsupportedRawError, UsageError
 from deepisp_cli.frame import Result
+from deepisp_cli.limits import Memory, Stopped
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import frame_bytes
 from deepisp_cli.plan import Job
@@ -305,7 +306,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize(("freed", "status"), [(0, "failed"), (batch.FREED, "written")])
+@pytest.mark.parametrize(("freed", "status"), [(0, "failed"), (limits.FREED, "written")])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_told_before_the_work_until_space_is_freed(
     raws, tmp_path, identity_engine, monkeypatch, freed, status, code
@@ -320,7 +321,7 @@ def test_a_full_disk_is_told_before_the_work_until_space_is_freed(
             raise OSError(code, os.strerror(code))
         files.save(target, data, overwrite)
 
-    monkeypatch.setattr(batch, "disk_space", disk_space)
+    monkeypatch.setattr(limits, "disk_space", disk_space)
     monkeypatch.setattr(output, "save", save)
     first, *others = [Job(raws[0], tmp_path / "full" / f"{index}.jpg") for index in range(2)]
     between = [Job(raws[1], tmp_path / "other" / f"{index}.jpg") for index in range(8)]
@@ -347,7 +348,7 @@ def test_a_full_disk_may_have_room_for_small_pictures(
         files.save(target, data, overwrite)
 
     monkeypatch.setattr(output, "save", save)
-    monkeypatch.setattr(batch, "disk_space", lambda target: (1, 1000))
+    monkeypatch.setattr(limits, "disk_space", lambda target: (1, 1000))
     again = tmp_path / "again"
     jobs = [*jobs_for([large, *raws, *raws], tmp_path / "out")[:6], Job(large, again / "large.jpg")]
     results = list(develop_many(jobs, identity_engine, NEUTRAL))
@@ -366,7 +367,7 @@ def test_a_picture_larger_than_the_memory_fails_alone(raws, write_raw, grey_ramp
 
 
 def test_a_disk_with_little_space_is_written_to(raws, tmp_path, identity_engine, monkeypatch):
-    monkeypatch.setattr(batch, "disk_space", lambda target: (1, 1000))
+    monkeypatch.setattr(limits, "disk_space", lambda target: (1, 1000))
     results = develop_many(jobs_for(raws[:2], tmp_path / "out"), identity_engine, NEUTRAL)
     assert [result.status for result in results] == ["written"] * 2
 
@@ -617,7 +618,7 @@ def test_memory_may_be_taken_to_the_last_byte():
     stop.set()  # nobody waits
     memory.take(4, stop)
     memory.take(6, stop)
-    with pytest.raises(batch._Stopped):
+    with pytest.raises(Stopped):
         memory.take(1, stop)
     memory.give(10)
     memory.take(11, stop)  # alone a picture may be larger

@@ -34,7 +34,19 @@ MODULES = (
         "jpeg_headers",
         "options",
     ),
-    *("lens_warp", "lights", "look", "metering", "models", "output", "pipeline", "plan", "raw", "resize"),
+    *(
+        "lens_warp",
+        "lights",
+        "limits",
+        "look",
+        "metering",
+        "models",
+        "output",
+        "pipeline",
+        "plan",
+        "raw",
+        "resize",
+    ),
     *("render", "restored", "clipping", "stated_colour", "tiling", "white_balance", "xtrans"),
 )
 

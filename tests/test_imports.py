@@ -15,7 +15,7 @@ LAYERS = [
     ["benchmark", "doctor", "cli_options", "talk"],
     ["peak"],
     ["batch"],
-    ["plan", "info"],
+    ["plan", "info", "limits"],
     ["inputs"],
     ["naming"],
     ["pipeline"],
