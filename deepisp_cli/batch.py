@@ -193,7 +193,8 @@ class _Batch:
         self.contents = contents  # from standard input
         self.resident = all(engine.resident for engine in engines)
         workers = reading_threads(engines)
-        self.memory = Memory(memory or total_memory() / 2)
+        self.machine = total_memory()
+        self.memory = Memory(memory or self.machine / 2)
         self.ahead = Semaphore(workers)
         self.stop = Event()
         self.at_pipes: set[Thread] = set()
@@ -277,9 +278,9 @@ class _Batch:
         with self._at_pipe(work.job.source):
             raw, work.metadata = load(work.job.source, work.result, contents)
         size = frame_bytes(raw, work.options)
-        if size > total_memory():
+        if size > self.machine:
             raise EngineError(
-                f"it needs {size / 1e9:.1f} GB of memory, there are {total_memory() / 1e9:.1f}; develop it"
+                f"it needs {size / 1e9:.1f} GB of memory, there are {self.machine / 1e9:.1f}; develop it"
                 " on a larger machine"
             )
         self.memory.take(size, self.stop)

@@ -216,6 +216,28 @@ def stored_size(tags: Tags) -> tuple[float, float]:
     return first_number(tags, "ImageLength", 0), first_number(tags, "ImageWidth", 0)
 
 
+class Parts(NamedTuple):
+    """The tiles or strips that raw data is stored in."""
+
+    kind: str  # "tile" or "strip"
+    offsets: np.ndarray
+    rows: float
+    columns: float
+
+
+def stored_parts(tags: Tags) -> Parts | None:
+    """How the raw data is divided; None if the tags do not say where it is. One strip is all of it, whatever
+    its tags say."""
+    height, width = stored_size(tags)
+    if "TileOffsets" in tags:
+        sides = first_number(tags, "TileLength", height), first_number(tags, "TileWidth", width)
+        return Parts("tile", tags["TileOffsets"], *sides)
+    if "StripOffsets" not in tags:
+        return None
+    rows = min(first_number(tags, "RowsPerStrip", height), height)
+    return Parts("strip", offsets := tags["StripOffsets"], rows if len(offsets) > 1 else height, width)
+
+
 def first_number(tags: Tags, tag: str, default: float) -> float:
     """The first of a tag's numbers; ``default`` if it is missing."""
     return tags[tag][0] if tag in tags else default
@@ -226,10 +248,8 @@ def cfa_pattern(tags: Tags) -> np.ndarray | None:
     None for a linear DNG, (1, 1) for a monochrome one."""
     if is_linear(tags):
         return None
-    if is_monochrome(tags):
+    if is_monochrome(tags) or "CFAPattern" not in tags:
         return np.zeros((1, 1), np.uint8)
-    if "CFAPattern" not in tags:
-        raise ValueError("no CFAPattern")
     rows, columns = (int(number) for number in tags.get("CFARepeatPatternDim", (2, 2)))
     top, left = tags.get("ActiveArea", np.zeros(4)).astype(int)[:2]
     return np.roll(tags["CFAPattern"].astype(np.uint8).reshape(rows, columns), (top, left), (0, 1))

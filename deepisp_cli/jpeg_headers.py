@@ -8,7 +8,7 @@ import struct
 from io import SEEK_CUR
 from typing import BinaryIO
 
-from deepisp_cli.dng_tags import Tags, first_number, is_dng, stored_size
+from deepisp_cli.dng_tags import Tags, first_number, is_dng, stored_parts
 from deepisp_cli.errors import InputError
 
 LOSSLESS_JPEG = 7  # Compression
@@ -30,20 +30,15 @@ def refuse_damaged_jpeg(source: BinaryIO, tags: Tags) -> None:
     ------
     InputError
     """
-    if not is_dng(tags) or first_number(tags, "Compression", 1) != LOSSLESS_JPEG:
+    parts = stored_parts(tags)
+    if not is_dng(tags) or first_number(tags, "Compression", 1) != LOSSLESS_JPEG or parts is None:
         return
-    height, width = stored_size(tags)
-    if "TileOffsets" in tags:
-        rows, columns = first_number(tags, "TileLength", height), first_number(tags, "TileWidth", width)
-    else:
-        several = len(tags.get("StripOffsets", ())) > 1
-        rows, columns = min(first_number(tags, "RowsPerStrip", height), height) if several else height, width
-    most = _LARGEST * rows * columns * first_number(tags, "SamplesPerPixel", 1)
-    for number, offset in enumerate(tags.get("TileOffsets", tags.get("StripOffsets", ())), 1):
-        found = _samples(source, int(offset))
-        if not 0 < found <= most:
-            part = "tile" if "TileOffsets" in tags else "strip"
-            raise InputError(f"damaged: {part} {number} does not begin as lossless JPEG does; copy it again")
+    most = _LARGEST * parts.rows * parts.columns * first_number(tags, "SamplesPerPixel", 1)
+    for number, offset in enumerate(parts.offsets, 1):
+        if not 0 < _samples(source, int(offset)) <= most:
+            raise InputError(
+                f"damaged: {parts.kind} {number} does not begin as lossless JPEG does; copy it again"
+            )
 
 
 def _samples(source: BinaryIO, offset: int) -> int:

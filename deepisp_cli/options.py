@@ -1,8 +1,7 @@
 """How a picture is developed and written: the options, and what is allowed of them."""
 
 import shlex
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -68,11 +67,11 @@ class Options:
 
     def __post_init__(self) -> None:
         if not isinstance(self.white_balance, str):
-            with suppress(TypeError):
-                object.__setattr__(self, "white_balance", tuple(self.white_balance))  # the class is frozen
-            parse_gains(self.white_balance)
-            gains = tuple(float(gain) for gain in self.white_balance)  # can be compared and hashed
-            object.__setattr__(self, "white_balance", gains)
+            given = self.white_balance
+            given = tuple(given) if isinstance(given, Iterable) else given  # an iterator can be read once
+            parse_gains(given)
+            gains = tuple(float(gain) for gain in given)  # can be compared and hashed
+            object.__setattr__(self, "white_balance", gains)  # the class is frozen
         elif self.white_balance not in WHITE_BALANCES and not parse_kelvin(self.white_balance):
             parse_gains(self.white_balance)
         for name, kind, words in (

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from deepisp_cli.dng_tags import Tags, first_number, is_dng, is_floating, is_linear, stored_size
+from deepisp_cli.dng_tags import Tags, first_number, is_dng, is_floating, is_linear, stored_parts, stored_size
 from deepisp_cli.errors import InputError, UnsupportedRawError
 
 _VC5 = 9  # Compression
@@ -82,13 +82,11 @@ def _refuse_too_few_parts(tags: Tags) -> None:
     if not is_dng(tags):
         return
     height, width = stored_size(tags)
-    tiles = first_number(tags, "TileLength", 0), first_number(tags, "TileWidth", 0)
-    strips = first_number(tags, "RowsPerStrip", height), width
-    for kind, (rows, columns) in (("Tile", tiles), ("Strip", strips)):
-        if (offsets := tags.get(f"{kind}Offsets")) is not None and rows > 0 and columns > 0:
-            needed = math.ceil(height / rows) * math.ceil(width / columns)
-            if len(offsets) < needed and (kind == "Tile" or len(offsets) > 1):  # one strip is all of it
-                raise InputError(f"damaged: {len(offsets)} {kind.lower()}s of {needed}; copy it again")
+    parts = stored_parts(tags)
+    if parts is not None and parts.rows > 0 and parts.columns > 0:
+        needed = math.ceil(height / parts.rows) * math.ceil(width / parts.columns)
+        if len(parts.offsets) < needed:
+            raise InputError(f"damaged: {len(parts.offsets)} {parts.kind}s of {needed}; copy it again")
 
 
 def _refuse_too_few_bytes(tags: Tags) -> None:

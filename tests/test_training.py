@@ -620,19 +620,20 @@ class Clock:
         return self.now
 
 
-def test_a_run_ends_after_its_minutes(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("minutes", "seconds", "steps"), [(1, 20, 4), (2, 30, 5)])
+def test_a_run_ends_after_its_minutes(folder, tmp_path, monkeypatch, minutes, seconds, steps):
     """With the first step that lies beyond."""
     clock = Clock()
 
     def train_step(trainer):
-        clock.now += 20
+        clock.now += seconds
         trainer.total += 1
         return torch.tensor(1.0)
 
     monkeypatch.setattr(training, "time", clock)
     monkeypatch.setattr(Trainer, "train_step", train_step)
-    checkpoint = train(config(folder), tmp_path / "run", device=CPU, minutes=1)
-    assert torch.load(checkpoint, weights_only=True)["position"][3] == 4
+    checkpoint = train(config(folder), tmp_path / "run", device=CPU, minutes=minutes)
+    assert torch.load(checkpoint, weights_only=True)["position"][3] == steps
 
 
 def test_the_log_tells_of_speed_and_of_the_averaged_networks_quality(folder, tmp_path, monkeypatch):
@@ -893,20 +894,6 @@ def test_an_interrupted_run_says_so(folder, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["train", recipe, "-o", str(tmp_path / "run")])
     assert result.exit_code == 130
     assert "interrupted" in result.output
-
-
-def test_a_run_of_two_minutes_is_twice_as_long(folder, tmp_path, monkeypatch):
-    clock = Clock()
-
-    def train_step(trainer):
-        clock.now += 30
-        trainer.total += 1
-        return torch.tensor(1.0)
-
-    monkeypatch.setattr(training, "time", clock)
-    monkeypatch.setattr(Trainer, "train_step", train_step)
-    checkpoint = train(config(folder), tmp_path / "run", device=CPU, minutes=2)
-    assert torch.load(checkpoint, weights_only=True)["position"][3] == 5
 
 
 def test_the_last_step_of_a_stage_has_a_sheet(folder, tmp_path):

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -121,7 +121,7 @@ def _photographs(
 ) -> Source:
     levels: list[list] = [[] for _ in config.reductions]
     largest = max(stage.crop for stage in config.stages)
-    narrow, count = [], 0
+    sides, count = {}, 0
 
     def load(path: Path) -> tuple[Path, int, list[np.ndarray | None]]:
         picture = load_photograph(path)
@@ -134,8 +134,7 @@ def _photographs(
         raise InputError(f"{_names(folders)}: holds no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
     for path, side, pictures in load_all(files, load):
         count += any(smaller is not None for smaller in pictures)
-        if side < largest:
-            narrow.append(f"{path} ({side})")
+        sides[path] = side
         for level, smaller in zip(levels, pictures, strict=True):
             if smaller is not None:
                 level.append(smaller)
@@ -144,16 +143,16 @@ def _photographs(
         reduced_to = f" ({smallest} once reduced)" if least > smallest else ""
         raise InputError(f"{_names(folders)}: no photograph of at least {least} pixels a side{reduced_to}")
     crops = Crops(levels, generator)
-    _warn_of_narrow(narrow, largest, crops.largest)
+    _warn_of_narrow(sides, largest, crops.largest)
     if config.mosaic:
         return Synthesised(crops, MosaicSynthesis(config.mosaic, generator), count)
     return Synthesised(crops, Synthesis(config.synthesis, generator), count)
 
 
-def _warn_of_narrow(narrow: Sequence[str], largest: int, possible: int) -> None:
+def _warn_of_narrow(sides: Mapping[Path, int], largest: int, possible: int) -> None:
     """Name the pictures that are smaller than the largest crops, which have ``largest`` pixels a side, or
     ``possible`` if no picture is as large."""
-    if narrow:
+    if narrow := [f"{path} ({side})" for path, side in sides.items() if side < largest]:
         names = [*narrow[:NAMED], *([f"{len(narrow) - NAMED} more"] if len(narrow) > NAMED else [])]
         kept = "left out of crops of that size"
         if possible < largest:
@@ -177,8 +176,7 @@ def _panoramas(
         raise InputError(f"{_names(folders)}: no HDR file that can be used")
     sides = {path: min(scene.shape[:2]) for path, scene in loaded}
     crops = Crops([[scene for _, scene in loaded]], generator)
-    narrow = [f"{path} ({side})" for path, side in sides.items() if side < largest]
-    _warn_of_narrow(narrow, largest, crops.largest)
+    _warn_of_narrow(sides, largest, crops.largest)
     return Synthesised(crops, Synthesis(config.synthesis, generator).of_scenes, len(loaded))
 
 
@@ -187,8 +185,7 @@ def _raw_pairs(
 ) -> Source:
     pairs = RawPairs(folders, smallest, generator)
     largest = max(stage.crop for stage in config.stages)
-    narrow = [f"{path} ({side})" for path, side in pairs.sides.items() if side < largest]
-    _warn_of_narrow(narrow, largest, pairs.largest)
+    _warn_of_narrow(pairs.sides, largest, pairs.largest)
     return pairs
 
 
