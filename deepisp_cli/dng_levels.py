@@ -7,11 +7,12 @@ width); levels are counts.
 
 import numpy as np
 
-from deepisp_cli.dng_tags import Tags, is_dng, is_floating
+from deepisp_cli.dng_tags import Tags, first_number, is_dng, is_floating
 from deepisp_cli.errors import UnsupportedRawError
 
 DELTAS = ("BlackLevelDeltaV", "BlackLevelDeltaH")  # of rows, of columns
 _LARGEST_TILE = 64  # sides of a tile of black levels
+_BRIGHTEST = 16.0  # EV of a BaselineExposure that is believed
 
 
 def active_area(tags: Tags, stored: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, int]] | None:
@@ -131,6 +132,16 @@ def linear_levels(tags: Tags) -> tuple[np.ndarray, np.ndarray]:
             " black subtracted"
         )
     return np.resize(black, 3).astype(np.float32), np.resize(_white_level(tags), 3).astype(np.float32)
+
+
+def baseline_exposure(tags: Tags) -> float:
+    """By how many EV merged exposures are to be brightened, 0 or more.
+
+    Their white is the brightest thing of the scene, and BaselineExposure says how far below it the picture's
+    lies. Of other raws it tells how two cameras compare, which the light meter sees by itself.
+    """
+    stated = first_number(tags, "BaselineExposure", 0)
+    return float(stated) if is_floating(tags) and 0 < stated <= _BRIGHTEST else 0.0
 
 
 def _white_level(tags: Tags) -> np.ndarray:

@@ -9,7 +9,8 @@ import pytest
 import tifffile
 from conftest import opcode_list, with_tag
 
-from deepisp_cli import develop_array
+from deepisp_cli import Options, develop, develop_array
+from deepisp_cli.dng_tags import read_tags
 from deepisp_cli.errors import InputError, UnsupportedRawError
 from deepisp_cli.raw import read_raw
 
@@ -92,6 +93,44 @@ def test_they_come_out_as_the_same_counts_do(shape):
     whole = develop_array(read(floating_dng(counts, extra=white)), "deepisp")
     floating = develop_array(read(floating_dng((counts / 4096).astype(np.float32))), "deepisp")
     np.testing.assert_array_equal(floating, whole)
+
+
+def baseline_exposure(ev):
+    return (50730, 10, 1, (round(100 * ev), 100))
+
+
+@pytest.mark.parametrize("shape", [(130, 134), (130, 134, 3)], ids=["mosaic", "linear"])
+def test_merged_exposures_are_brightened_by_their_baseline_exposure(shape):
+    """Their white is the brightest lamp, and the picture lies far below it."""
+    samples = noise(shape)
+    samples[:4] = 8.0
+    shown = read(floating_dng(samples.clip(0, 1)))
+    merged = read(floating_dng(samples / 8, extra=[baseline_exposure(3)]))
+    np.testing.assert_array_equal(develop_array(merged, "deepisp"), develop_array(shown, "deepisp"))
+    assert merged.clipped_at == 1 / 8
+    assert [note for note in merged.notes if "brightened by the 3 EV of its BaselineExposure" in note]
+    assert not [note for note in merged.notes if "the sensor clips" in note]
+
+
+@pytest.mark.parametrize("ev", [-2, 0, 40])
+def test_what_baseline_exposure_would_darken_or_make_white_stays(ev):
+    samples = noise((60, 62))
+    image = read(floating_dng(samples, extra=[baseline_exposure(ev)]))
+    assert (image.white == 1).all() and image.clipped_at == 1
+
+
+def test_baseline_exposure_of_counts_is_left_to_the_light_meter():
+    counts = np.random.default_rng(0).integers(0, 4000, (60, 62), dtype=np.uint16)
+    image = read(floating_dng(counts, extra=[(50717, SHORT, 1, 4096), baseline_exposure(2)]))
+    assert (image.white == 4096).all() and image.clipped_at == 1
+
+
+def test_a_restored_dng_of_merged_exposures_is_not_brightened_twice(tmp_path, identity_engine):
+    source, target = tmp_path / "merged.dng", tmp_path / "restored.dng"
+    source.write_bytes(floating_dng(noise((130, 134)) / 4, extra=[baseline_exposure(2.5)]))
+    develop(source, target, identity_engine, Options(format="dng"))
+    with open(target, "rb") as file:
+        assert read_tags(file)["BaselineExposure"] == pytest.approx(0, abs=1e-3)
 
 
 def test_a_bad_pixel_becomes_the_mean_of_its_neighbours():
