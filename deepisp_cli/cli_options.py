@@ -53,6 +53,9 @@ class Format(click.Choice):
         return super().convert({"jpg": "jpeg", "tif": "tiff"}.get(value.lower(), value), parameter, context)
 
 
+# shells complete what is of this type; it checks nothing: one file that cannot be read fails alone
+A_PATH = click.Path(readable=False, allow_dash=True)
+
 engine_option = click.option(
     "--engine",
     type=click.Choice(ENGINES),

@@ -22,13 +22,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from deepisp_cli import batch, engine, interrupts, models, reading, talk
-from deepisp_cli.cli import main, process
+from deepisp_cli.cli import main
 from deepisp_cli.cli_options import Bytes
 from deepisp_cli.errors import ModelError, UsageError
 from deepisp_cli.frame import Result
 from deepisp_cli.models import Model, find_model
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop
+from deepisp_cli.process_command import process
 from deepisp_cli.raw import read_raw
 from deepisp_cli.talk import Talk, duration, fact_text, progress_on, told
 
@@ -504,7 +505,7 @@ def test_a_source_that_does_not_block_is_waited_for(night, tiny_model, tmp_path)
     assert process.returncode == 0, err
 
 
-SHARED = [parameter for parameter in process.params if hasattr(Options, str(parameter.name))]
+SHARED = [parameter for parameter in main.commands["process"].params if hasattr(Options, str(parameter.name))]
 
 
 @pytest.mark.parametrize("parameter", SHARED, ids=lambda parameter: parameter.name)
@@ -1044,7 +1045,7 @@ def test_contradictions_within_the_environment_are_told(run, night):
 
 
 def test_every_variable_is_named_like_its_option():
-    for parameter in process.params:
+    for parameter in main.commands["process"].params:
         if isinstance(parameter, click.Option):
             longest = max(parameter.opts, key=len).removeprefix("--").replace("-", "_")
             assert parameter.name == longest or parameter.envvar == f"DEEPISP_PROCESS_{longest.upper()}"

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "deepisp_cli"
 LAYERS = [
     ["__main__"],
     ["cli"],
+    ["process_command", "show_commands"],
     ["benchmark", "doctor", "cli_options", "talk"],
     ["peak"],
     ["batch"],
@@ -43,7 +44,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY_HERE = {
     "rawpy": {"libraw", "developed_matrix"},
     "exifread": {"exif_reader"},
-    "click": {"cli", "cli_options", "talk"},
+    "click": {"cli", "cli_options", "process_command", "show_commands", "talk"},
     # EXIF: the names of its tags
     "PIL": {
         "output",
