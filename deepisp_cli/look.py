@@ -91,14 +91,14 @@ def brighten(srgb: Array, exposure: float) -> Array:
     return srgb_encode(smallest + share * (largest.clip(None, 1) - smallest)).clip(0, 1)
 
 
-def add_contrast(srgb: Array, share: float) -> Array:
+def add_contrast(srgb: Array, share: Any) -> Array:
     """An S-curve on each channel, as cameras put on their pictures: shadows become darker, lights brighter,
     colours stronger. Black, white and the middle stay.
 
     Parameters
     ----------
     srgb : (..., 3) float32, sRGB-encoded.
-    share : of a smoothstep, 0 to 1.
+    share : of a smoothstep, 0 to 1; of a shape that broadcasts.
 
     Returns
     -------

@@ -19,7 +19,7 @@ from deepisp_cli import colour
 from deepisp_cli.demosaic import demosaic, normalise_mosaic
 from deepisp_cli.dng import write_dng
 from deepisp_cli.errors import InputError
-from deepisp_cli.look import develop_colour
+from deepisp_cli.look import add_contrast, develop_colour
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import prepare
 from deepisp_cli.render import orient
@@ -151,28 +151,27 @@ def test_highlights_are_extended_after_the_tone_curve_is_undone():
     assert 7 < scenes.max() <= 8 and scenes.min() >= 1
 
 
-def test_the_tone_curve_is_undone():
-    """The smoothstep curve maps 1/4 to 5/32; `inverse_tone` is how much of it was applied."""
+@pytest.mark.parametrize("share", [0, 0.05, 0.5, 1])
+def test_the_tone_curve_is_undone(share):
+    """It is that of ``--contrast``, on sRGB values; what is beyond black and white stays."""
     linear = torch.linspace(0, 1, 1001).expand(2, 3, 1, -1)
-    whole, none, half = (
-        Synthesis(SynthesisOptions(inverse_tone=(share,) * 2), torch.Generator()) for share in (1, 0, 0.5)
-    )
-    torch.testing.assert_close(whole._tone(whole._invert_tone(linear)), linear, atol=1e-5, rtol=0)
-    quarter, toned = torch.full((1, 3, 1, 1), 1 / 4), torch.full((1, 3, 1, 1), 5 / 32)
-    torch.testing.assert_close(whole._tone(quarter), toned)
-    torch.testing.assert_close(whole._invert_tone(toned), quarter)
-    torch.testing.assert_close(half._tone(quarter), (toned + quarter) / 2)
-    torch.testing.assert_close(half._invert_tone(toned), (toned + quarter) / 2)
-    assert torch.equal(none._tone(linear), linear)
-    assert torch.equal(none._invert_tone(linear), linear)
+    camera = Synthesis(SynthesisOptions(inverse_tone=(share,) * 2), torch.Generator())
+    toned = camera._tone(linear)
+    seen = add_contrast(colour.srgb_encode(linear.numpy()), share)
+    torch.testing.assert_close(colour.srgb_encode(toned), torch.from_numpy(seen), atol=1e-5, rtol=0)
+    torch.testing.assert_close(camera._invert_tone(toned), linear, atol=1e-4, rtol=0)
+    beyond = torch.tensor([-0.1, 0, 1, 1.5]).expand(2, 3, 1, -1)
+    assert torch.equal(camera._invert_tone(beyond), beyond)
+    if not share:
+        assert torch.equal(toned, linear) and torch.equal(camera._invert_tone(linear), linear)
 
 
 def test_photographs_are_taken_for_toned_and_those_of_scenes_are():
     options = SynthesisOptions(exposure=(0, 0), inverse_tone=(1, 1), highlight_share=0)
     pairs = pairs_of(options)
-    scene = synthesis.to_linear(pairs.clean, pairs.matrix)
+    scene = colour.srgb_encode(synthesis.to_linear(pairs.clean, pairs.matrix).clamp(0, 1))
     unclipped = (pairs.clean < 0.999).all(1, keepdim=True).expand_as(scene)
-    toned = colour.srgb_encode(3 * scene**2 - 2 * scene**3)
+    toned = 3 * scene**2 - 2 * scene**3
     torch.testing.assert_close(toned[unclipped], pairs.target[unclipped], atol=4e-3, rtol=0)
     light = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     plain, toned = (
@@ -181,9 +180,7 @@ def test_photographs_are_taken_for_toned_and_those_of_scenes_are():
         .target
         for share in (0, 1)
     )
-    linear = synthesis.srgb_decode(plain)
-    expected = colour.srgb_encode(3 * linear**2 - 2 * linear**3)
-    torch.testing.assert_close(toned, expected, atol=1.5 / 255, rtol=0)
+    torch.testing.assert_close(toned, 3 * plain**2 - 2 * plain**3, atol=1.5 / 255, rtol=0)
 
 
 def test_highlights_are_extended_beyond_white():

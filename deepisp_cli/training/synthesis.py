@@ -1,8 +1,8 @@
 """Turn photographs into raw frames, and these into the network's input, batched on the training device.
 
 The un-rendering follows Brooks et al., "Unprocessing Images for Learned Raw Denoising" (CVPR 2019): inverse
-tone curve and sRGB curve, camera matrix, white balance, exposure, shot and read noise. The product's own code
-turns the frame into the network's input.
+tone curve, of which a share is undone, and sRGB curve, camera matrix, white balance, exposure, shot and read
+noise. The product's own code turns the frame into the network's input.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deepisp_cli.colour import LUMINANCE, apply_transform, decode, encode, srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import demosaic, normalise, sample_mosaic
+from deepisp_cli.look import add_contrast
 from deepisp_cli.metering import expose, metered_gains
 from deepisp_cli.training import cameras
 from deepisp_cli.training.ranges import check_order, check_range
@@ -36,7 +37,7 @@ class SynthesisOptions:
     read_slope: float = READ_SLOPE  # log(read) = slope * log(shot) + offset, +- spread
     read_offset: float = READ_OFFSET
     read_spread: float = 0.26
-    inverse_tone: tuple[float, float] = (0.0, 0.5)  # share of the inverse smoothstep tone curve
+    inverse_tone: tuple[float, float] = (0.0, 0.5)  # share of a smoothstep in the tone curve that is undone
     highlight_share: float = 0.5  # share of frames whose near-white areas are made brighter than white
     highlight_gain: float = 8.0  # by up to this factor, log-uniform
     saturated_share: float = 0.0  # share of photographs whose colours are made more saturated
@@ -205,15 +206,19 @@ class Synthesis:
         return torch.stack([chosen & (colours == colour) for colour in range(3)], 1)
 
     def _invert_tone(self, linear: Tensor) -> Tensor:
-        """Undo part of the S-curve that cameras put on their pictures (Brooks et al.: smoothstep)."""
+        """Undo an S-curve such as cameras put on their pictures (Brooks et al.: a smoothstep of sRGB values;
+        here a share of one): the inverse of `look.add_contrast`, the middle root of a cubic."""
         share = self._uniform(*self.options.inverse_tone, len(linear), 1, 1, 1)
-        inverse = 0.5 - torch.sin(torch.asin((1 - 2 * linear).clamp(-1, 1)) / 3)
-        return share * inverse + (1 - share) * linear
+        some = share.clamp(min=1e-4)  # of none the formula would be 0 times infinity
+        place = (1 - 2 * srgb_encode(linear)).clamp(-1, 1)
+        angle = torch.asin(place * 3 * (3 * some / (2 + some) ** 3).sqrt())
+        flat = 0.5 - ((2 + some) / (3 * some)).sqrt() * torch.sin(angle / 3)
+        return torch.where((share > 0) & (linear > 0) & (linear < 1), srgb_decode(flat), linear)
 
     def _tone(self, linear: Tensor) -> Tensor:
         """The tone curve that `_invert_tone` undoes, values in [0, 1]."""
         share = self._uniform(*self.options.inverse_tone, len(linear), 1, 1, 1)
-        return share * (3 * linear**2 - 2 * linear**3) + (1 - share) * linear
+        return torch.where(share > 0, srgb_decode(add_contrast(srgb_encode(linear), share)), linear)
 
     def _extend_highlights(self, linear: Tensor) -> Tensor:
         """Make what is almost white brighter than white in some frames.
