@@ -56,6 +56,12 @@ class Format(click.Choice):
 # shells complete what is of this type; it checks nothing: one file that cannot be read fails alone
 A_PATH = click.Path(readable=False, allow_dash=True)
 
+
+def json_option(command: str, text: str) -> Any:
+    """``--json``, in the environment by this name, too."""
+    return click.option("--json", "as_json", is_flag=True, envvar=f"DEEPISP_{command}_JSON", help=text)
+
+
 engine_option = click.option(
     "--engine",
     type=click.Choice(ENGINES),

@@ -14,7 +14,7 @@ from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import demosaic
 from deepisp_cli.dng import write_dng
 from deepisp_cli.engine import PLACES, Engine, open_engine
-from deepisp_cli.errors import DeepIspError, EngineError, told_of
+from deepisp_cli.errors import DeepIspError, told_of
 from deepisp_cli.models import DEFAULT_MODEL, Model, find_model
 from deepisp_cli.pipeline import develop_array
 from deepisp_cli.raw import RawImage, read_raw
@@ -42,7 +42,6 @@ def examine() -> dict[str, Any]:
     versions: dict[str, str | None] = {"deepisp": __version__, "python": platform.python_version()}
     versions |= {package: installed_version(package) for package in PACKAGES}
     engines = []
-    self_test, healthy = "not run", False
     try:
         model = find_model(DEFAULT_MODEL)
         reference = open_engine(model, "onnx", "cpu")
@@ -110,11 +109,9 @@ def _try(model: Model, engine: str, device: str, raw: RawImage, expected: np.nda
     try:
         with told_of("self-test"):
             pictures = _pictures(raw, open_engine(model, engine, device))
-    except EngineError as error:
+    except DeepIspError as error:
         reason = str(error).removeprefix("self-test: ").removeprefix("the raw picture: ")
         return {"engine": engine, "device": device, "state": f"no: {reason}"}
-    except DeepIspError as error:
-        return {"engine": engine, "device": device, "state": f"no: {error}"}
     difference = max(int(np.abs(picture.astype(int) - expected).max()) for picture in pictures)
     tolerance = EIGHT_BIT_TOLERANCE if engine == "onnx-int8" else TOLERANCE[device]
     state = "works" if difference <= tolerance else f"wrong: differs by {difference} of 255 levels"

@@ -72,18 +72,18 @@ def save(target: Path, data: bytes, overwrite: bool) -> None:
     temporary = os.path.join(os.path.dirname(final), f".deepisp-{secrets.token_hex(4)}.part")
     _unfinished.add(temporary)
     try:
-        mode = 0o666  # less the umask; tempfile's files only the owner can read
-        if overwrite and os.name == "posix":
+        mode, kept = 0o666, None  # less the umask; tempfile's files only the owner can read
+        if overwrite and os.name == "posix":  # elsewhere: write protection, which stops renaming and removing
             with contextlib.suppress(OSError):
-                mode = stat.S_IMODE(os.stat(final).st_mode)
+                mode = kept = stat.S_IMODE(os.stat(final).st_mode)
         with open(temporary, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if kept is not None:
+            with contextlib.suppress(OSError):
+                os.chmod(temporary, kept)  # what the umask took
         if overwrite:
-            if os.name == "posix":  # elsewhere: write protection, which stops renaming and removing
-                with contextlib.suppress(OSError):
-                    os.chmod(temporary, stat.S_IMODE(os.stat(final).st_mode))
             _patiently(os.replace, temporary, final)
         else:
             _patiently(_rename_to_new, temporary, final)
@@ -177,8 +177,8 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def _existing_folder(target: Path) -> Path:
-    """What there is already of the folders that a picture goes into."""
-    parents = target.absolute().parents
+    """What there is already of the folders that a picture goes into, which may be behind a link."""
+    parents = Path(os.path.realpath(target) if os.path.islink(target) else os.path.abspath(target)).parents
     drive = parents[-1]  # which may be missing, too
     return next((parent for parent in parents if parent.exists()), drive)
 

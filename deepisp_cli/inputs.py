@@ -1,15 +1,18 @@
 """What to develop: files, folders and patterns → raw files. Sidecars and other companions are passed over."""
 
+import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
 
 from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.files import STANDARD_STREAM
-from deepisp_cli.output import FORMATS, OUTPUT_SUFFIXES
+from deepisp_cli.output import FINISHED_SUFFIXES, FORMATS
 
 # What a folder is searched for; a file named explicitly may have any suffix.
 RAW_SUFFIXES = (
@@ -30,7 +33,7 @@ SIDECAR_SUFFIXES = {
     ".lrv",
 }  # of editors, cameras
 # What cameras write beside a raw under its name, and this program's pictures of it.
-COMPANION_SUFFIXES = {*OUTPUT_SUFFIXES, ".heic", ".heif", ".hif", ".wav", ".mov", ".mp4"} - {".dng"}
+COMPANION_SUFFIXES = {*FINISHED_SUFFIXES, ".heic", ".heif", ".hif", ".wav", ".mov", ".mp4"}
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
 NAMED_WITHIN = 1 << 16  # bytes
@@ -47,7 +50,8 @@ def _access_errors() -> Iterator[None]:
         yield
     except OSError as error:
         name = error.filename or "the current folder"  # which may have been removed
-        raise InputError(f"{name}: cannot be accessed ({error.strerror}); check the path") from error
+        check = "its permissions" if isinstance(error, PermissionError) else "the path"
+        raise InputError(f"{name}: cannot be accessed ({error.strerror}); check {check}") from error
 
 
 class Sources(NamedTuple):
@@ -87,72 +91,83 @@ def find_sources(inputs: Sequence[str], recursive: bool = False) -> Sources:
         if set(inputs) != {STANDARD_STREAM}:
             raise UsageError("standard input cannot be mixed with other inputs; give it alone")
         return Sources([(STANDARD_STREAM, Path())], [], [])
-    files: list[tuple[Path, Path]] = []
-    missing: list[tuple[str, InputError]] = []
-    without: list[str] = []  # folders of other things than raws
-
-    def miss(name: object, reason: str) -> None:
-        missing.append((str(name), InputError(f"{name}: {reason}")))
-
+    search = _Search(recursive)
     for given in inputs:
         try:
             with _access_errors():
-                files += _expand(given, recursive, miss, without)
+                search.add(given)
         except InputError as error:  # the others can be developed
-            missing.append((given, error))
-    found = _raws_among(files, miss)
+            search.missing.append((given, error))
+    found = _raws_among(search)
     if not found:
-        for name in without:
-            miss(name, WITHOUT_RAWS)
-    return Sources(found, missing, [(name, f"{name}: {WITHOUT_RAWS}") for name in without if found])
+        for name in search.without:
+            search.miss(name, WITHOUT_RAWS)
+        search.without.clear()
+    return Sources(found, search.missing, [(name, f"{name}: {WITHOUT_RAWS}") for name in search.without])
 
 
-def _expand(
-    given: str, recursive: bool, miss: Callable[[object, str], None], without: list[str]
-) -> list[tuple[Path, Path]]:
-    """The files that an input stands for, each with the folder that its sub-folders are relative to. A folder
-    of other things is added to ``without``; one that holds nothing at all may be where a card should be."""
-    path = Path(given) if str(Path(given)) != STANDARD_STREAM else Path(given).absolute()
-    if path.is_dir():
-        raws, unreadable = search_folder(path, recursive)
+@dataclass
+class _Search:
+    """What inputs have led to so far."""
+
+    recursive: bool
+    files: list[tuple[Path, Path]] = field(default_factory=list)  # each with the folder it was found in
+    missing: list[tuple[str, InputError]] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)  # folders of other things than raws
+
+    def miss(self, name: object, reason: str) -> None:
+        self.missing.append((str(name), InputError(f"{name}: {reason}")))
+
+    def add(self, given: str) -> None:
+        path = Path(given) if str(Path(given)) != STANDARD_STREAM else Path(given).absolute()
+        mode = _mode(path)
+        if mode is not None and stat.S_ISDIR(mode):
+            self._add_folder(given, path)
+        elif mode is not None:
+            self.files.append((path, path.parent))
+        elif has_magic(given):
+            self._add_matches(given)
+        else:
+            self.miss(given, DEAD_LINK if path.is_symlink() else "no such file or folder; check the name")
+
+    def _add_folder(self, given: str, path: Path) -> None:
+        """One that holds nothing at all may be where a card should be."""
+        raws, unreadable = search_folder(path, self.recursive)
+        self.files += [(raw, path) for raw in raws]
         for name, reason in unreadable.items():
-            miss(name, reason)
-        if not raws and not unreadable:
-            children = [child for child in path.iterdir() if not child.name.startswith(".")]
-            if not recursive and any(child.is_dir() for child in children):
-                miss(given, f"{WITHOUT_RAWS}; -r searches its sub-folders")
-            elif children:
-                without.append(given)
-            else:
-                miss(given, WITHOUT_RAWS)
-        return [(raw, path) for raw in raws]
-    if path.exists():
-        return [(path, path.parent)]
-    if not has_magic(given):
-        miss(given, DEAD_LINK if path.is_symlink() else "no such file or folder; check the name")
-        return []
-    root, pattern = os.path.split(given)
-    while has_magic(root) and os.path.basename(root) and not os.path.isdir(root):
-        root, name = os.path.split(root)
-        pattern = os.path.join(name, pattern)
-    # "2024 [raw]" is a folder's name; shells on Windows cannot quote a part
-    stem, suffix = os.path.splitext(pattern)  # cameras write capitals: *.nef finds *.NEF, too
-    any_case = has_magic(os.path.basename(pattern))
-    suffixes = {suffix, suffix.lower(), suffix.upper()} if any_case else {suffix}
-    spelled = {os.path.join(escape(root), stem + ending) for ending in suffixes}
-    names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
-    matches, unreadable = _files_among(names)
-    for name, reason in unreadable.items():
-        miss(name, reason)
-    if not matches and not unreadable:
-        miss(given, "no file matches; check the pattern")
-    return [(match, match.parent) for match in matches]
+            self.miss(name, reason)
+        if raws or unreadable:
+            return
+        children = [child for child in path.iterdir() if not child.name.startswith(".")]
+        if not self.recursive and any(child.is_dir() for child in children):
+            self.miss(given, f"{WITHOUT_RAWS}; -r searches its sub-folders")
+        elif children:
+            self.without.append(given)
+        else:
+            self.miss(given, WITHOUT_RAWS)
+
+    def _add_matches(self, given: str) -> None:
+        root, pattern = os.path.split(given)
+        while has_magic(root) and os.path.basename(root) and not os.path.isdir(root):
+            root, name = os.path.split(root)
+            pattern = os.path.join(name, pattern)
+        # "2024 [raw]" is a folder's name; shells on Windows cannot quote a part
+        stem, suffix = os.path.splitext(pattern)  # cameras write capitals: *.nef finds *.NEF, too
+        any_case = has_magic(os.path.basename(pattern))
+        suffixes = {suffix, suffix.lower(), suffix.upper()} if any_case else {suffix}
+        spelled = {os.path.join(escape(root), stem + ending) for ending in suffixes}
+        names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
+        matches, unreadable = _files_among(names)
+        self.files += [(match, match.parent) for match in matches]
+        for name, reason in unreadable.items():
+            self.miss(name, reason)
+        if not matches and not unreadable:
+            self.miss(given, "no file matches; check the pattern")
 
 
-def _raws_among(
-    files: Sequence[tuple[Path, Path]], miss: Callable[[object, str], None]
-) -> list[tuple[Path | str, Path]]:
-    """``files`` once each, without sidecars, pictures beside their raws and this program's own pictures."""
+def _raws_among(search: _Search) -> list[tuple[Path | str, Path]]:
+    """The files once each, without sidecars, pictures beside their raws and this program's own pictures."""
+    files = search.files
     aside = SIDECAR_SUFFIXES | COMPANION_SUFFIXES
     if all(file.suffix.lower() in aside for file, _ in files):
         aside -= {".tif", ".tiff"}  # then these are the raws
@@ -164,11 +179,11 @@ def _raws_among(
         companion = suffix in aside and _without_suffix(file) in with_raw
         if suffix in SIDECAR_SUFFIXES:
             if not with_raw:
-                miss(file, "is a sidecar file; give the raw file that it belongs to")
+                search.miss(file, "is a sidecar file; give the raw file that it belongs to")
         elif companion or (with_raw and _is_finished(file)):
             continue
         elif suffix in PICTURE_SUFFIXES:
-            miss(file, "is a picture, not a raw file; give the raw file that the camera wrote")
+            search.miss(file, "is a picture, not a raw file; give the raw file that the camera wrote")
         else:
             found.setdefault(os.path.abspath(file), (file, folder))
     return list(found.values())
@@ -176,7 +191,7 @@ def _raws_among(
 
 def _is_finished(file: Path) -> bool:
     """Whether it is a picture that this program has made."""
-    return file.suffix.lower() in OUTPUT_SUFFIXES - {".dng"} and is_ours(file)
+    return file.suffix.lower() in FINISHED_SUFFIXES and is_ours(file)
 
 
 def is_ours(picture: Path) -> bool:
@@ -194,6 +209,19 @@ def _without_suffix(file: Path) -> str:
     return os.path.splitext(os.path.abspath(file))[0]
 
 
+def _mode(path: Path) -> int | None:
+    """What kind of file it is, with links followed; None if there is none. A folder that may not be entered
+    raises OSError: `Path.exists` and the like say no of it, from Python 3.14 on."""
+    try:
+        return path.stat().st_mode
+    except ValueError:  # a zero in its name
+        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+
+
 def _files_among(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
     """Those that are files; and what cannot be read, with the reason: links to raws that are not there, and
     folders that may be listed, but not entered."""
@@ -201,10 +229,11 @@ def _files_among(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
     unreadable: dict[str, str] = {}
     for path in paths:
         try:
-            if path.is_file():
-                files.append(path)
-            elif path.suffix.lower() in RAW_SUFFIXES and path.is_symlink() and not path.exists():
+            mode = _mode(path)
+            if mode is None and path.suffix.lower() in RAW_SUFFIXES and path.is_symlink():
                 unreadable[str(path)] = DEAD_LINK
+            elif mode is not None and stat.S_ISREG(mode):
+                files.append(path)
         except PermissionError:
             unreadable[str(path.parent)] = CLOSED
         except OSError as error:
@@ -227,5 +256,5 @@ def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], dict[str, 
         found += [Path(parent, name) for name in names if not name.startswith(".")]
     files, unreadable = _files_among(sorted(file for file in found if file.suffix.lower() in RAW_SUFFIXES))
     stems = {file.with_suffix("") for file in files}
-    originals = {stem.with_name(stem.name + RESTORED) for stem in stems}
-    return [file for file in files if file.with_suffix("") not in originals], closed | unreadable
+    restored = {stem.with_name(stem.name + RESTORED) for stem in stems}
+    return [file for file in files if file.with_suffix("") not in restored], closed | unreadable

@@ -208,7 +208,6 @@ def read_metadata(
     gps: dict[int, Value] = {}
     notes: list[str] = []
     refused: set[int] = set()
-    unknown: set[int] = set()
     files = {"EXIF": source, "EXIF of the preview": BytesIO(preview or b"")}
     for what, file in files.items():
         try:
@@ -224,14 +223,14 @@ def read_metadata(
                     **{tag: "cut off" for tag in cut_off if tag in CARRIED},
                 }
                 refused |= faults.keys()
-                unknown |= {tag for tag in ZERO_MEANS_APEX if _is_zero(found["EXIF"].get(tag))}
+                refused |= {tag for tag in ZERO_MEANS_APEX if _is_zero(found["EXIF"].get(tag))}
                 notes += [f"{name}: EXIF tag 0x{tag:04X} dropped ({fault})" for tag, fault in faults.items()]
                 notes += [
                     f"{name}: its {directory} directory is damaged and was dropped" for directory in lost
                 ]
         except Exception as error:  # exifread raises all sorts on damaged files, and none of it is fatal
             notes.append(f"{name}: {what} cannot be read ({type(error).__name__}: {error})")
-    _add_fallback(image, exif, fallback or {}, refused | unknown)
+    _add_fallback(image, exif, fallback or {}, refused)
     if not any(map(str.isalnum, str(exif.get(Tag.LensModel)))):
         exif.pop(Tag.LensModel, None)  # "----": a lens that the camera does not know
     _settle_iso(exif)

@@ -140,6 +140,8 @@ def find_model(name: str | os.PathLike[str]) -> Model:
     """
     if not isinstance(name, str | os.PathLike):
         raise UsageError(f'{name!r} is not a model; give a name such as "deepisp", or a model\'s folder')
+    if name == "":
+        raise UsageError("the name of a model is empty; is a variable not set?")
     folder = Path(name)
     if isinstance(name, str) and not looks_like_a_path(name):
         folder = _models_folder() / name

@@ -48,6 +48,7 @@ FORMATS: Mapping[str, Format] = {
 }
 
 OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
+FINISHED_SUFFIXES = OUTPUT_SUFFIXES - {*FORMATS["dng"].suffixes}
 
 JPEG_MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 NAMED = 5  # of the properties that a JPEG has no room for

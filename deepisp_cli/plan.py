@@ -17,7 +17,7 @@ from deepisp_cli.frame import Result
 from deepisp_cli.inputs import EMPTY, PICTURE_SUFFIXES, RESTORED, find_sources, is_ours
 from deepisp_cli.metadata import read_metadata
 from deepisp_cli.naming import check_template, fields_of, fill
-from deepisp_cli.output import FORMATS, OUTPUT_SUFFIXES, check_format, format_of_suffix
+from deepisp_cli.output import FINISHED_SUFFIXES, FORMATS, check_format, format_of_suffix
 from deepisp_cli.xmp import read_sidecars
 
 STANDARD_OUTPUT = (STANDARD_STREAM, "/dev/stdout")  # written to even if it is redirected to an existing file
@@ -116,7 +116,7 @@ def plan_jobs(
     if any(source == STANDARD_STREAM for source, _ in sources) and output is None:
         output = STANDARD_STREAM  # from a pipe into a pipe
     by_default = format == "dng" and template is None
-    name = template or ("{stem}" + RESTORED if by_default else "{stem}")
+    template = template or ("{stem}" + RESTORED if by_default else "{stem}")
     jobs, restored = [], []
     for source, folder in sources:
         if file or output == STANDARD_STREAM:
@@ -127,8 +127,8 @@ def plan_jobs(
             )
             restored.append(Job(source, "", skip=True, note=note))
         else:
-            jobs.append(_job(source, folder, output, name, FORMATS[format].suffixes[0], model))
-    _refuse_clashes(jobs, name, model)
+            jobs.append(_job(source, folder, output, template, FORMATS[format].suffixes[0], model))
+    _refuse_clashes(jobs, template, model)
     jobs = _settle_existing(jobs, overwrite, skip_existing)
     others = [Job(name, "", skip=True, note=remark) for name, remark in passed_over]
     return [*jobs, *restored, *others, *(Job(name, "", error=error) for name, error in missing)], format
@@ -174,6 +174,13 @@ def _format_of(file: Path | None, format: str | None) -> str:
     return by_suffix
 
 
+def file_format(output: str) -> str | None:
+    """The format that ``-o`` states by the suffix of a file; None if it names none, or one with another."""
+    with suppress(UsageError):
+        return format_of_suffix(output) if _names_a_file(output) else None
+    return None
+
+
 def _names_a_file(output: str) -> bool:
     """Whether ``-o`` names a file: not a folder, no trailing slash, and with a suffix or a device."""
     path = Path(output)
@@ -214,7 +221,7 @@ def _refuse_clashes(jobs: Sequence[Job], template: str, model: str) -> None:
         if _key(job.target) in sources or _number(job.target) in numbers:
             raise UsageError(f"{job.target}: the output would replace an input; choose another with -o")
         followed = os.path.realpath(job.target)
-        picture = Path(followed).suffix.lower() in OUTPUT_SUFFIXES - {".dng"} or is_device(Path(job.target))
+        picture = Path(followed).suffix.lower() in FINISHED_SUFFIXES or is_device(Path(job.target))
         if os.path.islink(job.target) and not picture:
             raise UsageError(
                 f"{job.target}: is a link to {followed}, which is not a picture; choose another with -o"
@@ -291,9 +298,9 @@ def _kept(job: Job, picture: Path | None) -> Job:
 
 
 def _may_be_the_cameras(job: Job, picture: Path) -> bool:
-    """Cameras write JPEGs beside raws."""
-    beside = picture.suffix.lower() == ".jpg" and picture.parent == Path(job.source).parent
-    return beside and not is_ours(picture)
+    """Cameras write JPEGs beside raws, under their names."""
+    usual = Path(job.source).with_suffix(".jpg")
+    return _folded(str(picture)) == _folded(str(usual)) and not is_ours(picture)
 
 
 def _captured(file: Path) -> list[datetime]:

@@ -18,6 +18,7 @@ from deepisp_cli.cli_options import (
     Number,
     devices_option,
     engine_option,
+    json_option,
     memory_option,
     tile_option,
 )
@@ -123,13 +124,7 @@ if TYPE_CHECKING:
     help="Reduce larger pictures to this longer side. [as large as the raw]",
 )
 @click.option("--dry-run", is_flag=True, help="List inputs and outputs, but develop nothing.")
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    envvar="DEEPISP_PROCESS_JSON",
-    help="One JSON object per file on stdout.",
-)
+@json_option("PROCESS", "One JSON object per file on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print engine, stages and seconds.")
 def process(inputs: tuple[str, ...], output: str | None, name: str | None, format: str | None, quality: int,
@@ -149,16 +144,19 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     from deepisp_cli.engine import check_devices
     from deepisp_cli.models import find_model
     from deepisp_cli.options import Options
-    from deepisp_cli.output import OUTPUT_SUFFIXES
-    from deepisp_cli.plan import plan_jobs
+    from deepisp_cli.plan import file_format, plan_jobs
 
     stands = _in_environment()
     overwrite, skip_existing = _settled(stands, overwrite=overwrite, skip_existing=skip_existing)
     quiet, verbose = _settled(stands, quiet=quiet, verbose=verbose)
-    if "format" in stands and Path(output or "").suffix.lower() in OUTPUT_SUFFIXES:
-        format = None
+    by_suffix = file_format(output) if output and "output" not in stands else None
+    if by_suffix:
+        format = None if "format" in stands else format
+        name = None if "name" in stands else name
+    if (by_suffix or format) == "jpeg" and "bit_depth" in stands:
+        bit_depth = "8"
     finished = {"exposure": exposure, "contrast": contrast, "look": look, "long_side": long_side}
-    if format == "dng" or Path(output or "").suffix.lower() == ".dng":
+    if (by_suffix or format) == "dng":
         finished = {name: value for name, value in finished.items() if name not in stands}
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; give only one")
@@ -175,6 +173,7 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     )  # fmt: skip
     options = replace(options, format=format)
     to_stdout = jobs[0].target == "-"
+    as_json = as_json and not (to_stdout and "as_json" in stands)
     if to_stdout or as_json:
         need_stdout()
     if to_stdout and as_json:

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from deepisp_cli.cli_options import A_PATH
+from deepisp_cli.cli_options import A_PATH, json_option
 from deepisp_cli.errors import DeepIspError, EngineError, ModelError, joint_exit_code
 from deepisp_cli.talk import fact_text, need_stdout, printable, tell
 
@@ -13,7 +13,7 @@ from deepisp_cli.talk import fact_text, need_stdout, printable, tell
 @click.command(short_help="Show what is read from raw files.")
 @click.argument("raws", nargs=-1, required=True, metavar="RAW...", type=A_PATH)
 @click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
+@json_option("INFO", "One JSON object per file.")
 def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
     """Show what the program reads from raw files, folders or quoted patterns.
 
@@ -52,7 +52,7 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="The cards as one JSON list.")
+@json_option("MODELS", "The cards as one JSON list.")
 def models(as_json: bool) -> None:
     """List the models: name, size, purpose, folder and figures.
 
@@ -84,7 +84,7 @@ def models(as_json: bool) -> None:
 
 
 @click.command(short_help="Check the installation and its devices.")
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@json_option("DOCTOR", "As one JSON object.")
 def doctor(as_json: bool) -> None:
     """Check the installation: versions, engines, devices that open, a self-test of the default model.
 

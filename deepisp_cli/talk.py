@@ -100,17 +100,20 @@ class Talk:
             for note in result.notes:
                 tell(f"  {printable(note)}")
         if self.verbose and result.seconds:
-            stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
-            facts = ["not developed"]
-            if result.model:
-                facts = [f"{result.model} on {result.engine}/{result.device}"]
-            if result.width:
-                facts.append(f"{result.width}x{result.height}, {result.bytes or 0} bytes")
-            if result.white_balance:
-                facts.append("white balance " + ",".join(f"{gain:g}" for gain in result.white_balance))
-            if result.metered is not None:
-                facts.append(f"metered {result.metered:+g} EV")
-            tell(f"  {'; '.join((*facts, stages))}")
+            tell(f"  {'; '.join(_facts(result))}")
+
+
+def _facts(result: "Result") -> list[str]:
+    """How a picture was developed, for ``--verbose``."""
+    facts = [f"{result.model} on {result.engine}/{result.device}" if result.model else "not developed"]
+    if result.width:
+        facts.append(f"{result.width}x{result.height}, {result.bytes or 0} bytes")
+    if result.white_balance:
+        facts.append("white balance " + ",".join(f"{gain:g}" for gain in result.white_balance))
+    if result.metered is not None:
+        facts.append(f"metered {result.metered:+g} EV")
+    facts.append(", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items()))
+    return facts
 
 
 def progress_on(bar: Any) -> Callable[[int, float], None]:

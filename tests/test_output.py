@@ -859,3 +859,13 @@ def test_a_file_that_is_held_for_a_moment_is_waited_for(tmp_path, monkeypatch, o
     with nullcontext() if written else pytest.raises(PermissionError):
         files.save(tmp_path / "a.jpg", b"picture", overwrite)
     assert [path.name for path in tmp_path.iterdir()] == (["a.jpg"] if written else [])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege")
+def test_the_folder_behind_a_link_is_looked_at_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "b.jpg").write_bytes(b"x")
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "closed" / "b.jpg")
+    monkeypatch.setattr(files.os, "access", lambda folder, _: Path(folder).name != "closed")
+    with pytest.raises(OutputError, match="closed: cannot be written to"):
+        files.check_target(tmp_path / "a.jpg", overwrite=True)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from deepisp_cli import ENGINES
-from deepisp_cli.cli_options import Number, device_option, engine_option, tile_option
+from deepisp_cli.cli_options import Number, device_option, engine_option, json_option, tile_option
 from deepisp_cli.errors import DeepIspError, UsageError, refuse_not_installed
 from deepisp_cli.evaluation import CFAS, PROTOCOLS
 
@@ -159,7 +159,7 @@ def evaluate(
     "--batch", type=Number(0, whole=True), default=0, metavar="N", show_default=True,
     help="Also develop N files of each size as one batch.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per measurement.")
+@json_option("BENCHMARK", "One JSON object per measurement.")
 def benchmark(
     sizes: str, names: tuple[str, ...], engine: str, device: str, tile: int | None, repeat: int, batch: int,
     as_json: bool,
