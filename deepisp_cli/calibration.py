@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deepisp_cli.colour import XYZ_FROM_SRGB
-from deepisp_cli.dng_tags import SIGNATURES, Tags, is_dng, text
+from deepisp_cli.dng_tags import SIGNATURES, Tags, first_number, is_dng, text
 from deepisp_cli.lights import chromatic_adaptation, correlated_temperature, white_xyz, xyz_of
 
 LIGHTS = {  # K, of EXIF's codes of light sources
@@ -23,7 +23,7 @@ LIGHTS = {  # K, of EXIF's codes of light sources
 D65_LIGHT, OTHER_LIGHT = 21, 255
 CHROMATICITY = 0  # the kind of IlluminantData that is a chromaticity, x and y
 STANDARD = (20, 21, 22, 23)  # preferred among lights of one temperature: laboratories' own
-TURNS = 30  # of the search for a light, which mostly ends after a few
+STEPS = 30  # of the search for a light, which mostly ends after a few
 LARGEST_GAIN = 32.0  # channel gains further apart are nonsense, not light: candlelight needs about 5
 
 
@@ -93,7 +93,7 @@ def _stated(tags: Tags) -> list[str]:
 
 def _light(tags: Tags, number: str) -> int:
     """EXIF's code of the light of one of the matrices; 0: not known."""
-    return int(tags.get(f"CalibrationIlluminant{number}", [0])[0])
+    return int(first_number(tags, f"CalibrationIlluminant{number}", 0))
 
 
 def _kelvin(tags: Tags, number: str) -> float | None:
@@ -149,7 +149,7 @@ def kelvin_of(neutral: np.ndarray, calibrations: Sequence[Calibration]) -> float
     calibrations : by colour temperature.
     """
     kelvin = 6500.0
-    for _ in range(TURNS):
+    for _ in range(STEPS):
         before = kelvin
         kelvin = correlated_temperature(np.linalg.solve(matrix_at(kelvin, calibrations), neutral))
         if kelvin == before:

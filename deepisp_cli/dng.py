@@ -6,6 +6,7 @@ Tag names and meanings: Adobe DNG Specification 1.4, which every DNG reader supp
 import io
 import math
 from collections.abc import Iterable, Mapping
+from itertools import product
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -249,18 +250,15 @@ def _tiff(
 
 def _lossless_tiles(samples: np.ndarray, side: int) -> list[bytes]:
     """Each tile as a lossless JPEG; those at the right and lower edges are filled up by repetition."""
-    height, width = samples.shape[:2]
-    corners = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
-    tiles = [b""] * len(corners)
 
-    def encode(number: int) -> None:
-        top, left = corners[number]
+    def encode(corner: tuple[int, int]) -> bytes:
+        top, left = corner
         tile = samples[top : top + side, left : left + side]
         missing = ((0, side - tile.shape[0]), (0, side - tile.shape[1]), (0, 0))
-        tiles[number] = _lossless(np.pad(tile, missing, mode="edge"))
+        return _lossless(np.pad(tile, missing, mode="edge"))
 
-    on_all_cores(encode, range(len(corners)))
-    return tiles
+    height, width = samples.shape[:2]
+    return on_all_cores(encode, product(range(0, height, side), range(0, width, side)))
 
 
 def _lossless(samples: np.ndarray) -> bytes:

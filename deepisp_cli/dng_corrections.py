@@ -163,23 +163,22 @@ def correct(
     corrected = np.empty(samples.shape, np.float32)
     for start in range(0, height, BLOCK_ROWS):
         rows = np.arange(start, min(start + BLOCK_ROWS, height))
-        level, top, clip = (
+        level, white, clips_at = (
             each[np.ix_(rows % each.shape[0], columns % each.shape[1])] if pattern else each
             for each in (black, *whites)
         )
-        light, span = samples[rows].astype(np.float32) - level, top - level
-        with np.errstate(over="ignore", invalid="ignore"):
-            for correction, (plane, down, across) in parts:
-                place = Place(rows[down] + offset[0], columns[across] + offset[1], plane, size)
-                part, scale = (
-                    (light[down, across], span[down, across]) if pattern else (light[..., plane], span[plane])
-                )
-                correction.apply(part, place, scale)
+        light, span = samples[rows].astype(np.float32) - level, white - level
+        for correction, (plane, down, across) in parts:
+            place = Place(rows[down] + offset[0], columns[across] + offset[1], plane, size)
+            part, scale = (
+                (light[down, across], span[down, across]) if pattern else (light[..., plane], span[plane])
+            )
+            correction.apply(part, place, scale)
         if not (np.abs(light) <= LARGEST_LIGHT * span).all():  # not a number is not
             raise ValueError("its gains against lens shading, or its polynomials, are too large")
         light += level
         if stays_white:
-            np.maximum(light, clip, out=light, where=samples[rows] >= clip)
+            np.maximum(light, clips_at, out=light, where=samples[rows] >= clips_at)
         corrected[rows] = light
     return corrected
 

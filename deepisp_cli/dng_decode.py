@@ -4,8 +4,10 @@ from typing import BinaryIO
 
 import numpy as np
 import tifffile
+from tifffile import COMPRESSION
 
 from deepisp_cli.dng_tags import (
+    DEFLATE,
     Tags,
     cfa_pattern,
     first_number,
@@ -19,7 +21,7 @@ from deepisp_cli.errors import InputError
 from deepisp_cli.jpeg_headers import LOSSLESS_JPEG
 from deepisp_cli.libraw import Decoded, read_capture
 
-_DECODED_HERE = (8, 32946, 34892, 52546)  # Compression: Deflate, the old and the new; lossy JPEG; JPEG XL
+_DECODED_HERE = (*DEFLATE, COMPRESSION.JPEG_LOSSY, COMPRESSION.JPEGXL_DNG)
 _LARGEST_FLOAT = 1e9  # counts
 _SMALLEST = 22  # pixels a side of what is visible that LibRaw takes for a raw
 _INTERLEAVE_FACTORS = ("RowInterleaveFactor", "ColumnInterleaveFactor")  # by axis
@@ -47,7 +49,7 @@ def _is_misread_by_libraw(tags: Tags) -> bool:
     repeats = tuple(tags.get("CFARepeatPatternDim", (2, 2)))
     interleaved = any(first_number(tags, tag, 1) != 1 for tag in _INTERLEAVE_FACTORS)
     lossless = first_number(tags, "Compression", 1) == LOSSLESS_JPEG
-    width, tile = first_number(tags, "ImageWidth", 0), first_number(tags, "TileWidth", 0)
+    (_, width), tile = stored_size(tags), first_number(tags, "TileWidth", 0)
     joined = lossless and not is_linear(tags) and width in (2 * tile, 4 * tile)
     starts, counts = (tags.get(tag, np.zeros(1)) for tag in ("StripOffsets", "StripByteCounts"))
     strips = len(starts) > 1 and (lossless or not np.array_equal(starts[1:], (starts + counts)[:-1]))
@@ -101,8 +103,7 @@ def _samples(source: BinaryIO, tags: Tags) -> np.ndarray:
         stored = np.take(stored, np.argsort(order), axis)
     if not is_floating(tags):
         return _linearised(stored, tags)
-    with np.errstate(over="ignore"):
-        stored = stored.astype(np.float32, copy=False)
+    stored = stored.astype(np.float32, copy=False)
     if not (np.abs(stored) < _LARGEST_FLOAT).all():  # not a number is not
         raise InputError("damaged: it holds samples that are not numbers, or absurd; copy it again")
     return stored

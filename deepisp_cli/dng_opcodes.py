@@ -30,15 +30,22 @@ class Opcode(NamedTuple):
 
 
 def opcodes(tags: Tags, number: int) -> list[Opcode]:
-    """The entries of OpcodeList1, 2 or 3."""
+    """The entries of OpcodeList1, 2 or 3.
+
+    Raises
+    ------
+    ValueError, struct.error
+        If the list is damaged.
+    """
     tag = f"OpcodeList{number}"
-    data = tags[tag].tobytes() if tag in tags else b""
+    data = tags[tag].tobytes() if tag in tags else bytes(4)
+    (count,) = struct.unpack_from(">I", data)
+    if count > MOST_OPCODES:
+        raise ValueError(f"more than {MOST_OPCODES} entries in {tag}")
     entries: list[Opcode] = []
     position, newer = 4, False  # after the count; whether the last entry is one that old programs skip
-    while position + 16 <= len(data):
+    for _ in range(count):
         code, _version, flags, length = struct.unpack_from(">4I", data, position)
-        if len(entries) == MOST_OPCODES:
-            raise ValueError(f"more than {MOST_OPCODES} entries in {tag}")
         optional = bool(flags & _OPTIONAL)
         if not (newer and code in (WARP_RECTILINEAR, WARP_FISHEYE)):  # else it is for these programs
             entries.append(Opcode(code, optional, data[position + 16 : position + 16 + length]))

@@ -10,44 +10,43 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import tifffile
+from tifffile import COMPRESSION, DATATYPE, PHOTOMETRIC, SAMPLEFORMAT
 
 tifffile.logger().addHandler(logging.NullHandler())  # a damaged file is reported once, by us
 
 Tags = Mapping[str, Any]
 """Values by tag name, as `read_tags` returns them."""
 
-_CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
+_OF_RAW_DATA = (PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW)
 _MOST_PAGES = 100  # directories, of which files have a few
+DEFLATE = (COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)  # one and the same
 UNKNOWN_CAMERA = "unknown"  # UniqueCameraModel, which must be there
 SIGNATURES = ("CameraCalibrationSignature", "ProfileCalibrationSignature")
-_MATRICES = frozenset(
-    (
-        *(f"{name}{number}" for name in ("ColorMatrix", "ForwardMatrix") for number in "123"),
-        *(f"{name}{number}" for name in ("CameraCalibration", "CalibrationIlluminant") for number in "123"),
-        *(f"{name}{number}" for name in ("IlluminantData", "ProfileHueSatMapData") for number in "123"),
-        *("AnalogBalance", *SIGNATURES, "ProfileHueSatMapDims", "ProfileHueSatMapEncoding"),
-        *("ProfileLookTableDims", "ProfileLookTableData", "ProfileLookTableEncoding"),
-        *("ProfileName", "ProfileCopyright", "ProfileEmbedPolicy", "AsShotProfileName"),
-    )
-)
-_LOOK = frozenset(
-    (
-        *("UniqueCameraModel", "LocalizedCameraModel", "CameraSerialNumber"),
-        *("BaselineExposure", "BaselineExposureOffset", "DefaultBlackRender", "ProfileToneCurve"),
-        *("ProfileDynamicRange", "ProfileGroupName", "ColorimetricReference"),
-    )
-)
+_OF_EACH_LIGHT = (
+    "ColorMatrix", "ForwardMatrix", "CameraCalibration", "CalibrationIlluminant", "IlluminantData",
+    "ProfileHueSatMapData",
+)  # fmt: skip
+_MATRICES = {f"{name}{number}" for name in _OF_EACH_LIGHT for number in "123"} | {
+    "AnalogBalance", *SIGNATURES, "ProfileHueSatMapDims", "ProfileHueSatMapEncoding", "ProfileLookTableDims",
+    "ProfileLookTableData", "ProfileLookTableEncoding", "ProfileName", "ProfileCopyright",
+    "ProfileEmbedPolicy", "AsShotProfileName",
+}  # fmt: skip
+_LOOK = {
+    "UniqueCameraModel", "LocalizedCameraModel", "CameraSerialNumber", "BaselineExposure",
+    "BaselineExposureOffset", "DefaultBlackRender", "ProfileToneCurve", "ProfileDynamicRange",
+    "ProfileGroupName", "ColorimetricReference",
+}  # fmt: skip
 _COLOR_MATRICES = (50721, 50722, 52531)
 _ILLUMINANT_DATA_3 = 52535  # which tifffile does not name
 _DYNAMIC_RANGE = 52551
 _STRUCTURES = {52533: 2, 52534: 2, _ILLUMINANT_DATA_3: 2, _DYNAMIC_RANGE: 4}  # bytes that are SHORTs
-_RATIONAL, _SIGNED_RATIONAL, _DOUBLE = 5, 10, 12  # TIFF 6.0's types, of which the last is the last
+_RATIONALS = (DATATYPE.RATIONAL, DATATYPE.SRATIONAL)
 # What the first directory says about its own data, usually a preview, and not about the raw data.
-_OWN_TAGS = (
-    *("PhotometricInterpretation", "Compression", "SampleFormat", "BitsPerSample", "SamplesPerPixel"),
-    *("StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts", "ImageWidth", "ImageLength"),
-    *("Predictor", "RowsPerStrip", "TileWidth", "TileLength"),
-)
+_OWN_TAGS = {
+    "PhotometricInterpretation", "Compression", "SampleFormat", "BitsPerSample", "SamplesPerPixel",
+    "StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts", "ImageWidth", "ImageLength",
+    "Predictor", "RowsPerStrip", "TileWidth", "TileLength",
+}  # fmt: skip
 
 
 def read_tags(source: BinaryIO) -> Tags:
@@ -92,7 +91,7 @@ class RawTag(NamedTuple):
     def number(self) -> float:
         """Its value, or the first of several."""
         first, *others = np.ravel(self.value).tolist()
-        return float(first / others[0] if self.type in (_RATIONAL, _SIGNED_RATIONAL) else first)
+        return float(first / others[0] if self.type in _RATIONALS else first)
 
     @property
     def is_matrix(self) -> bool:
@@ -142,7 +141,7 @@ def _stored(tag: tifffile.TiffTag) -> RawTag:
 
 def _makes_sense(tag: tifffile.TiffTag) -> bool:
     """Whether the tag has a value, of a type that TIFF 6.0 knows, and its numbers are numbers."""
-    if not 1 <= tag.dtype <= _DOUBLE or tag.value is None:
+    if not DATATYPE.BYTE <= tag.dtype <= DATATYPE.DOUBLE or tag.value is None:
         return False
     value = _value(tag)
     return bool(np.isfinite(value).all() and value.size) if isinstance(value, np.ndarray) else bool(value)
@@ -152,18 +151,19 @@ def restored_strength(tags: Tags) -> float:
     """NoiseReductionApplied of restored raws that this program wrote (with its version and the model's name);
     0 for others."""
     ours = str(tags.get("Software", "")).startswith("deepisp ")
-    share = float(np.ravel(tags.get("NoiseReductionApplied", 0.0))[0])  # 0/0: unknown
+    share = float(first_number(tags, "NoiseReductionApplied", 0.0))  # 0/0: unknown
     return share if ours and 0 < share <= 1 else 0.0
 
 
 def raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:
     """Return the directory of the largest raw image."""
     # damaged, each may point to itself as the next: tifffile would follow that forever
-    most = _MOST_PAGES
     pages: list[Any] = [
-        page for top in islice(tif.pages, most) for page in (top, *islice(top.pages or (), most))
+        page
+        for top in islice(tif.pages, _MOST_PAGES)
+        for page in (top, *islice(top.pages or (), _MOST_PAGES))
     ]
-    raws = [page for page in pages if page.photometric in (_CFA, _LINEAR_RAW) and not page.subfiletype]
+    raws = [page for page in pages if page.photometric in _OF_RAW_DATA and not page.subfiletype]
     return max(raws, key=lambda page: page.imagewidth * page.imagelength, default=None)
 
 
@@ -174,10 +174,10 @@ def _value(tag: tifffile.TiffTag) -> Any:
     if isinstance(value, bytes):
         return np.frombuffer(_little_endian(tag) if tag.code in _STRUCTURES else value, np.uint8)
     numbers = np.atleast_1d(np.asarray(value, np.float64))
-    if tag.dtype not in (_RATIONAL, _SIGNED_RATIONAL):
+    if tag.dtype not in _RATIONALS:
         return numbers
     if numbers.size == tag.count > 1:  # of more than a thousand, tifffile reads the first half
-        file, word = tag.parent.filehandle, "I" if tag.dtype == _RATIONAL else "i"
+        file, word = tag.parent.filehandle, "I" if tag.dtype == DATATYPE.RATIONAL else "i"
         file.seek(tag.valueoffset)
         numbers = file.read_array(tag.parent.tiff.byteorder + word, 2 * tag.count).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -203,12 +203,12 @@ def is_monochrome(tags: Tags) -> bool:
 
 
 def _is_linear_raw(tags: Tags) -> bool:
-    return is_dng(tags) and bool(tags.get("PhotometricInterpretation") == _LINEAR_RAW)
+    return is_dng(tags) and first_number(tags, "PhotometricInterpretation", 0) == PHOTOMETRIC.LINEAR_RAW
 
 
 def is_floating(tags: Tags) -> bool:
     """Whether the samples are floating-point numbers, as in merged exposures."""
-    return first_number(tags, "SampleFormat", 1) == tifffile.SAMPLEFORMAT.IEEEFP
+    return first_number(tags, "SampleFormat", 1) == SAMPLEFORMAT.IEEEFP
 
 
 def stored_size(tags: Tags) -> tuple[float, float]:
@@ -234,8 +234,9 @@ def stored_parts(tags: Tags) -> Parts | None:
         return Parts("tile", tags["TileOffsets"], *sides)
     if "StripOffsets" not in tags:
         return None
-    rows = min(first_number(tags, "RowsPerStrip", height), height)
-    return Parts("strip", offsets := tags["StripOffsets"], rows if len(offsets) > 1 else height, width)
+    offsets = tags["StripOffsets"]
+    rows = min(first_number(tags, "RowsPerStrip", height), height) if len(offsets) > 1 else height
+    return Parts("strip", offsets, rows, width)
 
 
 def first_number(tags: Tags, tag: str, default: float) -> float:

@@ -6,6 +6,7 @@ The heavy libraries are imported when an engine opens. A device asked for by nam
 import ctypes
 import os
 import platform
+import re
 import sys
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -219,13 +220,12 @@ def _candidates(model: Model, engine: str, device: str) -> list[tuple[str, str]]
         pairs += [(kind, "cuda") for kind in on_gpu]
     if device == "auto" and sys.platform == "darwin" and platform.machine() == "arm64":
         pairs += [(kind, "mps") for kind in on_gpu]
-    return pairs + [(kind, "cpu") for kind in on_cpu]
+    pairs += [(kind, "cpu") for kind in on_cpu]
+    return [pair for pair in pairs if pair in PLACES]
 
 
 def _check_device_name(device: str) -> None:
-    kind, colon, number = device.partition(":") if isinstance(device, str) else (device, "", "")
-    plain = device in ("auto", "cpu", "cuda", "mps")
-    if not plain and not (kind == "cuda" and colon and number.isascii() and number.isdigit()):
+    if not (isinstance(device, str) and re.fullmatch("auto|cpu|mps|cuda(:[0-9]+)?", device)):
         raise EngineError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:N, mps")
 
 

@@ -75,7 +75,7 @@ class Result:
             self.seconds[stage] = round(self.seconds.get(stage, 0) + time.perf_counter() - started, 4)
 
 
-@dataclass
+@dataclass(eq=False)
 class Frame:
     """A raw file between stages: the network's input, or the raw itself where the engine will compute that
     on its device.

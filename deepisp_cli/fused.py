@@ -1,8 +1,7 @@
 """The network on an NVIDIA GPU in kernels of our own: the same results as `network.DeepISP` alone, sooner."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -18,6 +17,7 @@ from deepisp_cli.network import DeepISP
 WIDTHS = (32, 64, 128)  # of networks that the kernels take
 CAPABILITY = (8, 0)  # of GPUs whose tensor cores Triton uses; without them the kernels are slower than cuDNN
 TOLERANCE = 0.05  # of the image, 1 being white, and of the coefficients, against torch's own half precision
+NOT_FUSED = "%s: not with our own kernels (%s)"
 log = logging.getLogger(__name__)
 
 
@@ -27,10 +27,14 @@ def fuse(network: DeepISP) -> "FusedNetwork | None":
     device = network.low[0].weight.device
     if not _suits(device, network.config.width):
         return None
-    with _trying(device) as failures, torch.inference_mode(), half_precision():
-        fused = FusedNetwork(network)
-        compare(fused, network)
-    return None if failures else fused
+    try:
+        with torch.inference_mode(), half_precision():
+            fused = FusedNetwork(network)
+            compare(fused, network)
+    except Exception as error:  # as compilers fail in many ways: there is another path
+        log.info(NOT_FUSED, device, first_line(error))
+        return None
+    return fused
 
 
 @cache
@@ -38,9 +42,12 @@ def fused_join_works(device: torch.device, width: int) -> bool:
     """Whether `fused_join` works on ``device``, for a network of that width."""
     if not _suits(device, width):
         return False
-    with _trying(device) as failures:
+    try:
         compare_joins(device)
-    return not failures
+    except Exception as error:  # likewise
+        log.info(NOT_FUSED, device, first_line(error))
+        return False
+    return True
 
 
 def _suits(device: torch.device, width: int) -> bool:
@@ -96,17 +103,6 @@ def compare_joins(device: torch.device, size: tuple[int, int] = (6, 7), padding:
 def half_precision() -> AbstractContextManager[Any]:
     """Autocast for CUDA. Without its cache: all threads would share it, but each lane has its own stream."""
     return torch.autocast("cuda", torch.float16, cache_enabled=False)
-
-
-@contextmanager
-def _trying(device: torch.device) -> Iterator[list[Exception]]:
-    """Catch whatever fails, as compilers do in many ways: there is another path. Yields what failed."""
-    failures: list[Exception] = []
-    try:
-        yield failures
-    except Exception as error:
-        failures.append(error)
-        log.info("%s: not with our own kernels (%s)", device, first_line(error))
 
 
 class FusedNetwork(DeepISP):

@@ -8,10 +8,12 @@ import struct
 from io import SEEK_CUR
 from typing import BinaryIO
 
+from tifffile import COMPRESSION
+
 from deepisp_cli.dng_tags import Tags, first_number, is_dng, stored_parts
 from deepisp_cli.errors import InputError
 
-LOSSLESS_JPEG = 7  # Compression
+LOSSLESS_JPEG = COMPRESSION.JPEG  # which it is in a DNG
 _SOI, _SOF0, _SOF3 = 0xD8, 0xC0, 0xC3  # markers: start of image, first and last of frames
 _MOST_MARKERS = 100  # before the frame's; files have a few
 _LARGEST = 2.0  # times as many samples as a tile has: some writers fill tiles up to whole blocks

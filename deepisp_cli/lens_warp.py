@@ -24,7 +24,7 @@ from deepisp_cli.dng_opcodes import (
     optical_centre,
 )
 from deepisp_cli.dng_tags import Tags
-from deepisp_cli.machine import on_all_cores
+from deepisp_cli.machine import on_blocks
 
 CELL = 16  # pixels between the places that are computed; in between linear, at most 0.01 off at 12 megapixels
 BLOCK_ROWS = 16 * CELL  # corrected at a time
@@ -64,7 +64,7 @@ class Distortion(NamedTuple):
         return 1 / ratio if self.reciprocal else ratio
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LensWarp:
     """How the pixels of a developed area become the picture.
 
@@ -101,11 +101,10 @@ class LensWarp:
         for plane in range(3):
             image = Image.fromarray(np.pad(picture[..., plane], PADDING, mode="edge"))
 
-            def fill(top: int, plane: int = plane, image: Image.Image = image) -> None:
-                rows = slice(top, min(top + BLOCK_ROWS, height))
+            def fill(rows: slice, plane: int = plane, image: Image.Image = image) -> None:
                 picture[rows, :width, plane] = self._block(image, rows, plane)
 
-            on_all_cores(fill, range(0, height, BLOCK_ROWS))
+            on_blocks(fill, height, BLOCK_ROWS)
         return picture[:height, :width]
 
     def _block(self, image: Image.Image, rows: slice, plane: int) -> np.ndarray:
@@ -160,8 +159,7 @@ def read_lens_warp(tags: Tags, crop: Rectangle, size: tuple[int, int]) -> LensWa
         return None
     warp = LensWarp(distortions, size, crop, crop)
     down, across = (_ends(0, length) for length in crop[1])
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        sources = np.stack([warp._sources(down, across, plane) for plane in range(3)])
+    sources = np.stack([warp._sources(down, across, plane) for plane in range(3)])
     if not np.isfinite(sources).all():
         raise ValueError("its lens distortion is not a number")
     first = (np.floor(sources.min((0, 1, 2))) - MARGIN).clip(0, size).astype(int)

@@ -1,4 +1,4 @@
-"""The cores and memory that this process may use, also within a container that limits them."""
+"""The cores and memory that this process may use, also in a container that limits them; work on all cores."""
 
 import ctypes
 import math
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 MOST_THREADS = 8
 BLOCK_ROWS = 16  # rows of a frame processed at a time, an even number: temporaries stay in the cache
 Item = TypeVar("Item")
+Returned = TypeVar("Returned")
 
 CGROUP = Path("/sys/fs/cgroup")  # Linux: the limits of the container, of version 2 or, in folders, 1
 
@@ -40,10 +41,10 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def on_all_cores(work: Callable[[Item], object], items: Iterable[Item]) -> None:
-    """Call ``work`` with each item, several at a time, in threads (NumPy and Pillow release the GIL)."""
+def on_all_cores(work: Callable[[Item], Returned], items: Iterable[Item]) -> list[Returned]:
+    """What ``work`` returns for each item, several in threads at a time: NumPy and Pillow release the GIL."""
     with ThreadPoolExecutor(min(available_cores(), MOST_THREADS)) as pool:
-        list(pool.map(work, items))
+        return list(pool.map(work, items))
 
 
 def by_rows(function: Callable[[Any], Any], frame: Any) -> None:
@@ -61,9 +62,9 @@ def by_rows(function: Callable[[Any], Any], frame: Any) -> None:
     on_blocks(fill, len(frame))
 
 
-def on_blocks(work: Callable[[slice], None], height: int) -> None:
-    """Call ``work`` with each block of rows."""
-    on_all_cores(work, (slice(top, min(top + BLOCK_ROWS, height)) for top in range(0, height, BLOCK_ROWS)))
+def on_blocks(work: Callable[[slice], None], height: int, rows: int = BLOCK_ROWS) -> None:
+    """Call ``work`` with each block of ``rows`` rows, the last of which may be lower."""
+    on_all_cores(work, (slice(top, min(top + rows, height)) for top in range(0, height, rows)))
 
 
 def total_memory() -> float:
@@ -79,11 +80,6 @@ def total_memory() -> float:
     return min(memory, _number("memory.max"), _number("memory/memory.limit_in_bytes"))
 
 
-def _number(name: str) -> float:
-    """The one number in a cgroup file, likewise."""
-    return _numbers(name, 1)[0]
-
-
 def _numbers(name: str, count: int) -> list[float]:
     """The numbers in a cgroup file; infinite where it is missing or says "max"."""
     words = []
@@ -92,3 +88,8 @@ def _numbers(name: str, count: int) -> list[float]:
     if len(words) != count:
         return [math.inf] * count
     return [float(word) if word.isdigit() else math.inf for word in words]
+
+
+def _number(name: str) -> float:
+    """The one number in a cgroup file, likewise."""
+    return _numbers(name, 1)[0]

@@ -187,7 +187,8 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
     """Combine what LibRaw decoded with what the tags say."""
     colours = _mosaic_colours(decoded, tags)
     if colours is not None:
-        decoded = decoded._replace(samples=fix_bad_pixels(decoded.samples, tags, len(colours)))
+        period = len(colours) if np.ptp(colours) else 1  # of a monochrome sensor: any neighbour will do
+        decoded = decoded._replace(samples=fix_bad_pixels(decoded.samples, tags, period))
     area = _picture_area(decoded, tags)
     samples = _cut(decoded.samples, area, colours)
     notes = _check_tail(samples, colours is not None)

@@ -3,14 +3,22 @@
 import math
 
 import numpy as np
+from tifffile import PLANARCONFIG, PREDICTOR
 
-from deepisp_cli.dng_tags import Tags, first_number, is_dng, is_floating, is_linear, stored_parts, stored_size
+from deepisp_cli.dng_tags import (
+    DEFLATE,
+    Tags,
+    first_number,
+    is_dng,
+    is_floating,
+    is_linear,
+    stored_parts,
+    stored_size,
+)
 from deepisp_cli.errors import InputError, UnsupportedRawError
 
-_VC5 = 9  # Compression
-_PLANAR = 2  # PlanarConfiguration
-_DEFLATE = (8, 32946)  # Compression
-_FURTHER_PREDICTORS = (34892, 34893)  # Predictor: two and four samples to the left
+_VC5 = 9  # Compression, of DNGs
+_FURTHER_PREDICTORS = (PREDICTOR.HORIZONTALX2, PREDICTOR.HORIZONTALX4)  # two and four samples to the left
 _FLOATING = (16, 32)  # BitsPerSample
 _LARGEST = 1 << 31  # bytes of samples, as LibRaw has it
 # Panasonic's own tags, as tifffile calls them: its numbers mean other things in other files.
@@ -35,33 +43,36 @@ def refuse_by_tags(tags: Tags, size: int) -> None:
     for starts, lengths in (("StripOffsets", "StripByteCounts"), ("TileOffsets", "TileByteCounts")):
         if starts in tags and lengths in tags and (end := int((tags[starts] + tags[lengths]).max())) > size:
             raise InputError(f"cut off: its raw data ends at byte {end}, the file at {size}; copy it again")
-    _refuse_too_few_bytes(tags)
-    if is_linear(tags) and first_number(tags, "PlanarConfiguration", 1) == _PLANAR:
-        raise UnsupportedRawError(
-            "a linear DNG with one plane for each colour is not supported; save it with interleaved colours"
-        )
-    bits = first_number(tags, "BitsPerSample", 16)
-    if is_floating(tags) and bits not in _FLOATING:
-        raise UnsupportedRawError(
-            f"floating-point samples of {bits:g} bits are not supported; save it with 16 or 32 bits"
-        )
-    deflated = first_number(tags, "Compression", 1) in _DEFLATE
-    if deflated and first_number(tags, "Predictor", 1) in _FURTHER_PREDICTORS:
-        raise UnsupportedRawError(
-            "samples predicted from further away are not supported; convert it with Adobe DNG Converter"
-        )
-    if is_dng(tags) and first_number(tags, "Compression", 1) == _VC5:
-        raise UnsupportedRawError("GoPro's VC-5 cannot be decoded; convert it with Adobe DNG Converter")
-    if is_dng(tags) and (tags.get("SubTileBlockSize", np.ones(1)) != 1).any():
-        raise UnsupportedRawError(
-            "samples in blocks within tiles are not supported; convert it with Adobe DNG Converter"
-        )
-    width, height = (first_number(tags, f"Image{side}", 0) for side in ("Width", "Length"))
-    if is_dng(tags) and width * height * first_number(tags, "SamplesPerPixel", 1) * 2 > _LARGEST:
-        raise UnsupportedRawError(f"{width:.0f}x{height:.0f} pixels are too many; develop a part of it")
-    if first_number(tags, "CFALayout", 1) != 1:
-        raise UnsupportedRawError("a staggered mosaic is not supported; convert it to a linear DNG")
-    _refuse_too_few_parts(tags)
+    if is_dng(tags):
+        _refuse_too_few_bytes(tags)
+        _refuse_unsupported(tags)
+        _refuse_too_few_parts(tags)
+
+
+def _refuse_unsupported(tags: Tags) -> None:
+    """Refuse kinds of DNG that are not developed."""
+    compression, bits = first_number(tags, "Compression", 1), first_number(tags, "BitsPerSample", 16)
+    predictor, planes = first_number(tags, "Predictor", 1), first_number(tags, "PlanarConfiguration", 1)
+    height, width = stored_size(tags)
+    size = width * height * first_number(tags, "SamplesPerPixel", 1) * 2
+    converter = "convert it with Adobe DNG Converter"
+    kinds = {
+        "a linear DNG with one plane for each colour is not supported; save it with interleaved colours":
+            is_linear(tags) and planes == PLANARCONFIG.SEPARATE,
+        f"floating-point samples of {bits:g} bits are not supported; save it with 16 or 32 bits":
+            is_floating(tags) and bits not in _FLOATING,
+        f"samples predicted from further away are not supported; {converter}":
+            compression in DEFLATE and predictor in _FURTHER_PREDICTORS,
+        f"GoPro's VC-5 cannot be decoded; {converter}": compression == _VC5,
+        f"samples in blocks within tiles are not supported; {converter}":
+            (tags.get("SubTileBlockSize", np.ones(1)) != 1).any(),
+        f"{width:.0f}x{height:.0f} pixels are too many; develop a part of it": size > _LARGEST,
+        "a staggered mosaic is not supported; convert it to a linear DNG":
+            first_number(tags, "CFALayout", 1) != 1,
+    }  # fmt: skip
+    for message, holds in kinds.items():
+        if holds:
+            raise UnsupportedRawError(message)
 
 
 def _refuse_short_panasonic(tags: Tags, size: int) -> None:
@@ -79,8 +90,6 @@ def _refuse_short_panasonic(tags: Tags, size: int) -> None:
 
 def _refuse_too_few_parts(tags: Tags) -> None:
     """Refuse fewer tiles or strips than the picture consists of: LibRaw would leave memory unfilled."""
-    if not is_dng(tags):
-        return
     height, width = stored_size(tags)
     parts = stored_parts(tags)
     if parts is not None and parts.rows > 0 and parts.columns > 0:
@@ -92,11 +101,9 @@ def _refuse_too_few_parts(tags: Tags) -> None:
 def _refuse_too_few_bytes(tags: Tags) -> None:
     """Refuse uncompressed data that is too short for its size: LibRaw would leave memory unfilled."""
     counts = tags.get("StripByteCounts", tags.get("TileByteCounts"))
-    if not is_dng(tags) or counts is None or first_number(tags, "Compression", 1) != 1:
+    if counts is None or first_number(tags, "Compression", 1) != 1:
         return
-    width, height, bits = (
-        first_number(tags, key, 0) for key in ("ImageWidth", "ImageLength", "BitsPerSample")
-    )
+    (height, width), bits = stored_size(tags), first_number(tags, "BitsPerSample", 0)
     needed = int(width * height * bits * first_number(tags, "SamplesPerPixel", 1) // 8)
     if counts.sum() < needed:
         raise InputError(

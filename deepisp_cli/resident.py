@@ -88,12 +88,11 @@ def _to_picture(raw: RawImage, gains: np.ndarray, device: str) -> Tensor:
     assert raw.pattern is not None
     black, scale = black_and_scale(raw.pattern, raw.black, raw.white, gains)
     height, width = raw.samples.shape
-    rows, columns = np.arange(height) % black.shape[0], np.arange(width) % black.shape[1]
-    period = [torch.from_numpy(level[:, columns]).to(device) for level in (black, scale)]
-    row = torch.from_numpy(rows).to(device)
-    for number, block in enumerate(counts.split(BLOCK_ROWS)):
-        index = row[number * BLOCK_ROWS :][: len(block)]
-        block.copy_(normalise(block, period[0][index], period[1][index]))
+    columns = np.arange(width) % black.shape[1]
+    levels, scales = (torch.from_numpy(period[:, columns]).to(device) for period in (black, scale))
+    rows = torch.arange(height, device=device) % len(levels)
+    for block, index in zip(counts.split(BLOCK_ROWS), rows.split(BLOCK_ROWS), strict=True):
+        block.copy_(normalise(block, levels[index], scales[index]))
     picture = _at_each_pixel(counts, raw.pattern)
     for block in picture.split(BLOCK_ROWS):
         block.copy_(encode(block))

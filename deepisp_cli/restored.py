@@ -26,7 +26,7 @@ from deepisp_cli.render import Pixels, orient, render, upright_aspect
 WHITE = 65535  # counts; black is 0: darktable and RawTherapee ignore the black level of a linear DNG
 PREVIEW_SIDE = 2048  # pixels, at most, of its longer side
 HIGHLIGHT = 0.75  # linear light from which what was clipped off is added, at 1 all of it
-BAND = 32  # rows whose highlights are put back at a time, which bounds the memory
+BLOCK_ROWS = 32  # rows whose highlights are put back at a time, which bounds the memory
 PREVIEW_QUALITY = 90
 LARGEST_EXPOSURE = 100.0  # EV of a BaselineExposure that is believed
 # the numbers of these tags
@@ -34,7 +34,7 @@ NOISE_REDUCTION_APPLIED, BASELINE_EXPOSURE, DEFAULT_SCALE, DNG_VERSION = 50935, 
 VERSIONS = ((52525, b"\1\6\0\0"), (52550, b"\1\7\0\0"))  # of DNG, from the first of their tags on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RestoredRaw:
     """What a linear DNG holds.
 
@@ -81,8 +81,8 @@ def restore_highlights(image: np.ndarray, raw: RawImage, gains: np.ndarray) -> N
     raw : what it was made of.
     gains : (3,) float32, its white balance.
     """
-    for top in range(0, len(image), BAND):
-        rows = slice(top, min(top + BAND, len(image)))
+    for top in range(0, len(image), BLOCK_ROWS):
+        rows = slice(top, min(top + BLOCK_ROWS, len(image)))
         excess = clipped_off(raw, gains, rows)
         if excess is not None:
             linear = decode(image[rows])

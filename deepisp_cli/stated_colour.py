@@ -44,18 +44,22 @@ def stated_colours(decoded: Decoded, tags: Tags, source: BinaryIO) -> Colours:
     tags : of the same file.
     source : the file.
     """
-    matrix = _xyz_to_camera(decoded, tags, source)
+    own = colour_matrix(tags)
+    matrix = _xyz_to_camera(own, decoded, tags, source)
     calibrations = read_calibrations(tags)
-    balances = _white_balances(decoded, tags, matrix, calibrations)
-    return Colours(*balances, matrix, calibrations, _profile(source, tags))
+    camera, daylight = _white_balances(decoded, tags, matrix, calibrations)
+    profile: tuple[RawTag, ...] = ()
+    if dng_tags.is_dng(tags):
+        profile = dng_tags.profile_tags(source, matrices=own is not None and matrix is not None)
+    return Colours(camera, daylight, matrix, calibrations, profile)
 
 
-def _xyz_to_camera(decoded: Decoded, tags: Tags, source: BinaryIO) -> np.ndarray | None:
-    """From XYZ to the camera's RGB, (3, 3) float32: the DNG's matrix, else the one that LibRaw states or, if
-    it states none, uses; None if there is none that is usable."""
-    matrix = decoded.xyz_to_camera if (own := colour_matrix(tags)) is None else own
-    with np.errstate(over="ignore"):
-        matrix = matrix.astype(np.float32)
+def _xyz_to_camera(
+    own: np.ndarray | None, decoded: Decoded, tags: Tags, source: BinaryIO
+) -> np.ndarray | None:
+    """From XYZ to the camera's RGB, (3, 3) float32: the DNG's ``own`` matrix, else the one that LibRaw states
+    or, if it states none, uses; None if there is none that is usable."""
+    matrix = (decoded.xyz_to_camera if own is None else own).astype(np.float32)
     if is_usable(matrix):
         return matrix
     x_trans = decoded.colours is not None and len(decoded.colours) == SIDE
@@ -63,14 +67,6 @@ def _xyz_to_camera(decoded: Decoded, tags: Tags, source: BinaryIO) -> np.ndarray
         return None
     used, balanced = developed_matrix(source), to_gains(decoded.daylight_gains)
     return used if used is None or balanced is None else used / balanced[:, None]
-
-
-def _profile(source: BinaryIO, tags: Tags) -> tuple[RawTag, ...]:
-    """A DNG's tags for its colours, as stored, for a DNG that is made of it."""
-    if not dng_tags.is_dng(tags):
-        return ()
-    matrix = colour_matrix(tags)
-    return dng_tags.profile_tags(source, matrices=matrix is not None and is_usable(matrix))
 
 
 def _white_balances(
@@ -85,14 +81,17 @@ def _white_balances(
     matrix : from `_xyz_to_camera`.
     calibrations : from `deepisp_cli.calibration.read_calibrations`.
     """
-    camera = None if np.ptp(decoded.camera_gains) == 0 else to_gains(decoded.camera_gains)
-    daylight = None if np.ptp(decoded.daylight_gains) == 0 else to_gains(decoded.daylight_gains)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if dng_tags.is_dng(tags):
-            neutral = _as_shot_neutral(tags, matrix, calibrations)
-            camera = None if neutral is None else to_gains(1 / neutral)
-        if matrix is not None:
-            daylight = neutral_gains(matrix, D65)
+    camera = daylight = None
+    if dng_tags.is_dng(tags):
+        neutral = _as_shot_neutral(tags, matrix, calibrations)
+        camera = None if neutral is None else to_gains(1 / neutral)
+    else:
+        camera, daylight = (
+            None if np.ptp(gains) == 0 else to_gains(gains)
+            for gains in (decoded.camera_gains, decoded.daylight_gains)
+        )
+    if matrix is not None:
+        daylight = neutral_gains(_matrix_under(D65, matrix, calibrations), D65)
     return camera, daylight
 
 
@@ -107,4 +106,9 @@ def _as_shot_neutral(
     if "AsShotNeutral" in tags or "AsShotWhiteXY" not in tags or matrix is None:
         return tags.get("AsShotNeutral")
     light = xyz_of(*tags["AsShotWhiteXY"])
-    return (matrix_at(correlated_temperature(light), calibrations) if calibrations else matrix) @ light
+    return _matrix_under(light, matrix, calibrations) @ light
+
+
+def _matrix_under(light: np.ndarray, matrix: np.ndarray, calibrations: Sequence[Calibration]) -> np.ndarray:
+    """The matrix for a light, (3,) XYZ: of several calibrations, else the only one."""
+    return matrix_at(correlated_temperature(light), calibrations) if calibrations else matrix

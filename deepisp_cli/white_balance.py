@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -50,11 +49,15 @@ def find_balanced(raw: RawImage) -> tuple[RawImage, str]:
     if estimated is None or not _nearer_to_one(estimated, daylight):
         return raw, ""
     ones, matrix = np.ones(3, np.float32), raw.xyz_to_camera
-    known: dict[str, Any] = {"camera_white_balance": ones, "daylight_white_balance": ones}
-    known |= {"calibrations": (), "profile": ()}  # those are for samples that are not balanced
-    if matrix is not None:
-        known["xyz_to_camera"] = matrix / (matrix @ D65)[:, None]
-    return replace(raw, **known), "the samples seem to be white-balanced already"
+    balanced = replace(
+        raw,
+        camera_white_balance=ones,
+        daylight_white_balance=ones,
+        xyz_to_camera=None if matrix is None else matrix / (matrix @ D65)[:, None],
+        calibrations=(),  # these are for samples that are not balanced
+        profile=(),
+    )
+    return balanced, "the samples seem to be white-balanced already"
 
 
 def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[np.ndarray, str]:

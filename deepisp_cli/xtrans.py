@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from deepisp_cli.colour import Array, library
-from deepisp_cli.machine import on_all_cores
+from deepisp_cli.machine import on_blocks
 
 X_TRANS = "GGRGGBGGBGGRBRGRBGGGBGGRGGRGGBRBGBRG"  # one of its phases
 SIDE = 6
@@ -48,15 +48,14 @@ def interpolate(mosaic: np.ndarray, pattern: str, out: np.ndarray | None = None)
     height, width = mosaic.shape
     rgb = np.empty((height, width, 3), np.float32) if out is None else out
 
-    def fill(top: int) -> None:
-        bottom = min(top + BLOCK_ROWS, height)
-        first, last = max(top - RADIUS, 0), min(bottom + RADIUS, height)
+    def fill(rows: slice) -> None:
+        first, last = max(rows.start - RADIUS, 0), min(rows.stop + RADIUS, height)
         start = SIDE * (first % SIDE)
         masks, weights = _masks_and_weights(pattern[start:] + pattern[:start], last - first, width)
         for colour, plane in enumerate(weighted_means(mosaic[first:last], masks, weights)):
-            rgb[top:bottom, :, colour] = plane[top - first :][: bottom - top]
+            rgb[rows, :, colour] = plane[rows.start - first :][: rows.stop - rows.start]
 
-    on_all_cores(fill, range(0, height, BLOCK_ROWS))
+    on_blocks(fill, height, BLOCK_ROWS)
     return rgb
 
 
