@@ -1,6 +1,7 @@
 """Shared fixtures: an identity engine, a tiny random network as a model folder, raws with known scenes."""
 
 import math
+import os
 import struct
 from contextlib import nullcontext
 
@@ -15,6 +16,11 @@ from deepisp_cli.raw import RawImage
 # As for a real camera, no row or column equals sRGB's.
 MATRIX = np.array([[0.9020, -0.2890, -0.0715], [-0.4535, 1.2436, 0.2330], [-0.1137, 0.2200, 0.6974]])
 IDENTITY = [[1.0 if term == channel else 0.0 for term in range(10)] for channel in range(3)]
+
+
+# Whoever runs the tests may have defaults for the program; tests, and the programs they start, have none.
+for _name in [name for name in os.environ if name.startswith("DEEPISP_")]:
+    del os.environ[_name]
 
 
 class IdentityEngine:

@@ -60,9 +60,9 @@ def test_no_peak_where_torch_has_not_the_device(tiny_model):
     assert peak_gflops(engine) is None
 
 
-def test_each_size_is_measured_smallest_first():
+def test_each_size_is_measured_smallest_first(tiny_model):
     sizes = [(301, 199), (173, 113)]  # primes: no tile or cell fits
-    rows = list(measure(find_model("deepisp"), "onnx", "cpu", sizes, repeat=2, tile=128, batch=11))
+    rows = list(measure(tiny_model, "onnx", "cpu", sizes, repeat=2, tile=128, batch=11))
     assert [(row["width"], row["height"]) for row in rows] == [(173, 113), (301, 199)]
     for row in rows:
         assert list(row["seconds"]) == ["read", "demosaic", "network", "colour", "render", "write"]
@@ -194,16 +194,17 @@ def test_sizes_are_megapixels_or_pixels():
             parse_sizes(wrong)
 
 
-def test_the_command_prints_lines_or_an_object_for_each_size():
-    arguments = ["benchmark", "--sizes", "0.02", "--repeat", "1", "--model", "deepisp", "--engine", "onnx"]
+def test_the_command_prints_lines_or_an_object_for_each_size(tiny_model):
+    arguments = ["benchmark", "--sizes", "0.02", "--repeat", "1", "--engine", "onnx"]
+    arguments += ["--model", str(tiny_model.folder)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert "per megapixel" in result.output
     assert "of a matrix product's" in result.output
     assert "files in" not in result.output
-    assert result.stderr.startswith("measuring deepisp on sizes 0.02, runs of each: 1;")
+    assert result.stderr.startswith(f"measuring {tiny_model.name} on sizes 0.02, runs of each: 1;")
     row = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
-    assert (row["model"], row["engine"], row["device"]) == ("deepisp", "onnx", "cpu")
+    assert (row["model"], row["engine"], row["device"]) == (tiny_model.name, "onnx", "cpu")
     assert row["batch"] is None
     several = CliRunner().invoke(main, [*arguments, "--batch", "2"])
     assert "2 files in" in several.output
@@ -242,15 +243,15 @@ def test_where_the_peak_is_not_stated_the_system_is_asked(monkeypatch, status):
     assert benchmark.peak_memory() > 10
 
 
-def test_the_lines_leave_out_a_peak_that_is_not_known(monkeypatch):
+def test_the_lines_leave_out_a_peak_that_is_not_known(tiny_model, monkeypatch):
     with monkeypatch.context() as windows:
         windows.setattr(sys, "platform", "win32")
         assert benchmark.peak_memory() is None
     monkeypatch.setattr(benchmark, "peak_memory", lambda: None)
     monkeypatch.setattr(benchmark, "_elsewhere", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(benchmark, "share_one_heap", lambda: None)  # of this process
-    arguments = ["benchmark", "--sizes", "0.02", "--repeat", "1", "--model", "deepisp", "--batch", "2"]
-    result = CliRunner().invoke(main, [*arguments, "--engine", "onnx"])
+    arguments = ["benchmark", "--sizes", "0.02", "--repeat", "1", "--batch", "2", "--engine", "onnx"]
+    result = CliRunner().invoke(main, [*arguments, "--model", str(tiny_model.folder)])
     assert result.exit_code == 0, result.output
     assert "2 files in" in result.stdout
     assert "peak" not in result.stdout

@@ -133,6 +133,8 @@ def test_lossless_jpeg_is_smaller(tmp_path):
         (noise((32, 32, 4)), {"pattern": None}, "shape"),
         (noise((32, 32)).astype(np.float32), {"pattern": "RGGB"}, "uint16"),
         (noise((32, 32)), {"pattern": "RGXB"}, "pattern"),
+        (noise((32, 32)), {"pattern": "RGB"}, "pattern"),
+        (noise((32, 32)), {"pattern": "RGGBRGGBR"}, "pattern"),
         (noise((32, 32)), {"pattern": "RGGB", "compression": "zip"}, "compression"),
         (noise((32, 32, 3)).astype(np.uint8), {"pattern": None, "compression": "ljpeg"}, "uint16"),
         (noise((1, 32)), {"pattern": "RGGB"}, "2x2"),
@@ -244,3 +246,15 @@ def test_any_matrix_is_written(tmp_path):
 def test_a_tile_of_no_black_levels_is_none(tmp_path):
     with pytest.raises(ValueError, match="black must be"):
         write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", black=np.zeros((0, 2)))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_white_is_the_most_that_the_samples_hold(tmp_path, kind):
+    write_dng(tmp_path / "a.dng", noise((32, 32)).astype(kind), pattern="RGGB")
+    with tifffile.TiffFile(tmp_path / "a.dng") as tif:
+        assert tif.pages.first.tags[50717].value == np.iinfo(kind).max
+
+
+def test_a_name_that_has_no_encoding_is_written_as_far_as_it_has(tmp_path):
+    write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", make="Acm\udc00")
+    assert tags_of(tmp_path / "a.dng")["Image Make"] == "Acm?"

@@ -1,5 +1,6 @@
 """Gains against lens shading, from DNG's opcode lists."""
 
+import io
 import struct
 
 import numpy as np
@@ -359,3 +360,35 @@ def test_what_stays_white_is_where_the_sensor_clips(corrected):
     image = corrected(samples, [gain_map([[[0.8]]], area=(0, 0, 200, 300))])
     assert image.clipped_at < 0.99
     np.testing.assert_allclose(image.samples[:100], image.white.max(), rtol=1e-6)
+
+
+VIGNETTE = (3, struct.pack(">7d", 1, 0, 0, 0, 0, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("padding", [1, 16, 40])
+def test_what_follows_the_last_opcode_is_not_one(padding):
+    padded = read_with(opcode_list(VIGNETTE) + bytes(padding))
+    assert padded.notes == ()
+    np.testing.assert_array_equal(padded.samples, read_with(opcode_list(VIGNETTE)).samples)
+
+
+@pytest.mark.parametrize("missing", [60, 100])
+def test_an_opcode_list_that_is_cut_off_is_damage(missing):
+    with pytest.raises(InputError, match="damaged"):
+        read_with(opcode_list(VIGNETTE, VIGNETTE)[:-missing])
+
+
+def read_with(opcodes):
+    samples = np.random.default_rng(0).integers(600, 9000, (64, 64)).astype(np.uint16)
+    file = io.BytesIO()
+    write_dng(
+        file,
+        samples,
+        pattern="RGGB",
+        black=512,
+        white=16383,
+        white_balance=(2, 1, 1.5),
+        xyz_to_camera=MATRIX,
+        extra=[(51022, 7, len(opcodes), opcodes)],
+    )
+    return read_raw(file, "a.dng")

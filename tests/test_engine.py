@@ -203,3 +203,10 @@ def test_a_library_of_which_only_the_folder_is_left_is_told(
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(EngineError, match=rf"^{library} cannot be loaded \(module .* has no attribute"):
         open_engine(tiny_model, engine, "cpu")
+
+
+def test_a_missing_form_is_not_told_of_a_gpu_that_nobody_named(monkeypatch):
+    monkeypatch.setattr(engines, "_has_nvidia_driver", lambda: True)
+    with pytest.raises(EngineError) as caught:
+        open_engine("deepisp-jdd", "onnx-int8")
+    assert str(caught.value) == "the model deepisp-jdd has no 8-bit form; use the onnx engine"

@@ -143,6 +143,15 @@ def test_bad_pixels_are_replaced_without_a_note():
     assert len(image.notes) == 1
 
 
+def test_a_bad_pixel_becomes_what_is_next_to_it():
+    samples = np.full((64, 64), 700, np.uint16)
+    samples[:, 20:22] = 100  # a line two pixels wide
+    samples[20, 21] = 0
+    opcodes = opcode_list((5, struct.pack(">5I", 0, 1, 0, 20, 21)))
+    image = read(dng(samples, [(51008, UNDEFINED, len(opcodes), opcodes)]))
+    assert image.samples[20, 21] < 500
+
+
 @pytest.mark.parametrize("white_balance", ["camera", "3200K", "auto"])
 def test_a_restored_dng_is_grey(path, tmp_path, white_balance):
     samples = scene()

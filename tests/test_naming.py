@@ -11,6 +11,7 @@ from PIL import Image
 
 from deepisp_cli import naming
 from deepisp_cli.errors import InputError, UsageError
+from deepisp_cli.metadata import Metadata
 from deepisp_cli.naming import check_template, fill
 
 KNOWN = {0x9003: "2024:05:06 21:30:00", 0x8827: 1600}
@@ -167,7 +168,15 @@ def test_what_a_stranger_calls_the_camera_is_a_harmless_name(camera, expected, m
 
 @pytest.mark.parametrize(
     ("camera", "expected"),
-    [("COM9", "COM9_"), ("lpt7.x", "lpt7.x_"), ("com", "com"), ("com10", "com10"), ("- . rf", "rf")],
+    [
+        ("COM9", "COM9_"),
+        ("lpt7.x", "lpt7.x_"),
+        ("Prn", "Prn_"),
+        ("nul", "nul_"),
+        ("com", "com"),
+        ("com10", "com10"),
+        ("- . rf", "rf"),
+    ],
 )
 def test_names_of_devices_are_those_of_windows(camera, expected, monkeypatch):
     monkeypatch.setattr(naming, "_metadata_values", lambda source, wanted: {"camera": camera})
@@ -192,3 +201,15 @@ def test_the_folder_of_a_file_named_alone_is_the_current_one(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path / "card")
     assert fill("{folder}/{stem}", Path("a.nef"), "") == "card/a"
     assert fill("{folder}/{stem}", Path("..", "card", "a.nef"), "") == "card/a"
+
+
+def test_a_camera_that_only_the_tags_name_is_known(write_raw, grey_ramp, monkeypatch):
+    """As of raws whose EXIF cannot be read."""
+    monkeypatch.setattr(
+        naming,
+        "read_metadata",
+        lambda *_, fallback=None, **__: Metadata(
+            {} if fallback is None else {0x010F: fallback["make"], 0x0110: fallback["model"]}
+        ),
+    )
+    assert fill("{camera}", write_raw("a.dng", grey_ramp), "") == "Test Camera"

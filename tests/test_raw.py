@@ -1584,3 +1584,10 @@ def test_what_is_clipped_may_lie_on_both_sides_of_a_bin(dng):
 )
 def test_what_does_not_tower_over_what_is_a_little_darker_is_not_clipped(dng, samples):
     np.testing.assert_array_equal(dng(samples, black=500).white, 16000)
+
+
+def test_daylight_is_not_known_of_a_matrix_that_tells_no_colours_apart(dng):
+    """LibRaw's comes from that very matrix."""
+    matrix = np.array([[1, 0.2, 0.1], [2, 0.4, 0.2], [0.1, 0.1, 1]])
+    image = dng(noise((24, 24)), xyz_to_camera=matrix, white_balance=(2, 1, 1.5))
+    assert image.xyz_to_camera is None and image.daylight_white_balance is None

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from deepisp_cli.render import LEVELS, orient, render
+from deepisp_cli.render import LEVELS, make_grey, orient, render
 
 RANDOM = np.random.default_rng(20260101)
 
@@ -27,9 +27,9 @@ def test_black_and_white_stay_exact_and_everything_outside_is_clipped(bit_depth)
     picture = np.broadcast_to(levels[:, None, None, None], (8, 300, 300, 3)).reshape(2400, 300, 3)
     white = LEVELS[bit_depth]
     expected = np.repeat([0, white, 0, 0, white, white, 0, white], 300)
-    np.testing.assert_array_equal(
-        render(picture, 1, bit_depth), np.broadcast_to(expected[:, None, None], picture.shape)
-    )
+    pixels = render(picture, 1, bit_depth)
+    assert pixels.dtype == f"uint{bit_depth}"
+    np.testing.assert_array_equal(pixels, np.broadcast_to(expected[:, None, None], picture.shape))
 
 
 @pytest.mark.parametrize("level", [254.9999, 254.5, 0.0001])
@@ -123,3 +123,15 @@ def test_the_dither_of_a_row_is_not_that_of_a_row_nearby():
     rows = pixels[..., 1] - pixels[..., 1].mean()
     alike = [(rows[:64] * rows[by : by + 64]).mean() / (rows**2).mean() for by in range(1, 65)]
     assert max(map(abs, alike)) < 0.5
+
+
+def test_grey_is_that_of_green():
+    pixels = RANDOM.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    green = pixels[..., 1].copy()
+    make_grey(pixels)
+    np.testing.assert_array_equal(pixels, green[..., None].repeat(3, -1))
+
+
+def test_a_row_has_no_orientation():
+    with pytest.raises(ValueError, match="two-dimensional"):
+        orient(np.zeros(3, np.float32), 1)

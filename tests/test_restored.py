@@ -57,7 +57,10 @@ def preview_in(path):
         page, file = tif.pages.first.pages[0], tif.filehandle
         assert page.subfiletype == 1
         file.seek(page.dataoffsets[0])
-        return imagecodecs.jpeg8_decode(file.read(page.databytecounts[0]))
+        jpeg = file.read(page.databytecounts[0])
+        # readers go by what the directory says of the colours' resolution
+        assert page.tags["YCbCrSubSampling"].value == Image.open(BytesIO(jpeg)).layer[0][1:3]
+        return imagecodecs.jpeg8_decode(jpeg)
 
 
 def restored(raw, tmp_path, engine, **options):
@@ -130,7 +133,7 @@ def test_highlights_of_amplified_channels_are_kept(
     write_raw, tmp_path, identity_engine, monkeypatch, pattern
 ):
     """The network sees them clipped to 1; the sensor recorded red up to 2 and blue up to 1.5."""
-    monkeypatch.setattr(restoring, "BAND", 36)
+    monkeypatch.setattr(restoring, "BLOCK_ROWS", 36)
     scene = np.minimum(scene_of(100, brightest=2.2), GAINS)  # three bands of rows
     if pattern:
         path = write_raw("a.dng", scene, pattern)
@@ -520,7 +523,9 @@ def test_the_source_is_never_replaced(write_raw, tmp_path):
         plan_jobs([path], None, format="dng", overwrite=True)
 
 
-@pytest.mark.parametrize(("level", "share"), [(0.5, 0), (0.75, 0), (0.8125, 0.25), (0.875, 0.5), (1.0, 1)])
+@pytest.mark.parametrize(
+    ("level", "share"), [(0.5, 0), (0.75, 0), (0.8125, 0.25), (0.875, 0.5), (1.0, 1), (1.25, 1)]
+)
 def test_highlights_come_back_the_more_the_brighter_what_the_network_sees(level, share):
     raw = raw_with(np.full((8, 8), 0.9, np.float32), "RGGB")
     image = encode(np.full((8, 8, 3), level, np.float32))
