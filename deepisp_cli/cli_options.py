@@ -69,7 +69,10 @@ engine_option = click.option(
     show_default=True,
     help="ONNX Runtime in float32 or 8 bits, or torch; auto: the fastest that works.",
 )
-DEVICES = "auto, cpu, cuda, cuda:N or mps. Naming a device that is missing is an error."
+DEVICES = (
+    "auto (a GPU that works, else the CPU), cpu, cuda, cuda:N or mps. Naming a device that is missing is an"
+    " error."
+)
 device_option = click.option("--device", default="auto", metavar="DEVICE", show_default=True, help=DEVICES)
 devices_option = click.option(
     "--device",

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from deepisp_cli.errors import DeepIspError, InputError, told_of
+from deepisp_cli.errors import InputError, told_of
 from deepisp_cli.raw import RawImage
 from deepisp_cli.reading import read_source
 from deepisp_cli.xmp import values_in
@@ -14,19 +14,15 @@ from deepisp_cli.xmp import values_in
 def describe(source: Path | str) -> dict[str, Any]:
     """Camera, exposure, levels and colours of a raw file as plain JSON values.
 
-    An unsupported or damaged file yields ``{"file", "supported": False, "reason"}`` and its exit code.
-
     Raises
     ------
     DeepIspError
-        If memory does not suffice, or the program has a bug; names the file.
+        `InputError`, also `UnsupportedRawError`: the file cannot be developed. The base class itself: memory
+        does not suffice, or the program has a bug. It names the file.
     """
     name = str(source)
-    try:
-        with told_of(name):
-            raw, metadata = read_source(source)
-    except InputError as error:
-        return not_supported(name, error)
+    with told_of(name):
+        raw, metadata = read_source(source)
     captured = metadata.captured
     return {
         "file": name,
@@ -55,10 +51,10 @@ def describe(source: Path | str) -> dict[str, Any]:
     }
 
 
-def not_supported(source: Path | str, error: DeepIspError) -> dict[str, Any]:
-    """What `describe` says of a file that cannot be developed."""
+def not_supported(source: Path | str, error: InputError) -> dict[str, Any]:
+    """What takes the place of `describe` for a file that cannot be developed."""
     reason = str(error).removeprefix(f"{source}: ")
-    return {"file": str(source), "supported": False, "reason": reason, "exit_code": error.exit_code}
+    return {"file": str(source), "supported": False, "reason": reason}
 
 
 def _mosaic(raw: RawImage) -> str:

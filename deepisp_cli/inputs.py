@@ -35,7 +35,8 @@ SIDECAR_SUFFIXES = {
 # What cameras write beside a raw under its name, and this program's pictures of it.
 COMPANION_SUFFIXES = {*FINISHED_SUFFIXES, ".heic", ".heif", ".hif", ".wav", ".mov", ".mp4"}
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
-HIDDEN = (".", "$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # how names of folders begin that are skipped
+BINS = ("$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # Windows' folders of deleted files and the like
+HIDDEN = (".", *BINS)  # how names of folders begin that are skipped
 NAMED_WITHIN = 1 << 16  # bytes
 CLOSED = "cannot be searched; check its permissions"
 DEAD_LINK = "is a link to a file that is not there; mount its disk or fetch it"
@@ -92,7 +93,8 @@ def find_sources(inputs: Sequence[str], recursive: bool = False) -> Sources:
             raise UsageError("standard input cannot be mixed with other inputs; give it alone")
         return Sources([(STANDARD_STREAM, Path())], [], [])
     search = _Search(recursive)
-    for given in inputs:
+    chosen = [given for given in inputs if not Path(given).name.upper().startswith(BINS)]
+    for given in chosen or inputs:  # card/* names the bin, too
         try:
             with _access_errors():
                 search.add(given)
@@ -162,7 +164,7 @@ class _Search:
         for name, reason in unreadable.items():
             self.miss(name, reason)
         if not matches and not unreadable:
-            self.miss(given, "no file matches; check the pattern")
+            self.miss(given, "no file matches; check the pattern (a folder is given by its name)")
 
 
 def _raws_among(search: _Search) -> list[tuple[Path | str, Path]]:

@@ -232,6 +232,8 @@ def finish(
             result.notes.append("the picture is very dark; --exposure brightens it")
         if luma > BRIGHT:
             result.notes.append("the picture is almost white; a lower --exposure darkens it")
+        if options.look != "neutral" and not engine.model.has_transform:
+            result.notes.append(f"{engine.model.name} has no look of its own: this is --look neutral")
     result.height, result.width = pixels.shape[:2]
     return pixels
 

@@ -128,7 +128,7 @@ def plan_jobs(
             restored.append(Job(source, "", skip=True, note=note))
         else:
             jobs.append(_job(source, folder, output, template, FORMATS[format].suffixes[0], model))
-    _refuse_clashes(jobs, template, model)
+    _refuse_clashes(jobs, template, model, recursive)
     jobs = _settle_existing(jobs, overwrite, skip_existing)
     others = [Job(name, "", skip=True, note=remark) for name, remark in passed_over]
     return [*jobs, *restored, *others, *(Job(name, "", error=error) for name, error in missing)], format
@@ -200,19 +200,23 @@ def _job(source: Path | str, folder: Path, output: str | None, template: str, su
         return Job(source, "", error=error)
 
 
-def _refuse_clashes(jobs: Sequence[Job], template: str, model: str) -> None:
+def _refuse_clashes(jobs: Sequence[Job], template: str, model: str, recursive: bool) -> None:
     targets = Counter(_key(job.target) for job in jobs if not job.error and job.target != STANDARD_STREAM)
     clashes = {key for key, count in targets.items() if count > 1}
     if clashes:
         first = [job for job in jobs if _key(job.target) in clashes]
         same = [str(job.source) for job in first if _key(job.target) == _key(first[0].target)]
         longer = _distinguishing(same, template, model)
-        name = f'use another --name, for instance "{longer}", or ' if longer else "give them in "
+        apart = "give them in separate commands with other folders"
+        if recursive and "/" not in template:
+            apart = f"give the folder that holds both, or {apart}"
+        if longer:
+            apart = f'use another --name, for instance "{longer}", or separate commands'
         which = f"{same[0]} and {same[1] if len(same) == 2 else f'{len(same) - 1} more'}"
         raise UsageError(
             f"{which} would {'both' if len(same) == 2 else 'all'} become {first[0].target}"
             + (", and other names clash, too" if len(clashes) > 1 else "")
-            + f"; {name}separate commands{'' if longer else ' with other folders'}"
+            + f"; {apart}"
         )
     files = [job for job in jobs if STANDARD_STREAM not in (job.source, job.target)]
     sources = {_key(job.source) for job in files}

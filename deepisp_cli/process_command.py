@@ -60,7 +60,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="16 bits: PNG and TIFF only; a DNG always has them.",
 )
-@click.option("-r", "--recursive", is_flag=True, help="Also search sub-folders, but not links to them.")
+@click.option(
+    "-r",
+    "--recursive",
+    is_flag=True,
+    help="Also search sub-folders, but not links to them; -o keeps those below the folder that is given.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 @click.option(
     "--skip-existing",
@@ -176,7 +181,7 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     as_json = as_json and not (to_stdout and "as_json" in stands)
     if to_stdout or as_json:
         need_stdout()
-    if to_stdout and as_json:
+    if to_stdout and as_json and not dry_run:
         raise UsageError("--json and a picture cannot both go to standard output; name a file with -o")
     if to_stdout and not dry_run and sys.stdout.isatty():
         raise UsageError("a picture would go to the terminal; redirect it, or name a file with -o")

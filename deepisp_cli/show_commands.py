@@ -6,7 +6,7 @@ import sys
 import click
 
 from deepisp_cli.cli_options import A_PATH, json_option
-from deepisp_cli.errors import DeepIspError, EngineError, ModelError, joint_exit_code
+from deepisp_cli.errors import DeepIspError, EngineError, InputError, ModelError, joint_exit_code
 from deepisp_cli.talk import fact_text, need_stdout, printable, tell
 
 
@@ -26,19 +26,23 @@ def info(raws: tuple[str, ...], recursive: bool, as_json: bool) -> None:
     from deepisp_cli.inputs import find_sources
 
     need_stdout()
-    codes = []
+    codes: list[int] = []
     sources, missing, passed_over = find_sources(raws, recursive)
     for _, remark in passed_over:
         tell(printable(remark))
     found = [*((source, None) for source, _ in sources), *missing]
     for raw, problem in found:
         try:
-            facts = not_supported(raw, problem) if problem else describe(raw)
+            if problem:
+                raise problem
+            facts, code = describe(raw), 0
+        except InputError as error:
+            facts, code = not_supported(raw, error), error.exit_code
         except DeepIspError as error:
             tell(f"deepisp: {printable(str(error))}")
             codes.append(error.exit_code)
             continue
-        codes.append(facts.pop("exit_code", 0))
+        codes.append(code)
         if as_json:
             if not facts["supported"]:
                 tell(f"deepisp: {printable('{file}: {reason}'.format(**facts))}")

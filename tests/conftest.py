@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import struct
 from contextlib import nullcontext
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepisp_cli import interrupts
 from deepisp_cli.dng import write_dng
 from deepisp_cli.models import Model
 from deepisp_cli.raw import RawImage
@@ -53,6 +55,16 @@ class IdentityEngine:
         rows, cols = (side // needs.cell for side in core.shape[2:])
         coefficients = np.broadcast_to(np.float32(IDENTITY).reshape(1, 30, 1, 1), (1, 30, rows, cols))
         return core, coefficients
+
+
+@pytest.fixture(autouse=True)
+def own_signals(monkeypatch):
+    """The handlers that ``main()`` installs end with the test: pytest has its own."""
+    before = {number: signal.getsignal(number) for number in interrupts.ending_signals()}
+    monkeypatch.setattr(interrupts, "_received", [])
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

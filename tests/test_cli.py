@@ -155,6 +155,7 @@ def test_exit_codes(run, night, tmp_path, tiny_model):
     assert run("process", night, "--overwrite", "--skip-existing").exit_code == 2
     assert run("process", night, "-q", "-v").exit_code == 2
     assert run("process", night, "-o", "-", "--json").exit_code == 2
+    assert json.loads(run("process", night, "-o", "-", "--json", "--dry-run").stdout)["status"] == "planned"
     assert run("process").exit_code == 2
     blocked = tmp_path / "blocked"
     blocked.write_bytes(b"")

@@ -493,6 +493,14 @@ def test_a_model_is_given_by_its_folder_and_can_be_a_key(tiny_model, write_raw, 
     assert raw in [raw] and raw not in [read_raw(path)]
 
 
+@pytest.mark.parametrize("look", ["learned", "neutral"])
+def test_a_model_without_a_look_says_so(write_raw, grey_ramp, tmp_path, identity_engine, look):
+    identity_engine.model.card["architecture"]["high_blocks"] = 0
+    target = tmp_path / "a.jpg"
+    notes = develop(write_raw("a.dng", grey_ramp), target, identity_engine, Options(look=look)).notes
+    assert ("identity has no look of its own: this is --look neutral" in notes) == (look == "learned")
+
+
 def test_describe(write_raw, grey_ramp, tmp_path):
     facts = describe(write_raw("ramp.dng", grey_ramp, "GBRG", orientation=6))
     assert facts["supported"]
@@ -507,9 +515,8 @@ def test_describe(write_raw, grey_ramp, tmp_path):
         assert describe(write_raw("gps.dng", grey_ramp, gps=gps))["gps"] is placed
     junk = tmp_path / "junk.dng"
     junk.write_bytes(b"no raw at all" * 100)
-    facts = describe(junk)
-    assert not facts["supported"]
-    assert facts["reason"]
+    with pytest.raises(InputError, match=r"junk\.dng: not a raw file"):
+        describe(junk)
 
 
 @pytest.mark.parametrize(("failure", "message"), [(MemoryError(), "memory"), (KeyError("x"), "bug")])

@@ -159,6 +159,9 @@ def test_a_clash_is_not_remedied_by_the_name_that_clashes(card):
     ):
         with pytest.raises(UsageError, match=re.escape(remedy)):
             plan_jobs(paths, "out", template=template)
+    with pytest.raises(UsageError, match="; give the folder that holds both, or give them in separate"):
+        plan_jobs(["card/a", "card/b"], "out", recursive=True, template="{folder}_{stem}")
+    assert len(plan_jobs(["card"], "out", recursive=True, template="{folder}_{stem}")[0]) == 6
     for minute, folder in enumerate(("card/a/x", "card/b/x")):
         exif = {0x9003: f"2024:05:06 21:0{minute}:00"}
         write_dng(Path(folder, "one.dng"), np.ones((24, 24), np.uint16), pattern="RGGB", exif=exif)
@@ -638,6 +641,9 @@ def test_what_is_hidden_is_passed_over(card):
         (card / name).write_bytes(b"x")
     jobs, _ = plan_jobs(["card"], "out", recursive=True)
     assert len(jobs) == 4
+    jobs, _ = plan_jobs(["card/$RECYCLE.BIN", "card/a", "card/$Recycle.Bin"], "out", recursive=True)
+    assert targets(jobs) == ["out/TWO.jpg", "out/one.jpg"]  # as "card/*" gives them
+    assert len(plan_jobs(["card/$RECYCLE.BIN"], "out", recursive=True)[0]) == 1
     jobs, _ = plan_jobs(["card/a/.hidden.dng"], "out")  # but here it is named explicitly
     assert targets(jobs) == ["out/.hidden.jpg"]
 

@@ -123,7 +123,9 @@ def _well_lit(raw: Path, beside: Mapping[str, Path]) -> Path:
 
 def _there(picture: Path | None, raw: Path, wanted: str) -> Path:
     if picture is None:
-        raise InputError(f"{raw}: there is no picture {wanted} beside it")
+        raise InputError(
+            f"{raw}: there is no picture {wanted} beside it that is not of deepisp itself; add the reference"
+        )
     return picture
 
 
