@@ -170,7 +170,12 @@ def _elsewhere(function: Callable[..., Returned], *arguments: Any) -> Returned:
     """Call it in a new process, so that its memory is counted separately."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(function, *arguments).result()
+        try:
+            return pool.submit(function, *arguments).result()
+        except KeyboardInterrupt:  # a signal for this process alone
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 def parse_sizes(text: str) -> list[tuple[int, int]]:

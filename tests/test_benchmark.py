@@ -1,7 +1,11 @@
 """What ``deepisp benchmark`` measures. No test depends on the clock: speed is not a property."""
 
 import json
+import multiprocessing
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,7 @@ from click.testing import CliRunner
 from conftest import IdentityEngine
 
 from deepisp_cli import batch, benchmark, peak
-from deepisp_cli.benchmark import measure, parse_sizes, places
+from deepisp_cli.benchmark import _elsewhere, measure, parse_sizes, places
 from deepisp_cli.cli import main
 from deepisp_cli.engine import PLACES, open_engine
 from deepisp_cli.errors import EngineError, OutputError, UsageError
@@ -288,3 +292,13 @@ def test_a_folded_network_costs_what_its_convolutions_do():
     low = 9 * 20 * (12 + 2 * 20)
     high = 9 * 8 * 20 / 4 + 9 * 20 * 20 / 64
     assert multiply_adds(folded) == (low + high) / 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_kill_ends_the_measuring_process_too():
+    """The executor would wait for what is measured."""
+    main_thread = threading.main_thread().ident
+    threading.Timer(1.5, signal.pthread_kill, [main_thread, signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        _elsewhere(time.sleep, 300)
+    assert not multiprocessing.active_children()
