@@ -103,7 +103,7 @@ def test_dry_run_writes_nothing(run, night, tmp_path):
     assert target.read_bytes() == b"there"
 
 
-def test_verbose_tells_engine_size_and_stages(run, night, tmp_path, tiny_model):
+def test_verbose_tells_engine_size_and_stages(run, night, tiny_model):
     *_, line = run("process", night, "-v", "--engine", "onnx", "--device", "cpu").stderr.splitlines()
     size = night.with_suffix(".jpg").stat().st_size
     facts = rf"  {tiny_model.name} on onnx/cpu; 64x48, {size} bytes; white balance [\d.]+,1,[\d.]+; read "
@@ -141,7 +141,7 @@ def test_a_restored_raw_gets_a_name_of_its_own(run, night):
     assert (refused.exit_code, "left to be developed" in refused.stderr) == (2, True)
 
 
-def test_exit_codes(run, night, tmp_path, tiny_model):
+def test_exit_codes(run, night, tmp_path):
     bad = tmp_path / "bad.dng"
     bad.write_bytes(b"bad")
     assert run("process", bad).exit_code == 3
@@ -447,7 +447,7 @@ def test_formats_are_known_by_their_suffixes_too(run, night, tmp_path, name, suf
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
-def test_a_shells_loop_ends_with_an_interrupt(night):
+def test_a_shells_loop_ends_with_an_interrupt():
     """bash goes on to the next file after a program that exits normally, whatever its code."""
     if not shutil.which("bash"):
         pytest.skip("there is no bash")
@@ -562,7 +562,7 @@ def test_a_dry_run_tells_what_cannot_be_written(run, night, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_shells_complete_paths_and_say_nothing_of_commands(night, monkeypatch):
+def test_shells_complete_paths_and_say_nothing_of_commands(night):
     for words, wanted in (
         ("deepisp process ni", "file"),
         ("deepisp process night.dng -o n", "file"),
@@ -918,7 +918,7 @@ def test_info_in_json_tells_people_what_it_cannot_read(run, night, tmp_path):
     assert run("info", night, tmp_path / "no.dng").stderr == ""
 
 
-def test_models_say_where_they_are(run, tiny_model):
+def test_models_say_where_they_are(run):
     folders = [Path(card["folder"]) for card in json.loads(run("models", "--json").stdout)]
     assert all((folder / "card.json").is_file() for folder in folders) and folders
 

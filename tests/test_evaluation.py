@@ -571,7 +571,7 @@ def run(*arguments):
     return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
 
 
-def test_two_networks_of_one_name_are_refused(folder, tmp_path, monkeypatch):
+def test_two_networks_of_one_name_are_refused(folder, monkeypatch):
     from deepisp_cli.errors import UsageError
 
     class File:

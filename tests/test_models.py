@@ -158,7 +158,7 @@ def test_a_folder_that_is_given_as_a_name_is_shown_as_a_path(copy, tmp_path, mon
         find_model("mine")
 
 
-def test_a_path_is_a_folder_even_if_it_looks_like_a_name(copy, tmp_path, monkeypatch):
+def test_a_path_is_a_folder_even_if_it_looks_like_a_name(copy, monkeypatch):
     monkeypatch.chdir(copy.parent)
     (copy.parent / "deepisp").mkdir(exist_ok=True)
     assert find_model(Path(copy.name)).folder.resolve() == copy.resolve()

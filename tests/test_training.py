@@ -270,7 +270,7 @@ def test_the_gradients_of_each_stage_are_clipped(folder, largest):
 
 
 @pytest.mark.parametrize("kind", ["noise-free frame", "real raw", "real raw, restored"])
-def test_w0_is_what_most_frames_agree_on(folder, monkeypatch, kind):
+def test_w0_is_what_most_frames_agree_on(folder, kind):
     """One of five fails: its photograph is black. The mean would be four fifths of the identity."""
     trainer = new_trainer(config(folder))
     frames = torch.rand(5, 3, 24, 24, generator=torch.Generator().manual_seed(0))
