@@ -49,7 +49,7 @@ def clipped_off(raw: RawImage, gains: np.ndarray, rows: slice) -> np.ndarray | N
     period = math.lcm(math.isqrt(len(raw.pattern)), len(raw.black)) if raw.pattern else 1
     start = max(0, rows.start - REACH) // period * period  # where CFA and black level begin anew
     part = replace(raw, samples=raw.samples[start : rows.stop + REACH])
-    most = gains.max()
+    most = gains.max() * np.float32(2**raw.brightened)
     excess = _balanced(part, gains / most)  # of which nothing is clipped
     excess *= most
     excess -= 1

@@ -38,8 +38,8 @@ def opcodes(tags: Tags, number: int) -> list[Opcode]:
         If the list is damaged.
     """
     tag = f"OpcodeList{number}"
-    data = tags[tag].tobytes() if tag in tags else bytes(4)
-    (count,) = struct.unpack_from(">I", data)
+    data = tags[tag].tobytes() if tag in tags else b""
+    (count,) = struct.unpack_from(">I", data) if len(data) >= 4 else (0,)
     if count > MOST_OPCODES:
         raise ValueError(f"more than {MOST_OPCODES} entries in {tag}")
     entries: list[Opcode] = []

@@ -178,7 +178,7 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 def _existing_folder(target: Path) -> Path:
     """What there is already of the folders that a picture goes into, which may be behind a link."""
-    parents = Path(os.path.realpath(target) if os.path.islink(target) else os.path.abspath(target)).parents
+    parents = Path(os.path.realpath(target) if os.path.islink(target) else target).absolute().parents
     drive = parents[-1]  # which may be missing, too
     return next((parent for parent in parents if parent.exists()), drive)
 

@@ -37,6 +37,8 @@ COMPANION_SUFFIXES = {*FINISHED_SUFFIXES, ".heic", ".heif", ".hif", ".wav", ".mo
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 BINS = ("$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # Windows' folders of deleted files and the like
 HIDDEN = (".", *BINS)  # how names of folders begin that are skipped
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+ABSENT_ON_WINDOWS = (21, 123, 1921)  # no disk in the drive; no name, as "*.nef"; a link to nowhere
 NAMED_WITHIN = 1 << 16  # bytes
 CLOSED = "cannot be searched; check its permissions"
 DEAD_LINK = "is a link to a file that is not there; mount its disk or fetch it"
@@ -93,7 +95,7 @@ def find_sources(inputs: Sequence[str], recursive: bool = False) -> Sources:
             raise UsageError("standard input cannot be mixed with other inputs; give it alone")
         return Sources([(STANDARD_STREAM, Path())], [], [])
     search = _Search(recursive)
-    chosen = [given for given in inputs if not Path(given).name.upper().startswith(BINS)]
+    chosen = [given for given in inputs if Path(given).name.upper() not in BINS]
     for given in chosen or inputs:  # card/* names the bin, too
         try:
             with _access_errors():
@@ -219,7 +221,7 @@ def _mode(path: Path) -> int | None:
     except ValueError:  # a zero in its name
         return None
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if error.errno in ABSENT or getattr(error, "winerror", None) in ABSENT_ON_WINDOWS:
             return None
         raise
 

@@ -128,7 +128,7 @@ def plan_jobs(
             restored.append(Job(source, "", skip=True, note=note))
         else:
             jobs.append(_job(source, folder, output, template, FORMATS[format].suffixes[0], model))
-    _refuse_clashes(jobs, template, model, recursive)
+    _refuse_clashes(jobs, template, model, any(folder != Path(source).parent for source, folder in sources))
     jobs = _settle_existing(jobs, overwrite, skip_existing)
     others = [Job(name, "", skip=True, note=remark) for name, remark in passed_over]
     return [*jobs, *restored, *others, *(Job(name, "", error=error) for name, error in missing)], format
@@ -200,7 +200,8 @@ def _job(source: Path | str, folder: Path, output: str | None, template: str, su
         return Job(source, "", error=error)
 
 
-def _refuse_clashes(jobs: Sequence[Job], template: str, model: str, recursive: bool) -> None:
+def _refuse_clashes(jobs: Sequence[Job], template: str, model: str, searched: bool) -> None:
+    """``searched``: whether some lie in sub-folders of those that were given."""
     targets = Counter(_key(job.target) for job in jobs if not job.error and job.target != STANDARD_STREAM)
     clashes = {key for key, count in targets.items() if count > 1}
     if clashes:
@@ -208,7 +209,7 @@ def _refuse_clashes(jobs: Sequence[Job], template: str, model: str, recursive: b
         same = [str(job.source) for job in first if _key(job.target) == _key(first[0].target)]
         longer = _distinguishing(same, template, model)
         apart = "give them in separate commands with other folders"
-        if recursive and "/" not in template:
+        if searched and "/" not in template:
             apart = f"give the folder that holds both, or {apart}"
         if longer:
             apart = f'use another --name, for instance "{longer}", or separate commands'

@@ -154,8 +154,8 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     stands = _in_environment()
     overwrite, skip_existing = _settled(stands, overwrite=overwrite, skip_existing=skip_existing)
     quiet, verbose = _settled(stands, quiet=quiet, verbose=verbose)
-    by_suffix = file_format(output) if output and "output" not in stands else None
-    if by_suffix:
+    by_suffix = file_format(output) if output else None
+    if by_suffix and "output" not in stands:
         format = None if "format" in stands else format
         name = None if "name" in stands else name
     if (by_suffix or format) == "jpeg" and "bit_depth" in stands:
@@ -178,7 +178,7 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
     )  # fmt: skip
     options = replace(options, format=format)
     to_stdout = jobs[0].target == "-"
-    as_json = as_json and not (to_stdout and "as_json" in stands)
+    as_json = as_json and not (to_stdout and not dry_run and "as_json" in stands)
     if to_stdout or as_json:
         need_stdout()
     if to_stdout and as_json and not dry_run:

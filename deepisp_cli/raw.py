@@ -5,6 +5,7 @@
 """
 
 import io
+import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -73,8 +74,10 @@ class RawImage:
     notes : tuple of str
         For people: what the file lacks, what was not applied.
     clipped_at : float
-        The share of the white level that the file states at which the sensor clips, or that BaselineExposure
-        of merged exposures makes white; ``white`` is lower by as much.
+        Where the sensor clips, as a share of the white level that the file states; ``white`` is lower by as
+        much.
+    brightened : float
+        EV by which ``white`` is lower still, for the BaselineExposure of merged exposures.
     restored_strength : float
         The strength, 0 to 1, with which this program has restored it already.
     profile : tuple of RawTag
@@ -101,6 +104,7 @@ class RawImage:
     capture: Mapping[str, Any]
     notes: tuple[str, ...]
     clipped_at: float = 1.0
+    brightened: float = 0.0
     restored_strength: float = 0.0
     profile: tuple[RawTag, ...] = ()
     calibrations: tuple[Calibration, ...] = ()
@@ -199,10 +203,11 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         pattern = "RRRR" if monochrome else _letters(decoded, colours)  # one plane
         samples = dng_levels.subtract_deltas(samples, tags, area.offset)
     black, stated = _levels(decoded, tags, colours, area.offset)
-    brightening = dng_levels.baseline_exposure(tags)
-    shown = black + np.float32(2**-brightening) * (stated - black) if brightening else stated
-    white, share = (shown, 1.0) if pattern is None else _clipped_white(samples, black, shown)
+    white, share = (stated, 1.0) if pattern is None else _clipped_white(samples, black, stated)
     samples = correct(samples, pattern, black, (stated, white), tags, area.offset, area.visible)
+    brightened = max(0.0, dng_levels.baseline_exposure(tags) + math.log2(share))
+    if brightened:
+        white = black + np.float32(2**-brightened) * (white - black)
     aspect = decoded.pixel_aspect
     if not 1 / LARGEST_ASPECT <= aspect <= LARGEST_ASPECT:
         notes.append(f"pixels {aspect:g} times as wide as high are not believed: they are taken as square")
@@ -214,7 +219,8 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         white=white,
         orientation=_orientation(decoded, tags),
         lens_warp=area.lens_warp,
-        clipped_at=share * 2**-brightening,
+        clipped_at=share,
+        brightened=brightened,
         restored_strength=restored,
         make=dng_tags.text(tags, "Make"),
         model=dng_tags.text(tags, "Model") or dng_tags.camera_model(tags),
@@ -359,16 +365,14 @@ def _letters(decoded: Decoded, colours: np.ndarray) -> str:
 
 
 def _notes(image: RawImage, tags: Tags) -> tuple[str, ...]:
-    brightening = dng_levels.baseline_exposure(tags)
-    clips_at = image.clipped_at / 2**-brightening
     brightest = max(0.0, (image.samples.max() - image.black.min()) / (image.white.max() - image.black.min()))
     unapplied = unapplied_lists(tags)
     reordered = image.lens_warp is not None and shades_after_warp(tags)
     remarks = {
-        f"the sensor clips at {clips_at:.1%} of the white level that the file states; this is used as"
-        " white": clips_at < 1,
-        f"merged exposures, brightened by the {brightening:.3g} EV of its BaselineExposure; what is brighter"
-        " than white then is cut off": brightening,
+        f"the sensor clips at {image.clipped_at:.1%} of the white level that the file states; this is used as"
+        " white": image.clipped_at < 1,
+        f"merged exposures, brightened by {image.brightened:.3g} EV for its BaselineExposure; in a finished"
+        " picture what is brighter than white then is cut off": image.brightened,
         "no colour matrix: the camera's colours are not known": image.xyz_to_camera is None
         and not (image.calibrations or image.monochrome),
         "a monochrome sensor: the picture is grey": image.monochrome,

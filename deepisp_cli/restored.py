@@ -104,7 +104,7 @@ def restored_raw(
     strength : of the restoration.
     """
     samples = np.empty(image.shape, np.uint16)
-    scale = np.float32(WHITE) / gains
+    scale = np.float32(WHITE * 2**-raw.brightened) / gains
 
     def fill(rows: slice) -> None:
         counts = decode(image[rows]) * scale

@@ -107,8 +107,8 @@ def test_merged_exposures_are_brightened_by_their_baseline_exposure(shape):
     shown = read(floating_dng(samples.clip(0, 1)))
     merged = read(floating_dng(samples / 8, extra=[baseline_exposure(3)]))
     np.testing.assert_array_equal(develop_array(merged, "deepisp"), develop_array(shown, "deepisp"))
-    assert merged.clipped_at == 1 / 8
-    assert [note for note in merged.notes if "brightened by the 3 EV of its BaselineExposure" in note]
+    assert (merged.clipped_at, merged.brightened) == (1, 3)
+    assert [note for note in merged.notes if "brightened by 3 EV for its BaselineExposure" in note]
     assert not [note for note in merged.notes if "the sensor clips" in note]
 
 
@@ -116,21 +116,51 @@ def test_merged_exposures_are_brightened_by_their_baseline_exposure(shape):
 def test_what_baseline_exposure_would_darken_or_make_white_stays(ev):
     samples = noise((60, 62))
     image = read(floating_dng(samples, extra=[baseline_exposure(ev)]))
-    assert (image.white == 1).all() and image.clipped_at == 1
+    assert (image.white == 1).all() and not image.brightened
+
+
+def test_an_even_bright_area_of_merged_exposures_is_not_where_the_sensor_clips():
+    samples = noise((400, 400)) * 0.2
+    samples[:200] = 0.23  # nine tenths of what becomes white
+    image = read(floating_dng(samples, extra=[baseline_exposure(2)]))
+    assert (image.white == 0.25).all() and image.clipped_at == 1
+
+
+def test_a_sensor_that_clips_is_brightened_as_far_as_that_leaves():
+    samples = (noise((400, 400)) * 0.97).clip(0, 0.8)  # it clips at four fifths of what is stated
+    image = read(floating_dng(samples, extra=[baseline_exposure(2)]))
+    assert image.clipped_at == pytest.approx(0.8, abs=0.01)
+    np.testing.assert_allclose(image.white, 0.25, rtol=1e-6)
+
+
+def test_gains_apply_to_what_becomes_brighter_than_white():
+    gain = struct.pack(">4I2I2I2I4dI", 0, 0, 64, 64, 0, 1, 1, 1, 1, 1, 1.0, 1.0, 0.0, 0.0, 1) + struct.pack(
+        ">f", 0.5
+    )
+    codes = opcode_list((9, gain))
+    samples = np.full((64, 64), 0.3, np.float32)
+    image = read(floating_dng(samples, extra=[(51009, 7, len(codes), codes), baseline_exposure(2)]))
+    np.testing.assert_allclose(image.samples, 0.15, rtol=1e-6)
 
 
 def test_baseline_exposure_of_counts_is_left_to_the_light_meter():
     counts = np.random.default_rng(0).integers(0, 4000, (60, 62), dtype=np.uint16)
     image = read(floating_dng(counts, extra=[(50717, SHORT, 1, 4096), baseline_exposure(2)]))
-    assert (image.white == 4096).all() and image.clipped_at == 1
+    assert (image.white == 4096).all() and not image.brightened
 
 
-def test_a_restored_dng_of_merged_exposures_is_not_brightened_twice(tmp_path, identity_engine):
+def test_a_restored_dng_of_merged_exposures_keeps_their_highlights(tmp_path, identity_engine):
+    """And what brightens it."""
     source, target = tmp_path / "merged.dng", tmp_path / "restored.dng"
-    source.write_bytes(floating_dng(noise((130, 134)) / 4, extra=[baseline_exposure(2.5)]))
+    samples = np.full((130, 134, 3), 0.1, np.float32)
+    samples[40:80, 40:80] = 0.6  # 1.3 EV brighter than white
+    source.write_bytes(floating_dng(samples, extra=[baseline_exposure(2)]))
     develop(source, target, identity_engine, Options(format="dng"))
     with open(target, "rb") as file:
-        assert read_tags(file)["BaselineExposure"] == pytest.approx(0, abs=1e-3)
+        assert read_tags(file)["BaselineExposure"] == 2
+    kept = read_raw(target).samples / 65535
+    np.testing.assert_allclose(kept[:30], 0.1, rtol=2e-3)
+    np.testing.assert_allclose(kept[45:75, 45:75], 0.6, rtol=2e-3)  # away from the edge
 
 
 def test_a_bad_pixel_becomes_the_mean_of_its_neighbours():

@@ -644,6 +644,8 @@ def test_what_is_hidden_is_passed_over(card):
     jobs, _ = plan_jobs(["card/$RECYCLE.BIN", "card/a", "card/$Recycle.Bin"], "out", recursive=True)
     assert targets(jobs) == ["out/TWO.jpg", "out/one.jpg"]  # as "card/*" gives them
     assert len(plan_jobs(["card/$RECYCLE.BIN"], "out", recursive=True)[0]) == 1
+    (card / "$RECYCLE.BIN.dng").write_bytes(b"x")
+    assert len(plan_jobs(["card/$RECYCLE.BIN.dng", "card/a/one.dng"], "out")[0]) == 2
     jobs, _ = plan_jobs(["card/a/.hidden.dng"], "out")  # but here it is named explicitly
     assert targets(jobs) == ["out/.hidden.jpg"]
 

@@ -151,7 +151,7 @@ def test_highlights_are_extended_after_the_tone_curve_is_undone():
     assert 7 < scenes.max() <= 8 and scenes.min() >= 1
 
 
-@pytest.mark.parametrize("share", [0, 0.05, 0.5, 1])
+@pytest.mark.parametrize("share", [0, 0.05, 0.5, 0.9999996423721313, 1])
 def test_the_tone_curve_is_undone(share):
     """It is that of ``--contrast``, on sRGB values; what is beyond black and white stays."""
     linear = torch.linspace(0, 1, 1001).expand(2, 3, 1, -1)
@@ -160,6 +160,8 @@ def test_the_tone_curve_is_undone(share):
     seen = add_contrast(colour.srgb_encode(linear.numpy()), share)
     torch.testing.assert_close(colour.srgb_encode(toned), torch.from_numpy(seen), atol=1e-5, rtol=0)
     torch.testing.assert_close(camera._invert_tone(toned), linear, atol=1e-4, rtol=0)
+    nearly = torch.cat([1 - torch.logspace(-8, -3, 1000), torch.logspace(-12, -3, 1000)]).expand(2, 3, 1, -1)
+    assert not camera._invert_tone(nearly).isnan().any()
     beyond = torch.tensor([-0.1, 0, 1, 1.5]).expand(2, 3, 1, -1)
     assert torch.equal(camera._invert_tone(beyond), beyond)
     if not share:

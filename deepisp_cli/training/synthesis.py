@@ -210,8 +210,8 @@ class Synthesis:
         here a share of one): the inverse of `look.add_contrast`, the middle root of a cubic."""
         share = self._uniform(*self.options.inverse_tone, len(linear), 1, 1, 1)
         some = share.clamp(min=1e-4)  # of none the formula would be 0 times infinity
-        place = (1 - 2 * srgb_encode(linear)).clamp(-1, 1)
-        angle = torch.asin(place * 3 * (3 * some / (2 + some) ** 3).sqrt())
+        place = (1 - 2 * srgb_encode(linear)) * 3 * (3 * some / (2 + some) ** 3).sqrt()
+        angle = torch.asin(place.clamp(-1, 1))  # rounding may lead beyond
         flat = 0.5 - ((2 + some) / (3 * some)).sqrt() * torch.sin(angle / 3)
         return torch.where((share > 0) & (linear > 0) & (linear < 1), srgb_decode(flat), linear)
 
