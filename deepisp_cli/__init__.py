@@ -81,10 +81,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"deepisp_cli.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'deepisp_cli' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to which any misspelt name would be known
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            return getattr(import_module(f"deepisp_cli.{_HOME[name]}"), name)
+        raise AttributeError(f"module 'deepisp_cli' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,9 @@
 """Develop many files: the next are read and the last written while the network works."""
 
 import ctypes
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,7 @@ from deepisp_cli.errors import (
     EngineError,
     OutputExistsError,
     UsageError,
+    check_path,
     joint_exit_code,
     told_of,
 )
@@ -82,12 +84,12 @@ class Report:
 
 
 def develop_many(
-    jobs: Sequence[Job],
-    engines: Engine | Model | str | Sequence[Engine],
+    jobs: Iterable[Job],
+    engines: Engine | Model | str | os.PathLike[str] | Sequence[Engine],
     options: Options | None = None,
     progress: Callable[[int, float], None] | None = None,
     memory: float | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Develop ``jobs``; yields one `Result` for each, in order, failures included.
 
     A generator: nothing is developed before the first result is asked for. Each engine works on its own
@@ -121,7 +123,7 @@ def develop_many(
         raise EngineError('no engine to develop with; give open_engine("deepisp")')
     if memory is not None and not (isinstance(memory, Real) and memory > 0):
         raise UsageError(f"memory is above 0 bytes, got {memory!r}")
-    jobs = list(jobs)
+    jobs = list(jobs) if isinstance(jobs, Iterable) else [jobs]
     if not all(isinstance(job, Job) for job in jobs):
         raise UsageError("jobs are what plan_jobs returns first: jobs, format = plan_jobs(...)")
     contents = b""
@@ -269,6 +271,10 @@ class _Batch:
             del work  # its frame must not stay alive until the next file arrives
 
     def _prepare(self, work: _Work) -> None:
+        for path in (work.job.source, work.job.target):
+            check_path(path)
+        if not work.job.target:
+            raise UsageError(f"{work.job.source}: its job has no target; plan_jobs gives one")
         if work.job.target != STANDARD_STREAM:
             # another run may have written it since this one was planned
             check_target(Path(work.job.target), self.options.overwrite)

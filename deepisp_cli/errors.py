@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 
 INTERRUPTED = 130  # exit code after Ctrl-C; on POSIX systems `interrupts` has the last word
@@ -70,6 +70,16 @@ def joint_exit_code(codes: Sequence[int]) -> int:
 def not_installed(what: str, extra: str) -> str:
     """What to tell where a library of one of the project's extras is missing."""
     return f'{what} is not installed; in deepisp\'s checkout: pip install ".[{extra}]"'
+
+
+def check_path(path: object) -> None:
+    """Raise `UsageError` if this is no path, or one that no file can have."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise UsageError(f"{type(path).__name__}: is no path; give a str or a Path")
+    with suppress(UnicodeEncodeError):
+        if b"\0" not in os.fsencode(path):
+            return
+    raise UsageError(f"{os.fspath(path)!r}: no file can have this name; choose another")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """One raw file to one finished picture. `develop` shows the order of the stages, from top to bottom."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from deepisp_cli.camera_rgb import camera_matrix, linear_rgb
 from deepisp_cli.colour import LUMINANCE, encode
 from deepisp_cli.demosaic import red_position, sample_mosaic
 from deepisp_cli.engine import Engine, ResidentEngine, as_engine
-from deepisp_cli.errors import UsageError, told_of
+from deepisp_cli.errors import OutputError, UsageError, check_path, told_of
 from deepisp_cli.files import STANDARD_STREAM, check_target, make_parent
 from deepisp_cli.frame import Frame, Result
 from deepisp_cli.grain import leave_noise, leave_noise_in_linear
@@ -41,7 +42,7 @@ DARK, BRIGHT = 0.02, 0.98  # mean luma of a finished picture: below and above, a
 def develop(
     source: Path | str,
     target: Path | str,
-    engine: Engine | Model | str,
+    engine: Engine | Model | str | os.PathLike[str],
     options: Options | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Result:
@@ -53,8 +54,9 @@ def develop(
     target : path of the picture, whose folder is made if need be, or "-" for standard output.
     engine : from `open_engine`; or a model or its name ("deepisp"), for which one is opened each time.
     options : an `Options`; None: its defaults.
-    progress : called with the completed share of the network's work, 0 to 1; to stop, let it raise
-        KeyboardInterrupt. Other exceptions are taken for bugs.
+    progress : called with the completed share of the network's work, 0 to 1; to stop, let it raise a
+        `DeepIspError` of your own, or KeyboardInterrupt, which also ends an asyncio loop. Other exceptions
+        are taken for bugs.
 
     Returns
     -------
@@ -67,6 +69,7 @@ def develop(
         says which file, what is wrong and what to do. The base class itself: a bug.
     """
     engine = as_engine(engine)
+    check_path(target)
     options = with_format(as_options(options), target)
     result = Result(str(source), str(target))
     if str(target) != STANDARD_STREAM:
@@ -82,7 +85,7 @@ def develop(
 
 def develop_array(
     source: Path | str | RawImage,
-    engine: Engine | Model | str,
+    engine: Engine | Model | str | os.PathLike[str],
     options: Options | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
@@ -307,6 +310,8 @@ def write(
     """
     with result.timed("write"):
         if str(target) == STANDARD_STREAM:
+            if not hasattr(sys.stdout, "buffer"):  # closed, or a notebook's
+                raise OutputError("-: there is no standard output for pictures here; give a path")
             let_wait(sys.stdout)
         else:
             make_parent(Path(target))

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from glob import has_magic
 from itertools import combinations
 from pathlib import Path
 
-from deepisp_cli.errors import DeepIspError, UsageError
+from deepisp_cli.errors import DeepIspError, UsageError, check_path
 from deepisp_cli.files import STANDARD_STREAM, is_device, is_taken
 from deepisp_cli.frame import Result
 from deepisp_cli.inputs import EMPTY, PICTURE_SUFFIXES, RESTORED, find_sources, is_ours
@@ -57,8 +57,8 @@ class Job:
 
 
 def plan_jobs(
-    inputs: Sequence[str | Path] | str | Path,
-    output: str | Path | None = None,
+    inputs: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
     *,
     template: str | None = None,
     format: str | None = None,
@@ -94,8 +94,10 @@ def plan_jobs(
     """
     if format is not None:
         check_format(format)
-    names = [str(given) for given in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    output = None if output is None else str(output)
+    names = _texts([inputs] if isinstance(inputs, str | bytes | os.PathLike) else inputs)
+    if output is not None:
+        check_path(output)
+        output = os.fspath(output)
     if output == "":
         raise UsageError(EMPTY)
     if template is not None:
@@ -132,6 +134,13 @@ def plan_jobs(
     jobs = _settle_existing(jobs, overwrite, skip_existing)
     others = [Job(name, "", skip=True, note=remark) for name, remark in passed_over]
     return [*jobs, *restored, *others, *(Job(name, "", error=error) for name, error in missing)], format
+
+
+def _texts(inputs: Iterable[str | os.PathLike[str]]) -> list[str]:
+    given = list(inputs) if isinstance(inputs, Iterable) else [inputs]
+    if not all(isinstance(path, str | os.PathLike) for path in given):
+        raise UsageError(f"{inputs!r}: are no inputs; give a path or a list of paths, each a str or a Path")
+    return [os.fspath(path) for path in given]
 
 
 def _refuse_output_among(inputs: Sequence[str]) -> None:

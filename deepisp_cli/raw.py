@@ -23,7 +23,7 @@ from deepisp_cli.demosaic import BAYER_PATTERNS
 from deepisp_cli.dng_corrections import correct
 from deepisp_cli.dng_opcodes import fix_bad_pixels, shades_after_warp, unapplied_lists
 from deepisp_cli.dng_tags import RawTag, Tags
-from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError, input_errors
+from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError, check_path, input_errors
 from deepisp_cli.jpeg_headers import refuse_damaged_jpeg
 from deepisp_cli.lens_warp import LensWarp, read_lens_warp
 from deepisp_cli.libraw import Decoded
@@ -149,16 +149,23 @@ def read_raw(source: BinaryIO | str | os.PathLike[str], name: str | None = None)
         If ``source`` is neither a path nor a file that is open in binary mode and can be rewound.
     """
     if isinstance(source, str | os.PathLike):
-        name = name or str(source)
+        check_path(source)
+        name = name or os.fspath(source)
         with input_errors(name):
             source = io.BytesIO(Path(source).read_bytes())
-    name = name or str(getattr(source, "name", "the raw file"))
+    name = name or str(getattr(source, "name", None) or "the raw file")
     if isinstance(source, io.TextIOBase) or not hasattr(source, "seek"):
         raise UsageError(f"{name}: give a path or a file open in binary mode, not {type(source).__name__}")
-    try:
-        size = source.seek(0, 2)
-    except ValueError as error:  # not seekable, or closed
-        raise UsageError(f"{name}: cannot be rewound; give io.BytesIO with its contents") from error
+    with input_errors(name):
+        try:
+            source.seek(0)
+            if type(source) is not io.BytesIO:  # else an error of the disk would pass for missing tags
+                source = io.BytesIO(source.read())
+            size = source.seek(0, 2)
+        except ValueError as error:  # not seekable, not open for reading, or closed
+            raise UsageError(
+                f"{name}: cannot be rewound and read; give io.BytesIO with its contents"
+            ) from error
     if size == 0:
         raise InputError(f"{name}: the file is empty; copy it from the camera again")
     tags = dng_tags.read_tags(source)

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from deepisp_cli.errors import InputError, UsageError, input_errors
+from deepisp_cli.errors import InputError, UsageError, check_path, input_errors
 from deepisp_cli.files import STANDARD_STREAM, is_device
 from deepisp_cli.libraw import read_preview
 from deepisp_cli.metadata import Metadata, read_metadata
@@ -47,6 +47,7 @@ def read_bytes(source: Path | str) -> bytes:
         raise UsageError(
             f"{type(source).__name__}: is no path; develop_array(read_raw(file), ...) takes open files"
         )
+    check_path(source)
     too_large = InputError(f"{source}: is larger than {LARGEST_FILE / 2**30:g} GiB, no raw file is")
     with input_errors(source):
         if str(source) != STANDARD_STREAM:
@@ -56,7 +57,7 @@ def read_bytes(source: Path | str) -> bytes:
                         raise too_large
                     return file.read()
                 return _read_all(file, too_large)
-        if sys.stdin is None:  # closed before the program started
+        if not hasattr(sys.stdin, "buffer"):  # closed before the program started, or a notebook's
             raise InputError("-: standard input is closed; pipe a raw file into it")
         let_wait(sys.stdin)
         if contents := _read_all(sys.stdin.buffer, too_large):

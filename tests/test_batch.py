@@ -635,3 +635,15 @@ def test_a_report_of_nothing_says_so():
     assert str(Report([])) == "nothing to do"
     counted = [Result("a", "b", status=status) for status in ("planned", "failed", "written", "failed")]
     assert str(Report(counted)) == "1 written, 2 failed, 1 planned"
+
+
+def test_a_job_without_a_target_is_told(raws, identity_engine):
+    [result] = develop_many([Job(raws[0], "")], identity_engine, NEUTRAL)
+    assert result.error == f"{raws[0]}: its job has no target; plan_jobs gives one"
+
+
+def test_one_job_is_a_batch_and_something_else_is_told(raws, tmp_path, identity_engine):
+    [result] = develop_many(Job(raws[0], tmp_path / "a.jpg"), identity_engine, NEUTRAL)
+    assert result.status == "written"
+    with pytest.raises(UsageError, match="jobs are what plan_jobs returns first"):
+        next(develop_many(None, identity_engine, NEUTRAL))

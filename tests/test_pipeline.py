@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -550,3 +551,36 @@ def test_four_orders_of_a_real_frame_develop_alike(identity_engine):
 @pytest.mark.parametrize("gps", [{1: "N", 2: (1, 2, 3), 3: "E"}, {1: "N", 3: "E", 4: (4, 5, 6)}])
 def test_half_a_place_is_none(write_raw, grey_ramp, gps):
     assert describe(write_raw("gps.dng", grey_ramp, gps=gps))["gps"] is False
+
+
+@pytest.mark.parametrize("target", ["a\0.jpg", "a\ud800.jpg", b"a.jpg", 5, None])
+def test_a_target_that_is_no_path_is_told(write_raw, grey_ramp, identity_engine, target):
+    with pytest.raises(UsageError, match=r"is no path|no file can have this name"):
+        develop(write_raw("a.dng", grey_ramp), target, identity_engine)
+
+
+@pytest.mark.parametrize("source", ["a\0.dng", "a\ud800.dng"])
+def test_a_source_that_no_file_can_be_is_told(tmp_path, identity_engine, source):
+    with pytest.raises(UsageError, match="no file can have this name"):
+        develop(source, tmp_path / "a.jpg", identity_engine)
+
+
+def test_a_callers_own_error_stops_the_work(write_raw, grey_ramp, tmp_path, identity_engine):
+    class CancelledError(DeepIspError):
+        pass
+
+    def stop(share):
+        raise CancelledError("enough")
+
+    with pytest.raises(CancelledError):
+        develop(write_raw("a.dng", grey_ramp), tmp_path / "a.jpg", identity_engine, progress=stop)
+    assert not (tmp_path / "a.jpg").exists()
+
+
+def test_a_notebook_has_no_standard_streams(write_raw, grey_ramp, tmp_path, identity_engine, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(OutputError, match="-: there is no standard output for pictures here"):
+        develop(write_raw("a.dng", grey_ramp), "-", identity_engine)
+    with pytest.raises(InputError, match="-: standard input is closed"):
+        develop("-", tmp_path / "a.jpg", identity_engine)

@@ -820,3 +820,21 @@ def test_a_file_that_the_disk_does_not_give_up_fails_alone(card, monkeypatch):
     assert [str(source) for source, _ in found.found] == [str(Path("card/a/one.dng"))]
     [(name, error)] = found.missing
     assert name == str(Path("card/a/TWO.NEF")) and "Input/output error); check the disk" in str(error)
+
+
+@pytest.mark.parametrize("inputs", [b"a.dng", [b"a.dng"], 5, None, [5]])
+def test_inputs_that_are_no_paths_are_told(inputs):
+    with pytest.raises(UsageError, match="are no inputs"):
+        plan_jobs(inputs, "out")
+
+
+@pytest.mark.parametrize("output", [b"out", 3, "a\0b/"])
+def test_an_output_that_is_no_path_is_told(card, output):
+    with pytest.raises(UsageError, match=r"is no path|no file can have this name"):
+        plan_jobs(["card/top.cr2"], output)
+
+
+def test_entries_of_a_folder_are_paths(card):
+    with os.scandir("card/b") as entries:
+        jobs, _ = plan_jobs(list(entries), "out")
+    assert targets(jobs) == ["out/one.jpg"]

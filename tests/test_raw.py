@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gc
 import io
+import mmap
 import os
 import re
 import struct
@@ -1591,3 +1592,48 @@ def test_daylight_is_not_known_of_a_matrix_that_tells_no_colours_apart(dng):
     matrix = np.array([[1, 0.2, 0.1], [2, 0.4, 0.2], [0.1, 0.1, 1]])
     image = dng(noise((24, 24)), xyz_to_camera=matrix, white_balance=(2, 1, 1.5))
     assert image.xyz_to_camera is None and image.daylight_white_balance is None
+
+
+@pytest.fixture
+def night(tmp_path):
+    path = tmp_path / "night.dng"
+    write_dng(path, noise((24, 24)), pattern="RGGB", white=16000, xyz_to_camera=MATRIX)
+    return path
+
+
+def test_a_file_that_can_be_read_only_once_is_not_taken_for_another(night):
+    """An error of its disk would pass for tags that are not there."""
+
+    class Failing(io.BytesIO):
+        left = 0
+
+        def read(self, *size):
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(5, "Input/output error")
+            return super().read(*size)
+
+    expected = read_raw(night)
+    for left in range(12):
+        file = Failing(night.read_bytes())
+        file.left = left
+        try:
+            image = read_raw(file, "a.dng")
+        except InputError as error:
+            assert "a.dng: cannot be read (Input/output error)" in str(error)
+        else:
+            np.testing.assert_array_equal(image.xyz_to_camera, expected.xyz_to_camera)
+            np.testing.assert_array_equal(image.samples, expected.samples)
+
+
+def test_a_mapped_file_is_read(night):
+    with open(night, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        np.testing.assert_array_equal(read_raw(mapped).samples, read_raw(night).samples)
+    with open(night, "ab") as file, pytest.raises(UsageError, match="cannot be rewound and read"):
+        read_raw(file)
+
+
+@pytest.mark.parametrize("name", ["a\0.dng", "a\ud800.dng"])
+def test_a_name_that_no_file_can_have_is_told(name):
+    with pytest.raises(UsageError, match="no file can have this name"):
+        read_raw(name)
