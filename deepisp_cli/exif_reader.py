@@ -8,12 +8,20 @@ from io import SEEK_END, BytesIO
 from typing import Any, BinaryIO, NamedTuple
 
 import exifread
+from PIL.ExifTags import GPS
 from PIL.ExifTags import Base as Tag
 
 from deepisp_cli.exif_values import to_comment
 from deepisp_cli.xmp import LARGEST_PACKET, XMP_IN_JPEG
 
 DIRECTORIES = {"EXIF": Tag.ExifOffset, "GPS": Tag.GPSInfo}
+
+# What exifread leaves out, ends at the first zero, or empties if it has a thousand bytes or more.
+TEXTS: dict[str, tuple[int, ...]] = {
+    "Image": (Tag.Copyright, *range(Tag.XPTitle, Tag.XPSubject + 1)),
+    "EXIF": (Tag.UserComment,),
+    "GPS": (GPS.GPSProcessingMethod, GPS.GPSAreaInformation),
+}
 
 UTF8 = 129  # the type of a value, since EXIF 3.0
 MAX_READS = 50_000  # a sound file needs a few thousand; a damaged one could keep exifread busy for hours
@@ -124,18 +132,22 @@ def read_tiff(stream: BinaryIO, is_gps: bool) -> TiffValues:
     with contextlib.suppress(struct.error, TypeError):  # damaged
         for directory, pointer in (("Image", [first]), ("EXIF", pointers["EXIF"])):
             found[directory] |= _utf8_texts(stream, order, pointer[0]) if pointer else {}
+    starts = {"Image": first, "EXIF": (pointers["EXIF"] or [first])[0]}
+    if is_gps or pointers["GPS"]:
+        starts["GPS"] = (pointers["GPS"] or [first])[0]
+    for directory, start in starts.items():
+        with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; keep what was found
+            for tag in TEXTS[directory]:
+                if text := _find(stream, order, start, tag):
+                    found[directory][tag] = text if directory == "Image" else to_comment(text, order)
     lost = []
     for directory, pointer in pointers.items():
         count = _count(stream, order, pointer[0], end) if pointer else 0
-        if count is None or (count and not found[directory]):
+        if pointer and count and not found[directory]:  # a maker note is not read, but sound
+            count = 0 if _find(stream, order, pointer[0], Tag.MakerNote, 1) else None
+        if count is None:
             found[directory].clear()
             lost.append(directory)
-    with contextlib.suppress(struct.error, TypeError, ValueError):  # damaged; keep what exifread has found
-        # exifread cuts Copyright off at its first zero and leaves out UserComment
-        if text := _find(stream, order, first, Tag.Copyright):
-            found["Image"][Tag.Copyright] = text
-        if comment := _find(stream, order, (pointers["EXIF"] or [first])[0], Tag.UserComment):
-            found["EXIF"][Tag.UserComment] = to_comment(comment, order)
     return TiffValues(found, lost, cut_off)
 
 

@@ -26,14 +26,17 @@ SIGNED: tuple[int, ...] = (
 
 
 def _to_text(values: Any) -> str | None:
-    """ASCII, in practice often UTF-8 or Latin-1; padded, and blank if the user has set nothing."""
+    """ASCII, in practice often UTF-8 or Windows' Latin-1; padded, and blank if the user has set nothing."""
     if not isinstance(values, str):
-        data = bytes(values)
-        try:
-            values = data.decode("utf-8")
-        except UnicodeDecodeError:
-            values = data.decode("latin-1")
+        values = _decoded(bytes(values))
     return values.split("\0")[0].strip() or None
+
+
+def _decoded(text: bytes) -> str:
+    for encoding in ("utf-8", "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return text.decode(encoding)
+    return text.decode("latin-1")  # which every byte fits
 
 
 def _to_copyright(values: Any) -> str | None:

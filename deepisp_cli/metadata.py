@@ -48,9 +48,11 @@ EXIF_TAGS: dict[int, str] = {
     **dict.fromkeys((Tag.ISOSpeedRatings, Tag.SensitivityType, *LONG_SENSITIVITIES), "number"),
     **dict.fromkeys((Tag.LightSource, Tag.Flash, Tag.WhiteBalance, Tag.GainControl), "number"),
     **dict.fromkeys((Tag.FocalLengthIn35mmFilm, Tag.SubjectDistanceRange), "number"),
-    **dict.fromkeys((Tag.SceneCaptureType, Tag.SensingMethod, Tag.CompositeImage), "number"),
+    **dict.fromkeys((Tag.SceneCaptureType, Tag.SensingMethod), "number"),
+    **dict.fromkeys((Tag.CompositeImage, Tag.CompositeImageCount), "number"),
     **dict.fromkeys((Tag.FileSource, Tag.SceneType), "bytes"),  # a digital camera, photographed directly
     **dict.fromkeys((Tag.Humidity, Tag.Pressure, Tag.Acceleration), "ratio"),
+    **dict.fromkeys((Tag.FlashEnergy, Tag.ExposureIndex), "ratio"),
     Tag.UserComment: "comment",
     **dict.fromkeys((Tag.ImageUniqueID, Tag.CameraOwnerName, Tag.BodySerialNumber), "text"),
     **dict.fromkeys((Tag.LensMake, Tag.LensModel, Tag.LensSerialNumber), "text"),
@@ -213,7 +215,8 @@ def read_metadata(
         try:
             for index, stream in enumerate(tiff_streams(file)):
                 found, lost, cut_off = read_tiff(stream, is_gps=index == 2)
-                _drop_placeholders(found["Image"])
+                if file is not source:
+                    _drop_made_up(found)
                 twins = {exif_tag: found["Image"].get(dng_tag) for dng_tag, exif_tag in DNG_TWINS.items()}
                 faults = {
                     **_add(image, IMAGE_TAGS, {**found["EXIF"], **found["Image"]}),
@@ -273,11 +276,13 @@ def _add(target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int
     return faults
 
 
-def _drop_placeholders(image: dict[int, Any]) -> None:
-    """LibRaw writes EXIF for a preview without any: of 1970 and of an "unknown" make if it knows none."""
+def _drop_made_up(found: dict[str, dict[int, Any]]) -> None:
+    """LibRaw writes EXIF for a preview without any: its own idea of time and exposure, which ``fallback``
+    states, too, and an "unknown" make if it knows none."""
+    image = found["Image"]
     if str(image.get(Tag.Software, "")).startswith("dcraw "):
-        if str(image.get(Tag.DateTime, "")).startswith(("1970:01:01", "1969:12:31")):  # by the time zone
-            del image[Tag.DateTime]
+        found["EXIF"].clear()
+        image.pop(Tag.DateTime, None)
         if image.get(Tag.Make) == "unknown":
             del image[Tag.Make]
 

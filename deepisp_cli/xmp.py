@@ -307,7 +307,7 @@ def _is_list(element: ElementTree.Element) -> bool:
 
 def _entries(element: ElementTree.Element) -> list[str]:
     """The texts of a list; of other properties the only one."""
-    entries = element.findall(f"*/{_RDF}li")
+    entries = [entry for entry in element.findall(f"*/{_RDF}li") if _says_something(entry)]
     if element.find(_RDF + "Alt") is not None:
         entries = [entry for entry in entries if entry.get(_LANGUAGE) == "x-default"] or entries
         entries = entries[:1]

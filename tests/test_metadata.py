@@ -566,10 +566,52 @@ def test_placeholders_that_libraw_writes_for_a_preview_are_nothing(date):
     placeholders = {0x0131: "dcraw v9.26", 0x0132: date, 0x010F: "unknown", 0x0110: "M"}
     assert read(b"", preview=jpeg(tiff(placeholders, None, None))).image == {0x0110: "M"}
     dated = {0x0131: "dcraw v9.26", 0x0132: "1970:06:01 12:00:00", 0x010F: "Maker"}
-    assert read(b"", preview=jpeg(tiff(dated, None, None))).image == {0x0132: dated[0x0132], 0x010F: "Maker"}
+    assert read(b"", preview=jpeg(tiff(dated, None, None))).image == {0x010F: "Maker"}
     cameras = {**placeholders, 0x0131: "firmware"}
     del placeholders[0x0131]
     assert read(tiff(cameras, None, None)).image == placeholders
+
+
+def test_exif_that_libraw_makes_up_for_a_preview_is_nothing():
+    """Its own idea of what the raw says, which has been refused there."""
+    made_up = {0x0131: "dcraw v9.26", 0x0132: "2025:01:17 06:07:08", 0x010F: "Maker"}
+    exposure = {0x829A: IFDRational(1), 0x829D: IFDRational(1), 0x9003: "2025:01:17 06:07:08"}
+    impossible = tiff({}, {0x9003: "2024:13:17 00:00:00", 0x829A: IFDRational(0)}, None)
+    metadata = read(impossible, preview=jpeg(tiff(made_up, exposure, None)))
+    assert (metadata.image, metadata.exif) == ({0x010F: "Maker"}, {})
+
+
+@pytest.mark.parametrize(
+    "exif", [{0x9286: b"ASCII\0\0\0a note"}, {0x927C: b"Nikon\0\2\0\0\0II*\0\x08\0\0\0\0\0"}]
+)
+def test_a_directory_of_a_comment_or_a_maker_note_alone_is_sound(exif):
+    metadata = read(tiff({}, exif, None))
+    assert not metadata.notes
+    assert metadata.exif == ({0x9286: "a note"} if 0x9286 in exif else {})
+
+
+def test_places_texts_are_read_behind_their_zeros():
+    """Some programs type them as text, which would end at the first zero."""
+    metadata = read(tiff(gps={**GPS, 27: "ASCII\0\0\0NETWORK", 28: "ASCII\0\0\0The hill"}))
+    assert (metadata.gps[27], metadata.gps[28]) == ("NETWORK", "The hill")
+
+
+def test_long_texts_of_windows_are_kept():
+    words = ("keyword;" * 80).encode("utf-16-le") + b"\0\0"
+    assert read(tiff({0x9C9E: words}, None, None)).image[0x9C9E] == words
+
+
+def test_windows_quotation_marks_are_no_control_characters():
+    assert read(tiff({0x013B: b"\x93J\x94 \x80"}, None, None)).image[0x013B] == "\u201cJ\u201d \u20ac"
+
+
+def test_what_else_describes_the_shot_is_carried():
+    shot = {0xA20B: IFDRational(5, 2), 0xA215: IFDRational(100), 0xA461: (3, 2)}
+    assert read(tiff({}, shot, None)).exif == {
+        0xA20B: Fraction(5, 2),
+        0xA215: 100,
+        0xA461: (3, 2),
+    }
 
 
 def test_each_date_has_its_own_zone_and_fraction():

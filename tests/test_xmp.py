@@ -889,3 +889,11 @@ def test_an_empty_sidecar_is_noted(contents):
     """A full disk leaves such."""
     metadata = read_metadata(exif_of(), "a.nef", sidecars=[("a.xmp", contents)])
     assert metadata.notes == ("a.xmp: is empty; what it said is missing from the picture",)
+
+
+def test_empty_entries_are_none():
+    body = """<dc:description><rdf:Alt>
+        <rdf:li xml:lang="x-default"/><rdf:li xml:lang="de">Abend</rdf:li>
+        </rdf:Alt></dc:description><dc:creator><rdf:Seq><rdf:li/><rdf:li>A</rdf:li></rdf:Seq></dc:creator>"""
+    metadata = read_metadata(exif_of({0x010E: "the camera's"}), "a.nef", sidecars=[("a.xmp", packet(body))])
+    assert (metadata.image[0x010E], metadata.image[0x013B]) == ("Abend", "A")
