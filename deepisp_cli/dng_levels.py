@@ -74,6 +74,25 @@ def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarra
     white : (rows, columns) float32 counts, repeating likewise: all samples have one scale, from the highest
         level of black to white (DNG 1.7, chapter 5).
     """
+    tile = _tile(tags)
+    rows, columns = tile.shape
+    scale = _white_level(tags)[0] - _highest(tile, tags)
+    tile = np.roll(tile, -offset, axis=(0, 1))  # repeats from the active area
+    tile = np.tile(tile, (2 if rows == 1 else 1, 2 if columns == 1 else 1))
+    return tile.astype(np.float32), (tile + scale).astype(np.float32)
+
+
+def most_by_deltas(tags: Tags) -> float:
+    """By how much the highest black level of any sample is above the highest of `mosaic_levels`; 0 where rows
+    and columns have none of their own."""
+    if not (is_dng(tags) and any(tag in tags for tag in DELTAS)):
+        return 0.0
+    tile = _tile(tags)
+    return _highest(tile, tags) - float(tile.max())
+
+
+def _tile(tags: Tags) -> np.ndarray:
+    """The black levels that repeat from the active area, (rows, columns)."""
     levels = tags.get("BlackLevel", np.zeros(1))
     likely = (2, 2) if levels.size == 4 else (1, 1)
     rows, columns = (int(number) for number in tags.get("BlackLevelRepeatDim", likely))
@@ -81,11 +100,7 @@ def mosaic_levels(tags: Tags, offset: np.ndarray) -> tuple[np.ndarray, np.ndarra
         raise ValueError(f"{rows}x{columns} black levels")
     if levels.size in (1, 4) and rows * columns != levels.size:  # some writers contradict themselves
         rows, columns = likely
-    tile = levels.reshape(rows, columns)
-    scale = _white_level(tags)[0] - _highest(tile, tags)
-    tile = np.roll(tile, -offset, axis=(0, 1))  # repeats from the active area
-    tile = np.tile(tile, (2 if rows == 1 else 1, 2 if columns == 1 else 1))
-    return tile.astype(np.float32), (tile + scale).astype(np.float32)
+    return levels.reshape(rows, columns)
 
 
 def _highest(tile: np.ndarray, tags: Tags) -> float:

@@ -201,16 +201,19 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         period = len(colours) if np.ptp(colours) else 1  # of a monochrome sensor: any neighbour will do
         decoded = decoded._replace(samples=fix_bad_pixels(decoded.samples, tags, period))
     area = _picture_area(decoded, tags)
-    samples = _cut(decoded.samples, area, colours)
+    samples = stored = _cut(decoded.samples, area, colours)
     notes = _check_tail(samples, colours is not None)
     restored = dng_tags.restored_strength(tags)
     pattern, monochrome = None, _is_monochrome(samples, colours, restored > 0)
     if colours is not None:
         colours = np.roll(colours, -area.corner, axis=(0, 1))
         pattern = "RRRR" if monochrome else _letters(decoded, colours)  # one plane
-        samples = dng_levels.subtract_deltas(samples, tags, area.offset)
+        samples = dng_levels.subtract_deltas(stored, tags, area.offset)
     black, stated = _levels(decoded, tags, colours, area.offset)
-    white, share = (stated, 1.0) if pattern is None else _clipped_white(samples, black, stated)
+    white, share = stated, 1.0
+    if pattern is not None:
+        white, share = _clipped_white(stored, black, stated, dng_levels.most_by_deltas(tags))
+    del stored
     samples = correct(samples, pattern, black, (stated, white), tags, area.offset, area.visible)
     brightened = max(0.0, dng_levels.baseline_exposure(tags) + math.log2(share))
     if brightened:
@@ -281,12 +284,14 @@ def _cut(samples: np.ndarray, area: _Area, colours: np.ndarray | None) -> np.nda
     return samples
 
 
-def _clipped_white(samples: np.ndarray, black: np.ndarray, stated: np.ndarray) -> tuple[np.ndarray, float]:
+def _clipped_white(
+    samples: np.ndarray, black: np.ndarray, stated: np.ndarray, most: float
+) -> tuple[np.ndarray, float]:
     """The level at which a mosaic's sensor clips, where that is below the white that the file states, and its
-    share of it."""
+    share of it. ``samples``: as stored, of which rows and columns have up to ``most`` more black."""
     # it clips at one count everywhere, so all samples have one scale: from the highest black level on
-    highest = np.full_like(black, black.max())
-    share = clipping_level(samples, highest, np.minimum(highest + (stated - black), stated.max()))
+    highest = np.full_like(black, black.max() + most)
+    share = clipping_level(samples, highest, np.minimum(highest + (stated - black), stated.max() + most))
     return (stated, 1.0) if share == 1 else (black + np.float32(share) * (stated - black), share)
 
 

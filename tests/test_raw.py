@@ -1125,6 +1125,20 @@ def test_what_the_sensor_clips_is_white(dng, share):
     assert float(stated) / 100 == pytest.approx(share, abs=0.004)
 
 
+def test_what_clips_is_white_whatever_the_black_of_its_row(dng):
+    """The sensor clips at one count as stored, before the black of rows is subtracted."""
+    random = np.random.default_rng(0)
+    deltas = np.round(random.uniform(-40, 40, 160))
+    level = 13000
+    light = clipped_scene(30000)[:, ::-1].astype(float) + 500 + deltas[:, None]
+    samples = np.minimum(light, level).astype(np.uint16)
+    image = dng(samples, black=500, extra=[(50716, SRATIONAL, 160, rationals(deltas))])
+    highest = 500 + deltas.max()
+    assert image.clipped_at == pytest.approx((level - highest) / (16000 - highest), abs=0.004)
+    linear = linear_rgb(image, np.ones(3, np.float32))
+    assert (linear[:30, 2:-2] == 1).all()
+
+
 @pytest.mark.parametrize("spread", [0, 4, 16])
 def test_what_clips_is_white_whatever_the_black_of_its_samples(dng, spread):
     black = 64 + np.arange(16).reshape(4, 4) * spread / 15
