@@ -64,13 +64,13 @@ if TYPE_CHECKING:
     "-r",
     "--recursive",
     is_flag=True,
-    help="Also search sub-folders, but not links to them; -o keeps those below the folder that is given.",
+    help="Also search sub-folders, but not links to them; below -o they are kept.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 @click.option(
     "--skip-existing",
     is_flag=True,
-    help="Skip inputs whose output exists, however it was made; that of another shot is an error.",
+    help="Skip inputs whose output exists, however it was made; an output of another shot is an error.",
 )
 @click.option(
     "--model",

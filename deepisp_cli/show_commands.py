@@ -62,6 +62,8 @@ def models(as_json: bool) -> None:
 
     \b
     deepisp models
+
+    docs/benchmarks.md explains the figures.
     """
     from deepisp_cli.models import NOT_INSTALLED, list_models
 

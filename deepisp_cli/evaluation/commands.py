@@ -22,7 +22,7 @@ from deepisp_cli.evaluation import CFAS, PROTOCOLS
     "models",
     multiple=True,
     metavar="NAME|DIR",
-    help="Several are compared. [deepisp; of demosaic: deepisp-jdd]",
+    help="Several are compared. [deepisp; for demosaic deepisp-jdd]",
 )
 @click.option(
     "--baseline", "baselines", multiple=True, metavar="NAME|FILE",
@@ -39,7 +39,7 @@ from deepisp_cli.evaluation import CFAS, PROTOCOLS
     "--cfa", type=click.Choice(CFAS), help=f"Mosaic of 'lowlight' raws; none: linear DNGs. [{CFAS[0]}]"
 )
 @click.option(
-    "--limit", type=Number(1, whole=True), metavar="N", help="Use only N pictures, of 'msr' of each camera."
+    "--limit", type=Number(1, whole=True), metavar="N", help="Use only N pictures; for 'msr', of each camera."
 )
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
