@@ -33,15 +33,7 @@ from deepisp_cli.machine import available_cores, total_memory
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.models import Model
 from deepisp_cli.options import Options
-from deepisp_cli.pipeline import (
-    as_options,
-    finish,
-    frame_bytes,
-    load,
-    to_frame,
-    with_format,
-    write,
-)
+from deepisp_cli.pipeline import as_options, finish, frame_bytes, load, to_frame, with_format, write
 from deepisp_cli.plan import Job
 from deepisp_cli.reading import read_bytes
 from deepisp_cli.restored import RestoredRaw
@@ -142,9 +134,9 @@ def develop_many(
         for index in range(len(jobs)):
             while index not in done:
                 event = batch.next_event()
-                if isinstance(event, _Share):
+                if isinstance(event, tuple):
                     if progress:
-                        progress(event.index, event.share)
+                        progress(*event)
                 elif isinstance(event, BaseException):
                     raise event
                 else:
@@ -168,12 +160,7 @@ class _Work:
     metadata: Metadata | None = None
 
 
-@dataclass(frozen=True)
-class _Share:
-    """The completed share of a job's network time."""
-
-    index: int
-    share: float
+_Share = tuple[int, float]  # a job's index, and the completed share of its network time
 
 
 class _Batch:
@@ -312,14 +299,12 @@ class _Batch:
     def _report(self, index: int, share: float) -> None:
         if self.stop.is_set():
             raise Stopped
-        self.events.put(_Share(index, share))
+        self.events.put((index, share))
 
     def _put_finished(self, work: _Work) -> None:
         while not self.stop.is_set():
-            try:
+            with suppress(Full):
                 return self.finished.put(work, timeout=WAIT)
-            except Full:
-                continue
 
     def _write(self) -> None:
         for work in self._each(self.finished.get):

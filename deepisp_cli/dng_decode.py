@@ -102,17 +102,12 @@ def _samples(source: BinaryIO, tags: Tags) -> np.ndarray:
         order = np.concatenate([np.arange(field, length, fields) for field in range(fields)])
         stored = np.take(stored, np.argsort(order), axis)
     if not is_floating(tags):
-        return _linearised(stored, tags)
+        table = tags.get("LinearizationTable")  # of uint16; its last value stands for all beyond
+        return stored if table is None else np.take(table.astype(np.uint16), stored, mode="clip")
     stored = stored.astype(np.float32, copy=False)
     if not (np.abs(stored) < _LARGEST_FLOAT).all():  # not a number is not
         raise InputError("damaged: it holds samples that are not numbers, or absurd; copy it again")
     return stored
-
-
-def _linearised(stored: np.ndarray, tags: Tags) -> np.ndarray:
-    """``stored`` through LinearizationTable (uint16), if any; its last value stands for all beyond."""
-    table = tags.get("LinearizationTable")
-    return stored if table is None else np.take(table.astype(np.uint16), stored, mode="clip")
 
 
 def _stored(source: BinaryIO) -> np.ndarray:

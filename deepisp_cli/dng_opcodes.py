@@ -6,7 +6,6 @@ Specification 1.7, chapter 7).
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,16 +20,8 @@ _OPTIONAL = 1  # flag: the picture is usable without it
 MOST_OPCODES = 100  # of a list; files have a few
 
 
-class Opcode(NamedTuple):
-    """An entry of a list."""
-
-    code: int
-    optional: bool
-    parameters: bytes
-
-
-def opcodes(tags: Tags, number: int) -> list[Opcode]:
-    """The entries of OpcodeList1, 2 or 3.
+def opcodes(tags: Tags, number: int) -> list[tuple[int, bool, bytes]]:
+    """The entries of OpcodeList1, 2 or 3: of each its code, whether it is optional, and its parameters.
 
     Raises
     ------
@@ -42,13 +33,13 @@ def opcodes(tags: Tags, number: int) -> list[Opcode]:
     (count,) = struct.unpack_from(">I", data) if len(data) >= 4 else (0,)
     if count > MOST_OPCODES:
         raise ValueError(f"more than {MOST_OPCODES} entries in {tag}")
-    entries: list[Opcode] = []
+    entries: list[tuple[int, bool, bytes]] = []
     position, newer = 4, False  # after the count; whether the last entry is one that old programs skip
     for _ in range(count):
         code, _version, flags, length = struct.unpack_from(">4I", data, position)
         optional = bool(flags & _OPTIONAL)
         if not (newer and code in (WARP_RECTILINEAR, WARP_FISHEYE)):  # else it is for these programs
-            entries.append(Opcode(code, optional, data[position + 16 : position + 16 + length]))
+            entries.append((code, optional, data[position + 16 : position + 16 + length]))
             newer = optional and code == WARP_RECTILINEAR_2
         position += 16 + length
     return entries

@@ -257,9 +257,9 @@ def cfa_pattern(tags: Tags) -> np.ndarray | None:
 
 
 def camera_model(tags: Tags) -> str:
-    """UniqueCameraModel, which a DNG states even if it has no Make and Model; "" if it tells nothing."""
-    model = text(tags, "UniqueCameraModel")
-    return "" if model == UNKNOWN_CAMERA else model
+    """Model, or UniqueCameraModel, which a DNG states even without it; "" if that tells nothing, either."""
+    unique = text(tags, "UniqueCameraModel")
+    return text(tags, "Model") or ("" if unique == UNKNOWN_CAMERA else unique)
 
 
 def text(tags: Tags, name: str) -> str:

@@ -21,15 +21,8 @@ from deepisp_cli.raw import RawImage, read_raw
 from deepisp_cli.tiling import run_tiled
 
 PACKAGES = (
-    "onnxruntime",
-    "torch",
-    "rawpy",
-    "numpy",
-    "pillow",
-    "exifread",
-    "tifffile",
-    "imagecodecs",
-    "click",
+    *("onnxruntime", "torch", "rawpy", "numpy", "pillow"),
+    *("exifread", "tifffile", "imagecodecs", "click"),
 )
 BLACK, WHITE = 512, 16383  # counts of the raw that is developed
 TOLERANCE = {"cpu": 1, "cuda": 5, "mps": 1}  # levels of 255; half precision on CUDA

@@ -189,7 +189,7 @@ def _open(model: Model, kind: str, device: str) -> Engine:
     return opened
 
 
-def open_engines(model: Model | str, engine: str = "auto", devices: str = "auto") -> list[Engine]:
+def open_engines(model: Model, engine: str, devices: str) -> list[Engine]:
     """`open_engine` for each of several devices.
 
     Parameters

@@ -35,11 +35,7 @@ BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SIGNED_RATIONAL = 1, 2, 3, 4, 5, 
 IFD = 13  # a newer name for LONG that readers of EXIF do not expect
 INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I"}
 SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), 1))  # bytes of each type
-COMMENTS = (
-    ("exif", Tag.UserComment),
-    ("gps", GPS.GPSProcessingMethod),
-    ("gps", GPS.GPSAreaInformation),
-)
+COMMENTS = (("exif", Tag.UserComment), ("gps", GPS.GPSProcessingMethod), ("gps", GPS.GPSAreaInformation))
 NO_RESOLUTION: dict[int, Value] = {  # 72 pixels an inch stand for it
     **dict.fromkeys((Tag.XResolution, Tag.YResolution), Fraction(72)),
     Tag.ResolutionUnit: 2,
@@ -61,17 +57,13 @@ def picture_ifds(metadata: Metadata, width: int, height: int, software: str, for
     Includes the tags that EXIF 2.32 requires for each kind of file (section 4.6.8).
     """
     image = {**metadata.image, Tag.Orientation: 1, Tag.Software: software}
-    exif = {
-        **metadata.exif,
-        Tag.ExifVersion: b"0232",
-        Tag.FlashPixVersion: b"0100",
-    }
+    exif = {**metadata.exif, Tag.ExifVersion: b"0232", Tag.FlashPixVersion: b"0100"}
     if format != "dng":
         exif[Tag.ColorSpace] = 1  # sRGB
-    if format in ("tiff", "dng") and metadata.xmp:
-        image[Tag.XMLPacket] = metadata.xmp
     if format not in ("tiff", "dng"):  # which have these in their image IFD
         exif.update({Tag.ExifImageWidth: width, Tag.ExifImageHeight: height})
+    elif metadata.xmp:
+        image[Tag.XMLPacket] = metadata.xmp
     if format == "jpeg":
         image.update(NO_RESOLUTION)
         image[Tag.YCbCrPositioning] = 1  # centred

@@ -122,7 +122,7 @@ def read_tiff(stream: BinaryIO, is_gps: bool) -> TiffValues:
     tags = exifread.process_file(_BoundedReader(stream), **_QUICK)  # type: ignore[arg-type]
     for key, tag in tags.items():
         ifd = key.partition(" ")[0]
-        if ifd not in found or not hasattr(tag, "values"):
+        if ifd not in found:
             continue
         if tag.field_length > 4 and tag.field_offset + tag.field_length > end:  # exifread invents the rest
             cut_off.append(tag.tag)
@@ -175,13 +175,10 @@ def _utf8_texts(stream: BinaryIO, order: str, ifd: int) -> dict[int, bytes]:
     entries = struct.iter_unpack(order + "HHI4s", _read_at(stream, ifd + 2, 12 * count))
     texts = {}
     for tag, kind, size, value in entries:
-        if kind != UTF8:
-            continue
-        if size > len(value):
-            (offset,) = struct.unpack(order + "I", value)
-            value = _read_at(stream, offset, min(size, MAX_VALUE))
-        if len(value) >= min(size, MAX_VALUE):
-            texts[tag] = value[:size]
+        if kind == UTF8:
+            text = value[:size] if size <= len(value) else _find(stream, order, ifd, tag)
+            if len(text) == min(size, MAX_VALUE):
+                texts[tag] = text
     return texts
 
 

@@ -16,20 +16,18 @@ from typing import BinaryIO
 
 from deepisp_cli.errors import DiskFullError, OutputError, OutputExistsError
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 REMEDIES = {
-    errno.ENOSPC: "free some space or choose another folder",
-    errno.EDQUOT: "free some space or choose another folder",
-    errno.EACCES: "choose a folder you may write to, or close the program that holds the file"
-    if os.name == "nt"
-    else "choose a folder you may write to",
-    errno.EPERM: "choose a folder you may write to",
-    errno.EROFS: "choose a folder you may write to",
+    **dict.fromkeys(DISK_FULL, "free some space or choose another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder you may write to"),
     errno.ENOENT: "create the folder first",
     errno.ENOTDIR: "choose another folder",
     errno.EISDIR: "name a file, not a folder",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EPIPE: "the program that reads it has closed the pipe",
 }
+if os.name == "nt":
+    REMEDIES[errno.EACCES] += ", or close the program that holds the file"
 TRIES, PAUSE = 10 if os.name == "nt" else 1, 0.1  # of renaming a file that is complete, and seconds between
 STANDARD_STREAM = "-"  # in place of a path
 _RENAME_EXCL = 4  # macOS's stdio.h
@@ -45,7 +43,7 @@ def output_errors(name: object) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "check the disk and the path")
-        kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError
+        kind = DiskFullError if error.errno in DISK_FULL else OutputError
         raise kind(f"{name}: cannot be written ({error.strerror or error}); {remedy}") from error
 
 

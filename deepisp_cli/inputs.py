@@ -21,17 +21,8 @@ RAW_SUFFIXES = (
     *(".srw", ".x3f"),
 )
 PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not raws; some raws are .tif
-SIDECAR_SUFFIXES = {
-    ".xmp",
-    ".pp3",
-    ".dop",
-    ".acr",
-    ".on1",
-    ".nksc",
-    ".aae",
-    ".thm",
-    ".lrv",
-}  # of editors, cameras
+# Of editors, cameras.
+SIDECAR_SUFFIXES = {".xmp", ".pp3", ".dop", ".acr", ".on1", ".nksc", ".aae", ".thm", ".lrv"}
 # What cameras write beside a raw under its name, and this program's pictures of it.
 COMPANION_SUFFIXES = {*FINISHED_SUFFIXES, ".heic", ".heif", ".hif", ".wav", ".mov", ".mp4"}
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source

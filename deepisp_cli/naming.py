@@ -6,7 +6,7 @@ import string
 from datetime import datetime
 from pathlib import Path
 
-from deepisp_cli.dng_tags import read_tags, text
+from deepisp_cli.dng_tags import camera_model, read_tags, text
 from deepisp_cli.errors import InputError, UsageError, input_errors, told_of
 from deepisp_cli.files import STANDARD_STREAM, is_device
 from deepisp_cli.libraw import read_capture, read_preview
@@ -14,8 +14,8 @@ from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import OUTPUT_SUFFIXES
 from deepisp_cli.xmp import read_sidecars
 
-METADATA_FIELDS = ("date", "camera", "iso")
-UNKNOWN = {"date": "undated", "camera": "unknown camera", "iso": "unknown iso"}
+# And what to call files that do not state them.
+METADATA_FIELDS = {"date": "undated", "camera": "unknown camera", "iso": "unknown iso"}
 FIELDS = ("stem", "suffix", "folder", "model", *METADATA_FIELDS)
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in file names on some systems
 WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -85,7 +85,7 @@ def fill(template: str, source: Path, model: str) -> str:
         "folder": Path(os.path.abspath(source)).parent.name,
         "model": model,
     }
-    wanted = fields & {*METADATA_FIELDS}
+    wanted = fields & METADATA_FIELDS.keys()
     if fields & {*METADATA_FIELDS, "folder"} and (str(source) == STANDARD_STREAM or is_device(source)):
         what = "standard input" if str(source) == STANDARD_STREAM else "a pipe"
         raise UsageError(f"--name {template!r}: for {what} only stem and model are known; use these")
@@ -124,24 +124,21 @@ def _metadata_values(source: Path, wanted: set[str]) -> dict[str, object]:
         values = values_of(read_metadata(file, str(source), sidecars=sidecars))
         if not all(values[field] for field in wanted):  # LibRaw or the preview may know, but are slower
             preview, capture, tags = read_preview(file), read_capture(file), read_tags(file)
-            known = {**capture, "make": text(tags, "Make"), "model": text(tags, "Model")}
+            known = {**capture, "make": text(tags, "Make"), "model": camera_model(tags)}
             values = values_of(
-                read_metadata(file, str(source), preview=preview, fallback=known, sidecars=sidecars),
+                read_metadata(file, str(source), preview=preview, fallback=known, sidecars=sidecars)
             )
-    return {field: value or _Unknown(UNKNOWN[field]) for field, value in values.items()}
+    return {field: value or _Unknown(METADATA_FIELDS[field]) for field, value in values.items()}
 
 
-class _Unknown:
+class _Unknown(str):
     """The value of a field that a file does not state, in whatever format."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
     def __repr__(self) -> str:
-        return self.name
+        return str(self)
 
     def __format__(self, form: str) -> str:
-        return self.name
+        return str(self)
 
 
 class _Moment:

@@ -47,8 +47,8 @@ FORMATS: Mapping[str, Format] = {
     "dng": Format((".dng",), (16,)),
 }
 
-OUTPUT_SUFFIXES = {suffix for known in FORMATS.values() for suffix in known.suffixes}
-FINISHED_SUFFIXES = OUTPUT_SUFFIXES - {*FORMATS["dng"].suffixes}
+OUTPUT_SUFFIXES = {suffix: name for name, known in FORMATS.items() for suffix in known.suffixes}
+FINISHED_SUFFIXES = OUTPUT_SUFFIXES.keys() - {*FORMATS["dng"].suffixes}
 
 JPEG_MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 NAMED = 5  # of the properties that a JPEG has no room for
@@ -67,11 +67,10 @@ def check_format(name: str) -> None:
 def format_of_suffix(path: str | os.PathLike[str]) -> str:
     """The format that a file name implies, a key of ``FORMATS``."""
     suffix = Path(path).suffix.lower()
-    for name, known in FORMATS.items():
-        if suffix in known.suffixes:
-            return name
-    suffixes = ", ".join(suffix for known in FORMATS.values() for suffix in known.suffixes)
-    raise UsageError(f"{path}: unknown suffix {suffix!r}; use one of {suffixes}, or end a folder with '/'")
+    if suffix not in OUTPUT_SUFFIXES:
+        known = ", ".join(OUTPUT_SUFFIXES)
+        raise UsageError(f"{path}: unknown suffix {suffix!r}; use one of {known}, or end a folder with '/'")
+    return OUTPUT_SUFFIXES[suffix]
 
 
 def write_picture(

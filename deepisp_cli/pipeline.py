@@ -24,7 +24,7 @@ from deepisp_cli.machine import by_rows
 from deepisp_cli.metadata import Metadata
 from deepisp_cli.models import Model
 from deepisp_cli.options import Options
-from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
+from deepisp_cli.output import OUTPUT_SUFFIXES, format_of_suffix, write_picture
 from deepisp_cli.raw import RawImage
 from deepisp_cli.reading import read_source
 from deepisp_cli.render import make_grey, render, upright_aspect
@@ -337,8 +337,7 @@ def with_format(options: Options, target: Path | str) -> Options:
         If that implies none, or another than the options name.
     """
     if options.format:
-        suffix = Path(target).suffix.lower()
-        if any(suffix in FORMATS[other].suffixes for other in FORMATS.keys() - {options.format}):
+        if OUTPUT_SUFFIXES.get(Path(target).suffix.lower(), options.format) != options.format:
             raise UsageError(f"{target}: is not the name of a {options.format} file; choose another")
         return options
     return replace(options, format="jpeg" if str(target) == STANDARD_STREAM else format_of_suffix(target))

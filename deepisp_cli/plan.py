@@ -222,9 +222,9 @@ def _refuse_clashes(jobs: Sequence[Job], template: str, model: str, searched: bo
             apart = f"give the folder that holds both, or {apart}"
         if longer:
             apart = f'use another --name, for instance "{longer}", or separate commands'
-        which = f"{same[0]} and {same[1] if len(same) == 2 else f'{len(same) - 1} more'}"
+        others = f"{same[1]} would both" if len(same) == 2 else f"{len(same) - 1} more would all"
         raise UsageError(
-            f"{which} would {'both' if len(same) == 2 else 'all'} become {first[0].target}"
+            f"{same[0]} and {others} become {first[0].target}"
             + (", and other names clash, too" if len(clashes) > 1 else "")
             + f"; {apart}"
         )
@@ -273,7 +273,7 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
     taken = _taken_names(jobs)
     if skip_existing:
         return [_kept(job, taken.get(Path(job.target))) for job in jobs]
-    existing = [job for job in jobs if isinstance(job.target, Path) and job.target in taken]
+    existing = [job for job in jobs if job.target in taken]
     if not existing:
         return jobs
     target = taken[Path(existing[0].target)]

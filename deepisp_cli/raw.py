@@ -233,7 +233,7 @@ def _assemble(decoded: Decoded, tags: Tags, source: BinaryIO) -> RawImage:
         brightened=brightened,
         restored_strength=restored,
         make=dng_tags.text(tags, "Make"),
-        model=dng_tags.text(tags, "Model") or dng_tags.camera_model(tags),
+        model=dng_tags.camera_model(tags),
         capture=decoded.capture,
         notes=(),
         pixel_aspect=aspect,
@@ -365,11 +365,7 @@ def _is_monochrome(samples: np.ndarray, colours: np.ndarray | None, restored: bo
     """Whether the sensor sees no colours; of one whose raw has been restored, all planes are equal."""
     if colours is not None:
         return bool(np.ptp(colours) == 0)
-    return (
-        restored
-        and np.array_equal(samples[..., 0], samples[..., 1])
-        and np.array_equal(samples[..., 0], samples[..., 2])
-    )
+    return restored and all(np.array_equal(samples[..., 0], samples[..., other]) for other in (1, 2))
 
 
 def _letters(decoded: Decoded, colours: np.ndarray) -> str:

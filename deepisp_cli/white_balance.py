@@ -99,10 +99,10 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
         return camera, "white balance cannot be estimated from the picture: the camera's is used"
     if daylight is not None:
         return daylight, "daylight white balance is used"
-    if estimated is None and camera is not None:
-        return camera, "no colour matrix, which daylight needs: the camera's is used"
     if estimated is not None:
         return estimated, "white balance is estimated from the picture"
+    if camera is not None:
+        return camera, "no colour matrix, which daylight needs: the camera's is used"
     return np.ones(3, np.float32), "no white balance is applied"
 
 

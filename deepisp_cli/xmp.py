@@ -54,10 +54,7 @@ KEPT = {
         "DateCreated",
     ),
     "lr": ("hierarchicalSubject", "weightedFlatSubject"),
-    "digiKam": (
-        *("TagsList", "ColorLabel", "PickLabel"),
-        *("CaptionsAuthorNames", "CaptionsDateTimeStamps"),
-    ),
+    "digiKam": ("TagsList", "ColorLabel", "PickLabel", "CaptionsAuthorNames", "CaptionsDateTimeStamps"),
     "MicrosoftPhoto": ("LastKeywordXMP",),
     "exif": ("DateTimeOriginal", *(name.removeprefix("exif:") for name in PLACE)),
     "aux": ("Lens",),

@@ -213,3 +213,10 @@ def test_a_camera_that_only_the_tags_name_is_known(write_raw, grey_ramp, monkeyp
         ),
     )
     assert fill("{camera}", write_raw("a.dng", grey_ramp), "") == "Test Camera"
+
+
+def test_a_camera_that_only_a_profile_is_named_after_is_known(write_raw, grey_ramp):
+    """UniqueCameraModel, which each DNG states even if it has no Make and Model."""
+    path = write_raw("a.dng", grey_ramp, make="", model="", unique_camera_model="Cinema 4K")
+    assert fill("{camera}_{stem}", path, "") == "Cinema 4K_a"
+    assert fill("{camera}", write_raw("b.dng", grey_ramp, make="", model=""), "") == "unknown camera"
