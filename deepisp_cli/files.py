@@ -169,7 +169,8 @@ def check_target(target: Path, overwrite: bool) -> None:
     with contextlib.suppress(OSError):  # reported when the folder is made
         folder = _existing_folder(target)
         if not folder.is_dir():
-            raise OutputError(f"{folder}: is not a folder; choose another with -o")
+            what = "is a link to nowhere; mount its disk, or" if folder.is_symlink() else "is not a folder;"
+            raise OutputError(f"{folder}: {what} choose another with -o")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"{folder}: cannot be written to; choose another folder with -o")
 
@@ -178,7 +179,7 @@ def _existing_folder(target: Path) -> Path:
     """What there is already of the folders that a picture goes into, which may be behind a link."""
     parents = Path(os.path.realpath(target) if os.path.islink(target) else target).absolute().parents
     drive = parents[-1]  # which may be missing, too
-    return next((parent for parent in parents if parent.exists()), drive)
+    return next((parent for parent in parents if os.path.lexists(parent)), drive)
 
 
 def disk_space(target: Path) -> tuple[int, int]:

@@ -25,6 +25,7 @@ PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not 
 SIDECAR_SUFFIXES = {".xmp", ".pp3", ".dop", ".acr", ".on1", ".nksc", ".aae", ".thm", ".lrv"}
 # What cameras write beside a raw under its name, and this program's pictures of it.
 COMPANION_SUFFIXES = {*FINISHED_SUFFIXES, ".heic", ".heif", ".hif", ".wav", ".mov", ".mp4"}
+FILM_SUFFIXES = {".mov", ".mp4", ".avi", ".mts", ".mxf"}  # which cameras number like pictures
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 BINS = ("$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # Windows' folders of deleted files and the like
 HIDDEN = (".", *BINS)  # how names of folders begin that are skipped
@@ -166,7 +167,8 @@ def _raws_among(search: _Search) -> list[tuple[Path | str, Path]]:
     aside = SIDECAR_SUFFIXES | COMPANION_SUFFIXES
     if all(file.suffix.lower() in aside for file, _ in files):
         aside -= {".tif", ".tiff"}  # then these are the raws
-    raws = [file for file, _ in files if file.suffix.lower() not in aside and not _is_finished(file)]
+    none = aside | FILM_SUFFIXES
+    raws = [file for file, _ in files if file.suffix.lower() not in none and not _is_finished(file)]
     with_raw = {_without_suffix(file) for file in raws}
     found: dict[str, tuple[Path | str, Path]] = {}
     for file, folder in files:
@@ -175,7 +177,7 @@ def _raws_among(search: _Search) -> list[tuple[Path | str, Path]]:
         if suffix in SIDECAR_SUFFIXES:
             if not with_raw:
                 search.miss(file, "is a sidecar file; give the raw file that it belongs to")
-        elif companion or (with_raw and _is_finished(file)):
+        elif companion or (with_raw and (suffix in FILM_SUFFIXES or _is_finished(file))):
             continue
         elif suffix in PICTURE_SUFFIXES:
             search.miss(file, "is a picture, not a raw file; give the raw file that the camera wrote")

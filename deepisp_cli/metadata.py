@@ -56,6 +56,7 @@ EXIF_TAGS: dict[int, str] = {
     Tag.UserComment: "comment",
     **dict.fromkeys((Tag.ImageUniqueID, Tag.CameraOwnerName, Tag.BodySerialNumber), "text"),
     **dict.fromkeys((Tag.LensMake, Tag.LensModel, Tag.LensSerialNumber), "text"),
+    **dict.fromkeys((0xA436, 0xA437), "text"),  # ImageTitle, Photographer: EXIF 3.0
     Tag.LensSpecification: "ratio",
     **dict.fromkeys(SIGNED, "signed ratio"),
 }
@@ -132,10 +133,15 @@ class Metadata:
         return None
 
     @property
+    def model(self) -> str:
+        """The camera's model alone."""
+        return str(self.image.get(Tag.Model, ""))
+
+    @property
     def camera(self) -> str:
         """Make and model; the make without "CORPORATION" and the like, and left out if the model repeats it
         ("Canon", "Canon EOS R5")."""
-        make, model = str(self.image.get(Tag.Make, "")), str(self.image.get(Tag.Model, ""))
+        make, model = str(self.image.get(Tag.Make, "")), self.model
         brand, *words = make.replace(",", " ").split() or [""]
         while words and words[-1].strip(".").lower() in OF_COMPANIES:
             words.pop()

@@ -119,7 +119,8 @@ def write_picture(
     OutputError
         If the picture is too large for the format, or cannot be written.
     """
-    name = str(target) if isinstance(target, Path) else "output stream"
+    stream = getattr(target, "name", None)  # a number, if it was opened by one
+    name = str(target) if isinstance(target, Path) else stream if isinstance(stream, str) else "output stream"
     if isinstance(pixels, RestoredRaw) != (format == "dng"):
         raise ValueError(f"{format} cannot hold {type(pixels).__name__}")
     if not isinstance(pixels, RestoredRaw):

@@ -296,8 +296,14 @@ def _kept(job: Job, picture: Path | None) -> Job:
         what = "is a folder" if picture.is_dir() else "is empty"
         error = UsageError(f"{picture}: {what}, not a picture; remove it, or choose another --name")
         return replace(job, error=error)
-    times, shown = _captured(Path(job.source)), _captured(picture)
-    if times and shown and all(abs(one - other) > SAME_SHOT for one in times for other in shown):
+    (times, model), (shown, other) = _captured(Path(job.source)), _captured(picture)
+    if model and other and model != other:
+        error = UsageError(
+            f"{picture}: shows another photograph, taken with a {other}, {job.source} with a {model}; choose"
+            " another folder with -o or another --name"
+        )
+        return replace(job, error=error)
+    if times and shown and all(abs(one - two) > SAME_SHOT for one in times for two in shown):
         corrected = ", or, if it is that one and its sidecar has changed, use --overwrite"
         corrected = corrected if times[0] != times[-1] else ""
         error = UsageError(
@@ -312,19 +318,21 @@ def _kept(job: Job, picture: Path | None) -> Job:
 
 
 def _may_be_the_cameras(job: Job, picture: Path) -> bool:
-    """Cameras write JPEGs beside raws, under their names."""
-    usual = Path(job.source).with_suffix(".jpg")
-    return _folded(str(picture)) == _folded(str(usual)) and not is_ours(picture)
+    """Cameras write JPEGs under the names of raws; people sort them into other folders."""
+    usual = Path(job.source).with_suffix(".jpg").name
+    return _folded(picture.name) == _folded(usual) and not is_ours(picture)
 
 
-def _captured(file: Path) -> list[datetime]:
-    """When it was taken by the camera's clock: as the file says, and as its sidecars have corrected that."""
-    times = []
+def _captured(file: Path) -> tuple[list[datetime], str]:
+    """When it was taken by the camera's clock, as the file says and as its sidecars have corrected that; and
+    the camera's model, "" if unknown."""
+    times, model = [], ""
     with suppress(OSError), file.open("rb") as stream:
-        times.append(read_metadata(stream, str(file)).captured)
+        known = read_metadata(stream, str(file))
+        times, model = [known.captured], known.model
         if sidecars := read_sidecars(file)[0]:
             times.append(read_metadata(stream, str(file), sidecars=sidecars).captured)
-    return [time.replace(tzinfo=None) for time in times if time]
+    return [time.replace(tzinfo=None) for time in times if time], model
 
 
 def _taken_names(jobs: Sequence[Job]) -> dict[Path, Path]:

@@ -185,6 +185,8 @@ def process(inputs: tuple[str, ...], output: str | None, name: str | None, forma
         raise UsageError("--json and a picture cannot both go to standard output; name a file with -o")
     if to_stdout and not dry_run and sys.stdout.isatty():
         raise UsageError("a picture would go to the terminal; redirect it, or name a file with -o")
+    if to_stdout and name and "name" not in stands:
+        raise UsageError("--name and standard output contradict each other; give a folder with -o")
     talk = Talk(as_json, quiet, verbose)
     started = time.monotonic()
     if dry_run:

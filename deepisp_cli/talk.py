@@ -75,10 +75,14 @@ def is_terminal(stream: Any) -> bool:
 
 
 def printable(text: str) -> str:
-    """Escape what is not printable: file names may hold line ends and terminal commands."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
+    """Escape what is not printable: file names may hold line ends, terminal commands and other encodings'
+    bytes."""
+
+    def escaped(letter: str) -> str:
+        byte = ord(letter) - 0xDC00  # as Python has bytes that are no UTF-8
+        return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else letter.encode("unicode_escape").decode()
+
+    return "".join(letter if letter.isprintable() else escaped(letter) for letter in text)
 
 
 class Talk:

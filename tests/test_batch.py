@@ -589,10 +589,20 @@ def test_exit_codes():
 def test_a_drive_that_is_missing_is_told(tmp_path, monkeypatch):
     """On Windows a path may have no parent that exists."""
     with monkeypatch.context() as windows:
-        windows.setattr(batch.Path, "exists", lambda path: False)
+        windows.setattr(os.path, "lexists", lambda path: False)
         windows.setattr(batch.Path, "is_dir", lambda path: False)
         with pytest.raises(OutputError, match="is not a folder; choose another with -o"):
             batch.check_target(tmp_path / "out" / "a.jpg", overwrite=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights")
+def test_a_link_to_a_disk_that_is_not_there_is_told_before_the_work(tmp_path):
+    (tmp_path / "pictures").symlink_to(tmp_path / "disk" / "pictures")
+    for inside in ("a.jpg", "2024/a.jpg"):
+        with pytest.raises(OutputError, match="pictures: is a link to nowhere; mount its disk, or choose"):
+            batch.check_target(tmp_path / "pictures" / inside, overwrite=True)
+    (tmp_path / "disk" / "pictures").mkdir(parents=True)
+    batch.check_target(tmp_path / "pictures" / "2024/a.jpg", overwrite=True)
 
 
 @pytest.mark.parametrize(

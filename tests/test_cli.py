@@ -32,7 +32,7 @@ from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop
 from deepisp_cli.process_command import process
 from deepisp_cli.raw import read_raw
-from deepisp_cli.talk import Talk, duration, fact_text, progress_on, told
+from deepisp_cli.talk import Talk, duration, fact_text, printable, progress_on, told
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -551,6 +551,17 @@ def test_a_removed_folder_is_told_without_a_stdout(night, tmp_path):
     )
     assert done.returncode == 5
     assert done.stderr.startswith(b"deepisp: the current folder: ")
+
+
+def test_a_name_for_what_goes_to_standard_output_is_refused(run, night):
+    refused = run("process", night, "-o", "-", "--name", "a_{stem}", "--dry-run")
+    assert (refused.exit_code, "--name and standard output contradict" in refused.stderr) == (2, True)
+    given = {"DEEPISP_PROCESS_NAME": "a_{stem}"}
+    assert run("process", night, "-o", "-", "--dry-run", env=given).exit_code == 0  # gives way
+
+
+def test_bytes_that_are_no_letters_are_shown_as_shells_take_them():
+    assert printable("latin\udce9 \u202e\ud800.dng") == "latin\\xe9 \\u202e\\ud800.dng"
 
 
 def test_a_dry_run_tells_what_cannot_be_written(run, night, tmp_path):

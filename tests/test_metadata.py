@@ -29,6 +29,8 @@ EXIF = {
     0x9204: IFDRational(-1, 3),
     0x920A: IFDRational(50),
     0xA434: "50 mm",
+    0xA436: "Night",  # ImageTitle and Photographer, of EXIF 3.0
+    0xA437: "Zoe",
 }
 GPS = {1: "N", 2: (IFDRational(48), IFDRational(51), IFDRational(295, 10)), 5: b"\1", 29: "2024:05:17"}
 
@@ -103,6 +105,8 @@ def test_every_kind_of_source_is_read(data):
         0x9204: Fraction(-1, 3),
         0x920A: Fraction(50),
         0xA434: "50 mm",
+        0xA436: "Night",
+        0xA437: "Zoe",
     }
     assert {tag: found.exif[tag] for tag in expected} == expected
     assert found.gps == {1: "N", 2: (48, 51, Fraction(59, 2)), 5: 1, 29: "2024:05:17"}

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import exifread
 import imagecodecs
@@ -170,6 +171,15 @@ def test_the_limit_of_a_tiff_is_of_its_pixels(monkeypatch):
     assert written("png", noise(16, 24, 31))
     with pytest.raises(OutputError, match="output stream: a TIFF"):
         written("tiff", noise(16, 24, 31))
+
+
+@pytest.mark.parametrize(("name", "told"), [("<stdout>", "<stdout>"), (5, "output stream")])
+def test_a_stream_that_fails_is_named_if_it_has_a_name(name, told):
+    stream = io.BytesIO()
+    stream.name = name
+    stream.write = Mock(side_effect=OSError(errno.ENOSPC, "No space left"))
+    with pytest.raises(OutputError, match=f"^{told}: cannot be written"):
+        write_picture(stream, noise(8), Metadata(), format="png", software="", overwrite=False)
 
 
 @pytest.mark.parametrize(

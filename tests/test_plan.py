@@ -263,6 +263,28 @@ def test_a_picture_of_another_shot_is_no_reason_to_skip(card, format, time):
     assert not plan_jobs([str(raw)], ".", format=format, overwrite=True)[0][0].error
 
 
+@pytest.mark.parametrize("ours", ["Z 6", "Z 6_2", ""])
+@pytest.mark.parametrize("time", ["21:30:01", ""])
+def test_a_picture_of_another_camera_is_no_reason_to_skip(card, ours, time):
+    """Of two at the same wedding, with the same names within the same second."""
+    raw, theirs = card / "a/one.dng", {0x010F: "Nikon", 0x0110: "Z 6"}
+    exif = taken(time).exif if time else {}
+    raw.write_bytes(
+        exif_block(picture_ifds(Metadata({0x0110: ours} if ours else {}, exif), 8, 8, "", "tiff"))
+    )
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    write_picture(
+        Path("one.jpg"), pixels, Metadata(theirs, exif), format="jpeg", software="", overwrite=False
+    )
+    (job,), _ = plan_jobs([str(raw)], ".", skip_existing=True)
+    if ours == "Z 6_2":
+        assert re.search(
+            r"one\.jpg: shows another photograph, taken with a Z 6, .*one.dng with", str(job.error)
+        )
+    else:
+        assert job.skip and not job.error
+
+
 def test_a_restored_raw_is_known_by_its_name_in_capitals_too(card):
     (card / "a/NIGHT-DEEPISP.DNG").write_bytes(b"x")
     (job,), _ = plan_jobs([str(card / "a/NIGHT-DEEPISP.DNG")], "out", format="dng")
@@ -312,6 +334,11 @@ def test_a_cameras_own_picture_exists_under_a_name_in_capitals(card):
         plan_jobs([str(card / "b")], None)
     jobs, _ = plan_jobs([str(card / "b")], None, skip_existing=True)
     assert [(Path(job.source).name, job.skip) for job in jobs] == [("one.dng", True), ("two.dng", False)]
+    assert "ONE.JPG: a camera may have written it" in jobs[0].note
+    assert not jobs[1].note
+    Path("sorted").mkdir()
+    (card / "b/ONE.JPG").rename("sorted/ONE.JPG")
+    jobs, _ = plan_jobs([str(card / "b")], "sorted", skip_existing=True)
     assert "ONE.JPG: a camera may have written it" in jobs[0].note
     assert not jobs[1].note
     plan_jobs([str(card)], "elsewhere", recursive=True)
@@ -458,6 +485,17 @@ def test_what_cameras_write_beside_a_raw_is_no_input(card, suffix):
     assert bool(jobs[1].error) == (suffix.lower() in {".jpg", ".jpeg"})
     only = find_sources([str(beside)])
     assert len(only[0]) + len(only[1]) == 1
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".MP4", ".avi"])
+def test_films_among_raws_are_passed_over(card, suffix):
+    """Cameras number them like pictures, so most have no raw of their name."""
+    film, raw = Path("card/a/three").with_suffix(suffix), Path("card/a/one.dng")
+    film.write_bytes(b"x")
+    assert [str(job.source) for job in plan_jobs([str(raw), str(film)], "out")[0]] == [str(raw)]
+    assert [str(job.source) for job in plan_jobs([str(film)], "out")[0]] == [
+        str(film)
+    ]  # told when it is read
 
 
 def test_standard_streams(card):

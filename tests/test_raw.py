@@ -680,12 +680,14 @@ def as_tile(path):
         (imagecodecs.jpeg_encode(np.zeros((16, 16, 3), np.uint8)), "a JPEG picture"),
         (imagecodecs.png_encode(np.zeros((16, 16, 3), np.uint8)), "a PNG picture"),
         (b"\0\0\0\x18ftypheic" + bytes(100), "a HEIF picture"),
+        (b"\0\0\0\x14ftypqt  " + bytes(100), "a film"),
+        (b"\0\0\0\x18ftypcrx " + bytes(100), "damaged"),
         (b"II+\0" + bytes(100), "a BigTIFF"),
         (b"some text\n" * 100, "not a raw file"),
         (np.random.default_rng(1).bytes(5000), "not a raw file"),
         (b"II*\0" + np.random.default_rng(2).bytes(5000), "not a raw file"),
     ],
-    ids=["empty", "jpeg", "png", "heif", "bigtiff", "text", "random", "random tiff"],
+    ids=["empty", "jpeg", "png", "heif", "film", "cr3", "bigtiff", "text", "random", "random tiff"],
 )
 def test_other_files_are_named_for_what_they_are(contents, words):
     with pytest.raises(InputError, match=words) as caught:
