@@ -82,12 +82,9 @@ def _published() -> np.ndarray:
     """XYZ (24, 3) of the patches, adapted to D65; white is (0.95, 1, 1.09)."""
     chart = colour.CCS_COLOURCHECKERS["ColorChecker24 - After November 2014"]
     xyz = colour.xyY_to_XYZ(np.stack(list(chart.data.values())))
-    there, here = (colour.xy_to_XYZ(white) for white in (chart.illuminant, _d65()))
+    d65 = colour.CCS_ILLUMINANTS["CIE 1931 2 Degree Standard Observer"]["D65"]
+    there, here = map(colour.xy_to_XYZ, (chart.illuminant, d65))
     return colour.adaptation.chromatic_adaptation(xyz, there, here)
-
-
-def _d65() -> np.ndarray:
-    return colour.CCS_ILLUMINANTS["CIE 1931 2 Degree Standard Observer"]["D65"]
 
 
 def _patches(picture: np.ndarray, **corners: np.ndarray) -> np.ndarray:

@@ -10,19 +10,16 @@ At the end, the matched PSNR of raws without noise at 0 EV, and by how much the 
 changes (CIEDE2000) if the scene has eight times as many pixels, as from 3 to 24 megapixels, at -2 EV.
 """
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import numpy as np
 from PIL import Image
-from script import run_script
+from script import raw_of, run_script
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from deepisp_cli import ENGINES
-from deepisp_cli.colour import decode, srgb_decode, srgb_encode
+from deepisp_cli.colour import decode, srgb_encode
 from deepisp_cli.engine import Engine, open_engine
 from deepisp_cli.evaluation.baselines import developed
 from deepisp_cli.evaluation.metrics import matched_psnr
@@ -30,12 +27,9 @@ from deepisp_cli.evaluation.photographs import find_photographs, load_even
 from deepisp_cli.models import find_model
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import prepare
-from deepisp_cli.training.cameras import HELD_OUT, matrices
-from deepisp_cli.training.sensor import Sensor, usual_read_noise
 
 EXPOSURES = (0.5, 0.0, -1.0, -2.0, -3.0, -4.0)  # EV
 SHOT_NOISE = 5e-4  # its variance per unit of signal, white being 1: a low ISO
-GAINS = (2.0, 1.0, 1.6)
 RAMP = np.repeat(np.geomspace(0.01, 0.9, 384), 256).reshape(384, 256).T[..., None] * np.ones(3)
 
 
@@ -84,27 +78,17 @@ def _develop(
     engine: Engine, scene: np.ndarray, exposure: float, index: int, shot: float = SHOT_NOISE
 ) -> np.ndarray:
     """What the model makes of a scene: sRGB uint8 or linear light, (H, W, 3)."""
-    with _raw_file(scene, exposure, index, shot) as raw:
+    with raw_of(scene, exposure, shot, np.random.default_rng(index), index) as raw:
         return developed(engine)(raw)
 
 
 def _noise_chroma(exposure: float) -> float:
     """The largest chroma of the mean of any level of `RAMP` in the raw."""
-    with _raw_file(RAMP, exposure, 0, SHOT_NOISE) as raw:
+    with raw_of(RAMP, exposure, SHOT_NOISE, np.random.default_rng(0)) as raw:
         frame = prepare(raw, Options())
     linear = decode(frame.picture) @ frame.matrix.T * np.float32(2.0**-exposure)
     levels = rgb2lab(srgb_encode(linear.reshape(256, 24, 16, 3).mean((0, 2))))
     return float(np.linalg.norm(levels[:, 1:], axis=-1).max())
-
-
-@contextmanager
-def _raw_file(scene: np.ndarray, exposure: float, index: int, shot: float) -> Iterator[Path]:
-    light = srgb_decode(scene.astype(np.float32) / 255) if scene.dtype == np.uint8 else scene
-    sensor = Sensor(matrices(HELD_OUT)[index % 3], GAINS, shot, usual_read_noise(shot))
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "scene.dng"
-        sensor.write(raw, light, exposure, np.random.default_rng(index), model="held-out camera")
-        yield raw
 
 
 def _lightness(picture: np.ndarray) -> float:

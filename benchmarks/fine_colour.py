@@ -8,13 +8,12 @@ and B - G, in linear light, summed around each: 1 is all of it, 0 is grey. For c
 bilinear demosaic alone.
 """
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
-from script import run_script
+from script import raw_of, run_script
 
 from deepisp_cli import ENGINES
 from deepisp_cli.colour import decode, srgb_decode
@@ -22,8 +21,6 @@ from deepisp_cli.engine import Engine, open_engine
 from deepisp_cli.models import find_model
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop_array, prepare
-from deepisp_cli.training.cameras import HELD_OUT, matrices
-from deepisp_cli.training.sensor import Sensor, usual_read_noise
 
 SIDE, STEP, HALF = 320, 20, 6  # pixels of the scene, between two shapes, and to each side of a shape
 FINER = 8  # drawn pixels per pixel
@@ -31,7 +28,6 @@ GREY = 0.18
 COLOURS = ((0.8, 0.1, 0.1), (0.1, 0.6, 0.1), (0.1, 0.15, 0.8), (0.9, 0.7, 0.05), (0.7, 0.1, 0.7))  # linear
 DIAMETERS, WIDTHS = (1.5, 2, 3, 4, 6), (1, 2)  # pixels, of discs and of lines
 SHOT_NOISE = (1e-5, 5e-4, 4e-3)  # its variance per unit of signal, white being 1
-GAINS = (2.0, 1.0, 1.6)
 Places = list[tuple[slice, slice]]
 
 
@@ -65,11 +61,7 @@ def _kept(develop: Callable[[Path], np.ndarray], size: float, round_: bool, shot
     """The share of the colour that stays, over all shapes of a scene."""
     rng = np.random.default_rng(1)
     scene, places = _scene(size, round_, rng)
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "scene.dng"
-        Sensor(matrices(HELD_OUT)[0], GAINS, shot, usual_read_noise(shot)).write(
-            raw, scene, 0.0, rng, model="held-out camera"
-        )
+    with raw_of(scene, 0.0, shot, rng) as raw:
         light = develop(raw)
     found, true = (
         np.array([_colour(part[place]) for place in places])

@@ -14,10 +14,10 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from script import photographs_in, run_script
+from script import run_script
 
 from deepisp_cli.colour import LUMINANCE
-from deepisp_cli.training.pictures import load_all, load_photograph
+from deepisp_cli.training.pictures import list_photographs, load_all, load_photograph
 from deepisp_cli.training.synthesis import Synthesis, SynthesisOptions, srgb_decode
 
 SIDE = 384  # pixels of the longer side
@@ -48,7 +48,7 @@ def main(folders: tuple[Path, ...]) -> None:
     rng = np.random.default_rng(0)
     synthesis = Synthesis(SynthesisOptions(), torch.Generator().manual_seed(0))
     found, exposures, numbers = [], [], []
-    for number, picture in enumerate(load_all(photographs_in(folders), load_photograph)):
+    for number, picture in enumerate(load_all(list_photographs(folders), load_photograph)):
         picture.thumbnail((SIDE, SIDE))
         target = torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)[None]
         for _ in range(FRAMES):

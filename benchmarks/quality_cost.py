@@ -5,14 +5,10 @@ per megapixel, for every model and baseline.
 """
 
 import json
-import sys
 from pathlib import Path
 
 import click
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "pictures" / "quality-cost.png"
@@ -29,7 +25,8 @@ MARKERS = "osD^v"
 def main(picture: Path) -> None:
     paths = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
     reports = [json.loads(path.read_text("utf-8")) for path in paths]
-    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    axes = figure.subplots(1, len(PANELS))
     for axis, (benchmark, settings, metric, title) in zip(axes, PANELS, strict=True):
         chosen = [
             report
@@ -55,4 +52,4 @@ def main(picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,20 +8,18 @@ and the true one: mean, median, mean of the worst quarter. Beside it, the same f
 of daylight (``--white-balance daylight``).
 """
 
-import tempfile
 from pathlib import Path
 
 import click
 import numpy as np
-from script import photographs_in, run_script
+from script import raw_of, run_script
 
 from deepisp_cli.calibration import neutral_gains
-from deepisp_cli.colour import srgb_decode
 from deepisp_cli.evaluation.photographs import load_even
 from deepisp_cli.lights import white_xyz
 from deepisp_cli.raw import read_raw
 from deepisp_cli.training.cameras import HELD_OUT, matrices
-from deepisp_cli.training.sensor import Sensor, usual_read_noise
+from deepisp_cli.training.pictures import list_photographs
 from deepisp_cli.white_balance import choose_white_balance
 
 KELVIN = (2700, 3600, 5000, 6500, 8000)
@@ -36,17 +34,14 @@ SPREAD = 0.03  # of the logarithm of each gain
 @click.option("--shot", default=0.002, show_default=True, help="Shot noise: variance per unit of signal.")
 def main(folders: tuple[Path, ...], exposure: float, shot: float) -> None:
     errors: dict[str, list[float]] = {"auto": [], "daylight": []}
-    with tempfile.TemporaryDirectory() as folder:
-        dng = Path(folder) / "raw.dng"
-        for index, path in enumerate(photographs_in(folders)):
-            rng = np.random.default_rng(index)
-            camera = matrices(HELD_OUT)[index % 3]
-            gains = neutral_gains(camera, white_xyz(KELVIN[index % 5])) * np.exp(rng.normal(0, SPREAD, 3))
-            sensor = Sensor(camera, tuple(gains / gains[1]), shot, usual_read_noise(shot))
-            sensor.write(dng, srgb_decode(load_even(path) / np.float32(255)), exposure, rng, model="camera")
+    for index, path in enumerate(list_photographs(folders)):
+        rng = np.random.default_rng(index)
+        light = white_xyz(KELVIN[index % 5])
+        gains = neutral_gains(matrices(HELD_OUT)[index % 3], light) * np.exp(rng.normal(0, SPREAD, 3))
+        with raw_of(load_even(path), exposure, shot, rng, index, tuple(gains / gains[1])) as dng:
             raw = read_raw(dng)
-            for wanted, found in errors.items():
-                found.append(_degrees(1 / choose_white_balance(raw, wanted)[0], 1 / gains))
+        for wanted, found in errors.items():
+            found.append(_degrees(1 / choose_white_balance(raw, wanted)[0], 1 / gains))
     for wanted, found in errors.items():
         worst = np.mean(sorted(found)[-len(found) // 4 :])
         click.echo(

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import click
 import numpy as np
-import rawpy
 from PIL import Image
+from still_life import render
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from deepisp_cli.engine import open_engine
-from deepisp_cli.evaluation.baselines import developed
+from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed
 from deepisp_cli.models import find_model
 from deepisp_cli.training.cameras import HELD_OUT
 from deepisp_cli.training.sensor import Sensor, usual_read_noise
@@ -43,28 +43,19 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--scene", type=click.Path(exists=True, dir_okay=False), help="A rendered scene, .npy.")
-def raw(scene: str | None) -> None:
+def raw() -> None:
     """Render the still life and write it as a low-light DNG."""
-    if scene:
-        light = np.load(scene)
-    else:
-        from still_life import render
-
-        light = render()
-    camera = "Nikon D750"
-    matrix = np.array(HELD_OUT[camera]).reshape(3, 3) / 10000
+    matrix = np.array(HELD_OUT["Nikon D750"]).reshape(3, 3) / 10000
     sensor = Sensor(matrix, LAMPLIGHT, SHOT_NOISE, usual_read_noise(SHOT_NOISE), black=256, white=4095)
     rng = np.random.default_rng(0)
-    sensor.write(RAW, light, EXPOSURE, rng, model="computed still life", compression="ljpeg", exif=EXIF)
+    sensor.write(RAW, render(), EXPOSURE, rng, model="computed still life", compression="ljpeg", exif=EXIF)
     click.echo(f"{RAW}: {RAW.stat().st_size / 1e6:.1f} MB")
 
 
 @main.command()
 def picture() -> None:
     """Develop the sample with LibRaw and with deepisp, side by side."""
-    with rawpy.imread(str(RAW)) as file:
-        theirs = file.postprocess(use_camera_wb=True)
+    theirs = RAW_BASELINES["libraw"](RAW)
     ours = developed(open_engine(find_model("deepisp")))(RAW)
     both = Image.fromarray(np.concatenate([theirs, ours], 1))
     PICTURE.parent.mkdir(parents=True, exist_ok=True)

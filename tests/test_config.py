@@ -113,7 +113,7 @@ def test_what_is_wrong_with_a_configuration_is_said_with_its_place(tmp_path, tex
         ("steps = 9", "steps = -9", "stage 1: steps is 1 or more, at most 1000000000, got -9"),
         ("steps = 9", "minutes = 0", "stage 1: minutes is above 0, got 0"),
         ("crop = 32", "crop = 0", "stage 1: crop is 2 or more, at most 1000000000, got 0"),
-        ("'low'", "1", "stage 1: parts is a text, got 1"),
+        ("'low'", "1", "stage 1: parts is one of low, separate, joint, high, got 1"),
         ("[n", "photographs = 'photos'\n[n", "photographs is a list of texts, got 'photos'"),
         ("[n", "photographs = ['a', 1]\n[n", "photographs is a list of texts, got ('a', 1)"),
         ("[n", "shares = [1, 0]\n[n", "shares is a list of 3 numbers, got (1, 0)"),

@@ -546,6 +546,16 @@ def test_raw_pairs_train_what_they_can(folder, pairs_folder, parts, shares):
     assert torch.equal(image, image_after) == (parts != "joint")
 
 
+def test_panoramas_are_no_finished_pictures_to_make_mosaics_of(folder):
+    stages = (Stage(1e-3, 4, 32, steps=1, parts="low"),)
+    settings = config(
+        folder, network=LOW_ONLY, mosaic=MosaicOptions(), stages=stages, panoramas=(str(folder),)
+    )
+    with pytest.raises(UsageError, match=r"\[mosaic\] takes photographs"):
+        new_trainer(replace(settings, shares=(0.5, 0.5, 0)))
+    new_trainer(replace(settings, shares=(1, 0, 0)))
+
+
 @pytest.mark.parametrize(
     ("parts", "shares", "message"),
     [

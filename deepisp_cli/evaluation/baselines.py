@@ -1,4 +1,4 @@
-"""What people use today, and what a model does with a mosaic or a raw file.
+"""What people use today, and what a model does with a raw file.
 
 A method for mosaics takes (H, W) float32, RGGB, 1.0 being white, and returns (H, W, 3) floating-point values
 that are not clipped. A method for raws takes a path and returns a finished picture (H, W, 3) uint8.
@@ -25,17 +25,12 @@ from deepisp_cli.look import develop_colour
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop_array, prepare
 from deepisp_cli.render import render
-from deepisp_cli.tiling import mirror, run_tiled
+from deepisp_cli.tiling import mirror
 from deepisp_cli.training.pictures import load_photograph
 
 PATTERN = "RGGB"
 BORDER = 8  # pixels; even, so that the mosaic's phase is kept, and more than any baseline's reach
 TIME_LIMIT = 600  # seconds that another program may take for one file
-
-
-def restored(engine: Engine) -> Method:
-    """The network's restored image of a mosaic (demosaiced bilinearly first), without colour transform."""
-    return lambda mosaic: run_tiled(engine, demosaic(mosaic, PATTERN))[0]
 
 
 def developed(engine: Engine) -> Method:
@@ -95,15 +90,11 @@ def _program(command: Sequence[str]) -> Method:
 
     Raises
     ------
-    UsageError
-        If it is not installed.
     EngineError
         If it fails.
     """
 
     def develop(path: Path) -> np.ndarray:
-        if shutil.which(command[0]) is None:
-            raise UsageError(f"{command[0]} is not installed; install it, or leave it out")
         with tempfile.TemporaryDirectory() as folder:
             raw, picture = Path(folder) / "raw" / path.name, Path(folder) / "picture.png"
             raw.parent.mkdir()

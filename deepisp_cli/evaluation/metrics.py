@@ -10,11 +10,14 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytorch_msssim
+import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from deepisp_cli.colour import apply_transform, fit_transform
 from deepisp_cli.evaluation.benchmarks import eight_bit
+from deepisp_cli.training.losses import MS_SSIM_SMALLEST
 
 LARGEST_PSNR = 120.0  # dB, for equal pictures: JSON has no infinity
 ROWS = 256  # compared at once: in CIE Lab and its differences a pixel takes 300 bytes
@@ -43,15 +46,10 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
 def ms_ssim(picture: np.ndarray, truth: np.ndarray) -> float:
     """Multi-scale structural similarity (Wang et al. 2003) by pytorch-msssim: five scales, mean of the three
     channels. NaN for pictures below 161 pixels a side, which are too small for five scales."""
-    import torch
-    from pytorch_msssim import ms_ssim as library_ms_ssim
-
-    from deepisp_cli.training.losses import MS_SSIM_SMALLEST
-
     if min(truth.shape[:2]) < MS_SSIM_SMALLEST:
         return math.nan
     planes = (torch.from_numpy(p.astype(np.float32)).permute(2, 0, 1)[None] for p in (picture, truth))
-    return float(library_ms_ssim(*planes, data_range=255))
+    return float(pytorch_msssim.ms_ssim(*planes, data_range=255))
 
 
 def delta_e(picture: np.ndarray, truth: np.ndarray) -> float:

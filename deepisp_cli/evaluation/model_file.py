@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from deepisp_cli.errors import EngineError, ModelError, first_line
 from deepisp_cli.models import TILE, Model
@@ -83,8 +84,6 @@ def _open_onnx(contents: bytes):  # type: ignore[no-untyped-def]
 
 
 def _open_torchscript(path: Path):  # type: ignore[no-untyped-def]
-    import torch
-
     module = torch.jit.load(str(path), map_location="cpu").eval()
 
     def run(tile: np.ndarray) -> np.ndarray:

@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from deepisp_cli.colour import srgb_decode
-from deepisp_cli.demosaic import sample_mosaic
+from deepisp_cli.demosaic import demosaic, sample_mosaic
 from deepisp_cli.engine import Engine
 from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.evaluation import CFAS, metrics
 from deepisp_cli.evaluation.alignment import common_middle
-from deepisp_cli.evaluation.baselines import MOSAIC_BASELINES, RAW_BASELINES, developed, plain, restored
+from deepisp_cli.evaluation.baselines import MOSAIC_BASELINES, PATTERN, RAW_BASELINES, developed, plain
 from deepisp_cli.evaluation.benchmarks import (
     Benchmark,
     Case,
@@ -24,8 +24,9 @@ from deepisp_cli.evaluation.benchmarks import (
     check_picture,
     eight_bit,
 )
+from deepisp_cli.tiling import run_tiled
 from deepisp_cli.training.cameras import HELD_OUT, matrices
-from deepisp_cli.training.pictures import PHOTOGRAPH_SUFFIXES, list_files, load_photograph, spread
+from deepisp_cli.training.pictures import list_photographs, load_photograph, spread
 from deepisp_cli.training.sensor import LOW_LIGHT, Sensor, usual_read_noise
 from deepisp_cli.xtrans import X_TRANS
 
@@ -43,11 +44,7 @@ def find_photographs(folder: Path, limit: int | None = None) -> list[tuple[int, 
     InputError
         If there is none, or one cannot be read or is too small to be measured.
     """
-    files = list_files([folder], PHOTOGRAPH_SUFFIXES)
-    if not files:
-        known = ", ".join(PHOTOGRAPH_SUFFIXES)
-        raise InputError(f"{folder}: holds no photographs ({known}); its sub-folders are not searched")
-    numbered = spread(list(enumerate(files)), limit)
+    numbered = spread(list(enumerate(list_photographs([folder]))), limit)
     for _, path in numbered:
         if min(load_photograph(path).size) < SMALLEST:
             raise InputError(f"{path}: has less than {SMALLEST} rows or columns; take it out of the folder")
@@ -93,8 +90,8 @@ class Demosaic(_OfPhotographs):
                 yield Case(path.name, {"sigma": sigma}, noisy, truth)
 
     def method(self, engine: Engine) -> Method:
-        """The network's restored image, without colour transform."""
-        return restored(engine)
+        """The network's restored image (demosaiced bilinearly first), without colour transform."""
+        return lambda mosaic: run_tiled(engine, demosaic(mosaic, PATTERN))[0]
 
     def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
         assert case.truth is not None

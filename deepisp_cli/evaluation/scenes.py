@@ -73,7 +73,8 @@ class Pairs(Raws):
     def _find(self) -> list[tuple[Path, Path | None]]:
         raws = _raws_of(self.data)
         pictures = pictures_beside(raws)
-        return [(raw, _of_the_same_name(raw, pictures[raw.parent])) for raw in raws]
+        named = [(raw, pictures[raw.parent].get(raw.stem)) for raw in raws]
+        return [(raw, _there(picture, raw, f"{raw.stem}.jpg")) for raw, picture in named]
 
 
 class S7(Pairs):
@@ -91,7 +92,8 @@ class S7(Pairs):
             raise InputError(f"{self.data}: holds no SCENE/short_exposure.dng; give the folder of the scenes")
         pictures = pictures_beside(shorts)
         self.phone = {raw: pictures[raw.parent].get(raw.stem) for raw in shorts}
-        return [(raw, _well_lit(raw, pictures[raw.parent])) for raw in shorts]
+        lit = [(raw, well_lit(pictures[raw.parent])) for raw in shorts]
+        return [(raw, _there(picture, raw, "medium_exposure.jpg")) for raw, picture in lit]
 
     def check_baseline(self, name: str) -> None:
         for raw, _ in self.scenes:
@@ -113,14 +115,6 @@ def _raws_of(folder: Path) -> list[Path]:
     return raws
 
 
-def _of_the_same_name(raw: Path, beside: Mapping[str, Path]) -> Path:
-    return _there(beside.get(raw.stem), raw, f"{raw.stem}.jpg")
-
-
-def _well_lit(raw: Path, beside: Mapping[str, Path]) -> Path:
-    return _there(well_lit(beside), raw, "medium_exposure.jpg")
-
-
 def _there(picture: Path | None, raw: Path, wanted: str) -> Path:
     if picture is None:
         raise InputError(
@@ -138,8 +132,7 @@ def _raw_size(path: Path) -> tuple[int, int]:
         If the program would not develop the file.
     """
     raw = read_raw(path)
-    height, width = raw.size
-    return (height, width) if raw.orientation < 5 else (width, height)
+    return raw.size if raw.orientation < 5 else raw.size[::-1]
 
 
 def _check_sizes(raw: Path, size: tuple[int, int], reference: Path) -> None:

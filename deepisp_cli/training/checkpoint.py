@@ -33,20 +33,6 @@ def read_config(path: Path, state: dict) -> TrainConfig:
         raise unknown_network(path, error) from error
 
 
-def read_network(path: Path, architecture: dict) -> NetworkConfig:
-    """`config_from_card` of what ``path`` says of its network.
-
-    Raises
-    ------
-    ModelError
-        If this version does not know such a network.
-    """
-    try:
-        return config_from_card(architecture)
-    except (KeyError, TypeError, ValueError) as error:
-        raise unknown_network(path, error) from error
-
-
 def load_weights(network: DeepISP, weights: dict[str, Tensor], path: Path) -> None:
     """Set the network's weights to those from the checkpoint or model at ``path``.
 
@@ -80,9 +66,11 @@ def read_weights(
         model = find_model(path)
         contents = model.read(WEIGHTS_FILE)
         lineage = [{"model": model.name, "sha256": hashlib.sha256(contents).hexdigest()}]
-        network = read_network(path, model.card["architecture"])
         try:
+            network = config_from_card(model.card["architecture"])
             weights = safetensors.torch.load(contents)
+        except (TypeError, ValueError) as error:
+            raise unknown_network(path, error) from error
         except safetensors.SafetensorError as error:
             raise ModelError(f"{path / WEIGHTS_FILE}: holds no weights; install the model again") from error
     else:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deepisp_cli.errors import UsageError
 from deepisp_cli.network import NetworkConfig
@@ -19,14 +19,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PARTS = ("low", "separate", "joint", "high")
-PICTURE_LOSSES = ("rgb", "lab")
-RESTORATION_NORMS = ("l1", "rms")
-PRECISIONS = ("auto", "float32", "bfloat16")
 DATA = ("photographs", "panoramas", "raw_pairs", "shares", "validation")  # what a resumed run keeps
 MOST = 10**9  # of what is counted: beyond that libraries fail in ways of their own
 LENGTHS = ("steps", "minutes")  # of a stage; may change while it runs
-SINGULARS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+SINGULARS = {int: "a whole number", float: "a number", bool: "true or false"}
 PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
@@ -43,7 +39,7 @@ class Stage:
     crop: int  # pixels a side
     steps: int | None = None
     minutes: float | None = None
-    parts: str = "separate"  # see `Trainer.loss`
+    parts: Literal["low", "separate", "joint", "high"] = "separate"  # see `Trainer.loss`
     blocks: int | None = None  # train only the first so many low-level blocks; None: all. Needs "low"
 
     def __post_init__(self) -> None:
@@ -53,8 +49,6 @@ class Stage:
         check_range(self, "crop", least=2, most=MOST)
         if self.steps is None and self.minutes is None:
             raise ValueError("a stage needs steps or minutes")
-        if self.parts not in PARTS:
-            raise ValueError(f"parts is one of {', '.join(PARTS)}, got {self.parts!r}")
         if self.blocks is not None and (self.blocks < 1 or self.parts != "low"):
             raise ValueError("blocks is a number above 0 and goes with the parts 'low'")
 
@@ -76,15 +70,15 @@ class TrainConfig:
     mosaic: MosaicOptions | None = None  # if given: mosaics of finished pictures instead of raws
     restoration_weight: float = 0.5  # weight of the restored image's loss against the finished picture's
     restoration_scales: tuple[int, ...] = (1, 4, 16)  # sides in pixels of the means in the restoration loss
-    restoration_norm: str = "l1"  # "l1", or "rms" of each crop
+    restoration_norm: Literal["l1", "rms"] = "l1"  # "rms": of each crop
     restoration_structure: float = 0.0  # weight of `losses.structure_loss` in the restoration loss
     restoration_colour: float = 0.0  # weight of `losses.colour_loss` in the restoration loss
     neutral_weight: float = 0.0  # weight of `losses.neutral_loss`
-    picture_loss: str = "rgb"  # "rgb": `losses.picture_loss`; "lab": `losses.paper_loss`
+    picture_loss: Literal["rgb", "lab"] = "rgb"  # "rgb": `losses.picture_loss`; "lab": `losses.paper_loss`
     structure_weight: float = 0.2  # weight of structural similarity in "lab"
     average_decay: float = 0.999  # for the exponential moving average of the weights
     gradient_norm: float = 0.5
-    precision: str = "auto"  # for the convolutions. auto: bfloat16 on a GPU, float32 on a CPU
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # for the convolutions; auto: by the device
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -98,17 +92,10 @@ class TrainConfig:
         check_range(self, "gradient_norm", above=0)
         check_range(self, "average_decay", least=0, most=1)
         check_range(self, "seed", least=0, most=2**63 - 1)
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.restoration_norm not in RESTORATION_NORMS:
-            known = ", ".join(RESTORATION_NORMS)
-            raise ValueError(f"restoration_norm is one of {known}, got {self.restoration_norm!r}")
         if not self.network.high_blocks and any(stage.parts != "low" for stage in self.stages):
             raise ValueError("a network without high-level stage trains the parts 'low' only")
         if any((stage.blocks or 0) > len(self.network.dilations) for stage in self.stages):
             raise ValueError(f"a stage has more blocks than the network's {len(self.network.dilations)}")
-        if self.picture_loss not in PICTURE_LOSSES:
-            raise ValueError(f"picture_loss is one of {', '.join(PICTURE_LOSSES)}, got {self.picture_loss!r}")
         finished = [stage.crop for stage in self.stages if stage.parts != "low"]
         restored = self.restoration_weight * len(self.restoration_scales)
         restored += self.restoration_weight * (self.restoration_structure + self.restoration_colour)
@@ -226,7 +213,8 @@ def _build(kind: Any, table: Any, place: str) -> Any:
     for name, each in known.items():
         if each.default is MISSING and each.default_factory is MISSING and name not in table:
             raise ValueError(f"{place}{name!r} is missing")
-    table, kinds = _tuples(table), get_type_hints(kind)
+    table = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    kinds = get_type_hints(kind)
     for name, value in table.items():
         if not _is_a(kinds[name], value):
             raise ValueError(f"{place}{name} is {_described(kinds[name])}, got {value!r}")
@@ -245,6 +233,8 @@ def _is_a(kind: Any, value: Any) -> bool:
         if kinds[-1] is not ...:
             return len(value) == len(kinds) and all(map(_is_a, kinds, value))
         return all(_is_a(kinds[0], each) for each in value)
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
     if get_args(kind):  # X | None
         return any(_is_a(each, value) for each in get_args(kind))
     if kind is float:
@@ -253,12 +243,10 @@ def _is_a(kind: Any, value: Any) -> bool:
 
 
 def _described(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:
         first, last = get_args(kind)[0], get_args(kind)[-1]
         count = "" if last is ... else f"{len(get_args(kind))} "
         return f"a list of {count}{PLURALS[first]}"
     return SINGULARS[get_args(kind)[0] if get_args(kind) else kind]
-
-
-def _tuples(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

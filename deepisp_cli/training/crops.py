@@ -27,8 +27,6 @@ class Crops:
         self.generator = generator
         self.device = generator.device
         pictures = [picture for level in levels for picture in level]
-        if not pictures:
-            raise InputError("no picture to train on")
         sizes = torch.tensor([picture.shape[:2] for picture in pictures])
         ends = sizes.prod(1).cumsum(0)
         pixels = np.concatenate([picture.reshape(-1, 3) for picture in pictures])

@@ -48,6 +48,22 @@ def list_files(folders: Iterable[Path], suffixes: tuple[str, ...], recursive: bo
     return list(dict.fromkeys(files))  # a sub-folder may be given, too
 
 
+def list_photographs(folders: Sequence[Path], recursive: bool = False) -> list[Path]:
+    """The photographs that `list_files` finds in ``folders``.
+
+    Raises
+    ------
+    InputError
+        If one is not a folder, or there are none.
+    """
+    files = list_files(folders, PHOTOGRAPH_SUFFIXES, recursive)
+    if not files:
+        names, known = ", ".join(map(str, folders)), ", ".join(PHOTOGRAPH_SUFFIXES)
+        searched = "" if recursive else "; sub-folders are not searched"
+        raise InputError(f"{names}: holds no photographs ({known}){searched}")
+    return files
+
+
 def spread(files: Sequence[Any], limit: int | None) -> list[Any]:
     """``limit`` of the files spread evenly, or all."""
     if not limit or limit >= len(files):

@@ -110,7 +110,7 @@ class RawPairs:
 
         loaded = load_all(files, load)
         self.scenes = [scene for _, scene in loaded]
-        self.sides = {path: min(scene[0].shape) // 2 * 2 for path, scene in loaded}  # pixels
+        self.sides: Mapping[Path, int] = {path: min(scene[0].shape) // 2 * 2 for path, scene in loaded}
         if not self.scenes:
             raise InputError(f"{names}: none of the {len(files)} raws with a reference picture can be used")
         self.pictures = len(self.scenes)

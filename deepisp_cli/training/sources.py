@@ -17,8 +17,8 @@ from deepisp_cli.training.crops import Crops, reduced
 from deepisp_cli.training.mosaics import MosaicSynthesis
 from deepisp_cli.training.pictures import (
     HDR_SUFFIXES,
-    PHOTOGRAPH_SUFFIXES,
     list_files,
+    list_photographs,
     load_all,
     load_photograph,
     load_scene,
@@ -34,6 +34,7 @@ class Source(Protocol):
     """Draws training pairs."""
 
     pictures: int  # how many files it draws from
+    sides: Mapping[Path, int]  # of the files that could be read: pixels of the smaller side
     largest: int  # pixels a side of the largest crop
 
     def __call__(self, count: int, size: int) -> Pairs:
@@ -43,8 +44,10 @@ class Source(Protocol):
 class Synthesised:
     """Pairs made from crops of pictures."""
 
-    def __init__(self, crops: Crops, synthesis: Callable[[Tensor], Pairs], pictures: int) -> None:
-        self.crops, self.synthesis, self.pictures = crops, synthesis, pictures
+    def __init__(
+        self, crops: Crops, synthesis: Callable[[Tensor], Pairs], pictures: int, sides: Mapping[Path, int]
+    ) -> None:
+        self.crops, self.synthesis, self.pictures, self.sides = crops, synthesis, pictures, sides
         self.largest = crops.largest
 
     def __call__(self, count: int, size: int) -> Pairs:
@@ -61,16 +64,13 @@ def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[
     UsageError
         If raw pairs would teach a stage nothing.
     """
-    _refuse_useless_pairs(config)
-    smallest = min(stage.crop for stage in config.stages)
+    _refuse_unfit(config)
+    crops = [stage.crop for stage in config.stages]
     opened: list[Source] = []
-    shares = []
-    kinds = (
-        (config.photographs, _photographs),
-        (config.panoramas, _panoramas),
-        (config.raw_pairs, _raw_pairs),
-    )
-    for (folders, open_kind), share in zip(kinds, config.shares, strict=True):
+    shares, lacking = [], []
+    kinds = {"photographs": _photographs, "panoramas": _panoramas, "raw_pairs": _raw_pairs}
+    for (name, open_kind), share in zip(kinds.items(), config.shares, strict=True):
+        folders = getattr(config, name)
         if folders and share > 0:
             for folder in folders:
                 if not Path(folder).is_dir():
@@ -78,7 +78,8 @@ def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[
                         f"{folder}: is not a folder; name folders of pictures in the configuration,"
                         " or give --photographs"
                     )
-            source = open_kind(config, [Path(folder) for folder in folders], smallest, generator)
+            source = open_kind(config, [Path(folder) for folder in folders], min(crops), generator)
+            _warn_of_narrow(source.sides, max(crops), source.largest)
             if source.largest < config.smallest_side:
                 raise InputError(
                     f"{', '.join(folders)}: the largest crops have {source.largest} pixels a side; stages"
@@ -88,25 +89,28 @@ def open_sources(config: TrainConfig, generator: torch.Generator) -> tuple[list[
             shares.append(share)
         elif folders:
             log.warning("%s: not used, because its share is 0", ", ".join(folders))
-    if not opened and any(folders for folders, _ in kinds):
+        elif share > 0:
+            lacking.append(name)
+    if not opened and any(getattr(config, name) for name in kinds):
         raise InputError(
             "nothing to train on: the data that is named has a share of 0; shares are those of photographs,"
             " panoramas and raw_pairs, such as shares = [0.0, 0.0, 1.0] for raw_pairs alone"
         )
     if not opened:
         raise InputError("nothing to train on: name folders of photographs, panoramas or raw_pairs")
-    names = ("photographs", "panoramas", "raw_pairs")
-    given = zip(names, config.shares, strict=True)
-    if lacking := [name for name, share in given if share > 0 and not getattr(config, name)]:
+    if lacking:
         log.warning("no folders of %s are named, though they have a share", " and ".join(lacking))
     return opened, shares
 
 
-def _refuse_useless_pairs(config: TrainConfig) -> None:
-    """Raw pairs have no noise-free frames, so some stages learn nothing from them."""
+def _refuse_unfit(config: TrainConfig) -> None:
+    """Refuse data that is not of the task: raw pairs have no noise-free frames, so some stages learn nothing
+    from them, and panoramas are not finished pictures."""
     data = (config.photographs, config.panoramas, config.raw_pairs)
     *others, pairs = (bool(folders) and share > 0 for folders, share in zip(data, config.shares, strict=True))
     parts = {stage.parts for stage in config.stages}
+    if config.mosaic and others[1]:
+        raise UsageError("[mosaic] takes photographs; panoramas become raws, in another encoding")
     if pairs and "low" in parts:
         raise UsageError("raw_pairs teach the parts 'low' nothing: they have no noise-free frames")
     if pairs and not any(others) and "separate" in parts:
@@ -120,7 +124,6 @@ def _photographs(
     config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
 ) -> Source:
     levels: list[list] = [[] for _ in config.reductions]
-    largest = max(stage.crop for stage in config.stages)
     sides, count = {}, 0
 
     def load(path: Path) -> tuple[Path, int, list[np.ndarray | None]]:
@@ -129,10 +132,7 @@ def _photographs(
         side = int(min(picture.size) / min(config.reductions))
         return path, side, reduced(picture, config.reductions, smallest)
 
-    files = list_files(folders, PHOTOGRAPH_SUFFIXES, recursive=True)
-    if not files:
-        raise InputError(f"{_names(folders)}: holds no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
-    for path, side, pictures in load_all(files, load):
+    for path, side, pictures in load_all(list_photographs(folders, recursive=True), load):
         count += any(smaller is not None for smaller in pictures)
         sides[path] = side
         for level, smaller in zip(levels, pictures, strict=True):
@@ -143,10 +143,9 @@ def _photographs(
         reduced_to = f" ({smallest} once reduced)" if least > smallest else ""
         raise InputError(f"{_names(folders)}: no photograph of at least {least} pixels a side{reduced_to}")
     crops = Crops(levels, generator)
-    _warn_of_narrow(sides, largest, crops.largest)
     if config.mosaic:
-        return Synthesised(crops, MosaicSynthesis(config.mosaic, generator), count)
-    return Synthesised(crops, Synthesis(config.synthesis, generator), count)
+        return Synthesised(crops, MosaicSynthesis(config.mosaic, generator), count, sides)
+    return Synthesised(crops, Synthesis(config.synthesis, generator), count, sides)
 
 
 def _warn_of_narrow(sides: Mapping[Path, int], largest: int, possible: int) -> None:
@@ -163,8 +162,6 @@ def _warn_of_narrow(sides: Mapping[Path, int], largest: int, possible: int) -> N
 def _panoramas(
     config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
 ) -> Source:
-    largest = max(stage.crop for stage in config.stages)
-
     def load(path: Path) -> tuple[Path, np.ndarray]:
         scene = load_scene(path)
         if min(scene.shape[:2]) < smallest:
@@ -176,17 +173,13 @@ def _panoramas(
         raise InputError(f"{_names(folders)}: no HDR file that can be used")
     sides = {path: min(scene.shape[:2]) for path, scene in loaded}
     crops = Crops([[scene for _, scene in loaded]], generator)
-    _warn_of_narrow(sides, largest, crops.largest)
-    return Synthesised(crops, Synthesis(config.synthesis, generator).of_scenes, len(loaded))
+    return Synthesised(crops, Synthesis(config.synthesis, generator).of_scenes, len(loaded), sides)
 
 
 def _raw_pairs(
     config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
 ) -> Source:
-    pairs = RawPairs(folders, smallest, generator)
-    largest = max(stage.crop for stage in config.stages)
-    _warn_of_narrow(pairs.sides, largest, pairs.largest)
-    return pairs
+    return RawPairs(folders, smallest, generator)
 
 
 def _names(folders: Sequence[Path]) -> str:

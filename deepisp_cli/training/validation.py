@@ -104,9 +104,9 @@ class Validation:
             picture = to_srgb(pairs.picture, pairs.matrix) if self.finished else pairs.picture
             row = torch.cat([picture.clamp(0, 1), self.result(network, pairs), pairs.target], 3)[0]
             shown.append(torch.round(255 * row).byte().permute(1, 2, 0).cpu().numpy())
-        width = max((row.shape[1] for row in shown), default=1)
+        width = max(row.shape[1] for row in shown)
         filled = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in shown]
-        return Image.fromarray(np.concatenate(filled) if filled else np.zeros((1, 1, 3), np.uint8))
+        return Image.fromarray(np.concatenate(filled))
 
 
 def _refuse_small(pixels: np.ndarray, path: Path, smallest: int) -> None:
