@@ -12,6 +12,7 @@ from PIL import Image
 
 from deepisp_cli import interrupts
 from deepisp_cli.dng import write_dng
+from deepisp_cli.libraw import Decoded
 from deepisp_cli.models import Model
 from deepisp_cli.raw import RawImage
 
@@ -23,6 +24,11 @@ IDENTITY = [[1.0 if term == channel else 0.0 for term in range(10)] for channel 
 # Whoever runs the tests may have defaults for the program; tests, and the programs they start, have none.
 for _name in [name for name in os.environ if name.startswith("DEEPISP_")]:
     del os.environ[_name]
+
+
+# Waiting threads of torch should not keep a core busy: beside other programs, tiny networks would take ten
+# times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class IdentityEngine:
@@ -118,6 +124,36 @@ def write_raw(tmp_path):
 def grey_ramp():
     """(48, 64, 3) linear camera RGB, neutral, dark to light from left to right."""
     return np.repeat(np.linspace(0.02, 0.6, 64)[None, :, None], 48, 0).repeat(3, 2)
+
+
+# Of a DNG: what says that it is one; that its mosaic is of Bayer's filter
+DNG_VERSION = [(50706, 1, 4, bytes((1, 4, 0, 0))), (50708, 2, 0, "Test")]
+RGGB = [(33421, 3, 2, (2, 2)), (33422, 1, 4, bytes((0, 1, 1, 2)))]
+
+
+def decoded(samples, colours, **known):
+    """What LibRaw returns for these samples if it knows nothing of them but ``known``."""
+    unknown = {
+        "letters": "RGBG", "origin": np.zeros(2, int), "visible": samples.shape[:2], "orientation": 1,
+        "pixel_aspect": 1.0, "black": np.zeros(4, np.float32), "white": np.full(4, 4095, np.float32),
+        "camera_gains": np.ones(3), "daylight_gains": np.ones(3), "xyz_to_camera": np.zeros((3, 3)),
+        "capture": {},
+    }  # fmt: skip
+    return Decoded(samples=samples, colours=colours, **{**unknown, **known})
+
+
+def gain_map(gains, area, planes=(0, 1), pitch=(1, 1), spacing=None, origin=(0.0, 0.0)):
+    """A GainMap from gains (vertical, horizontal, planes) over the whole height and width."""
+    gains = np.asarray(gains, ">f4")
+    spacing = spacing or [1 / max(1, points - 1) for points in gains.shape[:2]]
+    numbers = (*area, *planes, *pitch, *gains.shape[:2], *spacing, *origin, gains.shape[2])
+    return 9, struct.pack(">10I4dI", *numbers) + gains.tobytes()
+
+
+def polynomial(coefficients, area, planes=(0, 1), pitch=(1, 1)):
+    """A MapPolynomial."""
+    numbers = struct.pack(">9I", *area, *planes, *pitch, len(coefficients) - 1)
+    return 8, numbers + struct.pack(f">{len(coefficients)}d", *coefficients)
 
 
 def opcode_list(*entries, flags=0):

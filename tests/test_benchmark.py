@@ -64,6 +64,15 @@ def test_no_peak_where_torch_has_not_the_device(tiny_model):
     assert peak_gflops(engine) is None
 
 
+@pytest.fixture
+def in_one_process(monkeypatch):
+    """Which is quicker to start; nor does the peak take long."""
+    monkeypatch.setattr(benchmark, "_elsewhere", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(benchmark, "share_one_heap", lambda: None)
+    monkeypatch.setitem(peak.SIDES, "cpu", 256)
+
+
+@pytest.mark.usefixtures("in_one_process")
 def test_each_size_is_measured_smallest_first(tiny_model):
     sizes = [(301, 199), (173, 113)]  # primes: no tile or cell fits
     rows = list(measure(tiny_model, "onnx", "cpu", sizes, repeat=2, tile=128, batch=11))
@@ -198,20 +207,25 @@ def test_sizes_are_megapixels_or_pixels():
             parse_sizes(wrong)
 
 
-def test_the_command_prints_lines_or_an_object_for_each_size(tiny_model):
-    arguments = ["benchmark", "--sizes", "0.02", "--repeat", "1", "--engine", "onnx"]
-    arguments += ["--model", str(tiny_model.folder)]
-    result = CliRunner().invoke(main, arguments)
+SMALL = ["benchmark", "--sizes", "0.02", "--repeat", "1", "--engine", "onnx", "--model"]
+
+
+def test_the_command_measures_in_other_processes(tiny_model):
+    result = CliRunner().invoke(main, [*SMALL, str(tiny_model.folder), "--batch", "2"])
     assert result.exit_code == 0, result.output
     assert "per megapixel" in result.output
     assert "of a matrix product's" in result.output
-    assert "files in" not in result.output
+    assert "2 files in" in result.output
     assert result.stderr.startswith(f"measuring {tiny_model.name} on sizes 0.02, runs of each: 1;")
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_the_command_prints_lines_or_an_object_for_each_size(tiny_model):
+    arguments = [*SMALL, str(tiny_model.folder)]
+    assert "files in" not in CliRunner().invoke(main, arguments).output
     row = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     assert (row["model"], row["engine"], row["device"]) == (tiny_model.name, "onnx", "cpu")
     assert row["batch"] is None
-    several = CliRunner().invoke(main, [*arguments, "--batch", "2"])
-    assert "2 files in" in several.output
     refused = CliRunner().invoke(main, ["benchmark", "--sizes", "large"])
     assert refused.exit_code == 2
     assert "large" in refused.output
@@ -247,15 +261,13 @@ def test_where_the_peak_is_not_stated_the_system_is_asked(monkeypatch, status):
     assert benchmark.peak_memory() > 10
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_the_lines_leave_out_a_peak_that_is_not_known(tiny_model, monkeypatch):
     with monkeypatch.context() as windows:
         windows.setattr(sys, "platform", "win32")
         assert benchmark.peak_memory() is None
     monkeypatch.setattr(benchmark, "peak_memory", lambda: None)
-    monkeypatch.setattr(benchmark, "_elsewhere", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(benchmark, "share_one_heap", lambda: None)  # of this process
-    arguments = ["benchmark", "--sizes", "0.02", "--repeat", "1", "--batch", "2", "--engine", "onnx"]
-    result = CliRunner().invoke(main, [*arguments, "--model", str(tiny_model.folder)])
+    result = CliRunner().invoke(main, [*SMALL, str(tiny_model.folder), "--batch", "2"])
     assert result.exit_code == 0, result.output
     assert "2 files in" in result.stdout
     assert "peak" not in result.stdout

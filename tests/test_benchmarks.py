@@ -344,6 +344,9 @@ def test_networks_that_break_the_contract_are_named(tmp_path):
     with pytest.raises(ModelError, match=r"missing\.pt: cannot be read"):
         FileEngine(tmp_path / "missing.pt")
     _write_network(tmp_path / "doubled.onnx", doubled=True)
+    _write_network(tmp_path / "same.onnx")
+    with pytest.raises(EngineError, match=r"same\.onnx: yields numbers that are not finite"):
+        FileEngine(tmp_path / "same.onnx").run(np.full((1, 3, 144, 144), np.nan, np.float32))
     with pytest.raises(EngineError, match=r"yields shape \(1, 3, 144, 288\)"):
         FileEngine(tmp_path / "doubled.onnx").run(np.zeros((1, 3, 144, 144), np.float32))
     engine = FileEngine(tmp_path / "doubled.onnx")

@@ -157,6 +157,8 @@ def test_what_does_not_fit_together_is_refused(tmp_path, samples, options, words
         {"white": 2**32},
         {"black": np.nan},
         {"black": [[[64]]]},
+        {"black": (5, 6, 7)},  # would be a tile of one row
+        {"black": np.zeros((0, 2))},
         {"white_balance": (2, 1)},
         {"white_balance": (2, 1, 1, 1)},
         {"white_balance": (2, 0, 1)},
@@ -177,12 +179,6 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match=f"{name} must be"):
         write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", **wrong)
     assert not (tmp_path / "a.dng").exists()
-
-
-def test_the_black_of_a_mosaic_is_one_or_a_tile(tmp_path):
-    """Three numbers would be a tile of one row."""
-    with pytest.raises(ValueError, match=r"black must be a number or of shape \(rows, columns\)"):
-        write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", black=(5, 6, 7))
 
 
 def test_the_black_of_linear_samples_is_one_or_one_for_each_colour(tmp_path):
@@ -241,11 +237,6 @@ def test_any_matrix_is_written(tmp_path):
     with tifffile.TiffFile(tmp_path / "a.dng") as tif:
         parts = np.array(tif.pages.first.tags[50721].value, float)
     np.testing.assert_allclose((parts[::2] / parts[1::2]).reshape(3, 3), matrix, atol=1e-5)
-
-
-def test_a_tile_of_no_black_levels_is_none(tmp_path):
-    with pytest.raises(ValueError, match="black must be"):
-        write_dng(tmp_path / "a.dng", noise((32, 32)), pattern="RGGB", black=np.zeros((0, 2)))
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

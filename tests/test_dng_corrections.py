@@ -2,7 +2,9 @@
 
 import io
 import struct
+from functools import partial
 
+import conftest
 import numpy as np
 import pytest
 from conftest import MATRIX, opcode_list
@@ -15,14 +17,9 @@ from deepisp_cli.raw import read_raw
 UNDEFINED = 7
 SIZE = (40, 60)  # of the active area
 BLACK = 500
-
-
-def gain_map(gains, area=(0, 0, *SIZE), planes=(0, 1), pitch=(1, 1), spacing=None, origin=(0.0, 0.0)):
-    """A GainMap from gains (vertical, horizontal, planes) over the whole height and width."""
-    gains = np.asarray(gains, ">f4")
-    spacing = spacing or [1 / max(1, points - 1) for points in gains.shape[:2]]
-    numbers = (*area, *planes, *pitch, *gains.shape[:2], *spacing, *origin, gains.shape[2])
-    return 9, struct.pack(">10I4dI", *numbers) + gains.tobytes()
+gain_map = partial(conftest.gain_map, area=(0, 0, *SIZE))
+polynomial = partial(conftest.polynomial, area=(0, 0, *SIZE))
+VIGNETTE = (3, struct.pack(">7d", 1, 0, 0, 0, 0, 0.5, 0.5))
 
 
 @pytest.fixture
@@ -181,6 +178,7 @@ DAMAGED = {
     "negative": gain_map([[[-1]]]),
     "no points": gain_map(np.ones((0, 1, 1))),
     "no pitch": gain_map([[[1]]], pitch=(0, 1)),
+    "no pitch across": gain_map([[[1]]], pitch=(1, 0)),
     "no spacing": gain_map(np.ones((2, 2, 1)), spacing=(0.0, 1.0)),
     "no origin": gain_map([[[1]]], origin=(np.nan, 0)),
     "no numbers": (9, b""),
@@ -188,12 +186,19 @@ DAMAGED = {
     "too large": (3, struct.pack(">7d", 1e300, 0, 0, 0, 0, 0.5, 0.5)),
     "finite, but too large": gain_map([[[1e30]]]),
     "too far": (3, struct.pack(">7d", 0.5, 0, 0, 0, 0, 1e308, 0.5)),
+    "polynomial without pitch": polynomial((0, 1), pitch=(0, 1)),
+    "polynomial without pitch across": polynomial((0, 1), pitch=(1, 0)),
+    "no coefficient": polynomial((0, np.nan)),
+    "coefficient too large": polynomial((0, 1e300)),
+    "light too large": polynomial((-2e4,)),
+    "ninth degree": polynomial((0,) * 9 + (1,)),
+    "polynomial cut off": (8, polynomial((0, 1))[1][:-8]),
 }
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("entry", DAMAGED.values(), ids=DAMAGED)
-def test_damaged_gains_are_told(corrected, entry):
+def test_damaged_corrections_are_told(corrected, entry):
     with pytest.raises(InputError, match=r"test\.dng: damaged: its tags make no sense"):
         corrected(random_samples(), [entry])
 
@@ -203,11 +208,6 @@ def test_what_is_not_applied_is_told_unless_it_is_optional(corrected, flags, tol
     """6 is TrimBounds, which cuts something off."""
     image = corrected(random_samples(), third=[(6, bytes(16))], flags=flags)
     assert image.notes == (("the corrections in its OpcodeList3 are not applied",) if told else ())
-
-
-def polynomial(coefficients, area=(0, 0, *SIZE), planes=(0, 1), pitch=(1, 1)):
-    numbers = struct.pack(">9I", *area, *planes, *pitch, len(coefficients) - 1)
-    return 8, numbers + struct.pack(f">{len(coefficients)}d", *coefficients)
 
 
 @pytest.mark.parametrize("white", [16000, 12000])
@@ -279,21 +279,6 @@ def test_white_is_what_the_file_states_even_if_the_sensor_clips_below(corrected)
     assert (image.samples[clipped] >= image.white.max()).all()  # or blown highlights would turn magenta
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        polynomial((0, 1), pitch=(0, 1)),
-        polynomial((0, np.nan)),
-        polynomial((0, 1e300)),
-        polynomial((0,) * 9 + (1,)),
-        (8, polynomial((0, 1))[1][:-8]),
-    ],
-)
-def test_damaged_polynomials_are_told(corrected, entry):
-    with pytest.raises(InputError, match=r"test\.dng: damaged: its tags make no sense"):
-        corrected(random_samples(), [entry])
-
-
 @pytest.mark.parametrize("warp_first", [True, False])
 def test_an_order_that_is_not_kept_is_told(corrected, warp_first):
     warp = (1, struct.pack(">I8d", 1, 1, 0.01, 0, 0, 0, 0, 0.5, 0.5))
@@ -337,14 +322,6 @@ def test_a_polynomial_may_be_of_the_eighth_degree(corrected):
     np.testing.assert_allclose(light(image.samples), x**8 * (16000 - BLACK), rtol=1e-3, atol=0.05)
 
 
-@pytest.mark.parametrize(
-    "entry", [gain_map([[[1]]], pitch=(1, 0)), polynomial((-2e4,)), polynomial((0, 1), pitch=(1, 0))]
-)
-def test_more_damage_is_told(corrected, entry):
-    with pytest.raises(InputError, match=r"test\.dng: damaged: its tags make no sense"):
-        corrected(random_samples(), [entry])
-
-
 def test_a_polynomial_for_the_demosaiced_picture_is_told(corrected):
     """Of the third list only gains are applied."""
     samples = random_samples()
@@ -360,9 +337,6 @@ def test_what_stays_white_is_where_the_sensor_clips(corrected):
     image = corrected(samples, [gain_map([[[0.8]]], area=(0, 0, 200, 300))])
     assert image.clipped_at < 0.99
     np.testing.assert_allclose(image.samples[:100], image.white.max(), rtol=1e-6)
-
-
-VIGNETTE = (3, struct.pack(">7d", 1, 0, 0, 0, 0, 0.5, 0.5))
 
 
 @pytest.mark.parametrize("padding", [1, 16, 40])

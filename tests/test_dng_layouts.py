@@ -7,15 +7,13 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from conftest import with_tag
+from conftest import DNG_VERSION, RGGB, with_tag
 
 from deepisp_cli.dng_tags import read_tags
 from deepisp_cli.errors import InputError
 from deepisp_cli.raw import read_raw
 
-BYTE, ASCII, SHORT, LONG = 1, 2, 3, 4  # TIFF types
-VERSION = [(50706, BYTE, 4, bytes((1, 4, 0, 0))), (50708, ASCII, 0, "Test")]
-RGGB = [(33421, SHORT, 2, (2, 2)), (33422, BYTE, 4, bytes((0, 1, 1, 2)))]
+SHORT = 3  # a TIFF type
 TILE_OFFSETS, STRIP_OFFSETS = 324, 273
 LOSSLESS_JPEG = 7
 
@@ -43,7 +41,7 @@ def dng(samples, parts=None, extra=(), **options):
         }
     with tifffile.TiffWriter(file) as writer:
         data = samples if parts is None else iter(parts)
-        writer.write(data, extratags=[*VERSION, *RGGB, *extra], **options)
+        writer.write(data, extratags=[*DNG_VERSION, *RGGB, *extra], **options)
     return file.getvalue()
 
 
@@ -108,7 +106,7 @@ def test_of_several_raw_images_the_largest_is_the_raw(sizes, compression):
                 options |= {"shape": samples.shape, "dtype": np.uint16, "bitspersample": 16}
                 samples = iter([lossless(samples)])
             black = (50714, SHORT, 1, size)
-            writer.write(samples, extratags=[*VERSION, *RGGB, black], rowsperstrip=size, **options)
+            writer.write(samples, extratags=[*DNG_VERSION, *RGGB, black], rowsperstrip=size, **options)
     image = read(file.getvalue())
     np.testing.assert_array_equal(image.samples, noise(64, 64, 64))
     assert (image.black == 64).all()
@@ -122,7 +120,7 @@ def test_orientation_may_be_stated_in_either_directory(compression, first, own):
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         preview = np.zeros((16, 16, 3), np.uint8)
-        tags = [*VERSION, (274, SHORT, 1, first)]
+        tags = [*DNG_VERSION, (274, SHORT, 1, first)]
         writer.write(preview, subfiletype=1, subifds=1, metadata=None, extratags=tags, photometric="rgb")
         options = {"photometric": "cfa", "subfiletype": 0, "metadata": None, "compression": compression}
         tags = [*RGGB, *([(274, SHORT, 1, own)] if own else [])]
@@ -196,7 +194,7 @@ def test_one_strip_is_all_of_it_whatever_its_rows(parts, stated):
     with tifffile.TiffWriter(file) as writer:
         preview = np.zeros((16, 16, 3), np.uint8)
         of_preview = {"rowsperstrip": 8, "subifds": 1, "subfiletype": 1, "photometric": "rgb"}
-        writer.write(preview, metadata=None, extratags=VERSION, **of_preview)
+        writer.write(preview, metadata=None, extratags=DNG_VERSION, **of_preview)
         options = {"photometric": "cfa", "subfiletype": 0, "metadata": None, "rowsperstrip": 96}
         if parts:
             options |= {"shape": samples.shape, "dtype": np.uint16, "bitspersample": 16, "compression": 7}

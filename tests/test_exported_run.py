@@ -31,6 +31,13 @@ def test_calibration_does_not_mind_the_crops_of_stages(folder, caplog):
     assert not caplog.messages
 
 
+def test_photographs_to_calibrate_on_need_not_be_as_large_as_crops_to_train_on(folder, monkeypatch):
+    monkeypatch.setattr(exporting, "CALIBRATION", (1, 2, 64))
+    stages = (Stage(1e-3, 1, 1024, steps=1, parts="low"),)
+    (picture,), _ = exporting._raws(config(folder, network=LOW_ONLY, stages=stages), [str(folder)])
+    assert picture.shape == (2, 3, 64, 64)
+
+
 def test_calibration_sees_hot_pixels_and_saturated_colours(folder, monkeypatch):
     seen = []
     original = exporting.open_sources

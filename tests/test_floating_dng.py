@@ -7,17 +7,15 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from conftest import opcode_list, with_tag
+from conftest import DNG_VERSION, RGGB, gain_map, opcode_list, with_tag
 
 from deepisp_cli import Options, develop, develop_array
 from deepisp_cli.dng_tags import read_tags
 from deepisp_cli.errors import InputError, UnsupportedRawError
 from deepisp_cli.raw import read_raw
 
-BYTE, ASCII, SHORT, FLOAT = 1, 2, 3, 11  # TIFF types
+SHORT = 3  # a TIFF type
 TILE = 64
-VERSION = [(50706, BYTE, 4, bytes((1, 4, 0, 0))), (50708, ASCII, 0, "Test")]
-RGGB = [(33421, SHORT, 2, (2, 2)), (33422, BYTE, 4, bytes((0, 1, 1, 2)))]
 PREDICTORS = {1: 0, 3: 1, 34894: 2, 34895: 4}  # by TIFF's number: how many pixels to the left
 PLACE_OF_PREDICTOR = 316  # a tag that is stored there, and renamed: tifffile writes no other's predictor
 
@@ -41,7 +39,7 @@ def floating_dng(samples, predictor=1, extra=(), compression="zlib"):
     """A DNG of these samples, in one tile."""
     file, mosaic = io.BytesIO(), samples.ndim == 2
     options = {"photometric": "cfa"} if mosaic else {"photometric": "linear_raw", "planarconfig": "contig"}
-    tags = [*VERSION, *(RGGB if mosaic else []), *extra]
+    tags = [*DNG_VERSION, *(RGGB if mosaic else []), *extra]
     data = samples
     if predictor != 1:
         data = np.zeros((TILE, TILE, *samples.shape[2:]), samples.dtype)
@@ -134,10 +132,7 @@ def test_a_sensor_that_clips_is_brightened_as_far_as_that_leaves():
 
 
 def test_gains_apply_to_what_becomes_brighter_than_white():
-    gain = struct.pack(">4I2I2I2I4dI", 0, 0, 64, 64, 0, 1, 1, 1, 1, 1, 1.0, 1.0, 0.0, 0.0, 1) + struct.pack(
-        ">f", 0.5
-    )
-    codes = opcode_list((9, gain))
+    codes = opcode_list(gain_map([[[0.5]]], (0, 0, 64, 64)))
     samples = np.full((64, 64), 0.3, np.float32)
     image = read(floating_dng(samples, extra=[(51009, 7, len(codes), codes), baseline_exposure(2)]))
     np.testing.assert_allclose(image.samples, 0.15, rtol=1e-6)

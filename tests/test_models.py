@@ -46,10 +46,12 @@ def test_a_missing_file_is_named(copy):
         find_model(str(copy)).read(ONNX_FILE)
 
 
-@pytest.mark.parametrize("card", ["", "[]", "{}", '{"name": "x"}'])
+@pytest.mark.parametrize(
+    "card", ["", "[]", "{}", '{"name": "x"}', "[" * 100_000], ids=["empty", "list", "nothing", "name", "deep"]
+)
 def test_a_card_that_is_none(copy, card):
     (copy / "card.json").write_text(card)
-    with pytest.raises(ModelError, match=r"card\.json"):
+    with pytest.raises(ModelError, match=r"card\.json: is not a model card"):
         find_model(str(copy))
 
 
@@ -118,12 +120,6 @@ def test_a_card_whose_figures_cannot_be_shown(tiny_model, copy, key, value):
         find_model(str(copy))
 
 
-def test_a_card_nested_too_deeply(copy):
-    (copy / "card.json").write_text("[" * 100_000)
-    with pytest.raises(ModelError, match=r"card\.json: is not a model card"):
-        find_model(str(copy))
-
-
 def test_a_broken_card_hides_no_other_model(copy, monkeypatch, caplog):
     shutil.copytree(copy, copy.parent / "broken")
     (copy.parent / "broken" / "card.json").write_text("{")
@@ -165,6 +161,13 @@ def test_a_path_is_a_folder_even_if_it_looks_like_a_name(copy, monkeypatch):
     with pytest.raises(ModelError, match="deepisp"):
         find_model(Path("deepisp"))  # which holds none
     assert find_model("deepisp").name == "deepisp"
+
+
+def test_a_training_run_is_told_to_be_exported(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"x")
+    for given in (tmp_path, tmp_path / "checkpoint.pt"):
+        with pytest.raises(ModelError, match="is a training run's, no model; 'deepisp export' makes"):
+            find_model(str(given))
 
 
 def test_a_name_that_is_too_long_is_no_model():

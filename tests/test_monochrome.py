@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from conftest import opcode_list, with_tag
+from conftest import DNG_VERSION, decoded, gain_map, opcode_list, with_tag
 
 from deepisp_cli import develop_array
 from deepisp_cli.colour import srgb_decode
@@ -14,15 +14,13 @@ from deepisp_cli.engine import as_engine
 from deepisp_cli.errors import InputError
 from deepisp_cli.frame import Result
 from deepisp_cli.info import describe
-from deepisp_cli.libraw import Decoded
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop, finish, prepare
 from deepisp_cli.raw import _assemble, read_raw
 
-BYTE, ASCII, SHORT, UNDEFINED = 1, 2, 3, 7  # TIFF types
+SHORT, UNDEFINED = 3, 7  # TIFF types
 CFA, LINEAR_RAW = 32803, 34892
 WHITE = 16000
-VERSION = [(50706, BYTE, 4, bytes((1, 4, 0, 0))), (50708, ASCII, 0, "Test")]
 
 
 def scene(height=160, width=192):
@@ -36,7 +34,7 @@ def scene(height=160, width=192):
 def dng(samples, extra=(), compression=None, photometric=LINEAR_RAW):
     """A DNG of one sample a pixel: LibRaw decodes what is not compressed."""
     file = io.BytesIO()
-    tags = [*VERSION, (50717, SHORT, 1, WHITE), *extra]
+    tags = [*DNG_VERSION, (50717, SHORT, 1, WHITE), *extra]
     options = {"photometric": "minisblack", "compression": compression, "metadata": None}
     tifffile.imwrite(file, samples, extratags=tags, **options)
     return with_tag(file.getvalue(), 262, 262, photometric)
@@ -68,13 +66,11 @@ def test_it_is_read_as_a_mosaic_of_a_grey_scene(compression):
 
 
 def test_levels_of_other_raws_are_those_of_their_one_colour():
-    decoded = Decoded(
-        samples=scene(), colours=np.zeros((1, 1), np.uint8), letters="G", origin=np.array([3, 5]),
-        visible=(100, 101), orientation=1, pixel_aspect=1.0, black=np.float32([64, 1, 2, 3]),
-        white=np.float32([4000, 1, 2, 3]), camera_gains=np.ones(3), daylight_gains=np.ones(3),
-        xyz_to_camera=np.zeros((3, 3)), capture={},
+    frame = decoded(
+        scene(), np.zeros((1, 1), np.uint8), letters="G", origin=np.array([3, 5]), visible=(100, 101),
+        black=np.float32([64, 1, 2, 3]), white=np.float32([4000, 1, 2, 3]),
     )  # fmt: skip
-    image = _assemble(decoded, {}, io.BytesIO())
+    image = _assemble(frame, {}, io.BytesIO())
     assert image.monochrome
     assert (image.black == 64).all() and (image.white == 4000).all()
     np.testing.assert_array_equal(image.samples, scene()[3:103, 5:106])
@@ -127,9 +123,7 @@ def test_there_is_no_white_balance(path, identity_engine, white_balance):
 
 def test_lens_shading_of_its_one_plane_is_corrected_everywhere():
     """By OpcodeList3, which is for the demosaiced picture."""
-    area = struct.pack(">8I", 0, 0, 160, 192, 0, 1, 1, 1)
-    gains = struct.pack(">2I4dI", 1, 1, 1.0, 1.0, 0.0, 0.0, 1) + struct.pack(">f", 1.5)
-    opcodes = opcode_list((9, area + gains))
+    opcodes = opcode_list(gain_map([[[1.5]]], (0, 0, 160, 192)))
     image = read(dng(scene() // 2, [(51022, UNDEFINED, len(opcodes), opcodes)]))
     np.testing.assert_allclose(image.samples, scene() // 2 * 1.5, rtol=1e-5)
 
@@ -152,8 +146,7 @@ def test_a_bad_pixel_becomes_what_is_next_to_it():
     assert image.samples[20, 21] < 500
 
 
-@pytest.mark.parametrize("white_balance", ["camera", "3200K", "auto"])
-def test_a_restored_dng_is_grey(path, tmp_path, white_balance):
+def test_a_restored_dng_is_grey(path, tmp_path):
     samples = scene()
     samples[:40] = np.random.default_rng(1).integers(0, WHITE, (40, 192))
     path.write_bytes(dng(samples))
@@ -161,8 +154,10 @@ def test_a_restored_dng_is_grey(path, tmp_path, white_balance):
     restored = read_raw(tmp_path / "b.dng")
     assert colour_spread(restored.samples) == 0
     assert restored.monochrome and restored.pattern is None
-    picture = develop_array(tmp_path / "b.dng", "deepisp", Options(white_balance=white_balance, bit_depth=16))
-    assert colour_spread(picture) == 0 and picture.std() > 1000
+    for white_balance in ("camera", "3200K", "auto"):
+        options = Options(white_balance=white_balance, bit_depth=16)
+        picture = develop_array(tmp_path / "b.dng", "deepisp", options)
+        assert colour_spread(picture) == 0 and picture.std() > 1000
     options = Options(format="dng")
     frame = prepare(path, options)
     assert colour_spread(finish(frame, as_engine("deepisp"), options, Result("", "")).preview) == 0

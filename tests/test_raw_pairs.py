@@ -10,7 +10,9 @@ torch = pytest.importorskip("torch")
 from runs import config
 
 from deepisp_cli.colour import srgb_from_camera
-from deepisp_cli.errors import InputError
+from deepisp_cli.errors import EngineError, InputError
+from deepisp_cli.evaluation.benchmarks import Settings
+from deepisp_cli.evaluation.scenes import Pairs as PairsBenchmark
 from deepisp_cli.render import orient
 from deepisp_cli.training.config import Stage
 from deepisp_cli.training.raw_pairs import RawPairs, cut, find_pairs, load_pair
@@ -61,6 +63,36 @@ def test_a_reference_may_be_trimmed_by_64_pixels_a_side(write_pair, trimmed, fit
     else:
         with pytest.raises(InputError, match=r"night\.png: is not the size of night\.dng"):
             load_pair(pair)
+
+
+@pytest.mark.parametrize("wrong", ["turned", "a corner", None])
+def test_pictures_unlike_the_reference_are_not_measured(write_pair, tmp_path, wrong):
+    """A forgotten orientation is the likeliest mistake."""
+    write_pair("night", noise(160, 360), 160, 360)
+    (case,) = PairsBenchmark(tmp_path, Settings()).cases()
+    made = {"turned": np.rot90(case.truth).copy(), "a corner": case.truth[:100, :100], None: case.truth}[
+        wrong
+    ]
+    benchmark = PairsBenchmark(tmp_path, Settings())
+    benchmark.brisque = False
+    if wrong:
+        size = "160x360" if wrong == "turned" else "100x100"
+        with pytest.raises(EngineError, match=f"night.dng: the picture that was made is {size}, the ref"):
+            benchmark.measure(made, case)
+    else:
+        assert benchmark.measure(made, case)["psnr"] > 60
+
+
+def test_raws_without_a_reference_are_named(write_pair, write_raw, tmp_path, caplog):
+    write_pair("night", noise(32, 32), 32, 32)
+    assert len(find_pairs(tmp_path)) == 1 and not caplog.records
+    for index in range(7):
+        write_raw(f"{index}.dng", np.full((32, 32, 3), 0.3))
+    assert len(find_pairs(tmp_path)) == 1
+    assert "no reference picture beside" in caplog.text and "4.dng, 2 more; left out" in caplog.text
+    (tmp_path / "night.png").unlink()
+    caplog.clear()
+    assert not find_pairs(tmp_path) and not caplog.records  # which is an error elsewhere
 
 
 def test_of_pictures_that_could_be_meant_the_first_is(write_pair):

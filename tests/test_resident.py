@@ -104,8 +104,9 @@ def test_the_device_develops_as_the_cpu_does(write_raw, colourful, engine, optio
     assert set(there.seconds) == set(here.seconds)
 
 
-@pytest.mark.parametrize("pattern", ["RGGB", "BGGR", "GRBG", "GBRG"])
-@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize(
+    ("pattern", "orientation"), zip(["RGGB", "BGGR", "GRBG", "GBRG"] * 2, range(1, 9), strict=True)
+)
 def test_every_cfa_and_orientation(write_raw, colourful, engine, pattern, orientation):
     path = write_raw("a.dng", colourful, pattern=pattern, orientation=orientation)
     expected, found, *_ = both(path, engine)

@@ -29,7 +29,6 @@ from deepisp_cli.training.losses import (
     as_seen,
     neutral_loss,
     paper_loss,
-    picture_loss,
     restoration_loss,
     structure_loss,
     to_lab,
@@ -372,12 +371,7 @@ def test_held_out_cameras_are_not_trained_on():
             assert np.abs(colour.srgb_from_camera(matrix)).max() < 5
 
 
-def test_losses_see_errors_and_forgive_clipping():
-    target = torch.rand(2, 3, 16, 16)
-    assert picture_loss(target, target) == 0
-    assert picture_loss(target + 0.1, target) > 0.1
-    white = torch.ones(1, 3, 16, 16)
-    assert picture_loss(white * 1.3, white) == 0
+def test_blotches_are_worse_than_noise_and_dark_frames_count_for_more():
     pairs = pairs_of(SynthesisOptions())
     assert restoration_loss(pairs.clean, pairs, SCALES) == 0
     blotch = torch.zeros_like(pairs.clean)
@@ -421,7 +415,7 @@ def test_structure_is_judged_as_it_would_look_fully_exposed():
 def test_lab_is_the_librarys():
     color = pytest.importorskip("skimage.color")
     srgb = torch.rand(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))
-    srgb[0, :, 0, 0], srgb[0, :, 0, 1] = 0, 0.01
+    srgb[0, :, 0, 0], srgb[0, :, 0, 1], srgb[0, :, 0, 2] = 0, 0.01, 1
     expected = color.rgb2lab(srgb.permute(0, 2, 3, 1).numpy()) / 100
     np.testing.assert_allclose(to_lab(srgb).permute(0, 2, 3, 1).numpy(), expected, atol=2e-4)
     odd = torch.tensor([-0.2, 0.0, 0.04, 1.3]).expand(1, 3, 1, 4).clone().requires_grad_()
@@ -630,6 +624,15 @@ def test_hdr_files_are_read_as_linear_light(tmp_path):
     expected = light.copy()
     expected[0, :2] = 0  # there is no such light
     np.testing.assert_array_equal(load_linear(tmp_path / "odd.tif"), expected)
+    light[0, 0] = np.inf  # a sun is as bright as the rest can be: a larger number would ruin the run
+    tifffile.imwrite(tmp_path / "sun.tif", light, photometric="rgb")
+    expected[0, 0] = expected.max()
+    np.testing.assert_array_equal(load_linear(tmp_path / "sun.tif"), expected)
+    tifffile.imwrite(tmp_path / "planes.tif", light.transpose(2, 0, 1))
+    with pytest.raises(
+        InputError, match=r"planes\.tif: is not a linear RGB picture \(float32, \(3, 8, 16\)\)"
+    ):
+        load_linear(tmp_path / "planes.tif")
     Image.new("RGB", (4, 4)).save(tmp_path / "eight.tif")
     with pytest.raises(InputError, match="not a linear RGB"):
         load_linear(tmp_path / "eight.tif")
@@ -745,4 +748,4 @@ def test_raw_pairs_that_do_not_fit_are_named_and_left_out(tmp_path, caplog):
     assert "small.jpg: is not the size of" in caplog.text
     assert "broken.dng" in caplog.text
     assert "bent.dng: has a lens correction" in caplog.text
-    assert "lonely" not in caplog.text
+    assert "no reference picture beside" in caplog.text and "lonely.dng; left out" in caplog.text

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from deepisp_cli.training.config import Stage, TrainConfig, tomllib
 from deepisp_cli.training.mosaics import MosaicOptions
 from deepisp_cli.training.quantise import SMALLEST
 from deepisp_cli.training.synthesis import SynthesisOptions
+from deepisp_cli.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = (
@@ -246,7 +248,8 @@ def test_the_documented_configuration_trains(tmp_path, monkeypatch):
 
 
 def test_the_documented_configuration_for_raw_pairs_trains(tmp_path, monkeypatch):
-    """Except that its crops are of a megapixel."""
+    """Except that its crops are of a megapixel, and its W0 is that of many."""
+    monkeypatch.setattr(Trainer, "set_w0", partialmethod(Trainer.set_w0, frames=2))
     monkeypatch.chdir(tmp_path)
     text = configuration("Real pairs")
     assert "crop = 1024\n" in text

@@ -329,12 +329,6 @@ def test_a_high_level_without_a_restoration_is_not_trained(folder, tmp_path):
     assert train(settings, tmp_path / "run", device=CPU, initial=initial).exists()
 
 
-def test_a_run_leaves_no_folder_if_its_weights_do_not_fit(folder, tmp_path):
-    with pytest.raises(ModelError, match="another architecture"):
-        train(config(folder), tmp_path / "run", device=CPU, initial=ROOT / "models" / "deepisp")
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_run_replaces_no_log(folder, tmp_path):
     (tmp_path / "log.csv").write_text("mine")
     with pytest.raises(UsageError, match=r"log\.csv: exists already"):
@@ -630,7 +624,7 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize(("minutes", "seconds", "steps"), [(1, 20, 4), (2, 30, 5)])
+@pytest.mark.parametrize(("minutes", "seconds", "steps"), [(1, 20, 4), (2, 30, 5), (-1, 20, 0)])
 def test_a_run_ends_after_its_minutes(folder, tmp_path, monkeypatch, minutes, seconds, steps):
     """With the first step that lies beyond."""
     clock = Clock()
@@ -681,11 +675,6 @@ def test_sheets_are_of_the_averaged_network(folder, tmp_path, monkeypatch):
     assert shown == [trainer.average]
 
 
-def test_minutes_end_a_run(folder, tmp_path):
-    checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=4, minutes=-1)
-    assert torch.load(checkpoint, weights_only=True)["position"][3] == 0
-
-
 def test_sheets_are_drawn_at_intervals(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SHEET_EVERY", 2)
     stages = (Stage(1e-3, 4, 32, steps=9),)
@@ -694,16 +683,6 @@ def test_sheets_are_drawn_at_intervals(folder, tmp_path, monkeypatch):
         "sheet-0000002.jpg",
         "sheet-0000004.jpg",
     ]
-
-
-def test_the_log_has_the_mean_loss(folder, tmp_path):
-    trainer = new_trainer(config(folder))
-    reporter = _Reporter(trainer, Validation(trainer.config, CPU), tmp_path)
-    trainer.total = 1
-    for loss in (1.0, 2.0, 6.0):
-        reporter.add(torch.tensor(loss))
-    reporter._report()
-    assert trainer.history[-1]["loss"] == 3
 
 
 def test_folders_without_photographs_are_errors(folder, tmp_path, caplog):
@@ -743,6 +722,17 @@ def test_photographs_too_small_once_reduced_are_named(tmp_path, caplog):
     stages = (Stage(1e-3, 1, 64, steps=1), Stage(1e-3, 1, 96, steps=1))
     new_trainer(config(tmp_path, stages=stages, reductions=(4.0, 8.0)))
     assert f"less than 96 pixels a side: {tmp_path / '300.png'} (75); left out" in caplog.text
+
+
+def test_photographs_too_small_for_any_crop_are_named_apart(tmp_path, caplog):
+    for side in (60, 80, 100):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{side}.png")
+    stages = (Stage(1e-3, 1, 64, steps=1), Stage(1e-3, 1, 96, steps=1))
+    assert new_trainer(config(tmp_path, stages=stages, reductions=(1.0,))).pictures == 2
+    assert caplog.messages == [
+        f"less than 64 pixels a side, the smallest crops: {tmp_path / '60.png'} (60); left out",
+        f"less than 96 pixels a side: {tmp_path / '80.png'} (80); left out of crops of that size",
+    ]
 
 
 def test_photographs_count_if_they_are_large_enough_at_any_scale(folder):
@@ -874,7 +864,7 @@ def test_the_meter_reads_the_restored_frame(folder):
     torch.testing.assert_close(trainer.loss(pairs), expected)
 
 
-def test_the_commands_refuse_what_cannot_work(folder, tmp_path):
+def test_the_commands_refuse_what_cannot_work(tmp_path):
     recipe = tmp_path / "train.toml"
     recipe.write_text("[network]\nfold = 3\n")
     result = CliRunner().invoke(main, ["train", str(recipe)])
@@ -887,12 +877,15 @@ def test_the_commands_refuse_what_cannot_work(folder, tmp_path):
     assert "is not a checkpoint" in result.output
     assert "weights_only" not in result.output  # torch's advice would run what is in the file
     assert not (tmp_path / "model").exists()
+
+
+def test_weights_of_another_network_are_refused(folder, tmp_path):
     with pytest.raises(ModelError, match="another architecture"):
-        new_trainer(config(folder)).start_from(ROOT / "models" / "deepisp")
+        train(config(folder), tmp_path / "run", device=CPU, initial=ROOT / "models" / "deepisp")
+    assert not (tmp_path / "run").exists()
+    low = new_trainer(config(folder, network=LOW_ONLY, stages=(Stage(1e-3, 4, 32, 1, parts="low"),)))
     with pytest.raises(ModelError, match=r"network\.high_blocks was 2, is 0"):
-        new_trainer(config(folder, network=LOW_ONLY, stages=(Stage(1e-3, 4, 32, 1, parts="low"),))).load(
-            train(config(folder), tmp_path / "run", device=CPU, steps=1)
-        )
+        low.load(train(config(folder), tmp_path / "run", device=CPU, steps=1))
 
 
 def test_an_interrupted_run_says_so(folder, tmp_path, monkeypatch):

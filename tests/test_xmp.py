@@ -184,14 +184,15 @@ def test_an_empty_title_is_none():
 @pytest.mark.parametrize(
     "change",
     [
-        lambda text: text.encode("utf-16"),
+        lambda text: b"\xff\xfe" + text.encode("utf-16-le"),
+        lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
         lambda text: b"\xef\xbb\xbf" + text.encode(),
         lambda text: text.encode() + bytes(100),
         lambda text: text[text.index("<rdf:RDF") : text.index("</x:xmpmeta")].encode(),
         lambda text: b"<?xml version='1.0' encoding='UTF-8'?>\n" + text.encode(),
         lambda text: text.replace('rdf:about=""', 'about=""').encode(),
     ],
-    ids=["utf-16", "mark", "zeros", "bare", "declared", "old"],
+    ids=["utf-16 le", "utf-16 be", "mark", "zeros", "bare", "declared", "old"],
 )
 def test_every_form_of_a_packet_is_read(change):
     assert texts(kept(change(packet(title("Ä")).decode())), "dc:title") == ["Ä"]
@@ -361,6 +362,11 @@ def test_keywords_of_darktable_for_itself_are_left_out():
     assert texts(found, "dc:subject") == ["Wren", "darktable", "birds"]
     assert kept(b"", [("a.xmp", packet(keywords("exported", "darktable") + hierarchy(*own)))]) == b""
     assert texts(kept(b"", [("a.xmp", packet(keywords("darktable")))]), "dc:subject") == ["darktable"]
+    paths = ("birds|Wren", "software|darktable|styles")
+    for flat, left in ((), []), (("styles", "darktable", "exported"), ["styles", "darktable"]):
+        found = kept(packet((keywords(*flat) if flat else "") + hierarchy(*paths, "darktable|exported")))
+        assert texts(found, "lr:hierarchicalSubject") == list(paths)
+        assert texts(found, "dc:subject") == left
 
 
 def test_a_namespace_without_its_last_slash_is_the_same():
@@ -457,13 +463,15 @@ def test_exif_says_what_the_xmp_says():
 
 
 @pytest.mark.parametrize(
-    ("rating", "found"), [("4", 4), ("3.0", 3), ("-1", None), ("3.5", None), ("?", None)]
+    ("rating", "found"),
+    [("0", 0), ("4", 4), ("5", 5), ("3.0", 3), ("-1", None), ("6", None), ("3.5", None), ("?", None)],
 )
-def test_ratings_are_whole_stars_in_exif(rating, found):
+def test_ratings_are_none_to_five_whole_stars_in_exif(rating, found):
     sidecars = [("a.xmp", packet("", f'xmp:Rating="{rating}"'))]
     metadata = read_metadata(exif_of({0x4746: 1, 0x4749: 1}), "a.nef", sidecars=sidecars)
     assert metadata.image == ({} if found is None else {0x4746: found})
     assert texts(metadata.xmp, "xmp:Rating") == [rating]
+    assert metadata.notes == ()  # of time and place, which it does not state
 
 
 PLACE = 'exif:GPSLatitude="48,51.5S" exif:GPSLongitude="2,17,42W" exif:GPSAltitude="71/2" exif:ISO="100"'
@@ -802,14 +810,6 @@ def test_a_raw_is_read_with_its_sidecars(write_raw, grey_ramp, tmp_path):
     assert any("a.xmp: cannot be read" in note for note in result.notes)
 
 
-@pytest.mark.parametrize(("rating", "found"), [("0", 0), ("5", 5), ("6", None)])
-def test_ratings_are_none_to_five_stars(rating, found):
-    sidecars = [("a.xmp", packet("", f'xmp:Rating="{rating}"'))]
-    metadata = read_metadata(exif_of(), "a.nef", sidecars=sidecars)
-    assert metadata.image == ({} if found is None else {0x4746: found})
-    assert metadata.notes == ()  # of time and place, which it does not state
-
-
 @pytest.mark.parametrize(("seconds", "same"), [("42.02", True), ("42.05", False)])
 def test_a_place_less_than_a_metre_away_is_the_same(seconds, same):
     stated = PLACE.replace("2,17,42W", f"2,17,{seconds}W")
@@ -857,12 +857,6 @@ def test_of_dates_without_a_time_of_day_the_first_counts():
     assert values_in(kept(b"", sidecars)) == {"photoshop:DateCreated": dates[0]}
 
 
-@pytest.mark.parametrize("order", ["le", "be"])
-def test_a_packet_in_utf_16_is_read_in_either_byte_order(order):
-    text = packet(title("Ä")).decode().lstrip("\ufeff")
-    assert texts(kept(f"\ufeff{text}".encode(f"utf-16-{order}")), "dc:title") == ["Ä"]
-
-
 def test_settings_of_megabytes_do_not_hide_what_comes_after_them(tmp_path):
     """Adobe's masks."""
     mask = f"<crs:Mask>{'0' * 3_000_000}</crs:Mask>"
@@ -873,15 +867,6 @@ def test_settings_of_megabytes_do_not_hide_what_comes_after_them(tmp_path):
     ifd = struct.pack("<HHHIII", 1, 700, 1, len(xmp), 26, 0)
     raw = b"II" + struct.pack("<HI", 42, 8) + ifd + xmp
     assert texts(read_metadata(io.BytesIO(raw), "a.nef").xmp, "dc:title") == ["x"]
-
-
-def test_keywords_of_darktable_for_itself_are_left_out_of_a_hierarchy_alone():
-    paths = ("birds|Wren", "software|darktable|styles")
-    found = kept(packet(hierarchy(*paths, "darktable|exported")))
-    assert texts(found, "lr:hierarchicalSubject") == list(paths)
-    both = kept(packet(keywords("styles", "darktable", "exported") + hierarchy(*paths, "darktable|exported")))
-    assert texts(both, "lr:hierarchicalSubject") == list(paths)
-    assert texts(both, "dc:subject") == ["styles", "darktable"]
 
 
 @pytest.mark.parametrize("contents", [b"", b"\0" * 500, b" \n"])

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from conftest import MATRIX, mosaic_of, opcode_list
+from conftest import MATRIX, decoded, mosaic_of, opcode_list
 from PIL import Image
 
 from deepisp_cli import stated_colour
@@ -17,11 +17,11 @@ from deepisp_cli.dng_corrections import BLOCK_ROWS as SHADING_ROWS
 from deepisp_cli.dng_opcodes import FIX_BAD_PIXELS_LIST, FIX_VIGNETTE_RADIAL
 from deepisp_cli.errors import UnsupportedRawError
 from deepisp_cli.info import describe
-from deepisp_cli.libraw import Decoded
 from deepisp_cli.pipeline import develop_array
 from deepisp_cli.raw import _assemble, read_raw
 from deepisp_cli.xtrans import BLOCK_ROWS, KERNEL, RADIUS, SIDE, X_TRANS, interpolate, is_x_trans
 
+COLOURS = np.array(["RGB".index(letter) for letter in X_TRANS]).reshape(SIDE, SIDE)
 PHASES = list(itertools.product(range(SIDE), repeat=2))
 
 
@@ -106,22 +106,9 @@ def test_a_dng_is_interpolated_from_where_its_active_area_and_crop_begin(dng, ma
 
 def test_a_file_of_the_cameras_own_format_has_libraws_levels(monkeypatch):
     samples = noise(20, 22, np.uint16)
-    colours = np.array(["RGB".index(letter) for letter in X_TRANS]).reshape(SIDE, SIDE)
-    frame = Decoded(
-        samples=samples,
-        colours=np.roll(colours, (3, 4), (0, 1)),
-        letters="RGBG",
-        origin=np.array([3, 4]),
-        visible=(16, 18),
-        orientation=1,
-        pixel_aspect=1.0,
-        black=np.full(4, 1022, np.float32),
-        white=np.full(4, 15900, np.float32),
-        camera_gains=np.array([500.0, 302.0, 600.0]),
-        daylight_gains=np.array([2.0, 1.0, 1.5]),
-        xyz_to_camera=MATRIX,
-        capture={},
-    )
+    levels = {"black": np.full(4, 1022, np.float32), "white": np.full(4, 15900, np.float32)}
+    place = {"origin": np.array([3, 4]), "visible": (16, 18)}
+    frame = decoded(samples, np.roll(COLOURS, (3, 4), (0, 1)), xyz_to_camera=MATRIX, **levels, **place)
     monkeypatch.setattr(stated_colour, "developed_matrix", lambda source: pytest.fail("LibRaw may crash"))
     assert _assemble(frame._replace(xyz_to_camera=np.zeros((3, 3))), {}, io.BytesIO()).notes
     image = _assemble(frame, {}, io.BytesIO())
@@ -262,22 +249,7 @@ def test_a_frame_smaller_than_its_reach_is_refused(dng):
 
 
 def test_without_a_matrix_daylight_is_libraws():
-    colours = np.array(["RGB".index(letter) for letter in X_TRANS]).reshape(SIDE, SIDE)
-    frame = Decoded(
-        samples=noise(18, 18, np.uint16),
-        colours=colours,
-        letters="RGBG",
-        origin=np.zeros(2, int),
-        visible=(18, 18),
-        orientation=1,
-        pixel_aspect=1.0,
-        black=np.zeros(4, np.float32),
-        white=np.full(4, 15900, np.float32),
-        camera_gains=np.ones(3),
-        daylight_gains=np.array([2.0, 1.0, 1.5]),
-        xyz_to_camera=np.zeros((3, 3)),
-        capture={},
-    )
+    frame = decoded(noise(18, 18, np.uint16), COLOURS, daylight_gains=np.array([2.0, 1.0, 1.5]))
     image = _assemble(frame, {}, io.BytesIO())
     assert image.xyz_to_camera is None and image.camera_white_balance is None
     np.testing.assert_allclose(image.daylight_white_balance, [2, 1, 1.5])

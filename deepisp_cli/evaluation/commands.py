@@ -87,6 +87,7 @@ def evaluate(
             raise UsageError(f"{option} is for {wanted} only, not for {benchmark}; leave it out")
     if output and output.resolve() == data.resolve():
         raise UsageError(f"{output}: holds the data; give the results another folder with -o")
+    sigmas = tuple(dict.fromkeys(sigmas))
     if output and not overwrite:
         report.refuse_to_overwrite(output)
     chosen = open_benchmark(

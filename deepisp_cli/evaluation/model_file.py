@@ -74,6 +74,8 @@ class FileEngine:
             raise EngineError(
                 f"{self._path}: yields shape {image.shape} for {tile.shape}; they must be the same"
             )
+        if not np.isfinite(image).all():
+            raise EngineError(f"{self._path}: yields numbers that are not finite; correct the network")
         return image[:, :, HALO:-HALO, HALO:-HALO], np.empty((1, 30, 0, 0), np.float32)
 
 

@@ -98,6 +98,8 @@ class Demosaic(_OfPhotographs):
         if not np.issubdtype(picture.dtype, np.floating) or picture.shape != case.truth.shape:
             wanted = f"floating-point of shape {case.truth.shape}, 1.0 being white"
             raise UsageError(f"restored mosaics are {wanted}, not {picture.dtype} of shape {picture.shape}")
+        if not np.isfinite(picture).all():  # in 8 bits it would pass for black
+            raise UsageError(f"{case.name}: a method returned numbers that are not finite")
         return super().measure(eight_bit(picture), case)
 
     def show(self, picture: np.ndarray) -> np.ndarray:

@@ -1,13 +1,13 @@
 """Benchmarks on real raw files: ``s7`` and ``pairs`` with reference pictures, ``raws`` without."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from deepisp_cli.engine import Engine
-from deepisp_cli.errors import InputError, UsageError, not_installed
+from deepisp_cli.errors import EngineError, InputError, UsageError, not_installed
 from deepisp_cli.evaluation import metrics
 from deepisp_cli.evaluation.alignment import align
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, developed, plain
@@ -56,6 +56,11 @@ class Raws(Benchmark):
         check_picture(picture)
         values = {}
         if case.truth is not None:
+            if not _alike(picture.shape, case.truth.shape):
+                raise EngineError(
+                    f"{case.input}: the picture that was made is {_shown(picture.shape)}, the reference"
+                    f" {_shown(case.truth.shape)} pixels; is it upright and whole?"
+                )
             ours, theirs = align(picture, case.truth)
             values = {key: metric(ours, theirs) for key, metric in self.metrics.items()}
         return {**values, "brisque": metrics.brisque(picture)} if self.brisque else values
@@ -136,7 +141,17 @@ def _raw_size(path: Path) -> tuple[int, int]:
 
 
 def _check_sizes(raw: Path, size: tuple[int, int], reference: Path) -> None:
-    height, width = np.asarray(load_photograph(reference)).shape[:2]
-    if any(abs(a - b) > 2 * LARGEST_BORDER for a, b in zip(size, (height, width), strict=True)):
-        shapes = f"{size[1]}x{size[0]} and {width}x{height}"
-        raise InputError(f"{reference}: is not the size of {raw.name} ({shapes} pixels)")
+    shape = np.asarray(load_photograph(reference)).shape
+    if not _alike(size, shape):
+        raise InputError(
+            f"{reference}: is not the size of {raw.name} ({_shown(size)} and {_shown(shape)} pixels)"
+        )
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two pictures (height, width, ...) differ by no more than what cameras and programs trim."""
+    return all(abs(a - b) <= 2 * LARGEST_BORDER for a, b in zip(one[:2], other[:2], strict=True))
+
+
+def _shown(size: Sequence[int]) -> str:
+    return f"{size[1]}x{size[0]}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deepisp_cli.errors import UsageError
+from deepisp_cli.models import LARGEST
 from deepisp_cli.network import NetworkConfig
 from deepisp_cli.training.losses import BLOTCH, COLOUR_SCALES, MS_SSIM_SMALLEST, SSIM_SMALLEST
 from deepisp_cli.training.mosaics import MosaicOptions
@@ -92,6 +93,12 @@ class TrainConfig:
         check_range(self, "gradient_norm", above=0)
         check_range(self, "average_decay", least=0, most=1)
         check_range(self, "seed", least=0, most=2**63 - 1)
+        network = self.network
+        if max(network.cell, network.reach + network.lead, network.width) > LARGEST:
+            raise ValueError(
+                f"[network] has cells of {network.cell} pixels, a reach of {network.reach + network.lead} and"
+                f" {network.width} channels; each is at most {LARGEST}, else no model can be made of it"
+            )
         if not self.network.high_blocks and any(stage.parts != "low" for stage in self.stages):
             raise ValueError("a network without high-level stage trains the parts 'low' only")
         if any((stage.blocks or 0) > len(self.network.dilations) for stage in self.stages):

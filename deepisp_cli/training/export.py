@@ -209,12 +209,17 @@ def _raws(config: TrainConfig, photographs: Sequence[str]) -> tuple[list[torch.T
     """The network's inputs (N, 3, H, W) that calibrate the 8-bit form, and those it is checked on."""
     generator = torch.Generator().manual_seed(config.seed)
     synthesis = replace(config.synthesis, hot_share=HOT_SHARE, saturated_share=SATURATED_SHARE)
-    stages = (min(config.stages, key=lambda stage: stage.crop),)  # which photographs are too small
+    batches, count, size = CALIBRATION
+    stage = min(config.stages, key=lambda stage: stage.crop)  # which photographs are too small
+    stage = replace(stage, crop=min(stage.crop, max(size, config.smallest_side)))
     calibration = replace(
-        on_photographs(config, photographs), synthesis=synthesis, reductions=REDUCTIONS, stages=stages
+        on_photographs(config, photographs),
+        synthesis=synthesis,
+        reductions=REDUCTIONS,
+        stages=(stage,),
+        restoration_scales=(1,),
     )
     (source,), _ = open_sources(calibration, generator)
-    batches, count, size = CALIBRATION
     network = config.network
     smallest = network.cell + network.lead + 2 * network.reach
     pictures = [source(count, size).picture for _ in range(batches)]

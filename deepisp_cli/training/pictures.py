@@ -22,6 +22,7 @@ PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 HDR_SUFFIXES = (".hdr", ".tif", ".tiff")
 GREY = 0.18  # of white: what the mean of a picture is exposed to
 SRGB = ImageCms.createProfile("sRGB")
+NAMED = 5  # files in a message
 log = logging.getLogger(__name__)
 Named = TypeVar("Named")
 Loaded = TypeVar("Loaded")
@@ -62,6 +63,11 @@ def list_photographs(folders: Sequence[Path], recursive: bool = False) -> list[P
         searched = "" if recursive else "; sub-folders are not searched"
         raise InputError(f"{names}: holds no photographs ({known}){searched}")
     return files
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    return ", ".join([*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])])
 
 
 def spread(files: Sequence[Any], limit: int | None) -> list[Any]:
@@ -150,9 +156,11 @@ def load_linear(path: Path) -> np.ndarray:
             light = imagecodecs.rgbe_decode(path.read_bytes())
         else:
             light = tifffile.imread(path)
-    if light.ndim != 3 or light.shape[2] < 3 or not np.issubdtype(light.dtype, np.floating):
+    if light.ndim != 3 or light.shape[2] not in (3, 4) or not np.issubdtype(light.dtype, np.floating):
         raise InputError(f"{path}: is not a linear RGB picture ({light.dtype}, {light.shape})")
-    return np.nan_to_num(light[..., :3].astype(np.float32)).clip(0)
+    light = light[..., :3].astype(np.float32)
+    most = light.max(where=np.isfinite(light), initial=0)  # a sun may be infinite: no number to train on
+    return np.nan_to_num(light, posinf=most).clip(0)
 
 
 def load_scene(path: Path) -> np.ndarray:

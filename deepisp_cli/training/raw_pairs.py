@@ -5,6 +5,7 @@ Two layouts are supported: each scene in its own folder, as in the S7-ISP datase
 by side (``night.dng`` and ``night.jpg``).
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,12 +26,14 @@ from deepisp_cli.training.pictures import (
     list_files,
     load_all,
     load_photograph,
+    some,
 )
 from deepisp_cli.training.synthesis import PATTERN, Pairs
 from deepisp_cli.white_balance import choose_white_balance, find_balanced
 
 TURN_BACK = {6: 8, 8: 6}  # EXIF orientations that undo others; the rest undo themselves
 LARGEST_BORDER = 64  # pixels a side by which a camera may have trimmed its own picture
+log = logging.getLogger(__name__)
 
 Scene = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of a raw and its reference, see `load_pair`."""
@@ -55,7 +58,7 @@ def find_raws(folder: Path) -> list[Path]:
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     """Raws and their references below ``folder``; see `find_raws`."""
-    pairs = []
+    pairs, alone = [], []
     raws = [raw for raw in find_raws(folder) if not raw.stem.startswith("medium_exposure")]
     pictures = pictures_beside(raws)
     for raw in raws:
@@ -63,6 +66,10 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
         short = raw.stem.startswith("short_exposure")
         if reference := well_lit(beside) if short else beside.get(raw.stem):
             pairs.append((raw, reference))
+        else:
+            alone.append(str(raw))
+    if pairs and alone:
+        log.warning("no reference picture beside %s; left out", some(alone))
     return pairs
 
 

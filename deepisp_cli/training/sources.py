@@ -22,11 +22,11 @@ from deepisp_cli.training.pictures import (
     load_all,
     load_photograph,
     load_scene,
+    some,
 )
 from deepisp_cli.training.raw_pairs import RawPairs
 from deepisp_cli.training.synthesis import Pairs, Synthesis
 
-NAMED = 5  # of the pictures that are smaller than crops
 log = logging.getLogger(__name__)
 
 
@@ -124,7 +124,7 @@ def _photographs(
     config: TrainConfig, folders: Sequence[Path], smallest: int, generator: torch.Generator
 ) -> Source:
     levels: list[list] = [[] for _ in config.reductions]
-    sides, count = {}, 0
+    sides, useless = {}, []
 
     def load(path: Path) -> tuple[Path, int, list[np.ndarray | None]]:
         picture = load_photograph(path)
@@ -133,7 +133,9 @@ def _photographs(
         return path, side, reduced(picture, config.reductions, smallest)
 
     for path, side, pictures in load_all(list_photographs(folders, recursive=True), load):
-        count += any(smaller is not None for smaller in pictures)
+        if all(smaller is None for smaller in pictures):
+            useless.append(f"{path} ({side})")
+            continue
         sides[path] = side
         for level, smaller in zip(levels, pictures, strict=True):
             if smaller is not None:
@@ -142,21 +144,22 @@ def _photographs(
         least = math.ceil(smallest * min(config.reductions))
         reduced_to = f" ({smallest} once reduced)" if least > smallest else ""
         raise InputError(f"{_names(folders)}: no photograph of at least {least} pixels a side{reduced_to}")
+    if useless:
+        log.warning("less than %d pixels a side, the smallest crops: %s; left out", smallest, some(useless))
     crops = Crops(levels, generator)
     if config.mosaic:
-        return Synthesised(crops, MosaicSynthesis(config.mosaic, generator), count, sides)
-    return Synthesised(crops, Synthesis(config.synthesis, generator), count, sides)
+        return Synthesised(crops, MosaicSynthesis(config.mosaic, generator), len(sides), sides)
+    return Synthesised(crops, Synthesis(config.synthesis, generator), len(sides), sides)
 
 
 def _warn_of_narrow(sides: Mapping[Path, int], largest: int, possible: int) -> None:
     """Name the pictures that are smaller than the largest crops, which have ``largest`` pixels a side, or
     ``possible`` if no picture is as large."""
     if narrow := [f"{path} ({side})" for path, side in sides.items() if side < largest]:
-        names = [*narrow[:NAMED], *([f"{len(narrow) - NAMED} more"] if len(narrow) > NAMED else [])]
         kept = "left out of crops of that size"
         if possible < largest:
             kept = f"none is as large, so crops have at most {possible} pixels"
-        log.warning("less than %d pixels a side: %s; %s", largest, ", ".join(names), kept)
+        log.warning("less than %d pixels a side: %s; %s", largest, some(narrow), kept)
 
 
 def _panoramas(
