@@ -146,7 +146,7 @@ def find_model(name: str | os.PathLike[str]) -> Model:
     if isinstance(name, str) and not looks_like_a_path(name):
         folder = _models_folder() / name
         if not os.path.isfile(folder / CARD_FILE):
-            known = ", ".join(model.name for model in list_models())
+            known = ", ".join(model.folder.name for model in list_models())  # a folder may be renamed
             if not known:
                 raise ModelError(NOT_INSTALLED)
             here = (path for path in (f"./{name}", f"models/{name}") if os.path.isfile(Path(path, CARD_FILE)))

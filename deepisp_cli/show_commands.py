@@ -81,8 +81,9 @@ def models(as_json: bool) -> None:
         except ModelError as error:  # the others can be used
             tell(f"deepisp: {printable(str(error))}")
             continue
-        click.echo(f"{model.name}  {card['parameters'] / 1e6:.2f} M parameters, {size}")
-        click.echo(f"    {card['summary']}")
+        click.echo(f"{model.folder.name}  {card['parameters'] / 1e6:.2f} M parameters, {size}")
+        if card["summary"]:
+            click.echo(f"    {card['summary']}")
         click.echo(f"    {model.folder}")
         for result in card["results"]:
             numbers = ", ".join(f"{key} {value:g}" for key, value in result["values"].items())

@@ -355,6 +355,17 @@ def test_a_model_without_its_network_is_named_and_the_others_listed(run, monkeyp
     assert "deepisp-paper  0." in result.stdout and "deepisp  0." not in result.stdout
 
 
+def test_models_are_listed_by_the_names_that_find_them(run, tiny_model, tmp_path, monkeypatch):
+    """Those of their folders, which may have been renamed since the export."""
+    shutil.copytree(tiny_model.folder, tmp_path / "renamed")
+    card = tmp_path / "renamed" / "card.json"
+    card.write_text(json.dumps({**json.loads(card.read_text("utf-8")), "summary": ""}))
+    monkeypatch.setattr(models, "_models_folder", lambda: tmp_path)
+    lines = run("models").stdout.splitlines()
+    assert lines[0].startswith("renamed  0.")
+    assert lines[1].strip() == str(tmp_path / "renamed")  # no empty line of a summary that nobody wrote
+
+
 def test_doctor_passes_here(run):
     findings = json.loads(run("doctor", "--json").stdout)
     assert findings["healthy"]
