@@ -176,7 +176,8 @@ def _utf8_texts(stream: BinaryIO, order: str, ifd: int) -> dict[int, bytes]:
     texts = {}
     for tag, kind, size, value in entries:
         if kind == UTF8:
-            text = value[:size] if size <= len(value) else _find(stream, order, ifd, tag)
+            far = struct.unpack(order + "I", value)[0]  # where it is, if it is longer
+            text = value[:size] if size <= len(value) else _read_at(stream, far, min(size, MAX_VALUE))
             if len(text) == min(size, MAX_VALUE):
                 texts[tag] = text
     return texts

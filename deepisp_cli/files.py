@@ -169,7 +169,8 @@ def check_target(target: Path, overwrite: bool) -> None:
     with contextlib.suppress(OSError):  # reported when the folder is made
         folder = _existing_folder(target)
         if not folder.is_dir():
-            what = "is a link to nowhere; mount its disk, or" if folder.is_symlink() else "is not a folder;"
+            dead = folder.is_symlink() and not folder.exists()
+            what = "is a link to nowhere; mount its disk, or" if dead else "is not a folder;"
             raise OutputError(f"{folder}: {what} choose another with -o")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"{folder}: cannot be written to; choose another folder with -o")

@@ -151,7 +151,7 @@ def _not_raw(start: bytes, tags: Tags) -> str:
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
         kind = "a HEIF picture"
     elif start[4:8] == b"ftyp" and start[8:12] != b"crx ":  # Canon's raws
-        kind = "a film (MOV, MP4)"
+        kind = "a film or sound (MOV, MP4)"
     if tags and "PhotometricInterpretation" not in tags:
         return "a TIFF without raw data that LibRaw can read: a picture, or a damaged, cut-off or too new raw"
     if kind:

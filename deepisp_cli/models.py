@@ -191,7 +191,7 @@ def _load(folder: Path) -> Model:
         card = json.loads(path.read_text("utf-8"))
         _check(card)
     except OSError as error:
-        if folder.suffix == ".pt" or (folder / "checkpoint.pt").is_file():
+        if (folder.parent if folder.is_file() else folder).joinpath("checkpoint.pt").is_file():
             raise ModelError(
                 f"{folder}: is a training run's, no model; 'deepisp export' makes a model's folder of its"
                 " checkpoint.pt"

@@ -277,10 +277,12 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
     if not existing:
         return jobs
     target = taken[Path(existing[0].target)]
+    remedy = "choose a folder with -o or another name with --name, or use --skip-existing or --overwrite"
     if _may_be_the_cameras(existing[0], target):
-        remedy = 'a camera may have written it; choose a folder with -o or use --name "{stem}_{model}"'
-    else:
-        remedy = "choose a folder with -o or another name with --name, or use --skip-existing or --overwrite"
+        if target.absolute().parent == Path(existing[0].source).absolute().parent:
+            remedy = 'a camera may have written it; choose a folder with -o or use --name "{stem}_{model}"'
+        else:  # copied there, or of another program
+            remedy = f"a camera may have written it; {remedy.replace('a folder', 'another folder')}"
     raise UsageError(
         f"{target}: exists"
         + (f", and {len(existing) - 1} more of {len(jobs)} outputs as well" if len(existing) > 1 else "")
@@ -297,10 +299,11 @@ def _kept(job: Job, picture: Path | None) -> Job:
         error = UsageError(f"{picture}: {what}, not a picture; remove it, or choose another --name")
         return replace(job, error=error)
     (times, model), (shown, other) = _captured(Path(job.source)), _captured(picture)
-    if model and other and model != other:
+    words, others = (set(name.casefold().split()) for name in (model, other))
+    if not (words <= others or others <= words):  # "NIKON D1" and "D1" are one camera
         error = UsageError(
             f"{picture}: shows another photograph, taken with a {other}, {job.source} with a {model}; choose"
-            " another folder with -o or another --name"
+            " another folder with -o or another --name, or, if it is that one, use --overwrite"
         )
         return replace(job, error=error)
     if times and shown and all(abs(one - two) > SAME_SHOT for one in times for two in shown):

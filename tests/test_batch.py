@@ -601,7 +601,12 @@ def test_a_link_to_a_disk_that_is_not_there_is_told_before_the_work(tmp_path):
     for inside in ("a.jpg", "2024/a.jpg"):
         with pytest.raises(OutputError, match="pictures: is a link to nowhere; mount its disk, or choose"):
             batch.check_target(tmp_path / "pictures" / inside, overwrite=True)
-    (tmp_path / "disk" / "pictures").mkdir(parents=True)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "pictures").touch()
+    with pytest.raises(OutputError, match="pictures: is not a folder; choose another"):
+        batch.check_target(tmp_path / "pictures" / "a.jpg", overwrite=True)
+    (tmp_path / "disk" / "pictures").unlink()
+    (tmp_path / "disk" / "pictures").mkdir()
     batch.check_target(tmp_path / "pictures" / "2024/a.jpg", overwrite=True)
 
 

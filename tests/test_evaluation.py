@@ -522,8 +522,12 @@ def test_what_is_no_restored_mosaic_is_not_measured(folder, wrong):
     with pytest.raises(UsageError, match="restored mosaics are floating-point of shape"):
         evaluate(Demosaic(folder, Settings()), {"mine": lambda mosaic: wrong})
     nothing = np.full((96, 128, 3), np.nan if wrong.dtype == np.uint8 else np.inf)
-    with pytest.raises(UsageError, match="returned numbers that are not finite"):
+    with pytest.raises(EngineError, match="yields numbers that are not finite"):
         evaluate(Demosaic(folder, Settings()), {"mine": lambda mosaic: nothing})
+    failed = []
+    evaluate(Demosaic(folder, Settings(sigmas=(0,))), {"mine": lambda mosaic: nothing},
+             failed=lambda case, name, error: failed.append(name))  # fmt: skip
+    assert failed == ["mine"] * 3
 
 
 def test_the_model_fits_the_benchmark(folder):

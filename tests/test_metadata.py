@@ -302,6 +302,14 @@ def test_camera_names(make, model, camera):
     assert Metadata(image={0x010F: make, 0x0110: model}).camera == camera
 
 
+def test_of_two_texts_of_one_tag_that_of_utf8_counts():
+    """Written for readers of either kind; not every reader takes the first."""
+    plain, utf8 = b"a tower in Tokyo\0", "東京タワー".encode()
+    entries = struct.pack("<HHIIHHII", 0x010E, 2, len(plain), 38, 0x010E, 129, len(utf8), 38 + len(plain))
+    found = read(struct.pack("<2sHIH", b"II", 42, 8, 2) + entries + bytes(4) + plain + utf8)
+    assert found.image[0x010E] == "東京タワー"
+
+
 def with_utf8(block: bytes, *tags: int) -> bytes:
     """The same TIFF structure, whose texts of these tags are of EXIF 3.0's type UTF-8."""
     block = bytearray(block)

@@ -169,6 +169,9 @@ def test_a_training_run_is_told_to_be_exported(tmp_path):
     for given in (tmp_path, tmp_path / "checkpoint.pt"):
         with pytest.raises(ModelError, match="is a training run's, no model; 'deepisp export' makes"):
             find_model(str(given))
+    for given in (tmp_path / "typo.pt", tmp_path / "typo" / "checkpoint.pt"):
+        with pytest.raises(ModelError, match=r"a model folder holds card\.json"):
+            find_model(str(given))
 
 
 def test_a_name_that_is_too_long_is_no_model():

@@ -16,7 +16,7 @@ from deepisp_cli.frame import Result
 from deepisp_cli.info import describe
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop, finish, prepare
-from deepisp_cli.raw import _assemble, read_raw
+from deepisp_cli.raw import _assemble, _is_monochrome, read_raw
 
 SHORT, UNDEFINED = 3, 7  # TIFF types
 CFA, LINEAR_RAW = 32803, 34892
@@ -161,6 +161,15 @@ def test_a_restored_dng_is_grey(path, tmp_path):
     options = Options(format="dng")
     frame = prepare(path, options)
     assert colour_spread(finish(frame, as_engine("deepisp"), options, Result("", "")).preview) == 0
+
+
+@pytest.mark.parametrize("odd", [0, 1, 2, None])
+def test_a_restored_dng_with_one_plane_unlike_the_others_is_not_grey(odd):
+    samples = np.full((4, 4, 3), 100, np.uint16)
+    if odd is not None:
+        samples[1, 2, odd] += 1
+    assert _is_monochrome(samples, None, restored=True) == (odd is None)
+    assert not _is_monochrome(samples, None, restored=False)
 
 
 def test_info_says_so(path):

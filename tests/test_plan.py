@@ -266,7 +266,7 @@ def test_a_picture_of_another_shot_is_no_reason_to_skip(card, format, time):
     assert not plan_jobs([str(raw)], ".", format=format, overwrite=True)[0][0].error
 
 
-@pytest.mark.parametrize("ours", ["Z 6", "Z 6_2", ""])
+@pytest.mark.parametrize("ours", ["Z 6", "Z 6_2", "", "NIKON Z 6", "z  6"])
 @pytest.mark.parametrize("time", ["21:30:01", ""])
 def test_a_picture_of_another_camera_is_no_reason_to_skip(card, ours, time):
     """Of two at the same wedding, with the same names within the same second."""
@@ -341,6 +341,8 @@ def test_a_cameras_own_picture_exists_under_a_name_in_capitals(card):
     assert not jobs[1].note
     Path("sorted").mkdir()
     (card / "b/ONE.JPG").rename("sorted/ONE.JPG")
+    with pytest.raises(UsageError, match=r"a camera may have .* choose another folder .* or --overwrite"):
+        plan_jobs([str(card / "b")], "sorted")
     jobs, _ = plan_jobs([str(card / "b")], "sorted", skip_existing=True)
     assert "ONE.JPG: a camera may have written it" in jobs[0].note
     assert not jobs[1].note

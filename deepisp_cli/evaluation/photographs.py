@@ -11,7 +11,7 @@ import numpy as np
 from deepisp_cli.colour import srgb_decode
 from deepisp_cli.demosaic import demosaic, sample_mosaic
 from deepisp_cli.engine import Engine
-from deepisp_cli.errors import InputError, UsageError
+from deepisp_cli.errors import EngineError, InputError, UsageError
 from deepisp_cli.evaluation import CFAS, metrics
 from deepisp_cli.evaluation.alignment import common_middle
 from deepisp_cli.evaluation.baselines import MOSAIC_BASELINES, PATTERN, RAW_BASELINES, developed, plain
@@ -99,7 +99,7 @@ class Demosaic(_OfPhotographs):
             wanted = f"floating-point of shape {case.truth.shape}, 1.0 being white"
             raise UsageError(f"restored mosaics are {wanted}, not {picture.dtype} of shape {picture.shape}")
         if not np.isfinite(picture).all():  # in 8 bits it would pass for black
-            raise UsageError(f"{case.name}: a method returned numbers that are not finite")
+            raise EngineError(f"{case.name}: yields numbers that are not finite")
         return super().measure(eight_bit(picture), case)
 
     def show(self, picture: np.ndarray) -> np.ndarray:
