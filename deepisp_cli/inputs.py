@@ -24,7 +24,7 @@ PICTURE_SUFFIXES = {*FORMATS["jpeg"].suffixes, *FORMATS["png"].suffixes}  # not 
 # Of editors, cameras.
 SIDECAR_SUFFIXES = {".xmp", ".pp3", ".dop", ".acr", ".on1", ".nksc", ".aae", ".thm", ".lrv"}
 # What cameras write beside a raw under its name, and this program's pictures of it.
-COMPANION_SUFFIXES = {*FINISHED_SUFFIXES, ".heic", ".heif", ".hif", ".wav", ".mov", ".mp4"}
+COMPANION_SUFFIXES = {*FINISHED_SUFFIXES, ".heic", ".heif", ".hif", ".wav"}
 FILM_SUFFIXES = {".mov", ".mp4", ".avi", ".mts", ".mxf"}  # which cameras number like pictures
 RESTORED = "-deepisp"  # ends the name of a DNG: it must not be that of the source
 BINS = ("$RECYCLE.BIN", "SYSTEM VOLUME INFORMATION")  # Windows' folders of deleted files and the like
@@ -164,11 +164,10 @@ class _Search:
 def _raws_among(search: _Search) -> list[tuple[Path | str, Path]]:
     """The files once each, without sidecars, pictures beside their raws and this program's own pictures."""
     files = search.files
-    aside = SIDECAR_SUFFIXES | COMPANION_SUFFIXES
+    aside = SIDECAR_SUFFIXES | COMPANION_SUFFIXES | FILM_SUFFIXES
     if all(file.suffix.lower() in aside for file, _ in files):
         aside -= {".tif", ".tiff"}  # then these are the raws
-    none = aside | FILM_SUFFIXES
-    raws = [file for file, _ in files if file.suffix.lower() not in none and not _is_finished(file)]
+    raws = [file for file, _ in files if file.suffix.lower() not in aside and not _is_finished(file)]
     with_raw = {_without_suffix(file) for file in raws}
     found: dict[str, tuple[Path | str, Path]] = {}
     for file, folder in files:

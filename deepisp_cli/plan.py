@@ -277,16 +277,16 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
     if not existing:
         return jobs
     target = taken[Path(existing[0].target)]
-    remedy = "choose a folder with -o or another name with --name, or use --skip-existing or --overwrite"
-    if _may_be_the_cameras(existing[0], target):
-        if target.absolute().parent == Path(existing[0].source).absolute().parent:
-            remedy = 'a camera may have written it; choose a folder with -o or use --name "{stem}_{model}"'
-        else:  # copied there, or of another program
-            remedy = f"a camera may have written it; {remedy.replace('a folder', 'another folder')}"
+    theirs = "a camera may have written it; " if _may_be_the_cameras(existing[0], target) else ""
+    if theirs and target.absolute().parent == Path(existing[0].source).absolute().parent:
+        remedy = 'choose a folder with -o or use --name "{stem}_{model}"'
+    else:  # if theirs, copied there, or of another program
+        folder = "another folder" if theirs else "a folder"
+        remedy = f"choose {folder} with -o or another name with --name, or use --skip-existing or --overwrite"
     raise UsageError(
         f"{target}: exists"
         + (f", and {len(existing) - 1} more of {len(jobs)} outputs as well" if len(existing) > 1 else "")
-        + f"; {remedy}"
+        + f"; {theirs}{remedy}"
     )
 
 

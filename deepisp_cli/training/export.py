@@ -217,7 +217,7 @@ def _raws(config: TrainConfig, photographs: Sequence[str]) -> tuple[list[torch.T
         synthesis=synthesis,
         reductions=REDUCTIONS,
         stages=(stage,),
-        restoration_scales=(1,),
+        restoration_scales=(1,),  # no loss is computed, and larger ones may not fit into the crop
     )
     (source,), _ = open_sources(calibration, generator)
     network = config.network
