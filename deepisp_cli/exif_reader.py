@@ -3,7 +3,10 @@
 import contextlib
 import inspect
 import logging
+import math
 import struct
+from collections.abc import Iterator
+from fractions import Fraction
 from io import SEEK_END, BytesIO
 from typing import Any, BinaryIO, NamedTuple
 
@@ -24,6 +27,7 @@ TEXTS: dict[str, tuple[int, ...]] = {
 }
 
 UTF8 = 129  # the type of a value, since EXIF 3.0
+CANON_LENS, NIKON_LENS = 0x0095, 0x0084  # in their maker notes
 MAX_READS = 50_000  # a sound file needs a few thousand; a damaged one could keep exifread busy for hours
 MAX_VALUE = 1 << 16
 HEADER = 1 << 20  # where JPEG, Canon CR3 and Minolta MRW keep their EXIF
@@ -140,6 +144,10 @@ def read_tiff(stream: BinaryIO, is_gps: bool) -> TiffValues:
             for tag in TEXTS[directory]:
                 if text := _find(stream, order, start, tag):
                     found[directory][tag] = text if directory == "Image" else to_comment(text, order)
+    if pointers["EXIF"] and not found["EXIF"].keys() & {Tag.LensModel, Tag.LensSpecification}:
+        with contextlib.suppress(struct.error, TypeError):  # damaged
+            maker = str(found["Image"].get(Tag.Make, "")).upper()
+            found["EXIF"] |= _lens_in_maker_note(stream, order, pointers["EXIF"][0], maker)
     lost = []
     for directory, pointer in pointers.items():
         count = _count(stream, order, pointer[0], end) if pointer else 0
@@ -161,23 +169,53 @@ def _count(stream: BinaryIO, order: str, pointer: Any, end: int) -> int | None:
 
 def _find(stream: BinaryIO, order: str, ifd: int, wanted: int, largest: int = MAX_VALUE) -> bytes:
     """The first ``largest`` bytes of a tag's value; none if it has four or fewer, or is cut off."""
-    (count,) = struct.unpack(order + "H", _read_at(stream, ifd, 2))
-    for tag, _, size, offset in struct.iter_unpack(order + "HHII", _read_at(stream, ifd + 2, 12 * count)):
+    for tag, _, size, offset in _entries(stream, order, ifd):
         if tag == wanted and size > 4:
             value = _read_at(stream, offset, min(size, largest))
             return value if len(value) == min(size, largest) else b""
     return b""
 
 
+def _entries(stream: BinaryIO, order: str, ifd: int) -> Iterator[tuple[int, int, int, int]]:
+    """The entries of a directory: tag, type, count, and the value or where it is."""
+    (count,) = struct.unpack(order + "H", _read_at(stream, ifd, 2))
+    yield from struct.iter_unpack(order + "HHII", _read_at(stream, ifd + 2, 12 * count))
+
+
+def _lens_in_maker_note(stream: BinaryIO, order: str, ifd: int, maker: str) -> dict[int, Any]:
+    """LensModel or LensSpecification of older Canons and Nikons, which state it in their maker notes alone.
+
+    Canon's note is a directory, whose values count from the beginning of the TIFF structure; so is the one of
+    the first Nikons. Of later ones it is a TIFF structure of its own, after ten bytes.
+    """
+    start = next(
+        (at for tag, _, size, at in _entries(stream, order, ifd) if tag == Tag.MakerNote and size > 4), 0
+    )
+    if start and maker.startswith("CANON"):
+        text = _find(stream, order, start, CANON_LENS)
+        return {Tag.LensModel: text} if text else {}
+    if not start or not maker.startswith("NIKON"):
+        return {}
+    base = 0
+    if _read_at(stream, start, 7) == b"Nikon\0\2":
+        base = start + 10
+        order = "<" if _read_at(stream, base, 2) == b"II" else ">"
+        start = base + struct.unpack(order + "I", _read_at(stream, base + 4, 4))[0]
+    for tag, kind, count, at in _entries(stream, order, start):
+        if (tag, kind, count) == (NIKON_LENS, 5, 4):
+            pairs = struct.iter_unpack(order + "II", _read_at(stream, base + at, 32))
+            lens = [Fraction(*pair) if pair[1] else math.nan for pair in pairs]
+            return {Tag.LensSpecification: lens} if len(lens) == 4 and lens[0] else {}
+    return {}
+
+
 def _utf8_texts(stream: BinaryIO, order: str, ifd: int) -> dict[int, bytes]:
     """The texts of EXIF 3.0's type UTF-8, which exifread does not know, that are within the file."""
-    (count,) = struct.unpack(order + "H", _read_at(stream, ifd, 2))
-    entries = struct.iter_unpack(order + "HHI4s", _read_at(stream, ifd + 2, 12 * count))
     texts = {}
-    for tag, kind, size, value in entries:
+    for tag, kind, size, value in _entries(stream, order, ifd):
         if kind == UTF8:
-            far = struct.unpack(order + "I", value)[0]  # where it is, if it is longer
-            text = value[:size] if size <= len(value) else _read_at(stream, far, min(size, MAX_VALUE))
+            near = struct.pack(order + "I", value)  # the text itself, if it has no more bytes
+            text = near[:size] if size <= len(near) else _read_at(stream, value, min(size, MAX_VALUE))
             if len(text) == min(size, MAX_VALUE):
                 texts[tag] = text
     return texts

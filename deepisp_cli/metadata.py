@@ -311,7 +311,7 @@ def _add_fallback(
     )
     for key, ifd, tag in texts:
         text = str(known.get(key) or "").strip()
-        if text:
+        if text and text != "unknown":  # Canon's owner, if nobody has been entered
             ifd.setdefault(tag, text)
     ratios = (
         ("exposure_time", Tag.ExposureTime, 100_000),

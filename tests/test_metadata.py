@@ -614,6 +614,62 @@ def test_a_directory_of_a_comment_or_a_maker_note_alone_is_sound(exif):
     assert metadata.exif == ({0x9286: "a note"} if 0x9286 in exif else {})
 
 
+LENS = (18, 1, 70, 1, 7, 2, 0, 0)  # four ratios, of which one is not known
+
+
+def maker_note(tag: int, kind: int, count: int, value: bytes, at: int, order: str) -> bytes:
+    """A directory of one entry that begins at ``at``, and its value."""
+    return struct.pack(f"{order}HHHIII", 1, tag, kind, count, at + 18, 0) + value
+
+
+def with_maker_note(make: str, order: str, exif=(), own_structure=False) -> bytes:
+    """A TIFF structure whose maker note states a lens."""
+    if make.lower() == "canon":
+        entry = (0x95, 2, 64, b"EF-S18-55mm f/3.5-5.6".ljust(64, b"\0"))
+    else:
+        entry = (0x84, 5, 4, struct.pack(f"{order}8I", *LENS))
+    mark, other = {"<": (b"II", ">"), ">": (b"MM", "<")}[order]
+    head = b"Nikon\0\2\x10\0\0" + struct.pack(f"{order}2sHI", mark, 42, 8) if own_structure else b""
+    space = b"?" * (len(head) + 18 + len(entry[-1]))
+    block = tiff({0x010F: make}, {0x927C: space, **dict(exif)}, None, other if own_structure else order)
+    return block.replace(space, head + maker_note(*entry, 8 if own_structure else block.index(space), order))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_lens_that_the_maker_note_alone_states(order):
+    canon = read(with_maker_note("Canon", order))
+    assert (canon.lens, canon.notes) == ("EF-S18-55mm f/3.5-5.6", ())
+    for own_structure in (False, True):
+        nikon = read(with_maker_note("NIKON CORPORATION", order, own_structure=own_structure))
+        *known, unknown = nikon.exif[0xA432]
+        assert (known, nikon.notes) == ([18, 70, Fraction(7, 2)], ())
+        assert unknown != unknown  # NaN
+
+
+def test_a_maker_note_is_read_only_if_it_is_needed_and_known():
+    assert read(with_maker_note("Canon", "<").replace(b"Canon", b"Kanon")).lens == ""
+    stated = read(with_maker_note("Canon", "<", {0xA434: "50 mm"}))
+    assert (stated.lens, stated.exif.get(0xA432)) == ("50 mm", None)
+    assert read(with_maker_note("Canon", "<", {0xA432: (IFDRational(50),) * 4})).lens == ""
+
+
+@pytest.mark.parametrize(("make", "own_structure"), [("Canon", False), ("NIKON", False), ("NIKON", True)])
+def test_damage_in_a_maker_note_does_no_harm(make, own_structure):
+    block = with_maker_note(make, "<", {0x920A: IFDRational(50)}, own_structure)
+    start = block.rindex(b"\1\0\x95\0" if make == "Canon" else b"\1\0\x84\0")
+    for place in range(start, start + 18):
+        damaged = block[:place] + b"\xff" + block[place + 1 :]
+        check_harmless(damaged)
+        check_harmless(block[:place])
+        assert (read(damaged).focal_length, read(damaged).notes) == (50, ())
+
+
+def test_the_owner_of_a_canon_that_nobody_has_entered_is_no_artist():
+    known = {"artist": "unknown"}
+    assert 0x013B not in read(tiff({}, EXIF, None), fallback=known).image
+    assert read(tiff({}, EXIF, None), fallback={"artist": "Zoe"}).image[0x013B] == "Zoe"
+
+
 def test_places_texts_are_read_behind_their_zeros():
     """Some programs type them as text, which would end at the first zero."""
     metadata = read(tiff(gps={**GPS, 27: "ASCII\0\0\0NETWORK", 28: "ASCII\0\0\0The hill"}))
