@@ -3,8 +3,9 @@
     python benchmarks/error_budget.py FOLDER [--model NAME|DIR] [--engine ENGINE] [--limit N]
 
 Develops the raws of `deepisp evaluate lowlight` with parts of the pipeline replaced by the truth. Prints mean
-PSNR and SSIM of the picture as it is; with the exposure that suits it best; without the transform, as metered
-and as truly exposed; and after the best transform. At the end, by how many stops the meter is off.
+PSNR and SSIM of the picture as it is; without the S-curve of its look; then also with the exposure that suits
+it best; without the transform, as metered and as truly exposed; and after the best transform. At the end, by
+how many stops the meter is off.
 """
 
 from collections import defaultdict
@@ -46,15 +47,16 @@ def main(folder: Path, model: str, kind: str, limit: int | None) -> None:
         target = case.truth.astype(np.float32) / 255
         gain = frame_gain(image, frame.matrix) if engine.model.metered else 1.0
 
-        def finished(gain, transform, image=image, matrix=frame.matrix):  # type: ignore[no-untyped-def]
-            return np.clip(develop_colour(image, matrix, transform, 0.0, gain), 0, 1)
+        def finished(gain, transform, contrast=0.0, image=image, matrix=frame.matrix):  # type: ignore[no-untyped-def]
+            return np.clip(develop_colour(image, matrix, transform, 0.0, gain, contrast), 0, 1)
 
         tried = [gain * 2**step for step in STOPS]
         best = min(tried, key=lambda one: float(np.square(finished(one, transform) - target).mean()))
         exposed = finished(true_gain, IDENTITY)
         fitted = fit_transform(exposed, target)
         for name, picture in {
-            "as it is": finished(gain, transform),
+            "as it is": finished(gain, transform, engine.model.contrast),
+            "no S-curve": finished(gain, transform),
             "with the best exposure": finished(best, transform),
             "no transform, as metered": finished(gain, IDENTITY),
             "no transform, as truly exposed": exposed,

@@ -31,7 +31,8 @@ def main(picture: Path) -> None:
         chosen = [
             report
             for report in reports
-            if report["benchmark"] == benchmark and not {"--engine", "--cfa"} & set(report["command"].split())
+            if report["benchmark"] == benchmark
+            and not {"--engine", "--cfa", "--contrast"} & set(report["command"].split())
         ]
         for marker, report in zip(MARKERS, chosen, strict=False):
             for result in report["results"]:

@@ -27,7 +27,7 @@ TEXTS: dict[str, tuple[int, ...]] = {
 }
 
 UTF8 = 129  # the type of a value, since EXIF 3.0
-CANON_LENS, NIKON_LENS = 0x0095, 0x0084  # in their maker notes
+CANON_SETTINGS, CANON_LENS, NIKON_LENS = 0x0001, 0x0095, 0x0084  # in their maker notes
 MAX_READS = 50_000  # a sound file needs a few thousand; a damaged one could keep exifread busy for hours
 MAX_VALUE = 1 << 16
 HEADER = 1 << 20  # where JPEG, Canon CR3 and Minolta MRW keep their EXIF
@@ -192,8 +192,15 @@ def _lens_in_maker_note(stream: BinaryIO, order: str, ifd: int, maker: str) -> d
         (at for tag, _, size, at in _entries(stream, order, ifd) if tag == Tag.MakerNote and size > 4), 0
     )
     if start and maker.startswith("CANON"):
-        text = _find(stream, order, start, CANON_LENS)
-        return {Tag.LensModel: text} if text else {}
+        if text := _find(stream, order, start, CANON_LENS):
+            return {Tag.LensModel: text}
+        for tag, kind, count, at in _entries(stream, order, start):  # before 2006 only the focal lengths
+            if (tag, kind) == (CANON_SETTINGS, 3) and count > 25:
+                longest, shortest, unit = struct.unpack(order + "HHH", _read_at(stream, at + 2 * 23, 6))
+                if longest and shortest and unit:
+                    ends = [Fraction(shortest, unit), Fraction(longest, unit)]
+                    return {Tag.LensSpecification: [*ends, math.nan, math.nan]}
+        return {}
     if not start or not maker.startswith("NIKON"):
         return {}
     base = 0

@@ -150,8 +150,16 @@ class Metadata:
 
     @property
     def lens(self) -> str:
-        """The lens's name."""
-        return str(self.exif.get(Tag.LensModel, ""))
+        """The lens's name; without one its focal lengths and apertures, as "18-70mm f/3.5-4.5"."""
+        name = str(self.exif.get(Tag.LensModel, ""))
+        stated = self.exif.get(Tag.LensSpecification)
+        if name or not isinstance(stated, tuple) or len(stated) != 4:
+            return name
+        numbers = [f"{round(float(value), 1):g}" if positive(value) else "" for value in stated]
+        ranges = ("-".join(dict.fromkeys(filter(None, numbers[start : start + 2]))) for start in (0, 2))
+        focal_length, aperture = ranges
+        parts = (f"{focal_length}mm" * bool(focal_length), f"f/{aperture}" * bool(aperture))
+        return " ".join(filter(None, parts))
 
     @property
     def exposure_time(self) -> float | None:
@@ -284,13 +292,16 @@ def _add(target: dict[int, Value], kinds: Mapping[int, str], values: Mapping[int
 
 def _drop_made_up(found: dict[str, dict[int, Any]]) -> None:
     """LibRaw writes EXIF for a preview without any: its own idea of time and exposure, which ``fallback``
-    states, too, and an "unknown" make if it knows none."""
+    states, too, a place with bytes of the header for N and E, an "unknown" make if it knows none, and Canon's
+    "unknown" owner."""
     image = found["Image"]
     if str(image.get(Tag.Software, "")).startswith("dcraw "):
         found["EXIF"].clear()
+        found["GPS"].clear()
         image.pop(Tag.DateTime, None)
-        if image.get(Tag.Make) == "unknown":
-            del image[Tag.Make]
+        for tag in (Tag.Make, Tag.Artist):
+            if image.get(tag) == "unknown":
+                del image[tag]
 
 
 def _is_zero(values: Any) -> bool:

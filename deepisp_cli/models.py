@@ -84,6 +84,11 @@ class Model:
         return self.card["architecture"].get("metered", False)
 
     @property
+    def contrast(self) -> float:
+        """How much of the S-curve of `look.add_contrast` belongs to the learned look, 0 to 1."""
+        return self.card.get("contrast", 0.0)
+
+    @property
     def has_eight_bit_form(self) -> bool:
         return EIGHT_BIT_FILE in self.card["files"]
 
@@ -214,6 +219,8 @@ def _check(card: dict[str, Any]) -> None:
     _ = card["parameters"] / 1, card["summary"]  # for ``deepisp models``
     for result in card["results"]:
         _ = result["benchmark"], [value / 1 for value in result["values"].values()]
+    if not 0 <= card.get("contrast", 0) <= 1:
+        raise ValueError(f"contrast: {card['contrast']!r} is not a number from 0 to 1")
     for text in (card["name"], *card["files"], *card["files"].values()):
         if not isinstance(text, str):
             raise ValueError(f"{text!r} is not a text")

@@ -24,8 +24,9 @@ class Options:
         none is over 32.
     exposure : float
         EV from -10 to 10, added to the finished picture, in linear light.
-    contrast : float
-        0 to 1: how much of an S-curve the finished picture gets, as cameras put on theirs.
+    contrast : float or None
+        0 to 1: how much of an S-curve the finished picture gets, as cameras put on theirs. None: what belongs
+        to the model's learned look; with the neutral look 0.
     strength : float
         0 to 1: how much of the noise the network takes off. At 0 the picture keeps the sensor's samples, and
         the network only fills in the colours in between; linear DNGs have all of them.
@@ -55,7 +56,7 @@ class Options:
 
     white_balance: str | Sequence[float] = "camera"
     exposure: float = 0.0
-    contrast: float = 0.0
+    contrast: float | None = None
     strength: float = 1.0
     look: str = "learned"
     long_side: int | None = None
@@ -76,7 +77,7 @@ class Options:
             parse_gains(self.white_balance)
         for name, kind, words in (
             ("exposure", Real, "a number"),
-            ("contrast", Real, "a number"),
+            ("contrast", Real | None, "a number"),
             ("strength", Real, "a number"),
             ("quality", Integral, "a whole number"),
             ("bit_depth", Integral, "a whole number"),
@@ -87,8 +88,9 @@ class Options:
             if not isinstance(value := getattr(self, name), kind):
                 raise UsageError(f"{name} is {words}, got {value!r}")
         for name in ("contrast", "strength"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is 0 to 1, got {getattr(self, name):g}")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"{name} is 0 to 1, got {value:g}")
         if self.look not in LOOKS:
             raise UsageError(f"unknown look {self.look!r}; known: {', '.join(LOOKS)}")
         if not 1 <= self.quality <= 100:
@@ -106,11 +108,17 @@ class Options:
         if not -10 <= self.exposure <= 10:
             raise UsageError(f"exposure is -10 to 10 EV, got {self.exposure:g}")
         finished = (self.exposure, self.contrast, self.look, self.long_side)
-        if self.format == "dng" and finished != (0, 0, LOOKS[0], None):
+        if self.format == "dng" and finished != (0, None, LOOKS[0], None):
             raise UsageError(
                 "exposure, contrast, look and long side are for finished pictures, a DNG is left to be"
                 " developed: leave them out, or choose another format"
             )
+
+    def contrast_with(self, usual: float) -> float:
+        """The contrast that is asked for; ``usual`` belongs to the model's learned look."""
+        if self.contrast is not None:
+            return self.contrast
+        return usual if self.look == "learned" else 0.0
 
     def arguments(self) -> str:
         """The options of the look that are not the defaults, as `deepisp process` takes them."""

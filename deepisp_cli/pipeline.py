@@ -253,6 +253,7 @@ def _finish_here(
     assert picture is not None
     raw = frame.raw  # for a DNG alone
     noise_left = 1 - frame.strength
+    contrast = options.contrast_with(engine.model.contrast)
     with result.timed("network"):
         in_place = not noise_left or frame.plain is not None  # saves 288 MB at 24 megapixels
         image, transform = run_tiled(engine, picture, frame.origin, options.tile, progress, in_place=in_place)
@@ -273,7 +274,7 @@ def _finish_here(
             image = frame.lens_warp.correct(image)
     if raw is not None:
         with result.timed("render"):
-            preview = preview_of(image, frame.orientation, frame.matrix, transform, gain)
+            preview = preview_of(image, frame.orientation, frame.matrix, transform, gain, contrast)
             if frame.monochrome:
                 make_grey(preview)
             preview = with_square_pixels(preview, frame.pixel_aspect)
@@ -281,7 +282,7 @@ def _finish_here(
     with result.timed("colour"):
         look = partial(
             develop_colour, matrix=frame.matrix, transform=transform, exposure=options.exposure, gain=gain,
-            contrast=options.contrast,
+            contrast=contrast,
         )  # fmt: skip
         by_rows(look, image)
     with result.timed("render"):

@@ -102,10 +102,9 @@ if TYPE_CHECKING:
 @click.option(
     "--contrast",
     type=Number(0, 1),
-    default=0.0,
     metavar="0..1",
-    show_default=True,
-    help="Darken shadows, brighten lights, strengthen colours, as cameras do in their pictures.",
+    help="Darken shadows, brighten lights, strengthen colours, as cameras do. [the model's: deepisp 0.25,"
+    " others that ship 0; --look neutral: 0]",
 )
 @click.option(
     "--strength",
@@ -135,7 +134,7 @@ if TYPE_CHECKING:
 def process(inputs: tuple[str, ...], output: str | None, name: str | None, format: str | None, quality: int,
             bit_depth: str, recursive: bool, overwrite: bool, skip_existing: bool, model: str, engine: str,
             device: str, tile: int | None, memory: float | None, white_balance: str, exposure: float,
-            contrast: float, strength: float, look: str, long_side: int | None, dry_run: bool,
+            contrast: float | None, strength: float, look: str, long_side: int | None, dry_run: bool,
             as_json: bool, quiet: bool, verbose: bool) -> None:  # fmt: skip
     """Develop raw files, folders, quoted patterns, or stdin ('-').
 

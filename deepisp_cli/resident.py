@@ -69,8 +69,9 @@ def finish_on_device(
             with _timed(result, "lens", engine):
                 image = torch.from_numpy(frame.lens_warp.correct(image.cpu().numpy())).to(engine.device)
         with _timed(result, "colour", engine):
+            contrast = options.contrast_with(engine.model.contrast)
             for rows in image.split(BLOCK_ROWS):
-                rows.copy_(develop_colour(rows, matrix, transform, options.exposure, gain, options.contrast))
+                rows.copy_(develop_colour(rows, matrix, transform, options.exposure, gain, contrast))
         with _timed(result, "render", engine):
             return _render(image, frame.orientation, options.bit_depth)
 

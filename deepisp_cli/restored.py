@@ -140,15 +140,16 @@ def _darkened(profile: Sequence[RawTag], share: float) -> Sequence[RawTag]:
 
 
 def preview_of(
-    image: np.ndarray, orientation: int, matrix: np.ndarray, transform: np.ndarray | None, gain: float | None
-) -> Pixels:
+    image: np.ndarray, orientation: int, matrix: np.ndarray, transform: np.ndarray | None, gain: float | None,
+    contrast: float = 0.0,
+) -> Pixels:  # fmt: skip
     """The finished picture in small.
 
     Parameters
     ----------
     image : (H, W, 3) float32, restored, encoded camera RGB, white-balanced.
     orientation : that turns it upright, 1 to 8.
-    matrix, transform, gain : as for `look.develop_colour`.
+    matrix, transform, gain, contrast : as for `look.develop_colour`.
 
     Returns
     -------
@@ -164,7 +165,9 @@ def preview_of(
         light = np.zeros(small[rows].shape, np.float32)
         for down, right in np.ndindex(step, step):
             light += decode(np.minimum(cells[rows, down, :, right], 1))  # colours unknown: white
-        small[rows] = develop_colour(encode(light / np.float32(step**2)), matrix, transform, 0, gain)
+        small[rows] = develop_colour(
+            encode(light / np.float32(step**2)), matrix, transform, 0, gain, contrast
+        )
 
     on_blocks(fill, height)
     return render(small, orientation, 8)

@@ -1,7 +1,7 @@
 """Fujifilm's X-Trans mosaics, 6x6 samples instead of Bayer's 2x2, to linear camera RGB.
 
-The networks take interpolated pictures, so such a mosaic needs no network of its own; they were trained on
-Bayer's, though.
+The networks take interpolated pictures, so such a mosaic needs no network of its own; they were trained
+mostly on Bayer's, though.
 """
 
 from collections.abc import Iterator

@@ -537,6 +537,13 @@ def test_the_command_and_the_library_have_the_same_options(parameter):
             assert name == "tile" or not accepts(limit + step)  # smaller tiles are for tests
 
 
+def test_the_help_states_the_contrast_of_the_models_that_ship():
+    default, *others = models.list_models()
+    (option,) = (each for each in SHARED if each.name == "contrast")
+    assert f"{default.name} {default.contrast:g}, others that ship 0;" in option.help
+    assert {model.contrast for model in others} == {0}
+
+
 def test_all_options_of_a_picture_are_those_of_the_command():
     assert {field.name for field in fields(Options)} == {parameter.name for parameter in SHARED}
 

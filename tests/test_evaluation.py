@@ -625,7 +625,7 @@ def test_a_model_that_is_named_twice_is_measured_once(folder, tiny_model):
 
 def test_the_command_writes_what_it_prints(folder, tmp_path):
     out = tmp_path / "out"
-    arguments = ("lowlight", folder, "--limit", 2, "-o", out, "--engine", "onnx", "-q")
+    arguments = ("lowlight", folder, "--limit", 2, "-o", out, "--engine", "onnx", "--contrast", 0, "-q")
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     contents = json.loads((out / "results.json").read_text())
@@ -636,7 +636,7 @@ def test_the_command_writes_what_it_prints(folder, tmp_path):
     assert re.fullmatch(r"\d+ cores, \S.*", contents["processor"])
     assert contents["versions"]["numpy"]
     assert "default_rng(1000 + i)" in contents["seeds"]
-    assert contents["command"] == "deepisp evaluate lowlight photographs --limit 2 --engine onnx"
+    assert contents["command"] == "deepisp evaluate lowlight photographs --contrast 0 --limit 2 --engine onnx"
     for row in contents["results"]:
         values = [image["psnr"] for image in row["images"]]
         assert row["mean"]["psnr"] == pytest.approx(np.mean(values), abs=1e-3)
@@ -779,6 +779,28 @@ def test_an_option_of_another_benchmark_is_refused(folder, option, value, wanted
     assert f"{option} is for" not in result.output
 
 
+@pytest.mark.parametrize("name", ["demosaic", "msr"])
+def test_contrast_is_for_finished_pictures(folder, name):
+    result = run(name, folder, "--contrast", 0)
+    assert result.exit_code == 2
+    assert f"--contrast is for finished pictures, not for {name}" in result.output
+
+
+@pytest.mark.parametrize("benchmark", [LowLight, Pairs])
+def test_pictures_have_the_contrast_that_is_asked_for(
+    folder, write_raw, grey_ramp, identity_engine, benchmark, monkeypatch
+):
+    monkeypatch.setattr(Pairs, "_find", lambda _: [])
+    raw = write_raw("ramp.dng", grey_ramp)
+    identity_engine.model.card["contrast"] = 0.5
+    made = [
+        benchmark(folder, Settings(contrast=contrast)).method(identity_engine)(raw)
+        for contrast in (None, 0.5, 1.0)
+    ]
+    np.testing.assert_array_equal(*made[:2])
+    assert made[2].std() > made[1].std()
+
+
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
@@ -787,6 +809,7 @@ def test_an_option_of_another_benchmark_is_refused(folder, option, value, wanted
         ("msr", ["--protocol", "clipped"], Settings(protocol="clipped")),
         ("msr", [], Settings()),
         ("lowlight", ["--cfa", "x-trans"], Settings(cfa="x-trans")),
+        ("pairs", ["--contrast", 0], Settings(contrast=0)),
     ],
 )
 def test_the_options_reach_the_benchmark(folder, monkeypatch, name, options, expected):

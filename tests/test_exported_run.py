@@ -225,9 +225,9 @@ def test_what_a_person_wrote_into_a_card_is_kept(folder, tmp_path):
     checkpoint = train(config(folder), tmp_path / "run", device=CPU, steps=1)
     path = export_checkpoint([checkpoint], tmp_path / "model")
     card = json.loads(path.read_text())
-    card["summary"] = "For tests."
+    card |= {"summary": "For tests.", "contrast": 0.5}
     card["training"]["hardware"] = "one core"
     path.write_text(json.dumps(card))
     again = json.loads(export_checkpoint([checkpoint], tmp_path / "model").read_text())
-    assert again["summary"] == "For tests."
+    assert (again["summary"], again["contrast"]) == ("For tests.", 0.5)
     assert again["training"]["hardware"] == "one core"

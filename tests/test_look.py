@@ -159,6 +159,19 @@ def test_contrast_comes_after_exposure(write_raw, grey_ramp, identity_engine):
     assert np.abs(contrasty - plain.astype(float)).max() > 2000
 
 
+def test_the_learned_look_has_the_contrast_of_its_model(write_raw, grey_ramp, identity_engine):
+    path = write_raw("a.dng", grey_ramp)
+    identity_engine.model.card["contrast"] = 0.5
+
+    def developed(**options):
+        return develop_array(path, identity_engine, Options(**options))
+
+    np.testing.assert_array_equal(developed(), developed(contrast=0.5))
+    np.testing.assert_array_equal(developed(look="neutral"), developed(look="neutral", contrast=0))
+    none, usual, strong = (developed(**given).std() for given in ({"contrast": 0}, {}, {"contrast": 0.9}))
+    assert none < usual < strong
+
+
 def test_brightening_greys_is_a_factor_up_to_white():
     grey = np.linspace(0, 1.2, 50, dtype=np.float32)[:, None].repeat(3, 1)
     expected = srgb_encode((srgb_decode(grey.clip(0, 1)) * 2).clip(0, 1))

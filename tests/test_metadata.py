@@ -598,11 +598,11 @@ def test_placeholders_that_libraw_writes_for_a_preview_are_nothing(date):
 
 def test_exif_that_libraw_makes_up_for_a_preview_is_nothing():
     """Its own idea of what the raw says, which has been refused there."""
-    made_up = {0x0131: "dcraw v9.26", 0x0132: "2025:01:17 06:07:08", 0x010F: "Maker"}
+    made_up = {0x0131: "dcraw v9.26", 0x0132: "2025:01:17 06:07:08", 0x010F: "Maker", 0x013B: "unknown"}
     exposure = {0x829A: IFDRational(1), 0x829D: IFDRational(1), 0x9003: "2025:01:17 06:07:08"}
     impossible = tiff({}, {0x9003: "2024:13:17 00:00:00", 0x829A: IFDRational(0)}, None)
-    metadata = read(impossible, preview=jpeg(tiff(made_up, exposure, None)))
-    assert (metadata.image, metadata.exif) == ({0x010F: "Maker"}, {})
+    metadata = read(impossible, preview=jpeg(tiff(made_up, exposure, {1: "\u00c9i", 5: b"\0"})))
+    assert (metadata.image, metadata.exif, metadata.gps) == ({0x010F: "Maker"}, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -624,7 +624,9 @@ def maker_note(tag: int, kind: int, count: int, value: bytes, at: int, order: st
 
 def with_maker_note(make: str, order: str, exif=(), own_structure=False) -> bytes:
     """A TIFF structure whose maker note states a lens."""
-    if make.lower() == "canon":
+    if make == "Canon of 2005":
+        entry = (0x01, 3, 26, struct.pack(f"{order}26H", *range(23), 135, 27, 2))
+    elif make == "Canon":
         entry = (0x95, 2, 64, b"EF-S18-55mm f/3.5-5.6".ljust(64, b"\0"))
     else:
         entry = (0x84, 5, 4, struct.pack(f"{order}8I", *LENS))
@@ -639,6 +641,8 @@ def with_maker_note(make: str, order: str, exif=(), own_structure=False) -> byte
 def test_a_lens_that_the_maker_note_alone_states(order):
     canon = read(with_maker_note("Canon", order))
     assert (canon.lens, canon.notes) == ("EF-S18-55mm f/3.5-5.6", ())
+    earlier = read(with_maker_note("Canon of 2005", order))
+    assert (earlier.exif[0xA432][:2], earlier.lens) == ((Fraction(27, 2), Fraction(135, 2)), "13.5-67.5mm")
     for own_structure in (False, True):
         nikon = read(with_maker_note("NIKON CORPORATION", order, own_structure=own_structure))
         *known, unknown = nikon.exif[0xA432]
@@ -650,13 +654,17 @@ def test_a_maker_note_is_read_only_if_it_is_needed_and_known():
     assert read(with_maker_note("Canon", "<").replace(b"Canon", b"Kanon")).lens == ""
     stated = read(with_maker_note("Canon", "<", {0xA434: "50 mm"}))
     assert (stated.lens, stated.exif.get(0xA432)) == ("50 mm", None)
-    assert read(with_maker_note("Canon", "<", {0xA432: (IFDRational(50),) * 4})).lens == ""
+    ranges = {0xA432: (IFDRational(18), IFDRational(70), IFDRational(7, 2), IFDRational(9, 2))}
+    assert read(with_maker_note("Canon", "<", ranges)).lens == "18-70mm f/3.5-4.5"
 
 
-@pytest.mark.parametrize(("make", "own_structure"), [("Canon", False), ("NIKON", False), ("NIKON", True)])
+@pytest.mark.parametrize(
+    ("make", "own_structure"), [("Canon", False), ("NIKON", False), ("NIKON", True), ("Canon of 2005", False)]
+)
 def test_damage_in_a_maker_note_does_no_harm(make, own_structure):
     block = with_maker_note(make, "<", {0x920A: IFDRational(50)}, own_structure)
-    start = block.rindex(b"\1\0\x95\0" if make == "Canon" else b"\1\0\x84\0")
+    entry = {"Canon": b"\x95\0\2\0", "Canon of 2005": b"\1\0\3\0\x1a"}.get(make, b"\x84\0\5\0")
+    start = block.rindex(entry) - 2
     for place in range(start, start + 18):
         damaged = block[:place] + b"\xff" + block[place + 1 :]
         check_harmless(damaged)

@@ -111,10 +111,13 @@ def test_a_card_of_values_that_make_no_sense(tiny_model, copy, table, values):
         ("results", None),
         ("results", [{"benchmark": "a"}]),
         ("results", [{"benchmark": "a", "values": {"psnr": "high"}}]),
+        ("contrast", 1.5),
+        ("contrast", -0.1),
+        ("contrast", "strong"),
     ],
 )
-def test_a_card_whose_figures_cannot_be_shown(tiny_model, copy, key, value):
-    """People write results into cards."""
+def test_a_card_whose_figures_cannot_be_used(tiny_model, copy, key, value):
+    """People write results and the look's contrast into cards."""
     (copy / "card.json").write_text(json.dumps({**tiny_model.card, key: value}))
     with pytest.raises(ModelError, match=r"card\.json: is not a model card"):
         find_model(str(copy))

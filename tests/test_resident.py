@@ -3,6 +3,7 @@ CPU, and in half precision on CUDA if there is a GPU."""
 
 import struct
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 @pytest.fixture(params=DEVICES)
 def engine(tiny_model, request):
-    opened = TorchEngine(tiny_model, request.param)
+    with_contrast = replace(tiny_model, card={**tiny_model.card, "contrast": 0.3})
+    opened = TorchEngine(with_contrast, request.param)
     opened.resident = True
     return opened
 
@@ -105,7 +107,7 @@ def test_the_device_develops_as_the_cpu_does(write_raw, colourful, engine, optio
 
 
 @pytest.mark.parametrize(
-    ("pattern", "orientation"), zip(["RGGB", "BGGR", "GRBG", "GBRG"] * 2, range(1, 9), strict=True)
+    ("pattern", "orientation"), list(zip(["RGGB", "BGGR", "GRBG", "GBRG"] * 2, range(1, 9), strict=True))
 )
 def test_every_cfa_and_orientation(write_raw, colourful, engine, pattern, orientation):
     path = write_raw("a.dng", colourful, pattern=pattern, orientation=orientation)

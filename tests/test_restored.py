@@ -210,6 +210,7 @@ def test_the_preview_has_the_learned_look(write_raw, tmp_path):
     path = write_raw("a.dng", scene_of() * 0.1)
     engine = Brightening()
     engine.model.card["architecture"]["metered"] = True
+    engine.model.card["contrast"] = 1.0
     target, _ = restored(path, tmp_path, engine)
     finished = develop_array(path, engine)
     preview = preview_in(target)

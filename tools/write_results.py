@@ -29,8 +29,9 @@ README_METRICS = {"psnr": "PSNR", "ssim": "SSIM", "delta_e": "dE2000", "matched_
 
 
 def load_reports() -> list[dict[str, Any]]:
-    """All reports, by file name."""
-    return [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    """All reports, by file name, that of the usual settings before others of the same data."""
+    paths = sorted(RESULTS.glob("*.json"), key=lambda path: path.stem)
+    return [json.loads(path.read_text("utf-8")) for path in paths]
 
 
 def written(reports: list[dict[str, Any]]) -> Iterator[tuple[Path, str]]:
@@ -62,14 +63,19 @@ def _data(report: dict[str, Any]) -> str:
 
 
 def _kind(report: dict[str, Any]) -> str:
-    """What a report of other than the usual mosaic and precision is about, in words; "" for the usual."""
-    words = {"--cfa none": "linear DNGs", "--cfa x-trans": "X-Trans", "--engine onnx": "in float32"}
+    """What is not usual in a report's mosaic, contrast and precision, in words; "" for nothing."""
+    words = {
+        "--cfa none": "linear DNGs", "--cfa x-trans": "X-Trans", "--contrast 0": "with `--contrast 0`",
+        "--engine onnx": "in float32",
+    }  # fmt: skip
     return "".join(f", {text}" for option, text in words.items() if option in report["command"])
 
 
 def _variant(report: dict[str, Any]) -> str:
-    """The engine and the mosaic asked for, to put after a name; "" for what is usual."""
-    return "".join(f", `{option}`" for option in re.findall(r"--(?:engine|cfa) \S+", report["command"]))
+    """Engine, mosaic and contrast asked for, to put after a name; "" for what is usual."""
+    return "".join(
+        f", `{option}`" for option in re.findall(r"--(?:engine|cfa|contrast) \S+", report["command"])
+    )
 
 
 def _readme_table(reports: list[dict[str, Any]]) -> str:

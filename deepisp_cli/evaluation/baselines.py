@@ -33,9 +33,10 @@ BORDER = 8  # pixels; even, so that the mosaic's phase is kept, and more than an
 TIME_LIMIT = 600  # seconds that another program may take for one file
 
 
-def developed(engine: Engine) -> Method:
+def developed(engine: Engine, contrast: float | None = None) -> Method:
     """What ``deepisp process`` makes of a raw file, before it is compressed."""
-    return lambda raw: develop_array(raw, engine)
+    options = Options(contrast=contrast)
+    return lambda raw: develop_array(raw, engine, options)
 
 
 def plain(raw: Path) -> np.ndarray:

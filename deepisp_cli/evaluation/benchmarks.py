@@ -24,6 +24,7 @@ class Settings:
     limit: int | None = None  # pictures taken, spread evenly; None: all
     protocol: str = PROTOCOLS[0]  # for "msr"
     cfa: str = CFAS[0]  # for "lowlight"
+    contrast: float | None = None  # of the pictures that models make of raws; None: the models' own
 
 
 @dataclass(frozen=True)

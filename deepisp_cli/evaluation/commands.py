@@ -39,6 +39,9 @@ from deepisp_cli.evaluation import CFAS, PROTOCOLS
     "--cfa", type=click.Choice(CFAS), help=f"Mosaic of 'lowlight' raws; none: linear DNGs. [{CFAS[0]}]"
 )
 @click.option(
+    "--contrast", type=Number(0, 1), metavar="0..1", help="Of the pictures made of raws. [the model's]"
+)
+@click.option(
     "--limit", type=Number(1, whole=True), metavar="N", help="Use only N pictures; for 'msr', of each camera."
 )
 @click.option(
@@ -51,8 +54,8 @@ from deepisp_cli.evaluation import CFAS, PROTOCOLS
 @click.option("-q", "--quiet", is_flag=True, help="Only the table.")
 def evaluate(
     benchmark: str, data: Path, models: tuple[str, ...], baselines: tuple[str, ...],
-    sigmas: tuple[float, ...], protocol: str | None, cfa: str | None, limit: int | None, output: Path | None,
-    overwrite: bool, engine: str, device: str, quiet: bool,
+    sigmas: tuple[float, ...], protocol: str | None, cfa: str | None, contrast: float | None,
+    limit: int | None, output: Path | None, overwrite: bool, engine: str, device: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure models, and what people use today, on a folder of pictures.
 
@@ -85,6 +88,8 @@ def evaluate(
     ):
         if given and benchmark != wanted:
             raise UsageError(f"{option} is for {wanted} only, not for {benchmark}; leave it out")
+    if contrast is not None and benchmark in ("demosaic", "msr"):
+        raise UsageError(f"--contrast is for finished pictures, not for {benchmark}; leave it out")
     if output and output.resolve() == data.resolve():
         raise UsageError(f"{output}: holds the data; give the results another folder with -o")
     sigmas = tuple(dict.fromkeys(sigmas))
@@ -93,7 +98,9 @@ def evaluate(
     chosen = open_benchmark(
         benchmark,
         data,
-        Settings(sigmas or Settings.sigmas, limit, protocol or Settings.protocol, cfa or Settings.cfa),
+        Settings(
+            sigmas or Settings.sigmas, limit, protocol or Settings.protocol, cfa or Settings.cfa, contrast
+        ),
     )
     methods, files = choose_baselines(chosen, baselines)
     engines = open_models(models or (chosen.usual_model,), engine, device, methods)
@@ -129,7 +136,8 @@ def evaluate(
         repeated = {"--model": models, "--baseline": baselines, "--sigma": [f"{sigma:g}" for sigma in sigmas]}
         words = ["deepisp", "evaluate", benchmark, data.resolve().name]
         words += [word for option, values in repeated.items() for value in values for word in (option, value)]
-        single = {"--protocol": protocol, "--cfa": cfa, "--limit": limit}
+        level = None if contrast is None else f"{contrast:g}"
+        single = {"--protocol": protocol, "--cfa": cfa, "--contrast": level, "--limit": limit}
         words += [word for option, value in single.items() if value for word in (option, str(value))]
         running = {name: f"{opened.name}/{opened.device}" for name, opened in engines.items()}
         places = {"--engine": engine, "--device": device}

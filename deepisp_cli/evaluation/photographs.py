@@ -140,7 +140,7 @@ class LowLight(_OfPhotographs):
         sensor.write(dng, scene, self.exposure, rng, model=f"held-out camera {index % 3}")
 
     def method(self, engine: Engine) -> Method:
-        return developed(engine)
+        return developed(engine, self.settings.contrast)
 
     def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
         """Measured on what both show: RawTherapee leaves out some pixels at each border."""

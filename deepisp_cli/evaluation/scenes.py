@@ -50,7 +50,7 @@ class Raws(Benchmark):
         return {}
 
     def method(self, engine: Engine) -> Method:
-        return developed(engine)
+        return developed(engine, self.settings.contrast)
 
     def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
         check_picture(picture)

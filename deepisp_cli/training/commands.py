@@ -18,7 +18,8 @@ from deepisp_cli.errors import UsageError, refuse_not_installed
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Folder of the run. [runs/NAME of CONFIG; of train.toml, or beside a card.json, its folder's]",
+    help="Folder of the run. [runs/ and the name of CONFIG, or, if that is train.toml or lies beside a"
+    " card.json, of its folder]",
 )
 @click.option(
     "--photographs",
@@ -28,7 +29,7 @@ from deepisp_cli.errors import UsageError, refuse_not_installed
     help="Train only on these, instead of the configuration's data.",
 )
 @click.option("--validation", multiple=True, type=click.Path(exists=True, file_okay=False), metavar="FOLDER",
-              help="Use these instead of the configuration's.")  # fmt: skip
+              help="Measure on these, instead of the configuration's.")  # fmt: skip
 @click.option(
     "--resume", is_flag=True, help="Continue from the run's checkpoint, on the data that it began with."
 )

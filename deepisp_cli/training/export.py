@@ -28,7 +28,7 @@ from deepisp_cli.training.quantise import SMALLEST, measure
 from deepisp_cli.training.sources import open_sources
 
 # what a person writes into a card
-KEPT = ("summary", "licence", "training", "results", "limitations", "openness")
+KEPT = ("summary", "contrast", "licence", "training", "results", "limitations", "openness")
 PARITY = 1e-4  # largest difference allowed between the two engines
 EIGHT_BIT_PARITY = 5e-3  # largest root mean square error allowed in the 8-bit form's restored image
 CALIBRATION = 12, 2, 384  # batches, crops in each, pixels a side
