@@ -119,13 +119,14 @@ def develop_many(
     if not all(isinstance(job, Job) for job in jobs):
         raise UsageError("jobs are what plan_jobs returns first: jobs, format = plan_jobs(...)")
     contents = b""
-    if any(job.source == STANDARD_STREAM for job in jobs):
+    piped = [job for job in jobs if job.source == STANDARD_STREAM and not (job.skip or job.error)]
+    if piped:
         # in the caller's thread: Ctrl-C would not reach another that waits for input
         try:
             with told_of(STANDARD_STREAM):
                 contents = read_bytes(STANDARD_STREAM)
         except DeepIspError as error:
-            jobs = [replace(job, error=error) if job.source == STANDARD_STREAM else job for job in jobs]
+            jobs = [replace(job, error=error) if job in piped else job for job in jobs]
     batch = _Batch(jobs, engines, options, memory, contents)
     done: dict[int, Result] = {}
     try:
@@ -264,7 +265,7 @@ class _Batch:
             raise UsageError(f"{work.job.source}: its job has no target; plan_jobs gives one")
         if work.job.target != STANDARD_STREAM:
             # another run may have written it since this one was planned
-            check_target(Path(work.job.target), self.options.overwrite)
+            check_target(Path(work.job.target), self.options.overwrite, work.job.source)
             self.disks.check(work.job.source, Path(work.job.target))
         work.options = with_format(self.options, work.job.target)  # tells before the work what cannot be
         contents = self.contents if work.job.source == STANDARD_STREAM else None

@@ -82,11 +82,6 @@ def decode(source: BinaryIO, tags: Tags) -> Decoded:
         visible=samples.shape[:2],
         orientation=int(first_number(tags, "Orientation", 1)),
         pixel_aspect=across / down if stated else 1.0,
-        black=np.zeros(4, np.float32),
-        white=np.zeros(4, np.float32),
-        camera_gains=np.ones(3),
-        daylight_gains=np.ones(3),
-        xyz_to_camera=np.zeros((3, 3)),
         capture=read_capture(source),
     )
 

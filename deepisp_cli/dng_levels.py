@@ -131,7 +131,7 @@ def subtract_deltas(samples: np.ndarray, tags: Tags, offset: np.ndarray) -> np.n
             if not np.isfinite(tags[tag]).all():
                 raise ValueError(f"{tag} holds a value that is not a number")
             deltas = tags[tag][offset[axis] :][: samples.shape[axis]].astype(np.float32)
-            samples = samples - np.expand_dims(deltas, 1 - axis)
+            samples = np.subtract(samples, np.expand_dims(deltas, 1 - axis), dtype=np.float32)
     return samples
 
 

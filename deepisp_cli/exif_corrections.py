@@ -72,7 +72,8 @@ def _angles(gps: Mapping[int, Value]) -> list[float]:
     angles = []
     for tag, reference in ((GPS.GPSLatitude, GPS.GPSLatitudeRef), (GPS.GPSLongitude, GPS.GPSLongitudeRef)):
         if tag in gps:
-            parts: Any = gps[tag]
+            stated: Any = gps[tag]
+            parts = stated if isinstance(stated, tuple) else (stated,)  # some writers state degrees alone
             degrees = float(sum(part / 60**index for index, part in enumerate(parts)))
             angles.append(-degrees if gps.get(reference) in ("S", "W") else degrees)
     return angles

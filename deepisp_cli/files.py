@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from deepisp_cli.errors import DiskFullError, OutputError, OutputExistsError
+from deepisp_cli.errors import DiskFullError, OutputError, OutputExistsError, UsageError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 REMEDIES = {
@@ -148,18 +148,23 @@ def is_taken(target: Path) -> bool:
     return os.path.lexists(target) and not is_device(target)
 
 
-def check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool, source: Path | str | None = None) -> None:
     """Look, before minutes of work, whether a picture can be written; `write_picture` looks once more.
 
     Raises
     ------
     OutputExistsError
         If that would replace something, and ``overwrite`` does not allow it.
+    UsageError
+        If it is the ``source`` itself, which is never replaced.
     OutputError
         If the folder that it goes into, or would be made in, cannot be written.
     """
     if is_device(target):
         return
+    with contextlib.suppress(OSError, ValueError):  # one is not there, or no file can have its name
+        if source is not None and os.path.samefile(source, target):
+            raise UsageError(f"{target}: the picture would replace its own raw; choose another name")
     if not overwrite and is_taken(target):
         raise exists_already(target)
     if os.path.isdir(target):
@@ -168,8 +173,8 @@ def check_target(target: Path, overwrite: bool) -> None:
         os.lstat(target)  # its name may be too long
     with contextlib.suppress(OSError):  # reported when the folder is made
         folder = _existing_folder(target)
-        if not folder.is_dir():
-            dead = folder.is_symlink() and not folder.exists()
+        if not os.path.isdir(folder):  # nor if it may not be looked at, for which `Path.is_dir` raises
+            dead = os.path.islink(folder) and not os.path.exists(folder)
             what = "is a link to nowhere; mount its disk, or" if dead else "is not a folder;"
             raise OutputError(f"{folder}: {what} choose another with -o")
         if not os.access(folder, os.W_OK | os.X_OK):

@@ -34,6 +34,7 @@ ABSENT_ON_WINDOWS = (21, 123, 1921)  # no disk in the drive; no name, as "*.nef"
 NAMED_WITHIN = 1 << 16  # bytes
 CLOSED = "cannot be searched; check its permissions"
 DEAD_LINK = "is a link to a file that is not there; mount its disk or fetch it"
+CLOSED_LINK = "is a link to a file that cannot be read; check the permissions of that"
 STANDARD_INPUT = "/dev/stdin"
 WITHOUT_RAWS = "no raw files in this folder"
 EMPTY = "the name of a file or folder is empty; is a variable not set?"
@@ -231,7 +232,10 @@ def _files_among(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
             elif mode is not None and stat.S_ISREG(mode):
                 files.append(path)
         except PermissionError:
-            unreadable[str(path.parent)] = CLOSED
+            if not os.path.islink(path):
+                unreadable[str(path.parent)] = CLOSED
+            elif path.suffix.lower() in RAW_SUFFIXES:
+                unreadable[str(path)] = CLOSED_LINK
         except OSError as error:
             unreadable[str(path)] = f"cannot be read ({error.strerror}); check the disk"
     return files, unreadable

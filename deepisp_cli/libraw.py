@@ -30,11 +30,8 @@ _HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
 
 
 class Decoded(NamedTuple):
-    """A raw as decoded.
-
-    Of a DNG, levels and gains here are not used, as its tags state them, and the matrix only where the tags
-    have none.
-    """
+    """A raw as decoded. What has a default is for files without a DNG's tags, which state that themselves;
+    LibRaw's matrix also counts for a DNG that has none."""
 
     samples: np.ndarray  # (H, W) or (H, W, 3), with margins
     colours: np.ndarray | None  # (n, n) colour numbers from samples[0, 0]; None: not a mosaic
@@ -43,12 +40,12 @@ class Decoded(NamedTuple):
     visible: tuple[int, int]  # (height, width) of that area
     orientation: int
     pixel_aspect: float
-    black: np.ndarray  # (4,) by colour number
-    white: np.ndarray  # (4,) by colour number
-    camera_gains: np.ndarray  # (3,)
-    daylight_gains: np.ndarray  # (3,)
-    xyz_to_camera: np.ndarray  # (3, 3)
     capture: Mapping[str, Any]
+    black: np.ndarray = np.zeros(4, np.float32)  # by colour number
+    white: np.ndarray = np.zeros(4, np.float32)  # by colour number
+    camera_gains: np.ndarray = np.ones(3)
+    daylight_gains: np.ndarray = np.ones(3)
+    xyz_to_camera: np.ndarray = np.zeros((3, 3))
 
 
 @contextmanager

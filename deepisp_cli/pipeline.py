@@ -73,7 +73,7 @@ def develop(
     options = with_format(as_options(options), target)
     result = Result(str(source), str(target))
     if str(target) != STANDARD_STREAM:
-        check_target(Path(target), options.overwrite)
+        check_target(Path(target), options.overwrite, result.input)
     with told_of(result.input):
         raw, metadata = load(source, result)
         frame = to_frame(raw, options, result, engine.resident)

@@ -101,6 +101,8 @@ def plan_jobs(
     if output == "":
         raise UsageError(EMPTY)
     if template is not None:
+        if not isinstance(template, str) or "\0" in template:
+            raise UsageError(f"template {template!r}: give a text such as '{{stem}}'")
         template = template.replace(os.sep, "/")  # Windows: a backslash makes folders there, too
         check_template(template)
         if not model and "model" in fields_of(template):
@@ -291,33 +293,40 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
 
 
 def _kept(job: Job, picture: Path | None) -> Job:
-    """The job, skipped if its picture exists; but that may be of another shot: cameras use names again."""
+    """The job, skipped if its picture exists."""
     if picture is None:
         return replace(job, skip_existing=True)
-    if picture.is_dir() or (picture.is_file() and not picture.stat().st_size):
-        what = "is a folder" if picture.is_dir() else "is empty"
-        error = UsageError(f"{picture}: {what}, not a picture; remove it, or choose another --name")
-        return replace(job, error=error)
-    (times, model), (shown, other) = _captured(Path(job.source)), _captured(picture)
-    words, others = (set(name.casefold().split()) for name in (model, other))
-    if not (words <= others or others <= words):  # "NIKON D1" and "D1" are one camera
-        error = UsageError(
-            f"{picture}: shows another photograph, taken with a {other}, {job.source} with a {model}; choose"
-            " another folder with -o or another --name, or, if it is that one, use --overwrite"
-        )
-        return replace(job, error=error)
-    if times and shown and all(abs(one - two) > SAME_SHOT for one in times for two in shown):
-        corrected = ", or, if it is that one and its sidecar has changed, use --overwrite"
-        corrected = corrected if times[0] != times[-1] else ""
-        error = UsageError(
-            f"{picture}: shows another photograph, taken {shown[0]:%Y-%m-%d %H:%M:%S}, {job.source}"
-            f" {times[-1]:%Y-%m-%d %H:%M:%S}; choose another folder with -o or another --name{corrected}"
-        )
-        return replace(job, error=error)
+    if problem := _why_not(picture, Path(job.source)):
+        return replace(job, error=UsageError(f"{picture}: {problem}"))
     note = ""
     if _may_be_the_cameras(job, picture):
         note = f"{picture}: a camera may have written it; for another, choose a folder with -o or a --name"
     return replace(job, skip=True, note=note)
+
+
+def _why_not(picture: Path, source: Path) -> str:
+    """Why what exists is no picture of this raw, and what to do; "" if it may be one. Cameras use names
+    again, so it may be of another shot."""
+    if not os.path.exists(picture):  # which, unlike `Path.exists`, never raises
+        return "is a link to what is not there or may not be read; mount its disk, or choose another --name"
+    if os.path.isdir(picture) or (os.path.isfile(picture) and not os.path.getsize(picture)):
+        what = "is a folder" if os.path.isdir(picture) else "is empty"
+        return f"{what}, not a picture; remove it, or choose another --name"
+    (times, model), (shown, other) = _captured(source), _captured(picture)
+    words, others = (set(name.casefold().split()) for name in (model, other))
+    if not (words <= others or others <= words):  # "NIKON D1" and "D1" are one camera
+        return (
+            f"shows another photograph, taken with a {other}, {source} with a {model}; choose another folder"
+            " with -o or another --name, or, if it is that one, use --overwrite"
+        )
+    if times and shown and all(abs(one - two) > SAME_SHOT for one in times for two in shown):
+        corrected = ", or, if it is that one and its sidecar has changed, use --overwrite"
+        return (
+            f"shows another photograph, taken {shown[0]:%Y-%m-%d %H:%M:%S}, {source}"
+            f" {times[-1]:%Y-%m-%d %H:%M:%S}; choose another folder with -o or another --name"
+            + (corrected if times[0] != times[-1] else "")
+        )
+    return ""
 
 
 def _may_be_the_cameras(job: Job, picture: Path) -> bool:

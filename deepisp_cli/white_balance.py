@@ -82,7 +82,10 @@ def choose_white_balance(raw: RawImage, wanted: str | Sequence[float]) -> tuple[
         if gains is not None:
             return gains, ""
         known, note = choose_white_balance(raw, "camera")
-        return known, note or "no colour matrix, which a colour temperature needs: the camera's is used"
+        reason = "no colour matrix, which a colour temperature needs"
+        if raw.matrix_at(kelvin) is not None:
+            reason = f"light of {kelvin:g} K is beyond the camera's colour matrix"
+        return known, note or f"{reason}: the camera's is used"
     if not isinstance(wanted, str) or wanted not in WHITE_BALANCES:
         return parse_gains(wanted), ""
     camera, daylight = raw.camera_white_balance, raw.daylight_white_balance

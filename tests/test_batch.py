@@ -590,7 +590,7 @@ def test_a_drive_that_is_missing_is_told(tmp_path, monkeypatch):
     """On Windows a path may have no parent that exists."""
     with monkeypatch.context() as windows:
         windows.setattr(os.path, "lexists", lambda path: False)
-        windows.setattr(batch.Path, "is_dir", lambda path: False)
+        windows.setattr(os.path, "isdir", lambda path: False)
         with pytest.raises(OutputError, match="is not a folder; choose another with -o"):
             batch.check_target(tmp_path / "out" / "a.jpg", overwrite=True)
 

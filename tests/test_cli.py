@@ -962,6 +962,13 @@ def test_an_empty_pipe_is_told_as_such(run):
     assert "-: standard input is empty; did the program before the pipe fail?" in refused.stderr
 
 
+def test_a_pipe_whose_picture_exists_is_not_read(run, night):
+    there = night.with_suffix(".jpg")
+    there.write_bytes(b"a picture")
+    skipped = run("process", "-", "-o", there, "--skip-existing", "-v", input=b"")
+    assert (skipped.exit_code, "skipped" in skipped.stderr) == (0, True)
+
+
 @pytest.mark.parametrize("kind", ["is empty", "is a folder"])
 def test_what_is_no_picture_is_not_kept_as_one(run, night, kind):
     there = night.with_suffix(".jpg")

@@ -14,6 +14,7 @@ from conftest import MATRIX, IdentityEngine, mosaic_of, raw_with
 from PIL import Image, ImageOps
 
 from deepisp_cli import __version__, reading
+from deepisp_cli.batch import develop_many
 from deepisp_cli.camera_rgb import at_each_pixel, camera_matrix, linear_rgb
 from deepisp_cli.colour import encode, srgb_encode, srgb_from_camera
 from deepisp_cli.demosaic import (
@@ -32,6 +33,7 @@ from deepisp_cli.info import describe
 from deepisp_cli.models import find_model
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop, develop_array, finish, prepare
+from deepisp_cli.plan import Job
 from deepisp_cli.raw import read_raw
 from deepisp_cli.xtrans import X_TRANS
 
@@ -256,6 +258,20 @@ def test_the_network_sees_a_linear_file_as_a_mosaic(tmp_path, tiny_model):
     mosaic = replace(mosaic, **{name: level[cell] for name, level in levels.items()})
     engine = open_engine(tiny_model, "onnx", "cpu")
     np.testing.assert_array_equal(develop_array(linear, engine), develop_array(mosaic, engine))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_raw_is_never_replaced_by_its_own_picture(
+    write_raw, grey_ramp, tmp_path, identity_engine, overwrite
+):
+    path = write_raw("a.dng", grey_ramp)
+    before = path.read_bytes()
+    options = Options(format="dng", overwrite=overwrite)
+    with pytest.raises(UsageError, match="would replace its own raw; choose another name"):
+        develop(path, str(path), identity_engine, options)
+    (result,) = develop_many([Job(str(path), str(path))], identity_engine, options)
+    assert "would replace its own raw" in str(result.error)
+    assert path.read_bytes() == before
 
 
 def test_an_output_that_exists_is_refused_before_the_work(write_raw, grey_ramp, tmp_path):

@@ -380,6 +380,39 @@ def test_an_output_never_replaces_an_input(card):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")
+def test_a_link_to_nowhere_is_no_picture_to_keep(card):
+    (card / "b/one.jpg").symlink_to("/nowhere/one.jpg")
+    ((job,), _) = plan_jobs(["card/b/one.dng"], None, skip_existing=True)
+    assert not job.skip
+    assert "one.jpg: is a link to what is not there" in str(job.error)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")
+def test_a_link_into_a_closed_folder_is_named_itself(card, monkeypatch):
+    usual = Path.stat
+
+    def refuse(path, **links):
+        if path.stem == "far" and links.get("follow_symlinks", True):
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path, **links)
+
+    for name in ("far.dng", "far.jpg"):
+        (card / "b" / name).symlink_to(card / "a/one.dng")
+    monkeypatch.setattr(Path, "stat", refuse)
+    jobs, _ = plan_jobs([str(card / "b")], "out")
+    failed = [str(job.error) for job in jobs if job.error]
+    assert len(failed) == 1
+    assert failed[0].startswith(f"{card / 'b' / 'far.dng'}: is a link to a file that cannot be read")
+    assert len(jobs) == 2
+
+
+@pytest.mark.parametrize("template", [5, Path("x"), b"x", "a\0b"])
+def test_a_template_that_is_no_text_is_refused(card, template):
+    with pytest.raises(UsageError, match="give a text such as"):
+        plan_jobs(["card/b/one.dng"], None, template=template)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")
 def test_paths_are_followed_before_they_are_compared(card):
     picture, link = card / "linear.tif", card.parent / "link"
     picture.write_bytes(b"x")

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from deepisp_cli import dng_decode, libraw
 from deepisp_cli.camera_rgb import linear_rgb
 from deepisp_cli.dng import write_dng
-from deepisp_cli.dng_levels import active_area, default_crop
+from deepisp_cli.dng_levels import active_area, default_crop, subtract_deltas
 from deepisp_cli.dng_tags import RawTag, first_number, raw_page, text
 from deepisp_cli.errors import InputError, UnsupportedRawError, UsageError
 from deepisp_cli.libraw import read_capture, read_preview
@@ -375,6 +375,13 @@ def test_black_deltas_of_rows_and_columns_are_subtracted(dng):
     expected = samples[2:32, 3:34] - down[2:32, None] - across[None, 3:34]
     np.testing.assert_allclose(image.samples, expected, rtol=1e-6)
     np.testing.assert_array_equal(image.black, np.full((2, 2), 5))
+
+
+def test_black_deltas_leave_float32_of_any_counts():
+    counts = np.arange(6, dtype=np.uint32).reshape(2, 3)
+    found = subtract_deltas(counts, {"BlackLevelDeltaV": np.array([0.5, 1.5])}, np.zeros(2, int))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, counts - np.float32([[0.5], [1.5]]))
 
 
 @pytest.mark.parametrize(

@@ -353,6 +353,15 @@ def test_noise_below_black_is_no_light():
     np.testing.assert_allclose(estimated(picture), estimated(dark), rtol=1e-6)
 
 
+def test_a_light_beyond_the_matrix_is_told():
+    no_blue = np.float32([[1, 0, 0], [0, 1, 0], [0, -0.5, 1]])  # in the light of a candle
+    raw = raw_with(np.full((8, 8), 0.5, np.float32), "RGGB", xyz_to_camera=no_blue)
+    raw = replace(raw, camera_white_balance=np.float32([2, 1, 1.5]))
+    gains, remark = choose_white_balance(raw, "1667K")
+    assert gains[0] == 2
+    assert remark == "light of 1667 K is beyond the camera's colour matrix: the camera's is used"
+
+
 def test_without_a_matrix_the_note_is_of_what_is_used():
     raw = raw_with(np.full((8, 8), 0.5, np.float32), "RGGB", daylight_white_balance=np.float32([2, 1, 1.5]))
     gains, remark = choose_white_balance(raw, "5500K")

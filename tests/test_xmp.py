@@ -505,6 +505,14 @@ def test_a_place_goes_into_the_exif():
     assert read_metadata(exif_of(), "a", sidecars=[("a", packet("", half)), sidecars[0]]).gps == THERE
 
 
+@pytest.mark.parametrize(("degrees", "corrected"), [(48.858333, False), (12.5, True)])
+def test_a_place_whose_exif_states_degrees_alone_is_compared(degrees, corrected):
+    alone = {1: "S", 2: IFDRational(round(degrees * 10**6), 10**6), 3: "W", 4: IFDRational(2295, 1000)}
+    read = read_metadata(exif_of(gps=alone), "a.nef", sidecars=[("a.xmp", packet("", PLACE))])
+    assert read.gps[2] == (THERE[2] if corrected else alone[2])
+    assert read.notes == ()
+
+
 @pytest.mark.parametrize("side", ["N", "S"])
 def test_a_place_in_degrees_is_read(side):
     """Apple's programs write it, with elements for the letters."""
