@@ -77,7 +77,7 @@ def save(target: Path, data: bytes, overwrite: bool) -> None:
         with open(temporary, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
         if kept is not None:
             with contextlib.suppress(OSError):
                 os.chmod(temporary, kept)  # what the umask took
@@ -89,6 +89,15 @@ def save(target: Path, data: bytes, overwrite: bool) -> None:
         raise exists_already(target) from error
     finally:
         _remove(temporary)
+
+
+def _sync(number: int) -> None:
+    """Wait until a file is on the disk. Some file systems cannot tell; dd and others go on there, too."""
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
 
 
 def _patiently(rename: Callable[[str, str], None], temporary: str, final: str) -> None:
@@ -205,8 +214,10 @@ def make_parent(target: Path) -> None:
     try:
         os.makedirs(target.parent, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"{target.parent}: cannot be created ({error.strerror}); choose another folder with -o"
+        full = error.errno in DISK_FULL
+        kind, remedy = (DiskFullError, "free some space, or ") if full else (OutputError, "")
+        raise kind(
+            f"{target.parent}: cannot be created ({error.strerror}); {remedy}choose another folder with -o"
         ) from error
 
 

@@ -153,13 +153,32 @@ class _Search:
         any_case = has_magic(os.path.basename(pattern))
         suffixes = {suffix, suffix.lower(), suffix.upper()} if any_case else {suffix}
         spelled = {os.path.join(escape(root), stem + ending) for ending in suffixes}
-        names = sorted({Path(name) for each in spelled for name in glob(each, recursive=True)})
+        found = {Path(name) for each in spelled for name in _matches(each)}
+        names = sorted(name for name in found if not _is_in_bin(name.relative_to(root)))
         matches, unreadable = _files_among(names)
         self.files += [(match, match.parent) for match in matches]
         for name, reason in unreadable.items():
             self.miss(name, reason)
         if not matches and not unreadable:
             self.miss(given, "no file matches; check the pattern (a folder is given by its name)")
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """As of `glob`, but "**" follows no links to folders, which may lead in circles."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from glob(pattern)
+        return
+    place = parts.index("**")
+    rest = parts[place + 1 :] or ("*",)
+    for start in glob(str(Path(*parts[:place]))):
+        for parent, folders, _ in os.walk(start):
+            folders[:] = [name for name in folders if not name.upper().startswith(HIDDEN)]
+            yield from _matches(os.path.join(escape(parent), *rest))
+
+
+def _is_in_bin(path: Path) -> bool:
+    return any(part.upper() in BINS for part in path.parts)
 
 
 def _raws_among(search: _Search) -> list[tuple[Path | str, Path]]:
@@ -249,7 +268,8 @@ def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], dict[str, 
     closed: dict[str, str] = {}
 
     def refused(error: OSError) -> None:
-        closed[str(error.filename)] = CLOSED
+        why = f"cannot be searched ({error.strerror}); check the disk and the path"
+        closed[str(error.filename)] = CLOSED if isinstance(error, PermissionError) else why
 
     for parent, folders, names in os.walk(folder, onerror=refused):
         folders[:] = [name for name in folders if not name.upper().startswith(HIDDEN)] if recursive else []

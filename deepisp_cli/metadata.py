@@ -267,7 +267,8 @@ def read_metadata(
         try:
             correct(ifd, xmp.texts)
         except (ArithmeticError, ValueError):
-            notes.append(f"{name}: the {what} in its XMP makes no sense and was dropped")
+            files_of_xmp = " or ".join([*(sidecar for sidecar, _ in sidecars), name])
+            notes.append(f"{files_of_xmp}: the {what} in its XMP makes no sense and was dropped")
     return Metadata(image, exif, gps, xmp.packet, tuple(dict.fromkeys(notes)))
 
 

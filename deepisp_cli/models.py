@@ -196,7 +196,8 @@ def _load(folder: Path) -> Model:
         card = json.loads(path.read_text("utf-8"))
         _check(card)
     except OSError as error:
-        if (folder.parent if folder.is_file() else folder).joinpath("checkpoint.pt").is_file():
+        run = folder.parent if os.path.isfile(folder) else folder  # Path.is_file may raise PermissionError
+        if os.path.isfile(run / "checkpoint.pt"):
             raise ModelError(
                 f"{folder}: is a training run's, no model; 'deepisp export' makes a model's folder of its"
                 " checkpoint.pt"

@@ -271,6 +271,7 @@ def _number(path: Path | str) -> tuple[int, int] | None:
 
 def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> list[Job]:
     if overwrite:
+        _refuse_other_raws(jobs)
         return jobs
     taken = _taken_names(jobs)
     if skip_existing:
@@ -290,6 +291,17 @@ def _settle_existing(jobs: list[Job], overwrite: bool, skip_existing: bool) -> l
         + (f", and {len(existing) - 1} more of {len(jobs)} outputs as well" if len(existing) > 1 else "")
         + f"; {theirs}{remedy}"
     )
+
+
+def _refuse_other_raws(jobs: Sequence[Job]) -> None:
+    """``--overwrite`` replaces pictures; another program's DNG may be all that there is of a photograph."""
+    for target in (Path(job.target) for job in jobs if not job.error):
+        is_raw = target.suffix.lower() in FORMATS["dng"].suffixes and os.path.isfile(target)
+        if is_raw and not is_ours(target):
+            raise UsageError(
+                f"{target}: is a raw that this program has not written; choose another folder with -o or"
+                " another name with --name"
+            )
 
 
 def _kept(job: Job, picture: Path | None) -> Job:
@@ -338,6 +350,8 @@ def _may_be_the_cameras(job: Job, picture: Path) -> bool:
 def _captured(file: Path) -> tuple[list[datetime], str]:
     """When it was taken by the camera's clock, as the file says and as its sidecars have corrected that; and
     the camera's model, "" if unknown."""
+    if is_device(file):
+        return [], ""  # a pipe would be waited for, and emptied
     times, model = [], ""
     with suppress(OSError), file.open("rb") as stream:
         known = read_metadata(stream, str(file))

@@ -103,7 +103,7 @@ def _refuse_too_few_bytes(tags: Tags) -> None:
     counts = tags.get("StripByteCounts", tags.get("TileByteCounts"))
     if counts is None or first_number(tags, "Compression", 1) != 1:
         return
-    (height, width), bits = stored_size(tags), first_number(tags, "BitsPerSample", 0)
+    (height, width), bits = stored_size(tags), first_number(tags, "BitsPerSample", 1)  # TIFF's default
     needed = int(width * height * bits * first_number(tags, "SamplesPerPixel", 1) // 8)
     if counts.sum() < needed:
         raise InputError(

@@ -30,6 +30,12 @@ def told(context: click.Context) -> Iterator[None]:
     except KeyboardInterrupt:
         tell("deepisp: interrupted")
         context.exit(INTERRUPTED)
+    except click.ClickException as error:  # click itself would end with 1 where stderr is full
+        try:
+            error.show()
+        except OSError:
+            give_up(sys.stderr)
+        context.exit(error.exit_code)
     except BrokenPipeError:
         raise  # nobody is reading: click ends quietly, with 1
     except OSError as error:

@@ -112,7 +112,12 @@ def read_sidecars(source: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
                 if path.is_fifo():  # it would be waited for
                     continue
                 with path.open("rb") as file:
-                    found.append((str(path), file.read(LARGEST_PACKET)))
+                    packet = file.read(LARGEST_PACKET + 1)
+                if len(packet) > LARGEST_PACKET:
+                    too_large = f"is larger than {LARGEST_PACKET >> 20} MiB and was not read"
+                    notes.append(f"{path}: {too_large}; its XMP is missing from the picture")
+                    continue
+                found.append((str(path), packet))
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):  # such a file there is not
                     continue

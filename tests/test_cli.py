@@ -738,6 +738,14 @@ def test_without_a_stderr_the_work_is_done(night, tiny_model, tmp_path, stderr):
     assert target.exists()
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device here")
+@pytest.mark.parametrize("arguments", [["process"], ["process", "--bogus"], ["bogus"]])
+def test_a_wrong_use_keeps_its_code_where_nothing_can_be_said(arguments):
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "deepisp_cli", *arguments]
+        assert subprocess.run(command, cwd=ROOT, env=BUFFERED, stderr=full).returncode == 2
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes block there")
 def test_who_reads_the_messages_may_be_slow():
     end, start = os.pipe()

@@ -180,6 +180,8 @@ def test_a_training_run_is_told_to_be_exported(tmp_path):
 def test_a_name_that_is_too_long_is_no_model():
     with pytest.raises(ModelError, match="no such model"):
         find_model("a" * 5000)
+    with pytest.raises(ModelError, match=r"card\.json: cannot be read"):
+        find_model("./" + "a" * 300)
 
 
 def test_here_and_above_are_paths(copy, monkeypatch):

@@ -21,7 +21,7 @@ from PIL import Image, ImageCms
 from PIL.ExifTags import IFD
 
 from deepisp_cli import files, output
-from deepisp_cli.errors import OutputError, UsageError
+from deepisp_cli.errors import DiskFullError, OutputError, UsageError
 from deepisp_cli.exif import LONG, SHORT, picture_ifds
 from deepisp_cli.metadata import Metadata, read_metadata
 from deepisp_cli.output import FORMATS, format_of_suffix, write_picture
@@ -540,6 +540,28 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch, step, fail
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == (
         {"x.png": b"old"} if overwrite else {}
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "written"), [(errno.EINVAL, True), (errno.ENOSYS, True), (errno.EIO, False)]
+)
+def test_a_file_system_that_cannot_tell_when_a_file_is_on_the_disk(tmp_path, monkeypatch, code, written):
+    def fail(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with nullcontext() if written else pytest.raises(OutputError):
+        write(tmp_path / "x.png")
+    assert (tmp_path / "x.png").exists() == written
+
+
+def test_a_disk_too_full_for_a_folder_is_full(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "makedirs", fail)
+    with pytest.raises(DiskFullError, match="free some space, or choose another folder"):
+        files.make_parent(tmp_path / "new" / "x.png")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file cannot be removed elsewhere")

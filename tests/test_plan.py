@@ -15,7 +15,9 @@ from deepisp_cli.errors import InputError, UsageError
 from deepisp_cli.exif import exif_block, picture_ifds
 from deepisp_cli.inputs import find_sources, is_ours
 from deepisp_cli.metadata import Metadata
+from deepisp_cli.options import Options
 from deepisp_cli.output import FORMATS, write_picture
+from deepisp_cli.pipeline import develop
 from deepisp_cli.plan import plan_jobs
 
 
@@ -377,6 +379,55 @@ def test_an_output_never_replaces_an_input(card):
     picture.write_bytes(b"x")
     with pytest.raises(UsageError, match="replace an input"):
         plan_jobs([str(picture)], None, format="tiff", overwrite=True)
+
+
+def test_another_programs_raw_is_no_picture_to_replace(card, write_raw, grey_ramp, identity_engine):
+    (card / "b/one-deepisp.dng").write_bytes(b"a negative")
+    with pytest.raises(UsageError, match=r"one-deepisp\.dng: is a raw that this program has not written"):
+        plan_jobs(["card/b/one.dng"], None, format="dng", overwrite=True)
+    restored = card / "b/one-deepisp.dng"
+    raw = write_raw("a.dng", grey_ramp)
+    develop(raw, restored, identity_engine, Options(format="dng", overwrite=True))
+    assert targets(plan_jobs(["card/b/one.dng"], None, format="dng", overwrite=True)[0]) == [
+        "card/b/one-deepisp.dng"
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")
+def test_a_pattern_of_all_folders_follows_no_links_and_finds_nothing_deleted(card):
+    (card / "again").symlink_to(card.resolve(), target_is_directory=True)
+    for name in ("$RECYCLE.BIN/gone.dng", ".Trashes/gone.dng", "b/deep/two.dng"):
+        (card / name).parent.mkdir()
+        (card / name).write_bytes(b"x")
+
+    def found(*patterns):
+        jobs, _ = plan_jobs(patterns, "out", template="{folder}_{stem}")
+        return sorted(Path(job.source).as_posix() for job in jobs)
+
+    assert found("card/**/*.dng") == ["card/a/one.dng", "card/b/deep/two.dng", "card/b/one.dng"]
+    assert found("card/**/deep/*.dng") == ["card/b/deep/two.dng"]
+    assert found("card/[$b]*/*.dng") == ["card/b/one.dng"]
+    assert found("card/$RECYCLE.BIN/*.dng") == ["card/$RECYCLE.BIN/gone.dng"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_pipes_are_not_looked_into_for_a_picture(card):
+    os.mkfifo(card / "b/one.jpg")
+    (card / "c").mkdir()
+    os.mkfifo(card / "c/one.dng")
+    (card / "c/one.jpg").write_bytes(b"a picture")
+    jobs, _ = plan_jobs(["card/b/one.dng", "card/c/one.dng"], None, skip_existing=True)
+    assert len(jobs) == 2
+
+
+def test_a_folder_that_cannot_be_searched_is_told_why(card, monkeypatch):
+    def walk(top, onerror):
+        onerror(OSError(116, "Stale file handle", "card/b"))
+        yield from [("card", ["b"], ["top.cr2"])]
+
+    monkeypatch.setattr(os, "walk", walk)
+    jobs, _ = plan_jobs(["card"], "out", recursive=True)
+    assert "card/b: cannot be searched (Stale file handle); check the disk" in str(jobs[1].error)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")

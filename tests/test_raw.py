@@ -1304,6 +1304,14 @@ def test_too_few_bytes_for_the_stated_size(tmp_path, pattern, shape, length):
         read(path)
 
 
+def test_without_bits_stated_a_sample_has_one():
+    """TIFF's default."""
+    numbers = {"ImageWidth": 64, "ImageLength": 10**6, "StripByteCounts": 6144}
+    tags = {name: np.array([number]) for name, number in numbers.items()}
+    with pytest.raises(InputError, match="damaged: 6144 bytes of raw data"):
+        refuse_by_tags({"DNGVersion": np.uint8([1, 4, 0, 0])} | tags, 10**9)
+
+
 @pytest.mark.parametrize(
     ("raw_format", "size", "cut_off"),
     [(4, 112 + 1599, True), (4, 112 + 1600, False), (7, 112 + 1599, True), (8, 200, False)],

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
+from deepisp_cli import xmp
 from deepisp_cli.exif_reader import xmp_packet
 from deepisp_cli.frame import Result
 from deepisp_cli.metadata import Metadata, read_metadata
@@ -64,6 +65,17 @@ def test_a_pipe_for_a_sidecar_is_not_waited_for(tmp_path):
         pytest.skip("no such pipes here")
     os.mkfifo(tmp_path / "a.xmp")
     assert read_sidecars(tmp_path / "a.dng") == ([], [])
+
+
+def test_a_sidecar_too_large_is_told_as_such(tmp_path, monkeypatch):
+    monkeypatch.setattr(xmp, "LARGEST_PACKET", 1 << 20)
+    (tmp_path / "a.xmp").write_bytes(bytes((1 << 20) + 1))
+    (tmp_path / "a.dng.xmp").write_bytes(packet(title("x")).ljust(1 << 20))
+    found, notes = read_sidecars(tmp_path / "a.dng")
+    assert [name for name, _ in found] == [str(tmp_path / "a.dng.xmp")]
+    assert notes == [
+        f"{tmp_path / 'a.xmp'}: is larger than 1 MiB and was not read; its XMP is missing from the picture"
+    ]
 
 
 def test_info_lists_what_people_wrote():
@@ -594,7 +606,7 @@ def test_a_place_that_makes_no_sense_is_noted(wrong):
     sidecar = packet("", PLACE.replace("48,51.5S", wrong))
     metadata = read_metadata(exif_of(gps=ELSEWHERE), "a.nef", sidecars=[("a.xmp", sidecar)])
     assert metadata.gps == ELSEWHERE
-    assert [note for note in metadata.notes if "the place in its XMP makes no sense" in note]
+    assert [note for note in metadata.notes if "a.xmp or a.nef: the place in its XMP makes no sense" in note]
 
 
 @pytest.mark.parametrize("stated", [{0: b"\2\3\0\0"}, {29: "2024:05:06"}, {1: "N", 2: (1, 2, 3)}])
