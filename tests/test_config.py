@@ -60,6 +60,7 @@ def test_what_is_wrong_with_a_configuration_is_said_with_its_place(tmp_path, tex
 
 
 ALL = STAGE.replace("parts = 'low'\n", "")  # a stage that trains the high-level stage, too
+HIGH = STAGE.replace("low", "high")
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,8 @@ ALL = STAGE.replace("parts = 'low'\n", "")  # a stage that trains the high-level
         (STAGE, "'network' is missing"),
         (f"{NETWORK}{ALL}blocks = 1\n", "goes with the parts 'low'"),
         (f"{NETWORK}{STAGE}blocks = 16\n", "more blocks than the network's 15"),
+        (f"{NETWORK}{STAGE}blocks = 5\n{STAGE}blocks = 4\n", "a stage trains 4 blocks after one that"),
+        (f"{NETWORK}{STAGE}{HIGH}{STAGE}blocks = 4\n", "a stage trains 4 blocks after one that trained 15"),
         (f"precision = 'half'\n{NETWORK}{ALL}", "precision is one of"),
         (f"picture_loss = 'luv'\n{NETWORK}{ALL}", "picture_loss is one of"),
         (f"restoration_norm = 'l2'\n{NETWORK}{ALL}", "restoration_norm is one of"),

@@ -26,7 +26,7 @@ from deepisp_cli.evaluation import PROTOCOLS, metrics
 from deepisp_cli.evaluation import evaluate as evaluation
 from deepisp_cli.evaluation.alignment import align, common_middle
 from deepisp_cli.evaluation.baselines import RAW_BASELINES, plain
-from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings, eight_bit
+from deepisp_cli.evaluation.benchmarks import Benchmark, Case, Settings, check_picture, eight_bit
 from deepisp_cli.evaluation.evaluate import evaluate
 from deepisp_cli.evaluation.model_file import FileEngine
 from deepisp_cli.evaluation.msr import Msr, Transform
@@ -608,6 +608,8 @@ def test_a_network_is_not_called_as_a_baseline_is(folder, tiny_model, tmp_path, 
     names[1] = str(shutil.copy(names[1], tmp_path / "bilinear.onnx"))
     with pytest.raises(UsageError, match="another baseline is called bilinear"):
         choose_baselines(chosen, names[::order])
+    with pytest.raises(UsageError, match="another baseline is called bilinear"):
+        choose_baselines(chosen, names[1:])
 
 
 def test_a_network_in_a_file_does_not_take_the_place_of_a_model(folder, tiny_model, tmp_path):
@@ -777,6 +779,18 @@ def test_an_option_of_another_benchmark_is_refused(folder, option, value, wanted
 
     result = run(wanted, folder, option, value, "--limit", 1, "-q", "--model", "deepisp-jdd")
     assert f"{option} is for" not in result.output
+
+
+def test_looks_of_different_contrast_are_told(folder, tiny_model):
+    models = ("--model", tiny_model.folder, "--model", "deepisp", "--limit", 1, "-q")
+    told = "the contrast of the looks differs (tiny 0, deepisp 0.25); --contrast 0 leaves it out"
+    assert told in run("lowlight", folder, *models).stderr
+    assert told not in run("lowlight", folder, *models, "--contrast", 0).stderr
+
+
+def test_a_picture_that_is_no_array_is_refused():
+    with pytest.raises(UsageError, match="a method returned NoneType"):
+        check_picture(None)
 
 
 @pytest.mark.parametrize("name", ["demosaic", "msr"])

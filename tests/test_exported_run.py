@@ -38,6 +38,12 @@ def test_photographs_to_calibrate_on_need_not_be_as_large_as_crops_to_train_on(f
     assert picture.shape == (2, 3, 64, 64)
 
 
+def test_photographs_are_not_reduced_below_what_calibration_takes(folder, monkeypatch):
+    monkeypatch.setattr(exporting, "CALIBRATION", (1, 2, 64))
+    (picture,), _ = exporting._raws(config(folder, longest_side=40), [str(folder)])
+    assert picture.shape == (2, 3, 64, 64)
+
+
 def test_calibration_sees_hot_pixels_and_saturated_colours(folder, monkeypatch):
     seen = []
     original = exporting.open_sources

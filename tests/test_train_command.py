@@ -118,6 +118,39 @@ def test_a_run_does_not_go_on_with_another_configuration(run, tmp_path, old, new
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
 
 
+def test_a_run_whose_data_has_moved_goes_on_with_that_of_the_configuration(run, tmp_path, caplog):
+    recipe = tmp_path / "tiny" / "train.toml"
+    recipe.write_text("photographs = ['before']\n" + RECIPE.replace("steps = 1", "steps = 2"))
+    (tmp_path / "photographs").rename(tmp_path / "before")
+    plain = ["train", str(recipe), "-o", "run", "--device", "cpu"]
+    assert CliRunner().invoke(main, [*plain, "--steps", "1"]).exit_code == 0
+    (tmp_path / "before").rename(tmp_path / "after")
+    edit(recipe, "before", "after")
+    result = CliRunner().invoke(main, [*plain, "--resume"])
+    assert result.exit_code == 0, result.output
+    assert f"before: no longer there; trained on the data of {recipe} instead" in caplog.messages
+    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert (saved["config"]["photographs"], saved["position"][3]) == (("after",), 2)
+
+
+def test_a_configuration_whose_validation_is_not_used_is_told(run, tmp_path, caplog):
+    edit(tmp_path / "tiny" / "train.toml", "steps = 1", "steps = 2")
+    assert run("-o", "run", "--steps", 1).exit_code == 0
+    edit(tmp_path / "tiny" / "train.toml", "[network]", "validation = ['photographs']\n[network]")
+    assert run("-o", "run", "--resume").exit_code == 0
+    assert "run: validated as the run began" in caplog.text
+    assert "--validation changes it" in caplog.text
+
+
+def test_the_length_of_a_stage_that_is_over_changes_nothing(run, tmp_path, caplog):
+    recipe = tmp_path / "tiny" / "train.toml"
+    recipe.write_text(RECIPE + RECIPE[RECIPE.index("[[") :])
+    assert run("-o", "run", "--steps", 1).exit_code == 0
+    recipe.write_text(recipe.read_text().replace("steps = 1", "steps = 3", 1))
+    assert run("-o", "run", "--resume").exit_code == 0
+    assert "(stage 1: steps was 1, is 3); that stage is over, so it changes nothing" in caplog.text
+
+
 def test_a_resumed_run_may_become_longer(run, tmp_path, caplog):
     assert run("-o", "run").exit_code == 0
     edit(tmp_path / "tiny" / "train.toml", "steps = 1", "steps = 2")

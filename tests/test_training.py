@@ -329,6 +329,46 @@ def test_a_high_level_without_a_restoration_is_not_trained(folder, tmp_path):
     assert train(settings, tmp_path / "run", device=CPU, initial=initial).exists()
 
 
+@pytest.mark.parametrize("changes", [{"restoration_weight": 0.0}, {"restoration_scales": ()}])
+def test_a_restoration_that_no_loss_would_train_is_refused(folder, tmp_path, changes):
+    with pytest.raises(UsageError, match="the parts 'separate' leave the restoration untrained"):
+        train(config(folder, **changes), tmp_path / "run", device=CPU)
+    joint = (Stage(1e-3, 4, 32, 1, parts="joint"),)
+    assert train(config(folder, stages=joint, **changes), tmp_path / "run", device=CPU).exists()
+
+
+def test_first_blocks_alone_are_not_taught_under_later_ones_that_are_trained(folder, tmp_path):
+    initial = train(config(folder), tmp_path / "first", device=CPU)
+    first = (Stage(1e-3, 4, 32, 1, parts="low", blocks=1),)
+    with pytest.raises(ModelError, match="its blocks after the first 1 are trained"):
+        new_trainer(config(folder, stages=first)).start_from(initial)
+    deeper = replace(TINY, dilations=(1, 2, 1))  # whose last block is new
+    second = (Stage(1e-3, 4, 32, 1, parts="low", blocks=2),)
+    new_trainer(config(folder, network=deeper, stages=second)).start_from(initial)
+
+
+def test_a_log_and_a_sheet_that_cannot_be_written_end_no_run(folder, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(training, "SHEET_EVERY", 2)
+    settings = config(folder, stages=(Stage(1e-3, 4, 32, steps=3),), validation=(str(folder),))
+    train(settings, tmp_path / "run", device=CPU, steps=1)
+    for name in ("log.csv", "sheet-0000002.jpg"):
+        (tmp_path / "run" / name).mkdir()
+    checkpoint = train(settings, tmp_path / "run", device=CPU, resume=True)
+    assert torch.load(checkpoint, weights_only=True)["position"][3] == 3
+    for name in ("log.csv", "sheet-0000002.jpg"):
+        assert any(name in message and "cannot be written" in message for message in caplog.messages)
+
+
+def test_pictures_both_trained_and_validated_on_are_told(tmp_path, caplog):
+    for name in ("all/a.png", "all/kept/b.png", "other/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / name)
+    settings = config(tmp_path / "all", validation=(str(tmp_path / "all/kept"), str(tmp_path / "other")))
+    train(settings, tmp_path / "run", device=CPU, steps=1)
+    told = [message for message in caplog.messages if "trained on and validated on" in message]
+    assert told == [f"trained on and validated on, so psnr flatters: {tmp_path / 'all/kept/b.png'}"]
+
+
 def test_a_run_replaces_no_log(folder, tmp_path):
     (tmp_path / "log.csv").write_text("mine")
     with pytest.raises(UsageError, match=r"log\.csv: exists already"):
@@ -686,7 +726,7 @@ def test_sheets_are_drawn_at_intervals(folder, tmp_path, monkeypatch):
 
 
 def test_folders_without_photographs_are_errors(folder, tmp_path, caplog):
-    with pytest.raises(InputError, match="no photograph of at least"):
+    with pytest.raises(InputError, match=r"no photograph of at least .*; the longest_side is 2048"):
         open_sources(config(folder, stages=(Stage(1e-3, 1, 500, steps=1),)), torch.Generator())
     with pytest.raises(InputError, match=r"of at least 128 pixels a side \(32 once reduced\)"):
         open_sources(config(folder, reductions=(4.0, 8.0)), torch.Generator())

@@ -175,6 +175,14 @@ def test_pictures_without_room_for_a_cell_are_left_out(tmp_path, size):
     assert len(validation(tmp_path).pairs) == 1
 
 
+def test_frames_have_room_for_a_cell(tmp_path):
+    Image.new("RGB", (600, 520)).save(tmp_path / "a.png")
+    large = replace(NETWORK, high_blocks=4)
+    settings = TrainConfig(large, (Stage(1e-3, 1, 512, steps=1),), validation=(str(tmp_path),))
+    (pair,) = Validation(settings, torch.device("cpu")).pairs
+    assert pair.picture.shape[2:] == (large.cell, large.cell) == (512, 512)
+
+
 def test_features_are_dead_that_are_zero_everywhere():
     network = DeepISP(replace(NETWORK, dilations=(1, 1)))
     with torch.no_grad():

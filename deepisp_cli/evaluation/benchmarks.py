@@ -98,6 +98,8 @@ def check_picture(picture: np.ndarray) -> None:
     UsageError
         If it is none.
     """
+    if not isinstance(picture, np.ndarray):
+        raise UsageError(f"finished pictures are arrays, a method returned {type(picture).__name__}")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         returned = f"{picture.dtype} of shape {picture.shape}"
         raise UsageError(f"finished pictures are uint8 of shape (H, W, 3), a method returned {returned}")

@@ -109,6 +109,10 @@ def evaluate(
         files[name] = opened.model.card["files"]
         if chosen.baselines is RAW_BASELINES and not opened.model.has_transform:
             chosen.remarks.append(f"{name}: has no learned exposure, tone and colour, only restoration")
+    levels = {name: opened.model.contrast for name, opened in engines.items()}
+    if contrast is None and chosen.baselines is RAW_BASELINES and len(set(levels.values())) > 1:
+        shown = ", ".join(f"{name} {level:g}" for name, level in levels.items())
+        chosen.remarks.append(f"the contrast of the looks differs ({shown}); --contrast 0 leaves it out")
     for remark in chosen.remarks:
         click.echo(remark, err=True)
     if output:

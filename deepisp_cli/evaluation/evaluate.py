@@ -57,7 +57,7 @@ def choose_baselines(
     for name in dict.fromkeys(names) or (benchmark.usual_baseline,):
         is_file = Path(name).suffix in model_file.SUFFIXES
         shown = Path(name).stem if is_file else name
-        if shown in methods:
+        if shown in methods or (is_file and shown in benchmark.baselines):
             raise UsageError(f"{name}: another baseline is called {shown}, too; rename one")
         if is_file:
             engine = model_file.FileEngine(Path(name))

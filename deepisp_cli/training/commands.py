@@ -71,10 +71,21 @@ def train(
     check_folder(folder, resume)
     if resume:
         state = read_checkpoint(folder / CHECKPOINT)
-        given, settings = settings, with_data_of(settings, read_config(folder / CHECKPOINT, state))
-        if settings != dataclasses.replace(given, validation=settings.validation) and not photographs:
+        began = read_config(folder / CHECKPOINT, state)
+        folders = (*began.photographs, *began.panoramas, *began.raw_pairs)
+        gone = [each for each in folders if not os.path.isdir(each)]
+        given, settings = settings, settings if gone else with_data_of(settings, began)
+        if gone and not photographs:
+            logging.getLogger(__name__).warning(
+                "%s: no longer there; trained on the data of %s instead", ", ".join(gone), config
+            )
+        elif settings != dataclasses.replace(given, validation=settings.validation) and not photographs:
             logging.getLogger(__name__).warning(
                 "%s: trained on the data that the run began with, not on that of %s", folder, config
+            )
+        if settings.validation != given.validation and not validation:
+            logging.getLogger(__name__).warning(
+                "%s: validated as the run began, not as %s says; --validation changes it", folder, config
             )
     if photographs:
         settings = on_photographs(settings, photographs)

@@ -93,6 +93,11 @@ class TrainConfig:
         check_range(self, "gradient_norm", above=0)
         check_range(self, "average_decay", least=0, most=1)
         check_range(self, "seed", least=0, most=2**63 - 1)
+        ran = 0
+        for stage in self.stages:
+            if stage.blocks and stage.blocks < ran:
+                raise ValueError(f"a stage trains {stage.blocks} blocks after one that trained {ran}")
+            ran = max(ran, 0 if stage.parts == "high" else stage.blocks or len(self.network.dilations))
         network = self.network
         if max(network.cell, network.reach + network.lead, network.width) > LARGEST:
             raise ValueError(
@@ -104,9 +109,7 @@ class TrainConfig:
         if any((stage.blocks or 0) > len(self.network.dilations) for stage in self.stages):
             raise ValueError(f"a stage has more blocks than the network's {len(self.network.dilations)}")
         finished = [stage.crop for stage in self.stages if stage.parts != "low"]
-        restored = self.restoration_weight * len(self.restoration_scales)
-        restored += self.restoration_weight * (self.restoration_structure + self.restoration_colour)
-        if not restored and any(stage.parts == "low" for stage in self.stages):
+        if not self.restores and any(stage.parts == "low" for stage in self.stages):
             raise ValueError(
                 "the parts 'low' need a restoration loss: restoration_weight and restoration_scales,"
                 " restoration_structure or restoration_colour"
@@ -129,6 +132,12 @@ class TrainConfig:
             raise ValueError(f"crops have at least {2 * self.network.fold} pixels a side")
         if max(self.restoration_scales, default=1) > smallest:
             raise ValueError(f"restoration_scales are at most the smallest crop's {smallest} pixels")
+
+    @property
+    def restores(self) -> bool:
+        """Whether there is a loss of the restored image."""
+        weights = len(self.restoration_scales) + self.restoration_structure + self.restoration_colour
+        return self.restoration_weight * weights > 0
 
     @property
     def smallest_side(self) -> int:

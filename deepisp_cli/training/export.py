@@ -210,18 +210,19 @@ def _raws(config: TrainConfig, photographs: Sequence[str]) -> tuple[list[torch.T
     generator = torch.Generator().manual_seed(config.seed)
     synthesis = replace(config.synthesis, hot_share=HOT_SHARE, saturated_share=SATURATED_SHARE)
     batches, count, size = CALIBRATION
+    network = config.network
+    smallest = network.cell + network.lead + 2 * network.reach
     stage = min(config.stages, key=lambda stage: stage.crop)  # which photographs are too small
     stage = replace(stage, crop=min(stage.crop, max(size, config.smallest_side)))
     calibration = replace(
         on_photographs(config, photographs),
         synthesis=synthesis,
+        longest_side=max(config.longest_side, 2 * smallest),
         reductions=REDUCTIONS,
         stages=(stage,),
         restoration_scales=(1,),  # no loss is computed, and larger ones may not fit into the crop
     )
     (source,), _ = open_sources(calibration, generator)
-    network = config.network
-    smallest = network.cell + network.lead + 2 * network.reach
     pictures = [source(count, size).picture for _ in range(batches)]
     checks = [source(1, max(size, smallest)).picture for _ in range(CHECKS)]
     if min(checks[0].shape[2:]) < smallest:

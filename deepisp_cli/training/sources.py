@@ -143,7 +143,10 @@ def _photographs(
     if not any(levels):
         least = math.ceil(smallest * min(config.reductions))
         reduced_to = f" ({smallest} once reduced)" if least > smallest else ""
-        raise InputError(f"{_names(folders)}: no photograph of at least {least} pixels a side{reduced_to}")
+        raise InputError(
+            f"{_names(folders)}: no photograph of at least {least} pixels a side{reduced_to};"
+            f" the longest_side is {config.longest_side}"
+        )
     if useless:
         log.warning("less than %d pixels a side, the smallest crops: %s; left out", smallest, some(useless))
     crops = Crops(levels, generator)

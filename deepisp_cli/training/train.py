@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepisp_cli.errors import UsageError
+from deepisp_cli.errors import OutputError, UsageError
 from deepisp_cli.files import output_errors
 from deepisp_cli.interrupts import ending_signals, interrupt
 from deepisp_cli.training.config import TrainConfig
+from deepisp_cli.training.pictures import some
 from deepisp_cli.training.trainer import Trainer
 from deepisp_cli.training.validation import Validation, dead_features
 
@@ -72,9 +73,17 @@ def train(
             "the first stage trains the parts 'high' alone, which need a restoration that is trained: give"
             " --initial with a model's folder or a checkpoint"
         )
+    if not config.restores and any(stage.parts == "separate" for stage in config.stages):
+        raise UsageError(
+            "without a restoration loss (restoration_weight, restoration_scales) the parts 'separate' leave"
+            " the restoration untrained: use 'joint', or 'high' to keep the one that --initial brings"
+        )
     checkpoint = folder / CHECKPOINT
     trainer = Trainer(config, device)
     validation = Validation(config, device)
+    trained = {path.resolve() for source in trainer.sources for path in source.sides}
+    if both := sorted(map(str, trained & validation.files)):
+        log.warning("trained on and validated on, so psnr flatters: %s", some(both))
     if resume:
         trainer.load(checkpoint)
         log.info("resumed at stage %d, step %d", trainer.stage + 1, trainer.step)
@@ -168,6 +177,16 @@ def _interrupts_held() -> Iterator[list[int]]:
             signal.raise_signal(interrupts[0])
 
 
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """A report that cannot be written (Excel may hold the log) ends no run: the next one is complete."""
+    try:
+        with output_errors(path):
+            yield
+    except OutputError as error:
+        log.warning("%s", error)
+
+
 class _Reporter:
     """At intervals, a line in the log, a row in the CSV, a sheet of validation pictures."""
 
@@ -185,7 +204,7 @@ class _Reporter:
         if self.validation.pairs and (self.trainer.total % SHEET_EVERY == 0 or last):
             sheet = self.validation.sheet(self.trainer.average)
             path = self.folder / f"sheet-{self.trainer.total:07d}.jpg"
-            with output_errors(path):
+            with _told(path):
                 sheet.save(path, quality=92)
 
     def _report(self) -> None:
@@ -210,7 +229,7 @@ class _Reporter:
         known = {key: value for key, value in row.items() if not math.isnan(value)}
         log.info("  ".join(f"{key} {value}" for key, value in known.items()))
         path = self.folder / LOG
-        with output_errors(path), path.open("w", newline="", encoding="utf-8") as file:
+        with _told(path), path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row))
             writer.writeheader()
             writer.writerows(trainer.history)

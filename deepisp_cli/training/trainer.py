@@ -262,7 +262,8 @@ class Trainer:
         Raises
         ------
         ModelError
-            If the low-level stage differs, or is one that this version does not know.
+            If the low-level stage differs, or is one that this version does not know; or if a stage is to
+            train the first blocks alone, and later ones are trained already.
         """
         weights, network, self.lineage = read_weights(path, self.device)
         ours = self.config.network
@@ -273,6 +274,13 @@ class Trainer:
                 " [network] needs its fold, its width and its dilations, or these with more at one place"
             )
         weights = deepen(weights, theirs, ours)
+        for blocks in filter(None, (stage.blocks for stage in self.config.stages)):
+            places = range(blocks, len(ours.dilations))
+            if any(weights[f"low.{place}.weight"][-ours.image_channels :].any() for place in places):
+                raise ModelError(
+                    f"{path}: its blocks after the first {blocks} are trained, and would correct twice what a"
+                    " stage teaches the first ones; leave out blocks from the stages"
+                )
         network = replace(network, dilations=ours.dilations)
         if network != ours:
             new = self.network.state_dict()
@@ -294,8 +302,8 @@ class Trainer:
         """
         state = read_checkpoint(path, self.device)
         began = read_config(path, state)
-        self._compare(path, began)
         self.stage, self.step, self.elapsed, self.total = state["position"]
+        self._compare(path, began)
         load_weights(self.average, state["average"], path)
         try:
             load_weights(self.network, state["network"], path)
@@ -324,8 +332,10 @@ class Trainer:
                 f"{path}: the run began with another configuration ({'; '.join(refused)}); change it back,"
                 f" or train into another folder with --initial {path}"
             )
-        for text in changes.values():
-            log.warning("%s: the run began with another length (%s); it goes on with this one", path, text)
+        for key, text in changes.items():
+            over = int(key.split()[1].rstrip(":")) <= self.stage
+            effect = "that stage is over, so it changes nothing" if over else "it goes on with this one"
+            log.warning("%s: the run began with another length (%s); %s", path, text, effect)
 
 
 def _shown(value: Any) -> str:

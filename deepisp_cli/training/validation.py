@@ -49,12 +49,14 @@ class Validation:
     def __init__(self, config: TrainConfig, device: torch.device, size: int = 320, count: int = 12) -> None:
         self.finished = config.network.high_blocks > 0
         self.pairs: list[Pairs] = []
+        self.files: set[Path] = set()  # that they are of
         folders = [Path(folder) for folder in config.validation]
         for folder in folders:
             if not folder.is_dir():
                 log.warning("%s: is not there; training goes on without these validation pictures", folder)
         there = list(filter(Path.is_dir, folders))
         smallest = config.network.cell if self.finished else 2
+        size = max(size, smallest)
 
         def load_photo(path: Path) -> np.ndarray:
             pixels = np.asarray(load_photograph(path))
@@ -67,11 +69,14 @@ class Validation:
             return scene
 
         real = [pair for folder in there for pair in find_pairs(folder)] if self.finished else []
-        for scene in load_all(spread(real, count), load_real):
+        real = spread(real, count)
+        for scene in load_all(real, load_real):
             side = min(size, *(each // 2 * 2 for each in scene[0].shape))
             self.pairs.append(cut([(scene, 0.5, 0.5)], side, device))
         files = [] if real else list_files(there, PHOTOGRAPH_SUFFIXES, recursive=True)
-        for seed, pixels in enumerate(load_all(spread(files, count), load_photo)):
+        files = spread(files, count)
+        self.files = {path.resolve() for path in (*files, *(raw for raw, _ in real))}
+        for seed, pixels in enumerate(load_all(files, load_photo)):
             top, left = (max(0, (side - size) // 2) for side in pixels.shape[:2])
             crop = pixels[top : top + size, left : left + size]
             crop = crop[: crop.shape[0] // 2 * 2, : crop.shape[1] // 2 * 2].transpose(2, 0, 1)
