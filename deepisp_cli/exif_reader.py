@@ -192,7 +192,7 @@ def _lens_in_maker_note(stream: BinaryIO, order: str, ifd: int, maker: str) -> d
         (at for tag, _, size, at in _entries(stream, order, ifd) if tag == Tag.MakerNote and size > 4), 0
     )
     if start and maker.startswith("CANON"):
-        if text := _find(stream, order, start, CANON_LENS):
+        if text := _find(stream, order, start, CANON_LENS).strip(b"\0 -"):  # compacts leave it empty
             return {Tag.LensModel: text}
         for tag, kind, count, at in _entries(stream, order, start):  # before 2006 only the focal lengths
             if (tag, kind) == (CANON_SETTINGS, 3) and count > 25:

@@ -107,8 +107,8 @@ class Options:
             raise UsageError(f"a picture has a side of 1 pixel at least, got {self.long_side}")
         if not -10 <= self.exposure <= 10:
             raise UsageError(f"exposure is -10 to 10 EV, got {self.exposure:g}")
-        finished = (self.exposure, self.contrast, self.look, self.long_side)
-        if self.format == "dng" and finished != (0, None, LOOKS[0], None):
+        finished = (self.exposure, self.contrast or 0, self.look, self.long_side)  # 0: its preview has none
+        if self.format == "dng" and finished != (0, 0, LOOKS[0], None):
             raise UsageError(
                 "exposure, contrast, look and long side are for finished pictures, a DNG is left to be"
                 " developed: leave them out, or choose another format"

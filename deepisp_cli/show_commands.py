@@ -81,7 +81,8 @@ def models(as_json: bool) -> None:
         except ModelError as error:  # the others can be used
             tell(f"deepisp: {printable(str(error))}")
             continue
-        click.echo(f"{model.folder.name}  {card['parameters'] / 1e6:.2f} M parameters, {size}")
+        look = f", contrast {model.contrast:g}" if model.contrast else ""  # figures of others are without
+        click.echo(f"{model.folder.name}  {card['parameters'] / 1e6:.2f} M parameters, {size}{look}")
         if card["summary"]:
             click.echo(f"    {card['summary']}")
         click.echo(f"    {model.folder}")

@@ -642,6 +642,8 @@ def test_a_lens_that_the_maker_note_alone_states(order):
     canon = read(with_maker_note("Canon", order))
     assert (canon.lens, canon.notes) == ("EF-S18-55mm f/3.5-5.6", ())
     earlier = read(with_maker_note("Canon of 2005", order))
+    unnamed = with_maker_note("Canon", order).replace(b"EF-S18-55mm f/3.5-5.6", b"----".ljust(21))
+    assert read(unnamed).lens == ""
     assert (earlier.exif[0xA432][:2], earlier.lens) == ((Fraction(27, 2), Fraction(135, 2)), "13.5-67.5mm")
     for own_structure in (False, True):
         nikon = read(with_maker_note("NIKON CORPORATION", order, own_structure=own_structure))

@@ -393,6 +393,27 @@ def test_another_programs_raw_is_no_picture_to_replace(card, write_raw, grey_ram
     ]
 
 
+def test_a_restored_raw_with_much_about_it_is_known(write_raw, identity_engine):
+    """Profiles and keywords of more than 64 KiB stand between its EXIF and the end of the file."""
+    noise = np.random.default_rng(0).random((256, 256, 3))  # which does not become smaller
+    raw = write_raw("a.dng", noise)
+    words = "".join(f"<rdf:li>keyword {number}</rdf:li>" for number in range(5000))
+    raw.with_suffix(".xmp").write_text(
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag>'
+        f"{words}</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    develop(raw, raw.with_name("a-deepisp.dng"), identity_engine, Options(format="dng"))
+    ((job,), _) = plan_jobs([raw], None, format="dng", overwrite=True)
+    assert not job.error
+
+
+def test_an_empty_file_is_no_raw_to_keep(card):
+    (card / "b/one-deepisp.dng").touch()
+    ((job,), _) = plan_jobs(["card/b/one.dng"], None, format="dng", overwrite=True)
+    assert not job.error
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")
 def test_a_pattern_of_all_folders_follows_no_links_and_finds_nothing_deleted(card):
     (card / "again").symlink_to(card.resolve(), target_is_directory=True)

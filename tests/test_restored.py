@@ -411,7 +411,7 @@ def test_white_balance_and_strength_are_the_users(write_raw, tmp_path, identity_
 
 
 @pytest.mark.parametrize(
-    "given", [{"exposure": 1.0}, {"contrast": 0.5}, {"look": "neutral"}, {"long_side": 100}]
+    "given", [{"exposure": 1.0}, {"contrast": 0.1}, {"look": "neutral"}, {"long_side": 100}]
 )
 def test_options_of_finished_pictures_are_refused(given):
     with pytest.raises(UsageError, match="left to be developed"):

@@ -118,7 +118,7 @@ def test_a_run_does_not_go_on_with_another_configuration(run, tmp_path, old, new
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
 
 
-def test_a_run_whose_data_has_moved_goes_on_with_that_of_the_configuration(run, tmp_path, caplog):
+def test_a_run_whose_data_is_gone_does_not_go_on_with_other(run, tmp_path):
     recipe = tmp_path / "tiny" / "train.toml"
     recipe.write_text("photographs = ['before']\n" + RECIPE.replace("steps = 1", "steps = 2"))
     (tmp_path / "photographs").rename(tmp_path / "before")
@@ -127,10 +127,32 @@ def test_a_run_whose_data_has_moved_goes_on_with_that_of_the_configuration(run, 
     (tmp_path / "before").rename(tmp_path / "after")
     edit(recipe, "before", "after")
     result = CliRunner().invoke(main, [*plain, "--resume"])
-    assert result.exit_code == 0, result.output
-    assert f"before: no longer there; trained on the data of {recipe} instead" in caplog.messages
+    assert result.exit_code == 3
+    initial = Path("run", "checkpoint.pt")
+    assert "before: the data of the run is not there; mount its disk" in result.output
+    assert f"with --initial {initial}" in result.output
+    plain[3] = "other"
+    assert CliRunner().invoke(main, [*plain, "--initial", str(initial)]).exit_code == 0
+
+
+def test_a_run_that_is_given_data_keeps_its_validation(run, tmp_path):
+    edit(tmp_path / "tiny" / "train.toml", "steps = 1", "steps = 2")
+    shutil.copytree(tmp_path / "photographs", tmp_path / "kept")
+    assert run("-o", "run", "--validation", "kept", "--steps", 1).exit_code == 0
+    (tmp_path / "photographs").rename(tmp_path / "after")
+    (tmp_path / "photographs").mkdir()
+    assert run("-o", "run", "--resume", "--photographs", "after").exit_code == 0
     saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    assert (saved["config"]["photographs"], saved["position"][3]) == (("after",), 2)
+    assert saved["config"]["validation"] == ("kept",)
+
+
+def test_data_that_was_never_used_may_be_gone(run, tmp_path):
+    recipe = tmp_path / "tiny" / "train.toml"
+    data = "photographs = ['photographs']\npanoramas = ['nowhere']\n"  # whose share is 0
+    recipe.write_text(data + RECIPE.replace("steps = 1", "steps = 2"))
+    plain = ["train", str(recipe), "-o", "run", "--device", "cpu"]
+    assert CliRunner().invoke(main, [*plain, "--steps", "1"]).exit_code == 0
+    assert CliRunner().invoke(main, [*plain, "--resume"]).exit_code == 0
 
 
 def test_a_configuration_whose_validation_is_not_used_is_told(run, tmp_path, caplog):

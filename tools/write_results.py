@@ -68,7 +68,7 @@ def _kind(report: dict[str, Any]) -> str:
         "--cfa none": "linear DNGs", "--cfa x-trans": "X-Trans", "--contrast 0": "with `--contrast 0`",
         "--engine onnx": "in float32",
     }  # fmt: skip
-    return "".join(f", {text}" for option, text in words.items() if option in report["command"])
+    return "".join(f", {text}" for option, text in words.items() if f"{option} " in f"{report['command']} ")
 
 
 def _variant(report: dict[str, Any]) -> str:

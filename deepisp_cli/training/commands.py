@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from deepisp_cli.cli_options import Number
-from deepisp_cli.errors import UsageError, refuse_not_installed
+from deepisp_cli.errors import InputError, UsageError, refuse_not_installed
 
 
 @click.command()
@@ -71,15 +71,16 @@ def train(
     check_folder(folder, resume)
     if resume:
         state = read_checkpoint(folder / CHECKPOINT)
-        began = read_config(folder / CHECKPOINT, state)
-        folders = (*began.photographs, *began.panoramas, *began.raw_pairs)
-        gone = [each for each in folders if not os.path.isdir(each)]
-        given, settings = settings, settings if gone else with_data_of(settings, began)
-        if gone and not photographs:
-            logging.getLogger(__name__).warning(
-                "%s: no longer there; trained on the data of %s instead", ", ".join(gone), config
+        given, settings = settings, with_data_of(settings, read_config(folder / CHECKPOINT, state))
+        folders = settings.photographs, settings.panoramas, settings.raw_pairs
+        used = [each for kind, share in zip(folders, settings.shares, strict=True) for each in kind if share]
+        gone = [] if photographs else [each for each in used if not os.path.isdir(each)]
+        if gone:
+            raise InputError(
+                f"{', '.join(gone)}: the data of the run is not there; mount its disk, or train on other data"
+                f" into another folder with --initial {folder / CHECKPOINT}"
             )
-        elif settings != dataclasses.replace(given, validation=settings.validation) and not photographs:
+        if settings != dataclasses.replace(given, validation=settings.validation) and not photographs:
             logging.getLogger(__name__).warning(
                 "%s: trained on the data that the run began with, not on that of %s", folder, config
             )
