@@ -642,14 +642,22 @@ def test_a_lens_that_the_maker_note_alone_states(order):
     canon = read(with_maker_note("Canon", order))
     assert (canon.lens, canon.notes) == ("EF-S18-55mm f/3.5-5.6", ())
     earlier = read(with_maker_note("Canon of 2005", order))
-    unnamed = with_maker_note("Canon", order).replace(b"EF-S18-55mm f/3.5-5.6", b"----".ljust(21))
-    assert read(unnamed).lens == ""
     assert (earlier.exif[0xA432][:2], earlier.lens) == ((Fraction(27, 2), Fraction(135, 2)), "13.5-67.5mm")
     for own_structure in (False, True):
         nikon = read(with_maker_note("NIKON CORPORATION", order, own_structure=own_structure))
         *known, unknown = nikon.exif[0xA432]
         assert (known, nikon.notes) == ([18, 70, Fraction(7, 2)], ())
         assert unknown != unknown  # NaN
+
+
+@pytest.mark.parametrize("name", [b"", b"   ", b"----"])
+def test_a_canon_without_a_lens_name_may_have_focal_lengths(name):
+    space = b"?" * (30 + 64 + 52)
+    block = tiff({0x010F: "Canon"}, {0x927C: space}, None)
+    at = block.index(space) + 30
+    entries = struct.pack("<HHHIIHHIII", 2, 0x95, 2, 64, at, 0x01, 3, 26, at + 64, 0)
+    settings = struct.pack("<26H", *range(23), 135, 27, 2)
+    assert read(block.replace(space, entries + name.ljust(64, b"\0") + settings)).lens == "13.5-67.5mm"
 
 
 def test_a_maker_note_is_read_only_if_it_is_needed_and_known():
