@@ -42,7 +42,10 @@ class OnnxEngine:
         if kind == "cuda":
             provider = ("CUDAExecutionProvider", {"device_id": int(number or 0)})
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-                raise EngineError(f"device {device}: this onnxruntime lacks CUDA; install onnxruntime-gpu")
+                raise EngineError(
+                    f"device {device}: this onnxruntime lacks CUDA; uninstall it, also as onnxruntime-gpu,"
+                    " then install onnxruntime-gpu"
+                )
             with redirect_stdout(StringIO()):  # where it tells what it has not found
                 onnxruntime.preload_dlls()  # CUDA's, where pip has installed them
         self.continues = kind == "cpu" and model.tile_needs.continues
@@ -52,7 +55,9 @@ class OnnxEngine:
         try:
             # a session's own threads help whichever workers need them; each worker brings one of its own
             threads = available_cores() - self.workers + 1
-            self._session = session = open_session(graph, provider, threads)
+            with nullcontext() if kind == "cpu" else redirect_stdout(StringIO()):
+                self._session = session = open_session(graph, provider, threads)
+            session.disable_fallback()  # below 1.23 the option has no effect
         except Exception as error:  # onnxruntime's own classes have no common base
             raise EngineError(
                 f"{model.folder / file}: onnxruntime cannot open it on {device} ({first_line(error)})"
@@ -98,7 +103,7 @@ class OnnxEngine:
         try:
             yield
         except Exception as error:  # onnxruntime's own classes have no common base
-            if "alloc" in str(error).lower():
+            if any(words in str(error).lower() for words in ("alloc", "out of memory")):
                 raise MemoryError(str(error)) from error
             raise EngineError(
                 f"onnxruntime failed on {self.device} ({first_line(error)}); try another --engine"
@@ -120,7 +125,9 @@ def import_onnxruntime() -> Any:
 def open_session(graph: bytes, provider: Any = "CPUExecutionProvider", threads: int | None = None) -> Any:
     """An ONNX Runtime session with this graph and `session_options`."""
     onnxruntime = import_onnxruntime()
-    return onnxruntime.InferenceSession(graph, session_options(threads), providers=[provider])
+    # otherwise it goes on on the CPU where a GPU fails, and says so on standard output, where pictures go
+    options = {"providers": [provider], "enable_fallback": 0}
+    return onnxruntime.InferenceSession(graph, session_options(threads), **options)
 
 
 def session_options(threads: int | None = None) -> Any:

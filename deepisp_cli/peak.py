@@ -31,8 +31,9 @@ def peak_gflops(engine: Engine) -> float | None:
     """The peak of the engine's device in 10^9 operations a second, as large matrix products reach it.
 
     In the engine's precision: NumPy's products in float32 on the CPU, torch's on a GPU, in half precision on
-    CUDA. The 8-bit form does some convolutions in float32: its peak is that of the mixture. None where a
-    library that this needs (torch, or onnx for 8 bits) is not installed or lacks the device.
+    CUDA; ONNX Runtime's in TF32, in which it computes float32 there. The 8-bit form does some convolutions in
+    float32: its peak is that of the mixture. None where a library that this needs (torch, or onnx for 8 bits)
+    is not installed or cannot use the device.
     """
     kind = engine.device.partition(":")[0]
     try:
@@ -43,7 +44,7 @@ def peak_gflops(engine: Engine) -> float | None:
             share = eight_bit_multiply_adds(engine.model) / multiply_adds(engine.model.card["architecture"])
             peak = 1 / (share / _eight_bit_peak() + (1 - share) / peak)
         return round(peak, 1)
-    except ImportError:
+    except (ImportError, RuntimeError):  # torch's, where it has no code for a GPU or no memory is left
         return None
 
 
@@ -69,6 +70,7 @@ def _torch_peak(engine: Engine, kind: str) -> float | None:
         return None
     half = torch.float16 if engine.name == "torch" and kind == "cuda" else torch.float32
     a, b = torch.rand(2, SIDES[kind], SIDES[kind], device=engine.device, dtype=half)
+    before = torch.get_float32_matmul_precision()
 
     def multiply() -> None:
         a @ b
@@ -77,7 +79,11 @@ def _torch_peak(engine: Engine, kind: str) -> float | None:
         else:
             torch.mps.synchronize()
 
-    return round(_rate(multiply, SIDES[kind]), 1)
+    try:
+        torch.set_float32_matmul_precision("high" if engine.name == "onnx" else before)  # high: TF32
+        return round(_rate(multiply, SIDES[kind]), 1)
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _eight_bit_peak() -> float:

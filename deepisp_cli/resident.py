@@ -5,6 +5,7 @@ The same stages as on the CPU, with the same functions, on tensors. Imported onl
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import black_and_scale, demosaic, normalise
 from deepisp_cli.engine import ResidentEngine
+from deepisp_cli.errors import told_of
 from deepisp_cli.frame import Frame, Result
 from deepisp_cli.grain import as_grain, taken_off
 from deepisp_cli.look import develop_colour, exposure_of, frame_gain
@@ -42,6 +44,7 @@ def finish_on_device(
     MemoryError
         If the frame is too large for the device.
     """
+    progress = partial(_report, progress, result.input) if progress else None
     with engine.errors():
         with _timed(result, "demosaic", engine):
             assert frame.raw is not None
@@ -49,6 +52,7 @@ def finish_on_device(
             matrix = torch.from_numpy(frame.matrix).to(engine.device)
         with _timed(result, "network", engine):
             image, transform = _halve_on_memory_error(
+                engine,
                 lambda tile: _run(engine, picture, frame.origin, tile, progress),
                 options.tile or engine.tile(len(picture) * picture.shape[1]),
                 engine.model.tile_needs.cell,
@@ -74,6 +78,11 @@ def finish_on_device(
                 rows.copy_(develop_colour(rows, matrix, transform, options.exposure, gain, contrast))
         with _timed(result, "render", engine):
             return _render(image, frame.orientation, options.bit_depth)
+
+
+def _report(progress: Callable[[float], None], name: str, share: float) -> None:
+    with told_of(name):  # what the caller's function raises is no error of torch's
+        progress(share)
 
 
 @contextmanager
@@ -126,11 +135,14 @@ def _staging(row: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     return torch.empty((BLOCK_ROWS, *row), dtype=dtype, pin_memory=device.type == "cuda")
 
 
-def _halve_on_memory_error(run: Callable[[int], Returned], tile: int, cell: int) -> Returned:
+def _halve_on_memory_error(
+    engine: ResidentEngine, run: Callable[[int], Returned], tile: int, cell: int
+) -> Returned:
     """``run`` with tiles of this side, halved for as long as memory does not suffice."""
     while True:
         try:
-            return run(tile)
+            with engine.errors():  # also of what is cut out of the frame
+                return run(tile)
         except MemoryError:
             tile //= 2
             if tile < cell:

@@ -56,7 +56,8 @@ class TorchEngine:
         if self._kind != "cuda":
             return TILE
         cuda = self._torch.cuda
-        free, _ = cuda.mem_get_info(self.device)
+        with self.errors():
+            free, _ = cuda.mem_get_info(self.device)
         free += cuda.memory_reserved(self.device) - cuda.memory_allocated(self.device)  # torch's own cache
         side = (GPU_SHARE / self.lanes * free / self.model.activations(2)) ** 0.5  # in half precision
         return int(min(max(side, GPU_TILES[0]), GPU_TILES[1]))
@@ -88,7 +89,7 @@ class TorchEngine:
         except self._torch.OutOfMemoryError as error:
             self._torch.cuda.empty_cache()
             raise MemoryError(str(error)) from error
-        except RuntimeError as error:
+        except (RuntimeError, self._torch.cuda.DeferredCudaCallError) as error:
             if any(words in str(error).lower() for words in ("alloc", "out of memory")):
                 raise MemoryError(str(error)) from error
             raise EngineError(

@@ -64,6 +64,20 @@ def test_no_peak_where_torch_has_not_the_device(tiny_model):
     assert peak_gflops(engine) is None
 
 
+def test_no_peak_where_torch_cannot_use_the_device(tiny_model, monkeypatch):
+    """It may have no code for a GPU that ONNX Runtime has, or no memory beside it."""
+    torch = pytest.importorskip("torch")
+
+    def fail(*_, **__):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "rand", fail)
+    engine = open_engine(tiny_model, "onnx", "cpu")
+    engine.device = "cuda:0"
+    assert peak_gflops(engine) is None
+
+
 @pytest.fixture
 def in_one_process(monkeypatch):
     """Which is quicker to start; nor does the peak take long."""

@@ -124,6 +124,19 @@ def test_auto_goes_on_where_a_gpu_does_not_work(tiny_model, monkeypatch, failure
         open_engine(tiny_model)
 
 
+def test_auto_goes_on_where_cuda_fails_when_it_starts(tiny_model, monkeypatch):
+    """torch has a class of its own for that, which is no RuntimeError."""
+    torch = pytest.importorskip("torch")
+
+    def fail(*_):
+        raise torch.cuda.DeferredCudaCallError("CUDA call failed lazily at initialization")
+
+    monkeypatch.setattr(torch_engine, "_check_device", lambda torch, device: "cuda:0")
+    monkeypatch.setattr(torch.cuda, "Stream", fail)
+    monkeypatch.setattr(engines, "_candidates", lambda *_: [("torch", "cuda"), ("onnx", "cpu")])
+    assert open_engine(tiny_model).name == "onnx"
+
+
 @pytest.mark.parametrize(("place", "remedy"), [("mps", " that use it, or use --device cpu"), ("cpu", "")])
 def test_a_remedy_is_another_device(tiny_model, monkeypatch, place, remedy):
     def full(*_):

@@ -76,7 +76,7 @@ def test_onnxruntime_that_quietly_falls_back_is_an_error(tiny_model, monkeypatch
     monkeypatch.setattr(
         onnxruntime,
         "InferenceSession",
-        lambda graph, options, providers: real(graph, providers=["CPUExecutionProvider"]),
+        lambda graph, options, providers, **_: real(graph, providers=["CPUExecutionProvider"]),
     )
     asked = []
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: asked.append(print("they are not there")))
@@ -84,6 +84,22 @@ def test_onnxruntime_that_quietly_falls_back_is_an_error(tiny_model, monkeypatch
         OnnxEngine(tiny_model, "cuda")
     assert asked
     assert capsys.readouterr().out == ""  # where pictures may go
+
+
+def test_a_gpu_that_fails_is_told_and_nothing_is_printed(tiny_model, monkeypatch, capsys):
+    """ONNX Runtime would print what failed and go on on the CPU."""
+    import onnxruntime
+
+    def create(session, *_):
+        session._fallback_providers = ["CPUExecutionProvider"]
+        raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", create)
+    with pytest.raises(EngineError, match=r"cannot open it on cuda .*CUDA driver version is insufficient"):
+        OnnxEngine(tiny_model, "cuda")
+    assert capsys.readouterr().out == ""
 
 
 def test_onnxruntime_without_cuda_is_an_error_that_says_what_to_install(tiny_model, monkeypatch):
@@ -94,12 +110,19 @@ def test_onnxruntime_without_cuda_is_an_error_that_says_what_to_install(tiny_mod
         OnnxEngine(tiny_model, "cuda:1")
 
 
-def test_running_out_of_memory_is_a_memory_error(tiny_model, tile):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "bad allocation: Failed to allocate memory for requested buffer",
+        "CUDA failure 2: out of memory ; GPU=0 ; expr=cudaStreamCreateWithFlags(&stream, flags);",
+    ],
+)
+def test_running_out_of_memory_is_a_memory_error(tiny_model, tile, words):
     opened = OnnxEngine(tiny_model)
 
     class Full:
         def run(self, *args):
-            raise RuntimeError("bad allocation: Failed to allocate memory for requested buffer")
+            raise RuntimeError(words)
 
     opened._session = Full()
     with pytest.raises(MemoryError):

@@ -15,7 +15,7 @@ from deepisp_cli.batch import develop_many
 from deepisp_cli.colour import encode
 from deepisp_cli.demosaic import normalise_mosaic
 from deepisp_cli.dng import write_dng
-from deepisp_cli.errors import EngineError
+from deepisp_cli.errors import DeepIspError, EngineError
 from deepisp_cli.frame import Result
 from deepisp_cli.options import Options
 from deepisp_cli.pipeline import develop, finish, prepare
@@ -210,6 +210,14 @@ def test_progress_rises_to_one_and_a_batch_is_written(write_raw, colourful, engi
         assert_same(np.asarray(Image.open(job.target)), expected, engine)
 
 
+def test_what_progress_raises_is_no_error_of_the_device(write_raw, colourful, engine, tmp_path):
+    def fail(share):
+        raise RuntimeError("the window is gone")
+
+    with pytest.raises(DeepIspError, match=r"bug, please report it: RuntimeError\('the window is gone'\)"):
+        develop(write_raw("a.dng", colourful), tmp_path / "a.png", engine, progress=fail)
+
+
 def test_tiles_are_halved_when_the_device_is_full(write_raw, colourful, engine, monkeypatch):
     path = write_raw("a.dng", colourful)
     _, expected, *_ = both(path, engine)
@@ -230,6 +238,25 @@ def test_tiles_are_halved_when_the_device_is_full(write_raw, colourful, engine, 
     monkeypatch.setattr(engine, "_network", lambda tile: (_ for _ in ()).throw(RuntimeError("broken")))
     with pytest.raises(EngineError, match="broken"):
         finish(prepare(path, Options(), Result("", ""), True), engine, Options(), Result("", ""))
+
+
+def test_tiles_are_halved_when_what_is_cut_out_does_not_fit(write_raw, colourful, engine, monkeypatch):
+    path = write_raw("a.dng", colourful)
+    _, expected, *_ = both(path, engine)
+    original, sides = torch.Tensor.index_select, []
+
+    def full(tensor, axis, index):
+        sides.append(len(index))
+        if sides[-1] > 75:
+            raise torch.OutOfMemoryError("full")
+        return original(tensor, axis, index)
+
+    monkeypatch.setattr(torch.Tensor, "index_select", full)
+    found = resident.finish_on_device(
+        prepare(path, Options(), Result("", ""), True), engine, Options(), Result("", "")
+    )
+    assert_near(found, expected, engine)
+    assert sides[0] > 75
 
 
 @pytest.fixture

@@ -28,3 +28,10 @@ def test_the_tile_on_cuda_follows_the_free_memory(tiny_model, monkeypatch):
     assert sides[0] == torch_engine.GPU_TILES[0]
     assert sides[3] == torch_engine.GPU_TILES[1]
     assert sides[2] == pytest.approx(2 * sides[1], rel=0.01)
+
+    def lost(device):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lost)
+    with pytest.raises(EngineError, match=r"torch failed on .*unspecified launch failure"):
+        opened.tile(1)
