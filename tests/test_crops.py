@@ -6,6 +6,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
+from deepisp_cli.errors import InputError
 from deepisp_cli.training.crops import Crops, reduced
 
 
@@ -18,12 +19,12 @@ def flat(value, height=32, width=32):
 
 
 def test_all_eight_orientations_are_drawn_evenly():
-    """Told by where the picture's rows and columns go."""
-    rows, cols = np.mgrid[0:32, 0:32].astype(np.float32)
-    drawn = crops([np.stack([rows, cols, cols], -1)])(4000, 16)
-    down = drawn[:, :2, 1, 0] - drawn[:, :2, 0, 0]
-    right = drawn[:, :2, 0, 1] - drawn[:, :2, 0, 0]
-    found, number = torch.cat([down, right], 1).int().unique(dim=0, return_counts=True)
+    """Told by where the picture's rows and columns go, the same at each pixel of a crop."""
+    rows, cols = np.mgrid[0:40, 0:56].astype(np.float32)
+    drawn = crops([np.stack([rows, cols, cols], -1)])(4000, 16)[:, :2]
+    steps = torch.cat([drawn.diff(dim=axis).flatten(2) for axis in (2, 3)], 1)  # down and to the right
+    assert (steps == steps[..., :1]).all()
+    found, number = steps[..., 0].int().unique(dim=0, return_counts=True)
     assert len(found) == 8
     assert (found.abs().sum(1) == 2).all()
     assert number.min() > 400 and number.max() < 600
@@ -45,7 +46,7 @@ def test_bright_is_no_detail():
 
 
 def test_scales_are_drawn_evenly_whatever_fits_of_them():
-    drawn = crops([flat(1), *[flat(2, 12, 60)] * 6], [flat(3)])(4000, 16)
+    drawn = crops([*[flat(1)] * 9, *[flat(2, 12, 60)] * 6], [flat(3)])(4000, 16)
     assert set(drawn.unique().tolist()) == {1, 3}
     assert (drawn[:, 0, 0, 0] == 1).float().mean().item() == pytest.approx(0.5, abs=0.04)
 
@@ -55,6 +56,8 @@ def test_crops_may_be_whole_pictures():
     source = crops([flat(1, 20, 90), flat(2, 49, 61), flat(3, 48, 48)])
     assert source.largest == 48
     assert set(source(40, 48).unique().tolist()) == {2, 3}
+    with pytest.raises(InputError, match="no picture holds a crop of 50 pixels"):
+        source(1, 50)
 
 
 def test_reduced_pictures_are_means():

@@ -18,7 +18,7 @@ from deepisp_cli.dng import write_dng
 from deepisp_cli.network import NetworkConfig
 from deepisp_cli.training.config import Stage, TrainConfig, tomllib
 from deepisp_cli.training.mosaics import MosaicOptions
-from deepisp_cli.training.quantise import SMALLEST
+from deepisp_cli.training.quantise import FEWEST_BLOCKS
 from deepisp_cli.training.synthesis import SynthesisOptions
 from deepisp_cli.training.trainer import Trainer
 
@@ -299,7 +299,7 @@ def test_the_documented_configuration_trains(tmp_path, monkeypatch):
     state = torch.load("runs/small/checkpoint.pt", weights_only=True)
     assert state["position"][3] == 2
     assert len(state["config"]["stages"]) == 2
-    assert len(state["config"]["network"]["dilations"]) >= SMALLEST  # it has an 8-bit form, too
+    assert len(state["config"]["network"]["dilations"]) >= FEWEST_BLOCKS  # it has an 8-bit form, too
 
 
 def test_the_documented_configuration_for_raw_pairs_trains(tmp_path, monkeypatch):

@@ -128,12 +128,16 @@ def seen(image, pairs):
     return as_seen(image, pairs), as_seen(pairs.clean, pairs)
 
 
-def test_structure_joins_the_restorations_loss(folder):
-    settings = config(folder, stages=(Stage(1e-3, 2, 32, steps=1, parts="low"),), restoration_weight=0.5)
-    trainer = new_trainer(replace(settings, restoration_structure=0.3))
+@pytest.mark.parametrize(
+    ("option", "loss"), [("restoration_structure", structure_loss), ("restoration_colour", colour_loss)]
+)
+def test_structure_and_colour_join_the_restorations_loss(folder, option, loss):
+    stages = (Stage(1e-3, 2, 64, steps=1, parts="low"),)
+    changes = {"reductions": (1.0,), "restoration_weight": 0.5, option: 0.3}
+    trainer = new_trainer(config(folder, stages=stages, **changes))
     pairs = trainer.draw()
     image, _ = trainer.network.restore(pairs.picture, pad=True)
-    expected = restoration_loss(image, pairs, (1, 4, 16)) + 0.3 * structure_loss(*seen(image, pairs))
+    expected = restoration_loss(image, pairs, (1, 4, 16)) + 0.3 * loss(*seen(image, pairs))
     torch.testing.assert_close(trainer.loss(pairs), 0.5 * expected)
 
 
@@ -144,16 +148,6 @@ def test_a_loss_that_validation_computes_first_trains(folder):
     with torch.inference_mode():
         trainer.loss(trainer.draw())
     trainer.train_step()
-
-
-def test_colour_joins_the_restorations_loss(folder):
-    stages = (Stage(1e-3, 2, 64, steps=1, parts="low"),)
-    settings = config(folder, stages=stages, reductions=(1.0,), restoration_weight=0.5)
-    trainer = new_trainer(replace(settings, restoration_colour=0.3))
-    pairs = trainer.draw()
-    image, _ = trainer.network.restore(pairs.picture, pad=True)
-    expected = restoration_loss(image, pairs, (1, 4, 16)) + 0.3 * colour_loss(*seen(image, pairs))
-    torch.testing.assert_close(trainer.loss(pairs), 0.5 * expected)
 
 
 def test_the_colours_loss_sees_what_brightening_shows():
@@ -703,16 +697,19 @@ def test_the_log_tells_of_speed_and_of_the_averaged_networks_quality(folder, tmp
     assert 0 <= row["dead"] < 1
 
 
-def test_sheets_are_of_the_averaged_network(folder, tmp_path, monkeypatch):
+def test_the_last_step_of_a_stage_has_a_sheet_of_the_averaged_network(folder, tmp_path, monkeypatch):
     shown = []
     trainer = new_trainer(config(folder, validation=(str(folder),)))
     validation = Validation(trainer.config, CPU, size=32, count=1)
     monkeypatch.setattr(
         validation, "sheet", lambda network: shown.append(network) or Image.new("RGB", (9, 9))
     )
-    trainer.step = trainer.config.stages[0].steps  # the last
-    _Reporter(trainer, validation, tmp_path).add(torch.tensor(1.0))
+    reporter = _Reporter(trainer, validation, tmp_path)
+    for step in (4, 6):  # of six
+        trainer.total = trainer.step = step
+        reporter.add(torch.tensor(1.0))
     assert shown == [trainer.average]
+    assert [path.name for path in tmp_path.glob("*.jpg")] == ["sheet-0000006.jpg"]
 
 
 def test_sheets_are_drawn_at_intervals(folder, tmp_path, monkeypatch):
@@ -937,13 +934,3 @@ def test_an_interrupted_run_says_so(folder, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["train", recipe, "-o", str(tmp_path / "run")])
     assert result.exit_code == 130
     assert "interrupted" in result.output
-
-
-def test_the_last_step_of_a_stage_has_a_sheet(folder, tmp_path):
-    trainer = new_trainer(config(folder, validation=(str(folder),)))
-    reporter = _Reporter(trainer, Validation(trainer.config, CPU, size=32, count=1), tmp_path)
-    trainer.total, trainer.step = 4, 4
-    reporter.add(torch.tensor(1.0))
-    trainer.total, trainer.step = 6, 6  # the last
-    reporter.add(torch.tensor(1.0))
-    assert [path.name for path in tmp_path.glob("*.jpg")] == ["sheet-0000006.jpg"]

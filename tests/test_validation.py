@@ -47,7 +47,6 @@ def test_pictures_are_spread_over_the_folder(tmp_path):
         Image.new("RGB", (8, 8), (10 * level,) * 3).save(tmp_path / f"{level:02}.png")
     found = [round(255 * pairs.target.mean().item() / 10) for pairs in validation(tmp_path, size=8).pairs]
     assert found == spread(range(23), 12) == [0, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21]
-    assert spread(range(5), 12) == spread(range(5), None) == [0, 1, 2, 3, 4]
 
 
 def test_a_perfect_picture_has_a_finite_psnr(tmp_path, monkeypatch):

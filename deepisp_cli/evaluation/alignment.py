@@ -5,6 +5,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.registration import phase_cross_correlation
 
 from deepisp_cli.colour import LUMINANCE
+from deepisp_cli.training.pictures import middle
 from deepisp_cli.training.raw_pairs import LARGEST_BORDER
 
 DETAIL_SCALE = 8.0  # pixels; coarser detail says nothing about a shift
@@ -23,13 +24,7 @@ def align(picture: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def common_middle(picture: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two pictures cropped to their common middle."""
-    height, width = (min(sides) for sides in zip(picture.shape[:2], truth.shape[:2], strict=True))
-    return _middle(picture, height, width), _middle(truth, height, width)
-
-
-def _middle(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
+    return middle(picture, *truth.shape[:2]), middle(truth, *picture.shape[:2])
 
 
 def _moved(image: np.ndarray, down: int, right: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,7 +35,6 @@ class Case:
     settings: Mapping[str, Any]  # cases with the same settings are averaged
     input: Any  # what the benchmark's methods take
     truth: np.ndarray | None  # (H, W, 3); None where there is none
-    baselines: Mapping[str, Method] = field(default_factory=dict)  # for this case only: what came with it
 
 
 class Benchmark(ABC):
@@ -53,7 +52,6 @@ class Benchmark(ABC):
     name: ClassVar[str]
     metrics: ClassVar[Mapping[str, Metric]] = {}
     baselines: ClassVar[Mapping[str, Method]]
-    own_baselines: ClassVar[Sequence[str]] = ()  # names that `Case.baselines` may have
     usual_baseline: ClassVar[str]  # the one that is measured if none is asked for
     usual_model: ClassVar[str] = "deepisp"  # likewise
     seeds: ClassVar[str] = "none: nothing is random"
@@ -70,16 +68,20 @@ class Benchmark(ABC):
     def method(self, engine: Engine) -> Method:
         """What a model does with a case's input."""
 
-    def check_baseline(self, name: str) -> None:  # noqa: B027  most have none
-        """Raise `InputError` if the data for one of ``own_baselines`` is missing."""
+    def check_baseline(self, name: str) -> None:  # noqa: B027  most need none
+        """Raise `InputError` if data that a baseline needs is missing."""
 
     def references(self) -> Sequence[dict[str, Any]]:
         """Published results to print beside ours: name, settings, mean and source."""
         return []
 
+    @abstractmethod
     def measure(self, picture: np.ndarray, case: Case) -> dict[str, float]:
         """The metrics of a method's picture."""
-        return {key: metric(picture, case.truth) for key, metric in self.metrics.items()}  # type: ignore[arg-type]
+
+    def compare(self, picture: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+        """Those of ``metrics`` for two pictures of one size."""
+        return {key: metric(picture, truth) for key, metric in self.metrics.items()}
 
     def show(self, picture: np.ndarray) -> np.ndarray:
         """A picture as (H, W, 3) uint8 sRGB, for the contact sheet."""

@@ -76,7 +76,7 @@ def evaluate(
     """
     refuse_not_installed(("torch", "pytorch_msssim", "skimage"), "evaluate")
     from deepisp_cli.evaluation import report
-    from deepisp_cli.evaluation.baselines import RAW_BASELINES, program_version
+    from deepisp_cli.evaluation.baselines import program_version
     from deepisp_cli.evaluation.benchmarks import Case, Settings
     from deepisp_cli.evaluation.evaluate import choose_baselines, open_benchmark, open_models
     from deepisp_cli.evaluation.evaluate import evaluate as run
@@ -88,7 +88,8 @@ def evaluate(
     ):
         if given and benchmark != wanted:
             raise UsageError(f"{option} is for {wanted} only, not for {benchmark}; leave it out")
-    if contrast is not None and benchmark in ("demosaic", "msr"):
+    finished = benchmark not in ("demosaic", "msr")  # whether it measures finished pictures
+    if contrast is not None and not finished:
         raise UsageError(f"--contrast is for finished pictures, not for {benchmark}; leave it out")
     if output and output.resolve() == data.resolve():
         raise UsageError(f"{output}: holds the data; give the results another folder with -o")
@@ -107,10 +108,10 @@ def evaluate(
     for name, opened in engines.items():
         methods[name] = chosen.method(opened)
         files[name] = opened.model.card["files"]
-        if chosen.baselines is RAW_BASELINES and not opened.model.has_transform:
+        if finished and not opened.model.has_transform:
             chosen.remarks.append(f"{name}: has no learned exposure, tone and colour, only restoration")
     levels = {name: opened.model.contrast for name, opened in engines.items()}
-    if contrast is None and chosen.baselines is RAW_BASELINES and len(set(levels.values())) > 1:
+    if contrast is None and finished and len(set(levels.values())) > 1:
         shown = ", ".join(f"{name} {level:g}" for name, level in levels.items())
         chosen.remarks.append(f"the contrast of the looks differs ({shown}); --contrast 0 leaves it out")
     for remark in chosen.remarks:

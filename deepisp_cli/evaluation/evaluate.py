@@ -40,7 +40,7 @@ def open_benchmark(name: str, data: Path, settings: Settings) -> Benchmark:
 
 def choose_baselines(
     benchmark: Benchmark, names: Sequence[str]
-) -> tuple[dict[str, Method | None], dict[str, Mapping[str, str]]]:
+) -> tuple[dict[str, Method], dict[str, Mapping[str, str]]]:
     """The methods with these names, or the benchmark's usual one, and the SHA-256 of those that are files.
 
     Raises
@@ -52,7 +52,7 @@ def choose_baselines(
     ModelError
         If a file cannot be opened as a network.
     """
-    methods: dict[str, Method | None] = {}
+    methods: dict[str, Method] = {}
     files = {}
     for name in dict.fromkeys(names) or (benchmark.usual_baseline,):
         is_file = Path(name).suffix in model_file.SUFFIXES
@@ -63,13 +63,11 @@ def choose_baselines(
             engine = model_file.FileEngine(Path(name))
             methods[shown] = benchmark.method(engine)
             files[shown] = engine.model.card["files"]
-        elif name in benchmark.own_baselines:
-            benchmark.check_baseline(name)
-            methods[name] = None
         elif name in benchmark.baselines:
+            benchmark.check_baseline(name)
             methods[name] = benchmark.baselines[name]
         else:
-            known = ", ".join((*benchmark.own_baselines, *benchmark.baselines))
+            known = ", ".join(benchmark.baselines)
             raise UsageError(f"unknown baseline {name!r} of {benchmark.name}; known: {known}, or a file")
     check_installed(list(methods))
     return methods, files
@@ -145,7 +143,7 @@ class _Row:
 
 def evaluate(
     benchmark: Benchmark,
-    methods: Mapping[str, Method | None],
+    methods: Mapping[str, Method],
     progress: Callable[[str], None] = lambda name: None,
     strips: list[np.ndarray] | None = None,
     failed: Callable[[Case, str, DeepIspError], None] | None = None,
@@ -155,7 +153,7 @@ def evaluate(
     Parameters
     ----------
     benchmark : from `open_benchmark`.
-    methods : by name; None for a baseline that comes with the cases.
+    methods : by name.
     progress : called with each case's name.
     strips : is given the rows of a contact sheet: the middle of the first pictures as they go in, by each
         method, and the truth.
@@ -182,7 +180,7 @@ def evaluate(
         of_case: dict[str, _Measured] = {}
         for name, method in methods.items():
             try:
-                of_case[name] = _measure(benchmark, case, method or case.baselines[name])
+                of_case[name] = _measure(benchmark, case, method)
             except UsageError:
                 raise
             except DeepIspError as error:

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -100,7 +99,7 @@ class Demosaic(_OfPhotographs):
             raise UsageError(f"restored mosaics are {wanted}, not {picture.dtype} of shape {picture.shape}")
         if not np.isfinite(picture).all():  # in 8 bits it would pass for black
             raise EngineError(f"{case.name}: yields numbers that are not finite")
-        return super().measure(eight_bit(picture), case)
+        return self.compare(eight_bit(picture), case.truth)
 
     def show(self, picture: np.ndarray) -> np.ndarray:
         return picture if picture.dtype == np.uint8 else eight_bit(picture)
@@ -148,8 +147,7 @@ class LowLight(_OfPhotographs):
         check_picture(picture)
         if max(np.abs(np.subtract(picture.shape, case.truth.shape))) > LARGEST_TRIM:
             raise UsageError(f"{case.name}: is {case.truth.shape}, a method returned {picture.shape}")
-        picture, truth = common_middle(picture, case.truth)
-        return super().measure(picture, replace(case, truth=truth))
+        return self.compare(*common_middle(picture, case.truth))
 
     def show_input(self, case: Case) -> np.ndarray:
         return plain(case.input)

@@ -12,6 +12,7 @@ from deepisp_cli.doctor import installed_version
 from deepisp_cli.errors import UsageError
 from deepisp_cli.files import output_errors, replace_file
 from deepisp_cli.machine import available_cores, processor
+from deepisp_cli.training.pictures import middle
 
 FILES = ("results.json", "results.md", "sheet.jpg")
 LIBRARIES = (
@@ -117,6 +118,5 @@ def sheet_row(pictures: Mapping[str, np.ndarray], first: bool) -> np.ndarray:
 
 def _middle(picture: np.ndarray) -> np.ndarray:
     """The middle (256, 256, 3), black where the picture is smaller."""
-    top, left = (max(0, (side - SHEET_SIDE) // 2) for side in picture.shape[:2])
-    crop = picture[top : top + SHEET_SIDE, left : left + SHEET_SIDE]
+    crop = middle(picture, SHEET_SIDE, SHEET_SIDE)
     return np.pad(crop, [(0, SHEET_SIDE - side) for side in crop.shape[:2]] + [(0, 0)])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -44,10 +45,7 @@ class Raws(Benchmark):
     def cases(self) -> Iterator[Case]:
         for raw, reference in self.scenes:
             truth = None if reference is None else np.asarray(load_photograph(reference))
-            yield Case(raw.relative_to(self.data).as_posix(), {}, raw, truth, self._beside(raw))
-
-    def _beside(self, raw: Path) -> Mapping[str, Method]:
-        return {}
+            yield Case(raw.relative_to(self.data).as_posix(), {}, raw, truth)
 
     def method(self, engine: Engine) -> Method:
         return developed(engine, self.settings.contrast)
@@ -61,8 +59,7 @@ class Raws(Benchmark):
                     f"{case.input}: the picture that was made is {_shown(picture.shape)}, the reference"
                     f" {_shown(case.truth.shape)} pixels; is it upright and whole?"
                 )
-            ours, theirs = align(picture, case.truth)
-            values = {key: metric(ours, theirs) for key, metric in self.metrics.items()}
+            values = self.compare(*align(picture, case.truth))
         return {**values, "brisque": metrics.brisque(picture)} if self.brisque else values
 
     def show_input(self, case: Case) -> np.ndarray:
@@ -88,7 +85,10 @@ class S7(Pairs):
     own picture of the short exposure (short_exposure.jpg)."""
 
     name = "s7"
-    own_baselines = ("phone",)
+    baselines: ClassVar[Mapping[str, Method]] = {
+        "phone": lambda raw: np.asarray(load_photograph(_phones_own(raw))),
+        **RAW_BASELINES,
+    }
     usual_baseline = "phone"
 
     def _find(self) -> list[tuple[Path, Path | None]]:
@@ -96,21 +96,23 @@ class S7(Pairs):
         if not shorts:
             raise InputError(f"{self.data}: holds no SCENE/short_exposure.dng; give the folder of the scenes")
         pictures = pictures_beside(shorts)
-        self.phone = {raw: pictures[raw.parent].get(raw.stem) for raw in shorts}
         lit = [(raw, well_lit(pictures[raw.parent])) for raw in shorts]
         return [(raw, _there(picture, raw, "medium_exposure.jpg")) for raw, picture in lit]
 
     def check_baseline(self, name: str) -> None:
-        for raw, _ in self.scenes:
-            if self.phone[raw] is None:
-                raise InputError(
-                    f"{raw}: there is no picture {raw.stem}.jpg beside it, the phone's own; add it, or choose"
-                    " another baseline such as --baseline libraw"
-                )
+        if name == "phone":
+            for raw, _ in self.scenes:
+                _phones_own(raw)
 
-    def _beside(self, raw: Path) -> Mapping[str, Method]:
-        picture = self.phone[raw]
-        return {} if picture is None else {"phone": lambda _: np.asarray(load_photograph(picture))}
+
+def _phones_own(raw: Path) -> Path:
+    picture = pictures_beside([raw])[raw.parent].get(raw.stem)
+    if picture is None:
+        raise InputError(
+            f"{raw}: there is no picture {raw.stem}.jpg beside it, the phone's own; add it, or choose"
+            " another baseline such as --baseline libraw"
+        )
+    return picture
 
 
 def _raws_of(folder: Path) -> list[Path]:

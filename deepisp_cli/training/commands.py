@@ -10,6 +10,8 @@ import click
 from deepisp_cli.cli_options import Number
 from deepisp_cli.errors import InputError, UsageError, refuse_not_installed
 
+log = logging.getLogger(__name__)
+
 
 @click.command()
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -81,11 +83,9 @@ def train(
                 f" into another folder with --initial {folder / CHECKPOINT}"
             )
         if settings != dataclasses.replace(given, validation=settings.validation) and not photographs:
-            logging.getLogger(__name__).warning(
-                "%s: trained on the data that the run began with, not on that of %s", folder, config
-            )
+            log.warning("%s: trained on the data that the run began with, not on that of %s", folder, config)
         if settings.validation != given.validation and not validation:
-            logging.getLogger(__name__).warning(
+            log.warning(
                 "%s: validated as the run began, not as %s says; --validation changes it", folder, config
             )
     if photographs:

@@ -24,20 +24,20 @@ from deepisp_cli.onnx_engine import open_session
 from deepisp_cli.training.checkpoint import read_checkpoint, read_config, read_weights
 from deepisp_cli.training.config import TrainConfig, on_photographs
 from deepisp_cli.training.onnx_graph import to_onnx
-from deepisp_cli.training.quantise import SMALLEST, measure
+from deepisp_cli.training.quantise import FEWEST_BLOCKS, measure
 from deepisp_cli.training.sources import open_sources
 
 # what a person writes into a card
 KEPT = ("summary", "contrast", "licence", "training", "results", "limitations", "openness")
 PARITY = 1e-4  # largest difference allowed between the two engines
 EIGHT_BIT_PARITY = 5e-3  # largest root mean square error allowed in the 8-bit form's restored image
+TRANSFORM_PARITY = 0.03  # largest difference allowed of a coefficient of its W
 CALIBRATION = 12, 2, 384  # batches, crops in each, pixels a side
 CHECKS = 3  # further batches, which the statistics have not seen
 REDUCTIONS = (1.0, 2.0, 3.0)  # of their photographs: near and far, unlike the last stage of training
 # Values beyond the ranges would stay in the picture, so the rare ones have to be included
 HOT_SHARE = 2e-4  # share of samples
 SATURATED_SHARE = 0.5  # share of photographs
-TRANSFORM_PARITY = 0.03  # largest difference of a coefficient of W
 
 
 def largest_difference(network: DeepISP, graph: bytes) -> float:
@@ -167,12 +167,12 @@ def export_checkpoint(checkpoints: Sequence[Path], folder: Path, photographs: Se
             raise ModelError(f"{path}: holds a network of another architecture; average those of one network")
     weights, _, lineage = zip(*(read[path] for path in checkpoints), strict=True)
     blocks = len(config.network.dilations)
-    if photographs and blocks < SMALLEST:
+    if photographs and blocks < FEWEST_BLOCKS:
         raise ModelError(
             f"{checkpoints[0]}: a network of {blocks} low-level blocks has no 8-bit form: the first and the"
-            f" last two stay in float32, so it takes {SMALLEST}; leave out --calibrate"
+            f" last two stay in float32, so it takes {FEWEST_BLOCKS}; leave out --calibrate"
         )
-    pictures, checks = _raws(config, photographs) if photographs else ([], [])
+    pictures, checks = _inputs(config, photographs) if photographs else ([], [])
     network = DeepISP(config.network)
     network.load_state_dict(
         {name: torch.stack([each[name] for each in weights]).mean(0) for name in weights[0]}
@@ -205,7 +205,7 @@ def _weights_file(network: DeepISP) -> bytes:
     return safetensors.torch.save({name: each.contiguous() for name, each in network.state_dict().items()})
 
 
-def _raws(config: TrainConfig, photographs: Sequence[str]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def _inputs(config: TrainConfig, photographs: Sequence[str]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """The network's inputs (N, 3, H, W) that calibrate the 8-bit form, and those it is checked on."""
     generator = torch.Generator().manual_seed(config.seed)
     synthesis = replace(config.synthesis, hot_share=HOT_SHARE, saturated_share=SATURATED_SHARE)

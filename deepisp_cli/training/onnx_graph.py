@@ -42,15 +42,15 @@ def to_onnx(network: DeepISP, statistics: Sequence[BlockStatistics] | None = Non
     for index, (layer, dilation) in enumerate(zip(network.low, config.dilations, strict=True)):
         inputs = outputs if index else order
         weight, bias = layer.weight.numpy()[outputs][:, inputs], layer.bias.numpy()[outputs]
-        blocks.append(Block(weight, bias, dilation))
+        blocks.append(Block(weight, bias, features, dilation))
 
     end = max(1, len(blocks) - LAST_IN_FLOAT) if statistics else 1  # where the 8-bit blocks end
-    extracted, image = _add_block(graph, blocks[0], features, "", image)
+    extracted, image = _add_block(graph, blocks[0], "", image)
     if statistics and end > 1:
         middle = [statistics[0], *(each.reordered(outputs) for each in statistics[1:end])]
         extracted, image = add_eight_bit_blocks(graph, blocks[1:end], middle, extracted, image)
     for block in blocks[end:]:
-        extracted, image = _add_block(graph, block, features, extracted, image)
+        extracted, image = _add_block(graph, block, extracted, image)
     if fold > 1:
         image = graph.node("DepthToSpace", [image], blocksize=fold, mode="DCR")
     if config.lead:
@@ -84,16 +84,17 @@ def to_onnx(network: DeepISP, statistics: Sequence[BlockStatistics] | None = Non
     return model.SerializeToString()
 
 
-def _add_block(graph: Graph, block: Block, features: int, extracted: str, image: str) -> tuple[str, str]:
+def _add_block(graph: Graph, block: Block, extracted: str, image: str) -> tuple[str, str]:
     """A low-level block in float32: its features and the corrected image."""
-    image = graph.joined(image, 2 * block.dilation, len(block.weight) - features)
+    width, features = len(block.weight), block.features
+    image = graph.joined(image, 2 * block.dilation, width - features)
     stem = image
     if extracted:
         extracted = graph.joined(extracted, 2 * block.dilation, features)
         stem = graph.node("Concat", [extracted, image], axis=1)
     output = graph.convolution(stem, block.weight, block.bias, dilations=[block.dilation] * 2)
     extracted = graph.node("Relu", [graph.channels(output, 0, features)])
-    residual = graph.node("Tanh", [graph.channels(output, features, len(block.weight))])
+    residual = graph.node("Tanh", [graph.channels(output, features, width)])
     residual = graph.node("Mul", [residual, graph.number(RESIDUAL_LIMIT)])
     return extracted, graph.node("Add", [graph.crop(image, block.dilation, block.dilation), residual])
 

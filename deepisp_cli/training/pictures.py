@@ -141,6 +141,13 @@ def load_photograph(path: Path) -> Image.Image:
         return upright.convert("RGB")
 
 
+def middle(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of an image (H, W, ...): so many rows and columns, or as many as it has."""
+    height, width = min(height, image.shape[0]), min(width, image.shape[1])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
 def load_linear(path: Path) -> np.ndarray:
     """One HDR file as linear sRGB (H, W, 3) float32, not negative; the unit is the file's.
 

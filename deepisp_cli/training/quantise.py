@@ -21,7 +21,7 @@ from deepisp_cli.training.onnx_builder import Graph
 PATCH_STRIDE = 3  # every third pixel of each row and column is enough
 DAMPING = 0.01  # share of the mean variance added to each, as in GPTQ
 LAST_IN_FLOAT = 2  # blocks: no later one corrects their errors
-SMALLEST = 2 + LAST_IN_FLOAT  # blocks of a network that has any in 8 bits; the first is not
+FEWEST_BLOCKS = 2 + LAST_IN_FLOAT  # of a network that has any in 8 bits; the first is not
 RARE = 1e-6  # share of values that may lie beyond a range
 NARROWEST = 1e-3  # smallest range of features or image, for blocks that hardly use any
 LARGEST_BIAS = 2**28  # in steps; rounding adds to it, and it has 32 bits
@@ -40,7 +40,6 @@ class BlockStatistics:
     features: float  # largest output of the ReLU
     residual: float  # largest magnitude of the residual, before the tanh
     image: tuple[float, float]  # smallest and largest value of the incoming running image
-    image_channels: int
     mean: np.ndarray  # (channels,) of the input
     covariance: np.ndarray  # (9 channels, 9 channels) of the input's 3x3 patches, as unfold orders them
 
@@ -55,7 +54,7 @@ class BlockStatistics:
 def measure(network: DeepISP, pictures: Iterable[Tensor]) -> list[BlockStatistics]:
     """Statistics of each block over ``pictures``, the network's inputs (N, 3, H, W) float32; at least one."""
     images = network.config.image_channels
-    found: list[list[tuple[float, float, float, float, np.ndarray, np.ndarray]]] = [[] for _ in network.low]
+    found: list[list[tuple]] = [[] for _ in network.low]
 
     def look(index: int, inputs: Tensor, output: Tensor) -> None:
         image = inputs[:, -images:]
@@ -74,24 +73,17 @@ def measure(network: DeepISP, pictures: Iterable[Tensor]) -> list[BlockStatistic
         network.restore(picture, pad=True)
     for hook in hooks:
         hook.remove()
-    return [_pooled(images, *zip(*values, strict=True)) for values in found]
+    return [_pooled(values) for values in found]
 
 
-def _pooled(
-    images: int,
-    features: Sequence[float],
-    residuals: Sequence[float],
-    low: Sequence[float],
-    high: Sequence[float],
-    means: Sequence[np.ndarray],
-    moments: Sequence[np.ndarray],
-) -> BlockStatistics:
+def _pooled(found: Sequence[tuple]) -> BlockStatistics:
     """Pool the findings of several pictures; ranges include zero, so that an 8-bit number stands for it."""
+    features, residuals, low, high, means, moments = zip(*found, strict=True)
     mean = np.mean(means, 0)
     covariance = np.mean(moments, 0) - np.outer(mean, mean)
     channels = mean.reshape(-1, 9).mean(1)
     image = min(*low, 0.0), max(*high, NARROWEST)
-    return BlockStatistics(max(*features, NARROWEST), max(residuals), image, images, channels, covariance)
+    return BlockStatistics(max(*features, NARROWEST), max(residuals), image, channels, covariance)
 
 
 def _largest(values: Tensor) -> float:
@@ -107,6 +99,7 @@ class Block:
 
     weight: np.ndarray  # (features + image, features + image, 3, 3)
     bias: np.ndarray
+    features: int  # of the outputs; the rest is the residual
     dilation: int
 
 
@@ -132,17 +125,16 @@ def _add_eight_bit_block(
     one of each for its output: the steps and zeros of the image and of the residual are folded into weights
     and bias. Unsigned 8-bit numbers, clipped at zero, are the ReLU."""
     name = f"middle_{len(graph.nodes)}"
-    width, (low, high) = len(block.weight), here.image
+    width, features, (low, high) = len(block.weight), block.features, here.image
     step_in, step_out = before.features / LEVELS, here.features / LEVELS
     reach = RESIDUAL_REACHES[here.residual > RESIDUAL_REACHES[0]]
     step_image, step_residual = (high - low) / LEVELS, reach / RESIDUAL_LEVELS
     zero_image, zero_residual = round(-low / step_image), 128
-    features = width - here.image_channels
 
     weight, bias = block.weight.copy(), block.bias.copy()
     weight[features:] *= step_out / step_residual
     bias[features:] *= step_out / step_residual
-    scale = np.r_[np.ones(features), np.full(here.image_channels, step_image / step_in)]
+    scale = np.r_[np.ones(features), np.full(width - features, step_image / step_in)]
     weight *= scale[:, None, None]
     # filters may be almost zero compared with their bias
     smallest = (np.abs(bias) + zero_residual * step_out) / (step_in * LARGEST_BIAS)
@@ -157,7 +149,7 @@ def _add_eight_bit_block(
     steps = steps.reshape(-1)
 
     extracted = graph.joined(extracted, 2 * block.dilation, features, 1, np.uint8)
-    image = graph.joined(image, 2 * block.dilation, here.image_channels, 1)
+    image = graph.joined(image, 2 * block.dilation, width - features, 1)
     stem = graph.node("Concat", [extracted, graph.quantised(image, step_image, zero_image)], axis=3)
     output = graph.node(
         "QLinearConv",

@@ -115,18 +115,18 @@ class RawPairs:
                 raise InputError(f"{pair[0]}: has less than {smallest} pixels a side, the smallest crops")
             return pair[0], scene
 
-        loaded = load_all(files, load)
-        self.scenes = [scene for _, scene in loaded]
-        self.sides: Mapping[Path, int] = {path: min(scene[0].shape) // 2 * 2 for path, scene in loaded}
+        self.scenes = dict(load_all(files, load))
+        self.sides: Mapping[Path, int] = {
+            path: min(scene[0].shape) // 2 * 2 for path, scene in self.scenes.items()
+        }
         if not self.scenes:
             raise InputError(f"{names}: none of the {len(files)} raws with a reference picture can be used")
-        self.pictures = len(self.scenes)
         self.largest = max(self.sides.values())
 
     def __call__(self, count: int, size: int) -> Pairs:
         device = self.generator.device
         size = min(size, self.largest)
-        large = [scene for scene, side in zip(self.scenes, self.sides.values(), strict=True) if side >= size]
+        large = [scene for path, scene in self.scenes.items() if self.sides[path] >= size]
         # all numbers at once: a GPU would wait for each
         drawn = torch.rand(count, 3, generator=self.generator, device=device).tolist()
         return cut([(large[int(number * len(large))], *corner) for number, *corner in drawn], size, device)

@@ -32,9 +32,7 @@ class Sensor:
     read: float  # variance of the read noise, full scale 1
     black: int = 1024  # counts
     white: int = 16383  # counts
-    pattern: str | None = (
-        "RGGB"  # colours of its first 2x2 or 6x6 samples in reading order; None: full colour
-    )
+    pattern: str | None = "RGGB"  # colours of the first 2x2 or 6x6 samples, row by row; None: full colour
 
     def expose(self, scene: np.ndarray, exposure: float, rng: np.random.Generator) -> np.ndarray:
         """What the camera records.

@@ -33,8 +33,7 @@ log = logging.getLogger(__name__)
 class Source(Protocol):
     """Draws training pairs."""
 
-    pictures: int  # how many files it draws from
-    sides: Mapping[Path, int]  # of the files that could be read: pixels of the smaller side
+    sides: Mapping[Path, int]  # of the files that it draws from: pixels of the smaller side
     largest: int  # pixels a side of the largest crop
 
     def __call__(self, count: int, size: int) -> Pairs:
@@ -44,10 +43,8 @@ class Source(Protocol):
 class Synthesised:
     """Pairs made from crops of pictures."""
 
-    def __init__(
-        self, crops: Crops, synthesis: Callable[[Tensor], Pairs], pictures: int, sides: Mapping[Path, int]
-    ) -> None:
-        self.crops, self.synthesis, self.pictures, self.sides = crops, synthesis, pictures, sides
+    def __init__(self, crops: Crops, synthesis: Callable[[Tensor], Pairs], sides: Mapping[Path, int]) -> None:
+        self.crops, self.synthesis, self.sides = crops, synthesis, sides
         self.largest = crops.largest
 
     def __call__(self, count: int, size: int) -> Pairs:
@@ -151,8 +148,8 @@ def _photographs(
         log.warning("less than %d pixels a side, the smallest crops: %s; left out", smallest, some(useless))
     crops = Crops(levels, generator)
     if config.mosaic:
-        return Synthesised(crops, MosaicSynthesis(config.mosaic, generator), len(sides), sides)
-    return Synthesised(crops, Synthesis(config.synthesis, generator), len(sides), sides)
+        return Synthesised(crops, MosaicSynthesis(config.mosaic, generator), sides)
+    return Synthesised(crops, Synthesis(config.synthesis, generator), sides)
 
 
 def _warn_of_narrow(sides: Mapping[Path, int], largest: int, possible: int) -> None:
@@ -179,7 +176,7 @@ def _panoramas(
         raise InputError(f"{_names(folders)}: no HDR file that can be used")
     sides = {path: min(scene.shape[:2]) for path, scene in loaded}
     crops = Crops([[scene for _, scene in loaded]], generator)
-    return Synthesised(crops, Synthesis(config.synthesis, generator).of_scenes, len(loaded), sides)
+    return Synthesised(crops, Synthesis(config.synthesis, generator).of_scenes, sides)
 
 
 def _raw_pairs(

@@ -46,9 +46,7 @@ class SynthesisOptions:
     black_share: tuple[float, float] = (0.0, 0.13)  # black level as a share of full scale
     black_error: float = 2e-4  # spread of the error in the file's black level, of full scale
     row_noise: float = 0.1  # spread of row offsets relative to the read noise, uniform up to this
-    x_trans_share: float = (
-        0.0  # share of frames seen through an X-Trans mosaic, in any phase; others: Bayer's
-    )
+    x_trans_share: float = 0.0  # share of frames with an X-Trans mosaic, in any phase; others: Bayer's
     hot_share: float = 2e-5  # share of hot samples: brighter by up to full scale, mostly by little
     dead_share: float = 0.0  # share of dead samples: black but for the read noise
     white_balance_spread: float = 0.1  # log-normal spread around the daylight-to-tungsten line

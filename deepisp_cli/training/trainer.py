@@ -109,7 +109,7 @@ class Trainer:
     @property
     def pictures(self) -> int:
         """How many pictures are trained on, each counted once."""
-        return sum(source.pictures for source in self.sources)
+        return sum(len(source.sides) for source in self.sources)
 
     def set_w0(self, frames: int = 96) -> None:
         """W0: the median of the per-image least-squares transforms of noise-free frames, from each source

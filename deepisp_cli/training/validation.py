@@ -18,6 +18,7 @@ from deepisp_cli.training.pictures import (
     list_files,
     load_all,
     load_photograph,
+    middle,
     spread,
 )
 from deepisp_cli.training.raw_pairs import Scene, cut, find_pairs, load_pair
@@ -49,7 +50,6 @@ class Validation:
     def __init__(self, config: TrainConfig, device: torch.device, size: int = 320, count: int = 12) -> None:
         self.finished = config.network.high_blocks > 0
         self.pairs: list[Pairs] = []
-        self.files: set[Path] = set()  # that they are of
         folders = [Path(folder) for folder in config.validation]
         for folder in folders:
             if not folder.is_dir():
@@ -69,17 +69,14 @@ class Validation:
             return scene
 
         real = [pair for folder in there for pair in find_pairs(folder)] if self.finished else []
-        real = spread(real, count)
+        files = [] if real else list_files(there, PHOTOGRAPH_SUFFIXES, recursive=True)
+        real, files = spread(real, count), spread(files, count)
+        self.files = {path.resolve() for path in (*files, *(raw for raw, _ in real))}
         for scene in load_all(real, load_real):
             side = min(size, *(each // 2 * 2 for each in scene[0].shape))
             self.pairs.append(cut([(scene, 0.5, 0.5)], side, device))
-        files = [] if real else list_files(there, PHOTOGRAPH_SUFFIXES, recursive=True)
-        files = spread(files, count)
-        self.files = {path.resolve() for path in (*files, *(raw for raw, _ in real))}
         for seed, pixels in enumerate(load_all(files, load_photo)):
-            top, left = (max(0, (side - size) // 2) for side in pixels.shape[:2])
-            crop = pixels[top : top + size, left : left + size]
-            crop = crop[: crop.shape[0] // 2 * 2, : crop.shape[1] // 2 * 2].transpose(2, 0, 1)
+            crop = middle(pixels, *(min(size, side // 2 * 2) for side in pixels.shape[:2])).transpose(2, 0, 1)
             synthesis = _fixed_synthesis(config, seed, torch.Generator(device).manual_seed(seed))
             self.pairs.append(synthesis(torch.from_numpy(np.ascontiguousarray(crop))[None]))
         if there and not self.pairs:
