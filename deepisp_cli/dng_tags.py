@@ -147,12 +147,15 @@ def _makes_sense(tag: tifffile.TiffTag) -> bool:
     return bool(np.isfinite(value).all() and value.size) if isinstance(value, np.ndarray) else bool(value)
 
 
+def written_here(tags: Tags) -> bool:
+    """Whether this program wrote the file: Software is its name and version, and the model's name."""
+    return str(tags.get("Software", "")).startswith("deepisp ")
+
+
 def restored_strength(tags: Tags) -> float:
-    """NoiseReductionApplied of restored raws that this program wrote (with its version and the model's name);
-    0 for others."""
-    ours = str(tags.get("Software", "")).startswith("deepisp ")
+    """NoiseReductionApplied of restored raws that this program wrote; 0 for others."""
     share = float(first_number(tags, "NoiseReductionApplied", 0.0))  # 0/0: unknown
-    return share if ours and 0 < share <= 1 else 0.0
+    return share if written_here(tags) and 0 < share <= 1 else 0.0
 
 
 def raw_page(tif: tifffile.TiffFile) -> tifffile.TiffPage | None:

@@ -173,8 +173,13 @@ def _matches(pattern: str) -> Iterator[str]:
     rest = parts[place + 1 :] or ("*",)
     for start in glob(str(Path(*parts[:place]))):
         for parent, folders, _ in os.walk(start):
-            folders[:] = [name for name in folders if not name.upper().startswith(HIDDEN)]
+            folders[:] = _shown(folders)
             yield from _matches(os.path.join(escape(parent), *rest))
+
+
+def _shown(folders: Sequence[str]) -> list[str]:
+    """Those that a search goes into."""
+    return [name for name in folders if not name.upper().startswith(HIDDEN)]
 
 
 def _is_in_bin(path: Path) -> bool:
@@ -272,7 +277,7 @@ def search_folder(folder: Path, recursive: bool) -> tuple[list[Path], dict[str, 
         closed[str(error.filename)] = CLOSED if isinstance(error, PermissionError) else why
 
     for parent, folders, names in os.walk(folder, onerror=refused):
-        folders[:] = [name for name in folders if not name.upper().startswith(HIDDEN)] if recursive else []
+        folders[:] = _shown(folders) if recursive else []
         found += [Path(parent, name) for name in names if not name.startswith(".")]
     files, unreadable = _files_among(sorted(file for file in found if file.suffix.lower() in RAW_SUFFIXES))
     stems = {file.with_suffix("") for file in files}

@@ -11,7 +11,7 @@ from glob import has_magic
 from itertools import combinations
 from pathlib import Path
 
-from deepisp_cli.dng_tags import read_tags
+from deepisp_cli.dng_tags import read_tags, written_here
 from deepisp_cli.errors import DeepIspError, UsageError, check_path
 from deepisp_cli.files import STANDARD_STREAM, is_device, is_taken
 from deepisp_cli.frame import Result
@@ -298,17 +298,17 @@ def _refuse_other_raws(jobs: Sequence[Job]) -> None:
     """``--overwrite`` replaces pictures; another program's DNG may be all that there is of a photograph."""
     for target in (Path(job.target) for job in jobs if not job.error):
         is_raw = target.suffix.lower() in FORMATS["dng"].suffixes and os.path.isfile(target)
-        if is_raw and os.path.getsize(target) and not _is_restored(target):
+        if is_raw and os.path.getsize(target) and not _is_our_dng(target):
             raise UsageError(
                 f"{target}: is a raw that this program has not written; choose another folder with -o or"
                 " another name with --name"
             )
 
 
-def _is_restored(dng: Path) -> bool:
-    """By its tag: large profiles and texts may lie between its EXIF and the end of the file."""
-    with suppress(OSError), dng.open("rb") as file:
-        return str(read_tags(file).get("Software", "")).startswith("deepisp ")
+def _is_our_dng(path: Path) -> bool:
+    """By its tag, unlike `is_ours`: large profiles and texts may lie between that and the end of the file."""
+    with suppress(OSError), path.open("rb") as file:
+        return written_here(read_tags(file))
     return False
 
 
